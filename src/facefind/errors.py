@@ -1,0 +1,27 @@
+"""The errors facefind raises: each says what was given, what was wanted and what to do."""
+
+from __future__ import annotations
+
+
+class FacefindError(Exception):
+    """Base of every error that facefind raises on purpose."""
+
+
+class ImageError(FacefindError, ValueError):
+    """A picture could not be read or has a form that is not understood."""
+
+
+class DataError(FacefindError, ValueError):
+    """A data set, label file or label line is not as its format demands."""
+
+
+class ProtocolError(FacefindError, ValueError):
+    """A test protocol is unknown or contradicts itself."""
+
+
+class WeightsError(FacefindError):
+    """A model file is missing, damaged or not what it claims to be."""
+
+
+class RuntimeUnavailableError(FacefindError):
+    """A runtime, provider or precision was asked for that this machine does not have."""
