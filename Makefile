@@ -1,0 +1,47 @@
+# make setup   a virtual environment in .venv with facefind and all it takes to work on it
+# make demo    find the faces of two public-domain portraits and of a crowd made from them
+# make lint    ruff and mypy
+# make test    lint, then the whole test suite
+# make clean   remove what the other targets made, the environment excepted
+
+PYTHON ?= python3
+# Named exactly, and installed first: a bare `torch` may resolve to a build with gigabytes of CUDA.
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/setup.stamp
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: setup demo test lint clean
+
+setup: $(STAMP)
+
+# pip 25.1 is the first that knows --group. Where venv comes without ensurepip, the pip outside
+# puts one in.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "facefind needs Python 3.11 or newer: make setup PYTHON=python3.11" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) \
+	  && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+	@echo "facefind is ready: $(BIN)/facefind --help"
+
+demo: $(STAMP)
+	$(BIN)/python examples/demo.py demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check src tests examples
+	$(BIN)/ruff format --check src tests examples
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,90 @@
+"""How commands answer: a table that fits the terminal, JSON, and files that are whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+__all__ = ["columns", "emit", "line", "shorten", "table", "widths", "write"]
+
+_GAP = "  "
+_NARROWEST = 16
+
+
+def columns() -> int:
+    """Width of the terminal in characters; unlimited where stdout is a file or a pipe."""
+    if "COLUMNS" in os.environ or sys.stdout.isatty():
+        return shutil.get_terminal_size().columns
+    return 10_000
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` cut to `width` characters, its end kept: that is where paths differ."""
+    return text if len(text) <= width else "…" + text[len(text) - max(width, 1) + 1 :]
+
+
+def widths(
+    rows: Sequence[Sequence[str]], limit: int | None = None, narrowest: int = _NARROWEST
+) -> list[int]:
+    """Width of each column of `rows` (the header among them), the first one cut to fit `limit`.
+
+    The first column keeps at least `narrowest` characters, so the sum may still be over `limit`.
+    """
+    wanted = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    over = sum(wanted) + len(_GAP) * (len(wanted) - 1) - (columns() if limit is None else limit)
+    if over > 0:
+        wanted[0] = min(wanted[0], max(wanted[0] - over, narrowest))
+    return wanted
+
+
+def line(cells: Sequence[str], wide: Sequence[int], right: Collection[int] = ()) -> str:
+    """One row of a table; the columns whose numbers are in `right` end flush."""
+    placed = [
+        shorten(cell, width).rjust(width) if index in right else shorten(cell, width).ljust(width)
+        for index, (cell, width) in enumerate(zip(cells, wide, strict=True))
+    ]
+    return _GAP.join(placed).rstrip()
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()
+) -> str:
+    """The rows under their header, or, where the terminal is too narrow, a block of lines a row."""
+    limit = columns()
+    wide = widths([header, *rows], limit)
+    if sum(wide) + len(_GAP) * (len(wide) - 1) <= limit:
+        return "\n".join(line(cells, wide, right) for cells in [header, *rows])
+    label = max(map(len, header))
+    blocks = [
+        "\n".join(
+            f"{name:<{label}}{_GAP}{cell}" for name, cell in zip(header, cells, strict=True) if cell
+        )
+        for cells in rows
+    ]
+    return "\n\n".join(blocks)
+
+
+def emit(result: object, text: str, *, as_json: bool, out: Path | None) -> None:
+    """Print `text`, or `result` as JSON; and write `result` as JSON to `out` where given."""
+    encoded = json.dumps(result, indent=2)
+    if out is not None:
+        write(out, encoded + "\n")
+    print(encoded if as_json else text)
+
+
+def write(path: Path, text: str) -> None:
+    """Write `text` to `path` so that other readers see the old file or the whole new one.
+
+    Folders on the way are made. Raises OSError where the place can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
