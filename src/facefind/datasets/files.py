@@ -1,0 +1,95 @@
+"""Where the image of a label lies, and errors that name the line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from facefind.errors import DataError
+
+Missing = Literal["error", "skip", "keep"]
+"""What to do with labels whose image file is absent: stop, leave the picture out, or keep it."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".avif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+
+log = logging.getLogger("facefind.datasets")
+
+
+def locate(
+    names: Iterable[str], root: Path, source: Path, missing: Missing = "error"
+) -> dict[str, Path]:
+    """Picture name -> image file below `root`, in the order of `names`.
+
+    Where the named file is absent, one with the same stem and another image suffix is taken:
+    label files go on naming `x.jpg` after the pictures have been converted. Names without a
+    suffix (FDDB) are found the same way. `source` is the label file, for messages.
+
+    Raises:
+        DataError: under missing="error", with how many are absent and the first few names.
+    """
+    folders: dict[Path, dict[str, str]] = {}
+    found: dict[str, Path] = {}
+    absent: list[str] = []
+    for name in names:
+        wanted = root / name
+        folder = wanted.parent
+        if folder not in folders:
+            folders[folder] = _listing(folder)
+        known = folders[folder]
+        stem = wanted.stem if wanted.suffix.lower() in SUFFIXES else wanted.name
+        file = known.get(wanted.name) or known.get(stem)
+        if file:
+            found[name] = folder / file
+        else:
+            absent.append(name)
+            if missing == "keep":
+                found[name] = wanted
+    if absent and missing == "error":
+        names_shown = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        raise DataError(
+            f"{source}: {len(absent)} of {len(absent) + len(found)} labelled images are not in "
+            f"{root} ({names_shown}); pass images=<their folder>, or missing='skip' to go on "
+            "without them"
+        )
+    if absent and missing == "skip":
+        log.warning("%s: %d labelled images are missing and left out", source, len(absent))
+    return found
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    """Each image file's name, under that name and under its stem."""
+    if not folder.is_dir():
+        return {}
+    names = sorted(entry.name for entry in folder.iterdir())
+    images = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
+    return {Path(name).stem: name for name in reversed(images)} | {name: name for name in names}
+
+
+def bad_line(source: Path, number: int, line: str, wanted: str) -> DataError:
+    """A DataError that names file and line (from 1), what stands there and what was wanted."""
+    shown = line.strip()
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return DataError(f"{source}, line {number}: {shown!r}, wanted {wanted}")
+
+
+def read_text(path: Path) -> list[str]:
+    """The lines of a label file.
+
+    Raises:
+        DataError: if it is missing or no UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a label file ({error})") from None
+
+
+def image_root(root: Path, images: str | Path | None, *usual: str) -> Path:
+    """The folder that picture names are relative to: `images`, or the first usual one there is."""
+    if images is not None:
+        if not Path(images).is_dir():
+            raise DataError(f"images={str(images)!r} is no folder")
+        return Path(images)
+    return next((root / name for name in usual if (root / name).is_dir()), root)

@@ -1,0 +1,162 @@
+"""One labelled picture, and what can be asked of a list of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from facefind.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A picture with its labelled faces; pixels are those of the upright original image.
+
+    Attributes:
+        name: the picture's name inside its set, unique there, with forward slashes.
+        path: the image file.
+        boxes: (G, 4) float32, left top right bottom.
+        landmarks: (G, 5, 2) float32, left eye, right eye, nose, left and right mouth corner as
+            seen in the image; NaN where a point is not labelled. Left out: all NaN.
+        ignore: (G,) bool; such a box is neither a face to be found nor background.
+            Left out: all False.
+        group: what the picture shows (the WIDER event), for balanced sampling; "" if unknown.
+        image_size: (height, width), or None where the labels do not say.
+        attributes: further labels by name, one array of G rows each.
+
+    Raises:
+        DataError: on arrays of the wrong shape.
+    """
+
+    name: str
+    path: Path
+    boxes: npt.NDArray[np.float32]
+    landmarks: npt.NDArray[np.float32] = None  # type: ignore[assignment]
+    ignore: npt.NDArray[np.bool_] = None  # type: ignore[assignment]
+    group: str = ""
+    image_size: tuple[int, int] | None = None
+    attributes: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes, np.float32)
+        if boxes.size == 0:
+            boxes = boxes.reshape(0, 4)
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise DataError(f"{self.name}: boxes have shape {boxes.shape}, wanted (G, 4)")
+        count = len(boxes)
+        landmarks = (
+            np.full((count, 5, 2), np.nan, np.float32)
+            if self.landmarks is None
+            else np.asarray(self.landmarks, np.float32)
+        )
+        ignore = np.zeros(count, bool) if self.ignore is None else np.asarray(self.ignore, bool)
+        if landmarks.size == 0:
+            landmarks = landmarks.reshape(0, 5, 2)
+        if landmarks.shape != (count, 5, 2):
+            raise DataError(
+                f"{self.name}: landmarks have shape {landmarks.shape}, wanted ({count}, 5, 2)"
+            )
+        if ignore.shape != (count,):
+            raise DataError(f"{self.name}: ignore has shape {ignore.shape}, wanted ({count},)")
+        for key, values in self.attributes.items():
+            if len(values) != count:
+                raise DataError(
+                    f"{self.name}: attribute {key!r} has {len(values)} rows for {count} faces"
+                )
+        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "landmarks", landmarks)
+        object.__setattr__(self, "ignore", ignore)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: npt.NDArray[np.generic] | slice) -> Sample:
+        """The same picture with the faces that a mask, slice or index array picks."""
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            landmarks=self.landmarks[keep],
+            ignore=self.ignore[keep],
+            attributes={key: values[keep] for key, values in self.attributes.items()},
+        )
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright image, from the file's header.
+
+    Raises:
+        DataError: if the file is missing or no picture.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.getexif().get(0x0112, 1) >= 5:  # turned by a quarter
+                width, height = height, width
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{path}: no readable picture ({error})") from None
+    return height, width
+
+
+def partial(sample: Sample) -> Sample:
+    """The sample of a picture in which unlabelled faces may be.
+
+    One ignored box that covers the whole image is added behind the others, so that nothing
+    outside the labelled faces counts as background. Reads the image's header where the labels
+    do not give its size.
+    """
+    height, width = sample.image_size or read_size(sample.path)
+    attributes: dict[str, npt.NDArray[np.generic]] = {}
+    for key, values in sample.attributes.items():
+        blank = np.zeros((1, *values.shape[1:]), values.dtype)
+        if values.dtype.kind == "f":
+            blank[:] = np.nan
+        elif values.dtype.kind == "i":
+            blank[:] = -1
+        attributes[key] = np.concatenate([values, blank])
+    return replace(
+        sample,
+        boxes=np.concatenate([sample.boxes, np.array([[0, 0, width, height]], np.float32)]),
+        landmarks=np.concatenate([sample.landmarks, np.full((1, 5, 2), np.nan, np.float32)]),
+        ignore=np.concatenate([sample.ignore, [True]]),
+        image_size=(height, width),
+        attributes=attributes,
+    )
+
+
+def split(samples: Iterable[Sample], fraction: float = 0.1) -> tuple[list[Sample], list[Sample]]:
+    """(training, development) samples; about `fraction` of them are held out for development.
+
+    Each picture is placed by the SHA-1 of its name alone: the split is the same on every machine,
+    in every order, and stays as it is for the old pictures when new ones come.
+    """
+    if not 0 <= fraction <= 1:
+        raise DataError(f"fraction is {fraction}, wanted a number from 0 to 1")
+    train: list[Sample] = []
+    development: list[Sample] = []
+    for sample in samples:
+        place = int.from_bytes(hashlib.sha1(sample.name.encode()).digest()[:8], "big") / 2**64
+        (development if place < fraction else train).append(sample)
+    return train, development
+
+
+def digest(samples: Sequence[Sample]) -> str:
+    """Hex SHA-256 of the names and labels, whatever the order of the samples.
+
+    Boxes, landmarks and ignore flags count; image files, attributes and groups do not.
+    """
+    total = hashlib.sha256()
+    for sample in sorted(samples, key=lambda sample: sample.name):
+        name = sample.name.encode()
+        total.update(len(name).to_bytes(4, "little") + name + len(sample).to_bytes(4, "little"))
+        landmarks = np.where(np.isnan(sample.landmarks), np.float32(np.nan), sample.landmarks)
+        for values in (sample.boxes.astype("<f4"), landmarks.astype("<f4"), sample.ignore):
+            total.update(np.ascontiguousarray(values).tobytes())
+    return total.hexdigest()

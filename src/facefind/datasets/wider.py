@@ -1,0 +1,177 @@
+"""WIDER FACE's text labels, with RetinaFace's five points where a file of them lies beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from facefind.datasets.files import Missing, bad_line, image_root, locate, read_text
+from facefind.datasets.sample import Sample
+from facefind.errors import DataError
+
+ATTRIBUTES = ("blur", "expression", "illumination", "occlusion", "pose")
+_FACE = "10 whole numbers: x y w h blur expression illumination invalid occlusion pose"
+_POINTS = "16 numbers: x y w h, five times x y, visible, blur"
+_INVALID = 7
+Points = dict[tuple[int, int, int, int], list[npt.NDArray[np.float64]]]
+
+
+def read(
+    root: str | Path,
+    *,
+    images: str | Path | None = None,
+    points: str | Path | bool = True,
+    missing: Missing = "error",
+) -> list[Sample]:
+    """Samples of a WIDER FACE label file or of the folder that holds one.
+
+    Boxes come as x, y, x + w, y + h. Faces marked invalid are ignored, boxes without area are
+    dropped, pictures without faces are kept. `group` is the event's folder.
+
+    Args:
+        root: `*bbx_gt.txt`, or a folder with exactly one such file.
+        images: folder of the event folders; left out: `images` beside the label file
+            (or `WIDER_train/images`, `WIDER_val/images`).
+        points: RetinaFace's annotation, `# event/name.jpg` and a line of sixteen numbers a face;
+            True takes `five_points.txt` beside the label file where there is one, False none.
+            Points belong to the face whose box is the same; twelve -1 mean none. Adds the
+            attributes `points_visible` (the file's 0/1 flag) and `points_blur`, both -1 where
+            a face has no points.
+        missing: what to do where an image file is absent.
+
+    Raises:
+        DataError: with file and line, where a line is not as the format demands.
+    """
+    source = find_labels(Path(root))
+    blocks = list(_blocks(source))
+    folder = image_root(source.parent, images, "images", "WIDER_train/images", "WIDER_val/images")
+    found = locate((name for name, _ in blocks), folder, source, missing)
+    beside = source.with_name("five_points.txt")
+    five: dict[str, Points] | None = None
+    if points is True:
+        five = _read_points(beside) if beside.is_file() else None
+    elif points is not False:
+        five = _read_points(Path(points))
+    samples = []
+    for name, rows in blocks:
+        if name in found:
+            samples.append(_sample(name, found[name], rows, five, source))
+    return samples
+
+
+def find_labels(root: Path) -> Path:
+    """The label file: `root` itself, or the one `*bbx_gt.txt` in that folder."""
+    if root.is_file():
+        return root
+    if not root.is_dir():
+        raise DataError(f"{root}: no such file or folder")
+    candidates = sorted(root.glob("*bbx_gt.txt"))
+    if len(candidates) != 1:
+        names = ", ".join(path.name for path in candidates) or "none"
+        raise DataError(f"{root}: wanted one file *bbx_gt.txt, found {names}; pass the file itself")
+    return candidates[0]
+
+
+def _blocks(source: Path) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+    """Each picture's name and its (G, 10) numbers."""
+    lines = read_text(source)
+    at = 0
+    seen: set[str] = set()
+    while at < len(lines):
+        name = lines[at].strip()
+        at += 1
+        if not name:
+            continue
+        if name in seen or not Path(name).suffix:
+            problem = "a name that did not come before" if name in seen else "an image name"
+            raise bad_line(source, at, name, problem)
+        seen.add(name)
+        count_line = lines[at] if at < len(lines) else ""
+        at += 1
+        if not count_line.strip().isdecimal():
+            raise bad_line(source, at, count_line, "the number of faces")
+        count = int(count_line)
+        rows = np.empty((count, 10), np.int64)
+        for row in range(count):
+            line = lines[at] if at < len(lines) else ""
+            at += 1
+            try:
+                rows[row] = [int(part) for part in line.split()]
+            except ValueError:
+                raise bad_line(source, at, line, _FACE) from None
+        if count == 0 and at < len(lines) and lines[at].split() == ["0"] * 10:
+            at += 1  # the official files put one line of zeros below a count of zero
+        yield name, rows
+
+
+def _sample(
+    name: str,
+    path: Path,
+    rows: npt.NDArray[np.int64],
+    five: dict[str, Points] | None,
+    source: Path,
+) -> Sample:
+    landmarks = np.full((len(rows), 5, 2), np.nan, np.float32)
+    flags = np.full((len(rows), 2), -1, np.float32)
+    if five is not None:
+        todo = {box: list(entries) for box, entries in five.get(name, {}).items()}
+        for face, row in enumerate(rows):
+            entries = todo.get((int(row[0]), int(row[1]), int(row[2]), int(row[3])))
+            if not entries:
+                continue
+            values = entries.pop(0)
+            if np.any(values[:12] != -1):
+                landmarks[face] = values[:10].reshape(5, 2)
+                flags[face] = values[10:]
+        strays = [box for box, entries in todo.items() if entries]
+        if strays:
+            raise DataError(
+                f"{source}: {name} has five points for the box (x y w h) {strays[0]}, "
+                "but no such face; both files must be of the same annotation"
+            )
+    sides = rows[:, 2:4]
+    keep = np.all(sides > 0, axis=1)
+    boxes = np.concatenate([rows[:, :2], rows[:, :2] + sides], axis=1)[keep]
+    columns = (4, 5, 6, 8, 9)
+    attributes: dict[str, npt.NDArray[np.generic]] = {
+        key: rows[keep, column].astype(np.int8)
+        for key, column in zip(ATTRIBUTES, columns, strict=True)
+    }
+    if five is not None:
+        attributes["points_visible"] = flags[keep, 0].astype(np.int8)
+        attributes["points_blur"] = flags[keep, 1]
+    return Sample(
+        name=name,
+        path=path,
+        boxes=boxes.astype(np.float32),
+        landmarks=landmarks[keep],
+        ignore=rows[keep, _INVALID] == 1,
+        group=name.rpartition("/")[0],
+        attributes=attributes,
+    )
+
+
+def _read_points(source: Path) -> dict[str, Points]:
+    """Picture -> box (x, y, w, h) -> the twelve numbers behind it, in file order."""
+    pictures: dict[str, Points] = {}
+    current: Points | None = None
+    for number, line in enumerate(read_text(source), 1):
+        if line.startswith("#"):
+            current = pictures.setdefault(line[1:].strip(), {})
+            continue
+        if not line.strip():
+            continue
+        if current is None:
+            raise bad_line(source, number, line, "a line '# event/name.jpg' first")
+        try:
+            values = np.array([float(part) for part in line.split()])
+            if len(values) != 16 or np.any(values[:4] % 1):
+                raise ValueError
+        except ValueError:
+            raise bad_line(source, number, line, _POINTS) from None
+        x, y, w, h = (int(value) for value in values[:4])
+        current.setdefault((x, y, w, h), []).append(values[4:])
+    return pictures
