@@ -1,0 +1,1 @@
+"""What training needs: targets, assigners, losses, augmentation, loading, engine, checkpoints."""

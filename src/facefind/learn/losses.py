@@ -1,0 +1,41 @@
+"""Loss terms, element by element; a system sums and normalises them.
+
+Legend: P positive anchors.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from facefind.learn.boxes import diou
+
+
+def quality_focal(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:
+    """Cross-entropy with a soft target, weighted by how far the score is from it: same shape.
+
+    Args:
+        logits: scores before the sigmoid.
+        quality: targets in 0..1: IoU of the predicted box for positives, 0 for background.
+        beta: power of the weight.
+
+    Source: Generalized Focal Loss (arXiv:2006.04388), eq. 2; SCRFD, sec. 5.1.
+    """
+    gap = (logits.sigmoid() - quality).abs().pow(beta)
+    return gap * functional.binary_cross_entropy_with_logits(logits, quality, reduction="none")
+
+
+def diou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
+    """1 - DIoU of boxes (P,4) with targets (P,4), xyxy: (P,) in 0..2.
+
+    Source: DIoU (arXiv:1911.08287), eq. 8.
+    """
+    return 1 - diou(boxes, targets)
+
+
+def landmark_loss(offsets: Tensor, targets: Tensor, beta: float = 1 / 9) -> Tensor:
+    """Smooth L1 summed over the coordinates of (P,5,2) points: (P,).
+
+    Source: SCRFD's authors' models with points; smooth L1 from Fast R-CNN (arXiv:1504.08083), eq. 3.
+    """
+    return functional.smooth_l1_loss(offsets, targets, beta=beta, reduction="none").sum((-2, -1))

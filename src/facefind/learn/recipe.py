@@ -1,0 +1,144 @@
+"""Recipe: everything that makes a training run, as one tree of frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Base of each system's configuration: the numbers a network is built from."""
+
+    system: ClassVar[str] = ""
+
+    def build(self) -> nn.Module:
+        """The network with fresh weights."""
+        raise TypeError(f"{type(self).__name__} is a base class; use a system's own configuration")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images are learnt from and how they are drawn."""
+
+    root: tuple[Path, ...] = ()
+    """Training sets: folders or label files in any layout that `facefind.datasets.read` knows."""
+    partial: tuple[Path, ...] = ()
+    """Sets whose pictures may show unlabelled faces: nothing in them counts as background."""
+    hold_out: float = 0.1
+    """Fraction of `root`, chosen by a hash of the image names, kept for evaluation."""
+    balance: float = 0.0
+    """How much rare groups (WIDER FACE events) gain: 0 as they are, 1 every group alike."""
+    cache: Path | None = None
+    """Folder for decoded images; they take 3 bytes a pixel there and no time to decode again."""
+    workers: int = 2
+    """Processes that load and augment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How a training image is cut, coloured and flipped."""
+
+    size: int = 640
+    """Side of the square that the network is given, in pixels."""
+    crop_sides: tuple[float, ...] = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+    """Sides of the square crop as multiples of the image's short side (SCRFD, sec. 4.1 and 5.1)."""
+    fill: tuple[int, int, int] = (104, 117, 123)
+    """RGB where a crop reaches beyond the image."""
+    color: bool = True
+    """Photometric jitter."""
+    channel_shuffle: bool = False
+    """Whether the jitter also swaps colour channels, as the released code of SCRFD does."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    min_face: float = 0.0
+    """Faces with a side below this, in pixels after the crop, are ignored instead of learnt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimiser."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.01
+    """Peak learning rate."""
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    """Not applied to normalisation and biases when `name` is adamw."""
+    clip: float = 35.0
+    """Largest norm of the gradient; 0: no clipping."""
+    ema: float = 0.0
+    """Decay of the averaged weights that are evaluated and exported; 0: no averaging."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """How long and with which learning rate."""
+
+    epochs: float = 640.0
+    batch: int = 32
+    """Images a step, over all processes."""
+    warmup_epochs: float = 3.0
+    warmup_factor: float = 0.001
+    kind: Literal["step", "cosine"] = "step"
+    steps: tuple[float, ...] = (440 / 640, 544 / 640)
+    """Fractions of the run at which the rate falls tenfold (kind `step`)."""
+    final: float = 0.01
+    """Fraction of the peak rate at the end (kind `cosine`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Machine and bookkeeping."""
+
+    out: Path | None = None
+    """Run folder; by default runs/<recipe>."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N, or auto: the GPU where there is one."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    threads: int | None = None
+    """Torch's CPU threads; None: its own choice."""
+    seed: int = 0
+    log_every: int = 20
+    """Steps between log lines."""
+    checkpoint_every: float = 120.0
+    """Seconds between checkpoints."""
+    evaluate_every: float = 0.0
+    """Epochs between evaluations on the held-out images; 0: only at the end."""
+    evaluate_images: int = 300
+    """Held-out images used at each evaluation; 0: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training run: a paper's table row, or a variant made with `dataclasses.replace`."""
+
+    name: str
+    network: NetworkConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    protocol: str = "vga"
+    """Test protocol of the evaluations, by name."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        from dataclasses import asdict
+
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain | {"system": self.network.system}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

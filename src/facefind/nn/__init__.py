@@ -1,0 +1,1 @@
+"""Torch parts that several systems are built from: backbones, necks, heads, anchors, coders."""

@@ -1,0 +1,44 @@
+"""MobileNetV1 with free depths and widths: SCRFD's mobile backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from facefind.nn.layers import ConvNormAct, DepthwiseSeparable
+
+
+class MobileNetV1(nn.Module):
+    """Depthwise-separable backbone: (B,3,H,W) -> [C2, C3, C4, C5] at strides 4, 8, 16, 32.
+
+    Args:
+        stem: channels of the stem's 3x3 stride-2 convolution and of the separable block after it.
+        depths: separable blocks in each of the four stages; the first of a stage has stride 2.
+        widths: channels of the four stages.
+
+    Source: SCRFD, sec. 4.2 and Fig. 8 (mobile regime); MobileNets (arXiv:1704.04861), table 1.
+    """
+
+    def __init__(self, stem: Sequence[int], depths: Sequence[int], widths: Sequence[int]) -> None:
+        super().__init__()
+        self.widths = tuple(widths)
+        self.stem = nn.Sequential(ConvNormAct(3, stem[0], stride=2), DepthwiseSeparable(*stem))
+        inputs = stem[1]
+        for number, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
+            blocks = [DepthwiseSeparable(inputs, width, stride=2)]
+            blocks += [DepthwiseSeparable(width, width) for _ in range(depth - 1)]
+            self.add_module(f"layer{number}", nn.Sequential(*blocks))
+            inputs = width
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Feature maps C2..C5 of a normalised image `x` (B,3,H,W)."""
+        x = self.stem(x)
+        maps = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps

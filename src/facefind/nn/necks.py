@@ -1,0 +1,46 @@
+"""Necks: backbone maps -> maps of one width that have seen finer and coarser levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class PAFPN(nn.Module):
+    """Path-aggregation pyramid: maps (B,C_l,H_l,W_l) -> maps (B,width,H_l,W_l), fine to coarse.
+
+    Coarse context flows down by nearest up-sampling and addition, fine detail flows up again by
+    stride-2 convolutions. No normalisation and no activation anywhere.
+
+    Source: PANet (arXiv:1803.01534), sec. 3.1; SCRFD, sec. 4.2.
+    """
+
+    def __init__(self, inputs: Sequence[int], width: int) -> None:
+        super().__init__()
+        levels = len(inputs)
+        self.width = width
+        self.lateral_convs = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in inputs)
+        self.fpn_convs = nn.ModuleList(_conv3x3(width) for _ in range(levels))
+        self.downsample_convs = nn.ModuleList(_conv3x3(width, 2) for _ in range(levels - 1))
+        self.pafpn_convs = nn.ModuleList(_conv3x3(width) for _ in range(levels - 1))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """One map a level, all of `width` channels."""
+        down = [conv(x) for conv, x in zip(self.lateral_convs, maps, strict=True)]
+        for level in range(len(down) - 1, 0, -1):
+            size = down[level - 1].shape[-2:]
+            down[level - 1] = down[level - 1] + functional.interpolate(down[level], size=size)
+        up = [conv(x) for conv, x in zip(self.fpn_convs, down, strict=True)]
+        for level, conv in enumerate(self.downsample_convs):
+            up[level + 1] = up[level + 1] + conv(up[level])
+        return [up[0], *(conv(x) for conv, x in zip(self.pafpn_convs, up[1:], strict=True))]
+
+
+def _conv3x3(width: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(width, width, 3, stride, 1)

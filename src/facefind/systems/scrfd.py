@@ -1,0 +1,206 @@
+"""SCRFD: sample and computation redistribution for efficient face detection.
+
+Paper: J. Guo, J. Deng, A. Lattas, S. Zafeiriou (arXiv:2105.04714). The family is one network shape:
+a backbone of free depths and widths, a PAFPN over C3..C5, a light head at strides 8, 16, 32 with two
+square anchors a cell, no anchors at stride 4, everything trained from scratch.
+
+Legend: B batch, A anchors over all levels, G ground-truth faces, P positive anchors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from facefind.learn.assigners import atss, inside_any
+from facefind.learn.boxes import iou
+from facefind.learn.distributed import mean_over_processes
+from facefind.learn.losses import diou_loss, landmark_loss, quality_focal
+from facefind.learn.recipe import NetworkConfig
+from facefind.learn.targets import Target
+from facefind.nn.anchors import Anchors, square_anchors
+from facefind.nn.backbones import BasicBlock, Bottleneck, MobileNetV1, ResNetV1e
+from facefind.nn.coders import decode_distances, decode_points, encode_points
+from facefind.nn.heads import HeadOutput, TowerHead
+from facefind.nn.layers import group_norm
+from facefind.nn.necks import PAFPN
+
+STRIDES = (8, 16, 32)
+ANCHOR_SIZES = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
+"""Sides of the square anchors at each stride, in pixels (sec. 4)."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Raw outputs of the network with the anchors that they belong to."""
+
+    raw: HeadOutput
+    anchors: Anchors
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the loss terms, from the authors' configurations (the paper gives none)."""
+
+    box: float = 2.0
+    landmarks: float = 0.1
+
+
+class SCRFD(nn.Module):
+    """The detector: parts in, raw outputs, candidates and losses out."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        weights: LossWeights | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.weights = weights or LossWeights()
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Raw outputs for images (B,3,H,W), RGB in 0..255, H and W multiples of 32."""
+        x = (images.to(next(self.parameters()).dtype) - 127.5) / 128
+        maps = self.neck(self.backbone(x)[1:])
+        sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
+        return Outputs(self.head(maps), square_anchors(sizes, STRIDES, ANCHOR_SIZES, x.device))
+
+    def candidates(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Boxes (B,A,4) and points (B,A,5,2) or None in input pixels, with scores (B,A) in 0..1."""
+        outputs = self(images)
+        raw, anchors = outputs.raw, outputs.anchors
+        boxes = decode_distances(raw.distances.float(), anchors.centers, anchors.strides)
+        points = None
+        if raw.offsets is not None:
+            points = decode_points(raw.offsets.float(), anchors.centers, anchors.strides)
+        return boxes, raw.logits.float().sigmoid(), points
+
+    def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Named loss terms, already weighted, ready to be added: `cls`, `box` and, with points, `kps`.
+
+        An image without faces adds to `cls` alone. Without any face in the batch, `box` and `kps`
+        are exactly 0 and still carry (zero) gradients to every parameter.
+
+        Source: sec. 5.1: ATSS, quality focal loss (the "GFL" of the text), DIoU loss.
+        Differs: as in the authors' code, `box` and `kps` weigh each positive by its own detached
+        score and divide by the sum of these; their code divides 0 by 0 without faces, ours does not.
+        """
+        raw, anchors = outputs.raw, outputs.anchors
+        logits, distances = raw.logits.float(), raw.distances.float()
+        quality = torch.zeros_like(logits)
+        counted = torch.ones_like(logits)
+        image_index, anchor_index, faces, points = [], [], [], []
+        for index, target in enumerate(targets):
+            assigned = atss(anchors, target.boxes)
+            positive = (assigned >= 0).nonzero().squeeze(1)
+            if target.ignore.shape[0]:
+                counted[index, inside_any(anchors.centers, target.ignore) & (assigned < 0)] = 0
+            image_index.append(torch.full_like(positive, index))
+            anchor_index.append(positive)
+            faces.append(target.boxes[assigned[positive]])
+            points.append(target.landmarks[assigned[positive]])
+        image, anchor = torch.cat(image_index), torch.cat(anchor_index)
+        face, point = torch.cat(faces), torch.cat(points)
+
+        centers, strides = anchors.centers[anchor], anchors.strides[anchor]
+        predicted = decode_distances(distances[image, anchor], centers, strides)
+        quality[image, anchor] = iou(predicted.detach(), face)
+        positives = sum(max(int(i.numel()), 1) for i in anchor_index)
+        normaliser = mean_over_processes(logits.new_tensor(float(positives))).clamp(min=1)
+        terms = {"cls": (quality_focal(logits, quality) * counted).sum() / normaliser}
+
+        weight = logits[image, anchor].detach().sigmoid()
+        divisor = mean_over_processes(weight.sum()).clamp(min=1e-6)
+        box = (diou_loss(predicted, face) * weight).sum() + distances.sum() * 0
+        terms["box"] = self.weights.box * box / divisor
+        if raw.offsets is not None:
+            offsets = raw.offsets.float()
+            labelled = point.isfinite().all(-1).all(-1)
+            image, anchor = image[labelled], anchor[labelled]
+            goal = encode_points(point[labelled], centers[labelled], strides[labelled])
+            kps = (landmark_loss(offsets[image, anchor], goal) * weight[labelled]).sum()
+            terms["kps"] = self.weights.landmarks * (kps + offsets.sum() * 0) / divisor
+        return terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class SCRFDConfig(NetworkConfig):
+    """A row of the family: every number that tells one SCRFD from another."""
+
+    system = "scrfd"
+
+    block: Literal["depthwise", "basic", "bottleneck"]
+    """Backbone block: MobileNetV1's or ResNet's."""
+    depths: tuple[int, int, int, int]
+    """Blocks in the stages C2..C5."""
+    widths: tuple[int, int, int, int]
+    """Channels of the stages C2..C5, before a bottleneck's expansion."""
+    stem: tuple[int, ...]
+    """Channels of the stem: (first, last) for depthwise, (last,) for residual backbones."""
+    neck: int
+    """Channels of the PAFPN."""
+    head: int
+    """Channels of the head's tower."""
+    head_depth: int = 2
+    """Convolutions in the head's tower."""
+    head_groups: int | None = 16
+    """Groups of the head's group normalisation; None: batch normalisation."""
+    shared_head: bool = True
+    """Whether one head serves all levels."""
+    scales: bool = True
+    """Whether a learnt scalar a level multiplies the box output."""
+    landmarks: bool = False
+    """Whether five points are regressed."""
+    loss: LossWeights = field(default_factory=LossWeights)
+
+    def build(self) -> SCRFD:
+        """The network with fresh weights."""
+        backbone: MobileNetV1 | ResNetV1e
+        if self.block == "depthwise":
+            backbone = MobileNetV1(self.stem, self.depths, self.widths)
+        else:
+            block = {"basic": BasicBlock, "bottleneck": Bottleneck}[self.block]
+            backbone = ResNetV1e(block, self.stem[-1], self.depths, self.widths)
+        head = TowerHead(
+            self.neck,
+            self.head,
+            self.head_depth,
+            levels=len(STRIDES),
+            anchors_per_cell=len(ANCHOR_SIZES[0]),
+            norm=group_norm(self.head_groups) if self.head_groups else nn.BatchNorm2d,
+            depthwise=self.block == "depthwise",
+            shared=self.shared_head,
+            scales=self.scales,
+            landmarks=self.landmarks,
+        )
+        return SCRFD(backbone, PAFPN(backbone.widths[1:], self.neck), head, self.loss)
+
+
+_500M = SCRFDConfig(
+    block="depthwise", depths=(2, 3, 2, 6), widths=(40, 72, 152, 288), stem=(16, 16), neck=16, head=64
+)
+_2_5G = SCRFDConfig(
+    block="basic", depths=(3, 5, 3, 2), widths=(24, 48, 48, 80), stem=(24,), neck=24, head=64
+)
+
+
+def with_landmarks(row: SCRFDConfig, *, scales: bool = True) -> SCRFDConfig:
+    """A row's variant with five points: batch normalisation and a head a level, as published."""
+    from dataclasses import replace
+
+    return replace(row, head_groups=None, shared_head=False, landmarks=True, scales=scales)
+
+
+FAMILY: dict[str, SCRFDConfig] = {
+    "scrfd-500m": _500M,
+    "scrfd-500m-kps": with_landmarks(_500M, scales=False),
+    "scrfd-2.5g": _2_5G,
+    "scrfd-2.5g-kps": with_landmarks(_2_5G),
+}
+"""The family by name (paper, fig. 8 and 9; the variants with points are the authors')."""
