@@ -1,7 +1,7 @@
 """The `facefind` command: names its subcommands, and loads the one that was asked for.
 
-Nothing heavy is imported here, so that help and mistakes answer at once. A subcommand is a module of
-this package with a `main(args) -> exit code`, made from a typed function by tyro.
+Nothing heavy is imported here, so that help and mistakes answer at once. A subcommand is a module
+of this package with a `main(args) -> exit code`, made from a typed function by tyro.
 
 Exit codes: 0 all is done, 1 done in part (or `doctor` found a fault), 2 nothing done because of a
 wrong option, a missing file or a missing package, 130 interrupted.

@@ -50,9 +50,7 @@ def line(cells: Sequence[str], wide: Sequence[int], right: Collection[int] = ())
     return _GAP.join(placed).rstrip()
 
 
-def table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()
-) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
     """The rows under their header, or, where the terminal is too narrow, a block of lines a row."""
     limit = columns()
     wide = widths([header, *rows], limit)

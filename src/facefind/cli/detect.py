@@ -1,0 +1,303 @@
+"""`facefind detect`: faces of images, folders and globs, told as they are found."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from facefind.cli import output
+from facefind.cli.options import File, Flag, Folder, Number, Text, Whole
+from facefind.errors import DataError, ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from facefind.detector import FaceDetector
+    from facefind.faces import Faces
+
+__all__ = ["detect", "main"]
+
+_DRAWABLE = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+_HEADER = ("image", "size", "faces", "scores")
+# An image or a runtime may fail in these ways without the next image being any worse for it.
+_ONE_IMAGE = (ImageError, OSError, RuntimeError, MemoryError)
+
+
+def main(args: Sequence[str]) -> int:
+    """Exit code of `facefind detect` with these arguments."""
+    return tyro.cli(detect, args=args, prog="facefind detect")
+
+
+def detect(
+    images: Annotated[
+        list[str], tyro.conf.arg(metavar="IMAGE|DIR|GLOB ...", help_behavior_hint="")
+    ],
+    /,
+    *,
+    model: str = "default",
+    protocol: Text = None,
+    min_score: Number = None,
+    runtime: str = "auto",
+    precision: str = "fp32",
+    threads: Whole = None,
+    batch: int = 8,
+    out: File = None,
+    draw: Folder = None,
+    resume: Flag = False,
+    json: Flag = False,
+) -> int:
+    """Find the faces in images.
+
+    Images that can't be read are named on stderr and the others are done all the same; the exit
+    code is 1 then.
+
+    Args:
+        images: Files, folders (searched through) or globs.
+        model: A model that ships (see `facefind models`) or an .onnx file.
+        protocol: How images are scaled and faces merged: vga, original, close-up, 640, 640x480;
+            the model's own where not given.
+        min_score: Leave out faces below this score; the model's own threshold where not given.
+        runtime: auto, openvino, onnxruntime or torch.
+        precision: Numbers the runtime computes with: fp32, or bf16 where the CPU has it.
+        threads: CPU threads; the runtime's own choice where not given.
+        batch: Images in memory at a time.
+        out: Write one JSON line per image to this file, as each is done.
+        draw: Write a copy of each image with its faces drawn to this folder.
+        resume: Go on with --out: skip the images that it already holds.
+        json: Print the JSON lines instead of a table.
+    """
+    if batch < 1:
+        raise DataError(f"--batch {batch}: at least 1 image must be in memory at a time")
+    if resume and out is None:
+        raise DataError("--resume goes on with the file of --out: name it")
+    todo = _named(images)
+    if draw is not None:
+        _check_targets(todo)
+
+    from facefind import FaceDetector
+
+    detector = FaceDetector(
+        model,
+        runtime=runtime,
+        threads=threads,
+        precision=precision,
+        protocol=protocol,
+        min_score=min_score,
+    )
+    known = _keep_whole_lines(out) if resume and out is not None else set()
+    todo = {name: path for name, path in todo.items() if name not in known}
+    with ExitStack() as stack:
+        sinks: list[IO[str]] = [sys.stdout] if json else []
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            sinks.append(stack.enter_context(out.open("a" if resume else "w", encoding="utf-8")))
+        report = _Report(sinks, draw, table=not json, skipped=len(known))
+        report.run(todo, detector, batch)
+    return report.finish()
+
+
+@dataclass
+class _Report:
+    """Tells what became of each image, at once, to every place that was asked for."""
+
+    sinks: list[IO[str]]
+    draw: Path | None
+    table: bool
+    skipped: int
+    images: int = 0
+    faces: int = 0
+    failed: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    def run(self, todo: dict[str, Path], detector: FaceDetector, batch: int) -> None:
+        from tqdm import tqdm
+
+        single = len(todo) == 1
+        sample = [_HEADER, ("", "10000x10000", "", "0.00 to 0.00")]
+        wide = output.widths([*sample, *((name, "", "", "") for name in todo)], narrowest=8)
+        if self.table and todo and not single:
+            print(output.line(_HEADER, wide, right=(1, 2)), flush=True)
+        with tqdm(
+            total=len(todo), unit="image", leave=False, disable=not sys.stderr.isatty()
+        ) as bar:
+            for name, result in _results(todo, detector, batch):
+                bar.update()
+                if isinstance(result, BaseException):
+                    self.failed += 1
+                    reason = " ".join(str(result).split()) or type(result).__name__
+                    bar.write(f"facefind detect: {name}: {reason}", file=sys.stderr)
+                    continue
+                picture, faces = result
+                self.images += 1
+                self.faces += len(faces)
+                if self.draw is not None:
+                    _save(self.draw / _target(name), picture, faces)
+                if self.table:
+                    text = (
+                        _portrait(faces) if single else output.line(_row(name, faces), wide, (1, 2))
+                    )
+                    bar.write(text, file=sys.stdout)
+                for sink in self.sinks:
+                    bar.clear()
+                    sink.write(_record(name, faces) + "\n")
+                    sink.flush()
+
+    def finish(self) -> int:
+        seconds = time.perf_counter() - self.started
+        parts = [_count(self.images, "image"), _count(self.faces, "face")]
+        if self.skipped:
+            parts.append(f"{self.skipped} done before")
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        print(f"{', '.join(parts)} in {seconds:.1f} s", file=sys.stderr)
+        return 1 if self.failed else 0
+
+
+def _results(
+    todo: dict[str, Path], detector: FaceDetector, batch: int
+) -> Iterator[tuple[str, Any]]:
+    """Name and (picture, faces), or the error instead, of each image."""
+    from facefind import images
+
+    names = iter(todo)
+    while chunk := list(islice(names, batch)):
+        read: dict[str, npt.NDArray[np.uint8]] = {}
+        for name in chunk:
+            try:
+                read[name] = images.read(todo[name])
+            except _ONE_IMAGE as error:
+                yield name, error
+        yield from _found(read, detector)
+
+
+def _found(
+    read: dict[str, npt.NDArray[np.uint8]], detector: FaceDetector
+) -> Iterable[tuple[str, Any]]:
+    """The same for pictures in memory; where they fail together, each on its own."""
+    try:
+        found = detector.detect(list(read.values())) if read else []
+        return [(name, (read[name], faces)) for name, faces in zip(read, found, strict=True)]
+    except _ONE_IMAGE as error:
+        if len(read) == 1:
+            return [(name, error) for name in read]
+        return [pair for name in read for pair in _found({name: read[name]}, detector)]
+
+
+def _named(sources: Sequence[str]) -> dict[str, Path]:
+    """Files by the name they are told under: below a given folder, the path within it."""
+    from facefind import images
+
+    if not sources:
+        raise DataError("no images given: name files, folders or globs")
+    named: dict[str, Path] = {}
+    for source in sources:
+        folder = Path(source)
+        for path in images.find(source):
+            name = path.relative_to(folder).as_posix() if folder.is_dir() else str(path)
+            if named.setdefault(name, path) != path:
+                raise DataError(
+                    f"{named[name]} and {path} would both be called {name}: give one folder a time"
+                )
+    return named
+
+
+def _target(name: str) -> Path:
+    """Where a drawn copy lies below the folder of --draw; formats without a writer become PNG."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        path = Path(path.name)
+    return path if path.suffix.lower() in _DRAWABLE else path.with_name(path.name + ".png")
+
+
+def _check_targets(todo: dict[str, Path]) -> None:
+    taken: dict[Path, Path] = {}
+    for name, path in todo.items():
+        other = taken.setdefault(_target(name), path)
+        if other != path:
+            raise DataError(
+                f"drawn copies of {other} and {path} would both be {_target(name)}: "
+                "give the folder above them instead"
+            )
+
+
+def _save(path: Path, picture: npt.NDArray[np.uint8], faces: Faces) -> None:
+    from PIL import Image
+
+    from facefind.drawing import draw
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(draw(picture, faces)).save(path, quality=92)
+
+
+def _record(name: str, faces: Faces) -> str:
+    """One JSON line: boxes and landmarks to a thousandth of a pixel, scores to a millionth."""
+    height, width = faces.image_size
+    points = faces.landmarks
+    record = {
+        "image": name,
+        "width": int(width),
+        "height": int(height),
+        "boxes": _rounded(faces.boxes, 3),
+        "scores": _rounded(faces.scores, 6),
+        "landmarks": None if points is None else _rounded(points, 3),
+    }
+    return json.dumps(record)
+
+
+def _rounded(values: npt.NDArray[np.float32], digits: int) -> Any:
+    return values.astype("float64").round(digits).tolist()
+
+
+def _row(name: str, faces: Faces) -> tuple[str, str, str, str]:
+    height, width = faces.image_size
+    scores = faces.scores
+    span = f"{scores.min():.2f} to {scores.max():.2f}" if len(faces) else ""
+    return name, f"{width}x{height}", str(len(faces)), span
+
+
+def _portrait(faces: Faces) -> str:
+    """A line per face: the table of a single image."""
+    if not len(faces):
+        return "no face found"
+    rows = [
+        (str(number), f"{score:.3f}", *(f"{value:.1f}" for value in box))
+        for number, (box, score) in enumerate(zip(faces.boxes, faces.scores, strict=True), 1)
+    ]
+    return output.table(("face", "score", "left", "top", "right", "bottom"), rows, right=range(6))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _keep_whole_lines(out: Path) -> set[str]:
+    """Names of the images that `out` holds; a last line that a kill left torn is cut off."""
+    if not out.exists():
+        return set()
+    names: set[str] = set()
+    whole = 0
+    with out.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                if not line.endswith(b"\n"):
+                    break
+                names.add(json.loads(line)["image"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{out}, line {number}: no result of facefind detect, so --resume can't go on "
+                    "with it; give another --out"
+                ) from error
+            whole += len(line)
+    with out.open("r+b") as lines:
+        lines.truncate(whole)
+    return names

@@ -1,0 +1,261 @@
+"""`facefind doctor`: what is installed, what it can do here, and what clashes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from facefind.cli import output
+from facefind.cli.options import File, Flag
+
+__all__ = ["clashes", "doctor", "main"]
+
+_PACKAGES = (
+    "facefind",
+    "numpy",
+    "pillow",
+    "openvino",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-directml",
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "scipy",
+    "matplotlib",
+    "tensorboard",
+    "tyro",
+    "tqdm",
+)
+# Wheels that write the same files: the one installed last wins, and taking either out breaks both.
+_SAME_FILES = {
+    "cv2": tuple(name for name in _PACKAGES if name.startswith("opencv-")),
+    "onnxruntime": tuple(name for name in _PACKAGES if name.startswith("onnxruntime")),
+}
+# What the runtimes' kernels choose by, slowest to fastest.
+_CPU_FEATURES = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+)
+
+
+_NVIDIA = Path("/proc/driver/nvidia/version")
+
+
+def main(args: Sequence[str]) -> int:
+    """Exit code of `facefind doctor` with these arguments."""
+    return tyro.cli(doctor, args=args, prog="facefind doctor")
+
+
+def doctor(
+    *,
+    json: Flag = False,
+    out: File = None,
+) -> int:
+    """Say what is installed, what it can do on this machine and what clashes.
+
+    The exit code is 1 where something clashes.
+
+    Args:
+        json: Print JSON instead of text.
+        out: Write the same as JSON to this file.
+    """
+    installed = _installed()
+    runtimes, faults = _runtimes(installed)
+    problems = clashes(installed, _requirements("torchvision")) + faults
+    report = {
+        "machine": _machine(),
+        "packages": installed,
+        "runtimes": runtimes,
+        "problems": problems,
+        "notes": _notes(runtimes),
+    }
+    output.emit(report, _text(report), as_json=json, out=out)
+    return 1 if problems else 0
+
+
+def clashes(installed: Mapping[str, str], torchvision_needs: Sequence[str] = ()) -> list[str]:
+    """What is wrong with a set of packages (name to version), and how to mend it.
+
+    `torchvision_needs` are the requirements that the installed torchvision states.
+    """
+    problems = []
+    for module, names in _SAME_FILES.items():
+        both = [name for name in names if name in installed]
+        if len(both) > 1:
+            keep = next((name for name in both if name.endswith(("-gpu", "headless"))), both[0])
+            problems.append(
+                f"{' and '.join(both)} overwrite each other's {module}: "
+                f"pip uninstall -y {' '.join(both)}; pip install {keep}"
+            )
+    if "torchvision" in installed:
+        vision, torch = installed["torchvision"], installed.get("torch")
+        wanted = next((m[1] for need in torchvision_needs if (m := _TORCH_PIN.match(need))), None)
+        if torch is None:
+            problems.append(f"torchvision {vision} is there without torch: pip install torch")
+        elif wanted and torch.partition("+")[0] != wanted:
+            problems.append(
+                f"torchvision {vision} is built for torch {wanted} and torch is {torch}: facefind "
+                "needs no torchvision, so pip uninstall torchvision, or install the matching pair"
+            )
+    return problems
+
+
+_TORCH_PIN = re.compile(r"torch\s*\(?==\s*([0-9][0-9.]*[0-9])")
+
+
+def _installed() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _requirements(name: str) -> list[str]:
+    try:
+        return metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _machine() -> dict[str, Any]:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": usable,
+        "cpu_limit": _cpu_limit(),
+        "cpu_features": _cpu_features(),
+    }
+
+
+def _cpu_limit() -> float | None:
+    """CPUs' worth of time that a container may use; None where no limit is told."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _cpu_features() -> list[str] | None:
+    """Those of `_CPU_FEATURES` that the CPU has; None where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", text, flags=re.MULTILINE)
+    has = set(flags[1].split()) if flags else set()
+    return [name for name in _CPU_FEATURES if name in has]
+
+
+def _runtimes(installed: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """What each runtime can compute on, and those packages that are there and can't be loaded."""
+    probes: dict[str, tuple[str, Callable[[], Any]]] = {
+        "openvino": ("openvino", _openvino),
+        "onnxruntime": ("onnxruntime", _onnxruntime),
+        "torch": ("torch", _torch),
+        "cv2": ("opencv-", lambda: _version("cv2")),
+        "torchvision": (
+            "torchvision",
+            lambda: {"version": import_module("torchvision").__version__},
+        ),
+    }
+    able: dict[str, Any] = {}
+    faults = []
+    for module, (package, probe) in probes.items():
+        if not any(name.startswith(package) for name in installed):
+            continue
+        try:
+            able[module] = probe()
+        except Exception as error:  # a broken package may raise whatever it likes
+            reason = " ".join(str(error).split()) or type(error).__name__
+            faults.append(f"{module} is installed and can't be imported: {reason}")
+    return able, faults
+
+
+def _version(module: str) -> dict[str, Any]:
+    return {"version": import_module(module).__version__}
+
+
+def _openvino() -> dict[str, Any]:
+    core = import_module("openvino").Core()
+    return {
+        device: {
+            "name": core.get_property(device, "FULL_DEVICE_NAME"),
+            "precisions": sorted(core.get_property(device, "OPTIMIZATION_CAPABILITIES")),
+        }
+        for device in core.available_devices
+    }
+
+
+def _onnxruntime() -> dict[str, Any]:
+    return {"providers": list(import_module("onnxruntime").get_available_providers())}
+
+
+def _torch() -> dict[str, Any]:
+    torch = import_module("torch")
+    cuda = torch.cuda
+    devices = [cuda.get_device_name(i) for i in range(cuda.device_count())]
+    return {"threads": torch.get_num_threads(), "cuda": torch.version.cuda, "devices": devices}
+
+
+def _notes(runtimes: Mapping[str, Any]) -> list[str]:
+    """What works and could work better."""
+    providers = runtimes.get("onnxruntime", {}).get("providers", [])
+    if _NVIDIA.exists() and "CUDAExecutionProvider" not in providers:
+        return [
+            "this machine has an NVIDIA GPU and no ONNX Runtime that uses it: "
+            "pip uninstall -y onnxruntime; pip install 'facefind[gpu]'"
+        ]
+    return []
+
+
+def _text(report: Mapping[str, Any]) -> str:
+    machine = report["machine"]
+    features = machine["cpu_features"]
+    limit = machine["cpu_limit"]
+    rows = [
+        ("system", machine["system"]),
+        ("python", f"{machine['python']} ({sys.executable})"),
+        ("cpus", f"{machine['cpus']}" + (f", limited to {limit:g}" if limit else "")),
+        ("cpu features", "not told" if features is None else " ".join(features) or "none"),
+    ]
+    able = report["runtimes"]
+    for device, has in able.get("openvino", {}).items():
+        rows.append((f"openvino {device}", f"{has['name']}: {' '.join(has['precisions'])}"))
+    if "onnxruntime" in able:
+        rows.append(("onnxruntime", " ".join(able["onnxruntime"]["providers"])))
+    if "torch" in able:
+        has = able["torch"]
+        devices = ", ".join(has["devices"]) or "CPU only"
+        rows.append(("torch", f"{devices}, {has['threads']} threads"))
+    label = max(len(name) for name in [*(name for name, _ in rows), *report["packages"]])
+    lines = [f"{name:<{label}}  {value}" for name, value in rows]
+    lines += ["", *(f"{name:<{label}}  {value}" for name, value in report["packages"].items()), ""]
+    lines += [f"note: {text}" for text in report["notes"]]
+    lines += [f"problem: {text}" for text in report["problems"]] or ["no problem found"]
+    return "\n".join(lines)
