@@ -1,0 +1,16 @@
+"""One call, images to candidates, whatever library runs the model and whoever made its file."""
+
+from facefind.runtimes.card import METADATA_KEY, Card
+from facefind.runtimes.contract import Candidates, Precision, Runtime
+from facefind.runtimes.model import RuntimeName, installed, open_model
+
+__all__ = [
+    "METADATA_KEY",
+    "Candidates",
+    "Card",
+    "Precision",
+    "Runtime",
+    "RuntimeName",
+    "installed",
+    "open_model",
+]

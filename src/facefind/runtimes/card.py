@@ -1,0 +1,104 @@
+"""The card of a model: what it is, how to feed it, where it came from and how well it did."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from facefind.errors import WeightsError
+
+METADATA_KEY = "facefind_card"
+"""Name under which an exported ONNX file carries its card."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything a user may ask about a model file, and all that a runtime must know of it.
+
+    Attributes:
+        name: Short name of the model, also the stem of its file.
+        system: The system it belongs to: "scrfd", "retinaface", ...
+        recipe: Name of the recipe that trained it; "" where unknown.
+        color_order: Channel order that the file expects. Runtimes always take RGB.
+        strides: Cell sizes of the feature maps in input pixels.
+        size_multiple: Input height and width must be multiples of this.
+        fixed_size: The only input (height, width) the file accepts, or None where any is.
+        landmarks: Whether the model gives five points a face.
+        protocol: Name of the test protocol used where the caller asks for none.
+        min_score: Score from which a detection is shown where the caller asks for none.
+        parameters: Number of weights, or None where not counted.
+        multiply_adds: Multiply-adds of one 640x480 image, or None where not counted.
+        training: Images, schedule, epochs, seed and the like.
+        results: One mapping a measurement: protocol, image set, digest, AP, command.
+        licence: Terms under which the weights may be used; "" where unknown.
+        commit: Commit of the code that made the file.
+        notes: Anything else a user should know.
+    """
+
+    name: str
+    system: str
+    recipe: str = ""
+    color_order: str = "RGB"
+    strides: tuple[int, ...] = (8, 16, 32)
+    size_multiple: int = 32
+    fixed_size: tuple[int, int] | None = None
+    landmarks: bool = False
+    protocol: str = "640"
+    min_score: float = 0.5
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    results: tuple[Mapping[str, Any], ...] = ()
+    licence: str = ""
+    commit: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(int(s) for s in self.strides))
+        object.__setattr__(self, "results", tuple(dict(r) for r in self.results))
+        if self.fixed_size is not None:
+            height, width = self.fixed_size
+            object.__setattr__(self, "fixed_size", (int(height), int(width)))
+        if not self.name or not self.system:
+            raise WeightsError(
+                f"a card needs a name and a system, got {self.name!r}, {self.system!r}"
+            )
+        if self.size_multiple < 1:
+            raise WeightsError(f"size_multiple must be at least 1, got {self.size_multiple}")
+        if not 0 <= self.min_score <= 1:
+            raise WeightsError(f"min_score must lie in 0..1, got {self.min_score}")
+
+    def to_json(self) -> str:
+        """Return the card as a JSON text that `from_json` reads back to an equal card."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Card:
+        """Return the card written in a JSON text.
+
+        Keys that this version does not know are passed over, so that a file made by a later
+        version still opens. A text that is no card raises WeightsError.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise WeightsError(f"this model card is no JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise WeightsError(f"a model card must be a JSON object, got {type(values).__name__}")
+        known = {f.name for f in dataclasses.fields(cls)}
+        try:
+            return cls(**{key: value for key, value in values.items() if key in known})
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"this model card cannot be used: {error}") from error
+
+    @classmethod
+    def of_file(cls, path: str | Path) -> Card | None:
+        """Return the card that an ONNX file carries, or None where it carries none."""
+        from facefind.runtimes.onnx_file import metadata
+
+        text = metadata(path).get(METADATA_KEY)
+        return None if text is None else cls.from_json(text)

@@ -1,0 +1,177 @@
+"""Reads others' model files, so that they give what ours give.
+
+A published file is recognised by what it returns for a small grey image, never by its name.
+To teach this module another layout, write a reader with `recognise` and add it to `READERS`.
+
+Shapes: B batch, L levels, K anchors a cell, A anchors over all levels.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefind.errors import WeightsError
+from facefind.runtimes.card import Card
+from facefind.runtimes.contract import Candidates, FloatArray, ImageBatch, Session
+
+_PROBE = 256  # side of the image that a file of any size is tried with: 2 cells at stride 128
+
+
+class Reader(Protocol):
+    """How one layout of outputs is fed and read."""
+
+    card: Card
+
+    def prepare(self, images: ImageBatch) -> NDArray[np.generic]:
+        """Return the array that the model takes for (B, 3, H, W) uint8 RGB images."""
+
+    def decode(self, outputs: list[FloatArray], size: tuple[int, int]) -> Candidates:
+        """Return the candidates that lie in the outputs for an input (height, width)."""
+
+
+class ScrfdReader:
+    """Reads published SCRFD files: per level scores, distances and, in some, points.
+
+    Three levels come with two anchors a cell, five (strides 8 to 128) with one. The batch
+    dimension of the outputs may be missing, in which case the images go in one by one.
+    Distances are in strides, from cell corners that carry no half-cell offset.
+
+    Source: SCRFD, sec. 3 and 4.1.
+    Differs: the paper speaks of boxes matched to anchors; the released files regress distances
+    from the anchors' centres, and those lie at whole multiples of the stride.
+    """
+
+    def __init__(
+        self, name: str, kinds: list[int], anchors: int, fixed_size: tuple[int, int] | None
+    ) -> None:
+        levels = kinds.count(1)
+        strides = tuple(8 << level for level in range(levels))
+        self._kinds = kinds
+        self._anchors = anchors
+        self.card = Card(
+            name=name,
+            system="scrfd",
+            strides=strides,
+            size_multiple=strides[-1],
+            fixed_size=fixed_size,
+            landmarks=10 in kinds,
+            notes="A published file in another layout, recognised by its outputs.",
+        )
+
+    @classmethod
+    def recognise(
+        cls,
+        name: str,
+        outputs: list[FloatArray],
+        size: tuple[int, int],
+        fixed_size: tuple[int, int] | None,
+    ) -> ScrfdReader | None:
+        """Return the reader of a file that gives these outputs for this input size, or None."""
+        kinds = [array.shape[-1] if array.ndim in (2, 3) else 0 for array in outputs]
+        levels = kinds.count(1)
+        if levels not in (3, 5) or kinds.count(4) != levels:
+            return None
+        if set(kinds) - {1, 4, 10} or kinds.count(10) not in (0, levels):
+            return None
+        cells = [-(-size[0] // (8 << i)) * -(-size[1] // (8 << i)) for i in range(levels)]
+        per_cell = set()
+        for kind in set(kinds):
+            rows = sorted((a.shape[-2] for a, k in zip(outputs, kinds, strict=True) if k == kind))
+            for count, number in zip(reversed(rows), cells, strict=True):
+                per_cell.add(count / number)
+        anchors = per_cell.pop()
+        if per_cell or anchors not in (1, 2):
+            return None
+        return cls(name, kinds, int(anchors), fixed_size)
+
+    def prepare(self, images: ImageBatch) -> NDArray[np.generic]:
+        """Return the images as float32, from -1 to about 1."""
+        x = images.astype(np.float32)
+        x -= 127.5
+        x *= 1 / 128
+        return x
+
+    def decode(self, outputs: list[FloatArray], size: tuple[int, int]) -> Candidates:
+        """Return the candidates that lie in the outputs for an input (height, width)."""
+        scores = self._levels(outputs, 1)
+        strides = self.card.strides
+        centres = [_centres(size, stride, self._anchors) for stride in strides]
+        boxes = []
+        for distances, stride, centre in zip(
+            self._levels(outputs, 4), strides, centres, strict=True
+        ):
+            low = centre - distances[..., :2] * stride
+            high = centre + distances[..., 2:] * stride
+            boxes.append(np.concatenate([low, high], axis=-1))
+        points = []
+        for offsets, stride, centre in zip(
+            self._levels(outputs, 10), strides, centres, strict=False
+        ):
+            pairs = offsets.reshape(*offsets.shape[:-1], 5, 2)
+            points.append(pairs * stride + centre[:, None])
+        return Candidates(
+            np.concatenate(boxes, axis=1),
+            np.concatenate(scores, axis=1)[..., 0],
+            np.concatenate(points, axis=1) if points else None,
+        )
+
+    def _levels(self, outputs: list[FloatArray], kind: int) -> list[FloatArray]:
+        """Return the (B, K * cells, kind) outputs of one kind, the finest level first."""
+        found = [a for a, k in zip(outputs, self._kinds, strict=True) if k == kind]
+        batched = [a if a.ndim == 3 else a[None] for a in found]
+        return sorted(batched, key=lambda a: -a.shape[1])
+
+
+READERS = (ScrfdReader,)
+
+
+def recognise(session: Session, name: str) -> Reader:
+    """Return the reader of a file that is not ours, found by running it once.
+
+    A file of no known layout raises WeightsError, which tells what it takes and gives.
+    """
+    described = (
+        f"inputs {[(p.name, p.shape, p.dtype) for p in session.inputs]}, "
+        f"outputs {[(p.name, p.shape) for p in session.outputs]}"
+    )
+    problem = f"{name} is neither a facefind export (no card) nor a known face detector: it has "
+    wanted = (
+        "; known are published SCRFD files, with a float input (B, 3, H, W) and 6, 9, 10 or 15 "
+        "outputs of scores, distances and points per level"
+    )
+    if len(session.inputs) != 1 or session.inputs[0].dtype != "float32":
+        raise WeightsError(problem + described + wanted)
+    shape = session.inputs[0].shape
+    if shape is None or len(shape) != 4 or shape[1] not in (3, None):
+        raise WeightsError(problem + described + wanted)
+    height, width = shape[2], shape[3]
+    fixed = (height, width) if height is not None and width is not None else None
+    size = (height or _PROBE, width or _PROBE)
+    try:
+        outputs = session.run(np.zeros((1, 3, *size), np.float32))
+    except Exception as error:  # each runtime raises its own kind
+        raise WeightsError(f"{problem}{described}; it fails on a grey image: {error}") from error
+    for reader in READERS:
+        found = reader.recognise(name, outputs, size, fixed)
+        if found is not None:
+            return found
+    given = f", giving arrays {[array.shape for array in outputs]} for an input {size}"
+    raise WeightsError(problem + described + given + wanted)
+
+
+def takes_batches(session: Session) -> bool:
+    """Return whether a file takes more than one image at a time and keeps them apart."""
+    shape = session.inputs[0].shape
+    free = shape is not None and shape[0] is None
+    return free and all(port.shape is None or len(port.shape) == 3 for port in session.outputs)
+
+
+def _centres(size: tuple[int, int], stride: int, anchors: int) -> FloatArray:
+    """Return the (K * cells, 2) xy centres of a level, the K anchors of a cell together."""
+    rows, columns = -(-size[0] // stride), -(-size[1] // stride)
+    y, x = np.divmod(np.arange(rows * columns), columns)
+    centres = np.stack([x, y], axis=-1).astype(np.float32) * stride
+    return np.repeat(centres, anchors, axis=0)

@@ -1,0 +1,178 @@
+"""Opens a model by whatever runtime is there, and makes it one call: images to candidates."""
+
+from __future__ import annotations
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from facefind.errors import RuntimeUnavailableError
+from facefind.runtimes import foreign
+from facefind.runtimes.card import Card
+from facefind.runtimes.contract import (
+    PRECISIONS,
+    Candidates,
+    ImageBatch,
+    Precision,
+    Runtime,
+    Session,
+    check_images,
+)
+from facefind.runtimes.native import NativeReader
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RuntimeName = Literal["auto", "onnxruntime", "openvino", "torch"]
+_log = logging.getLogger(__name__)
+
+
+class OnnxModel:
+    """An ONNX file opened by a library: images in, candidates out.
+
+    Args:
+        session: The opened file.
+        reader: How the file is fed and what its outputs mean.
+        batches: Whether several images may go in at once; otherwise they go one by one.
+    """
+
+    def __init__(self, session: Session, reader: foreign.Reader, batches: bool = True) -> None:
+        self._session = session
+        self._reader = reader
+        self._batches = batches
+        self.name = session.name
+        self.card = reader.card
+        self.precision = session.precision
+        self.provider = session.provider
+
+    @property
+    def threads(self) -> int:
+        """Number of CPU threads one call uses."""
+        return self._session.threads
+
+    def __call__(self, images: ImageBatch) -> Candidates:
+        """Return the candidates of (B, 3, H, W) uint8 RGB images.
+
+        The height and width must suit the card, or ImageError is raised.
+        """
+        check_images(images, self.card)
+        if self._batches or len(images) == 1:
+            return self._run(images)
+        parts = [self._run(images[i : i + 1]) for i in range(len(images))]
+        points = [p.landmarks for p in parts if p.landmarks is not None]
+        return Candidates(
+            np.concatenate([p.boxes for p in parts]),
+            np.concatenate([p.scores for p in parts]),
+            np.concatenate(points) if points else None,
+        )
+
+    def _run(self, images: ImageBatch) -> Candidates:
+        x = np.ascontiguousarray(self._reader.prepare(images))
+        return self._reader.decode(self._session.run(x), (images.shape[2], images.shape[3]))
+
+    def __repr__(self) -> str:
+        return (
+            f"OnnxModel({self.card.name!r}, runtime={self.name!r}, provider={self.provider!r}, "
+            f"threads={self.threads}, precision={self.precision!r})"
+        )
+
+
+def installed() -> list[str]:
+    """Return the names of the runtimes that are installed, without importing them."""
+    return [name for name in get_args(RuntimeName)[1:] if find_spec(name) is not None]
+
+
+def open_model(
+    model: str | Path | nn.Module,
+    runtime: RuntimeName = "auto",
+    threads: int | None = None,
+    precision: Precision = "fp32",
+    provider: str | None = None,
+    card: Card | None = None,
+) -> Runtime:
+    """Return a model ready to run.
+
+    Args:
+        model: An exported ONNX file, a published one that `runtimes.foreign` knows, or a network.
+        runtime: The library to run it, or "auto": onnxruntime on an NVIDIA GPU where its wheel
+            offers one, else OpenVINO, else onnxruntime on the CPU. A network always takes torch.
+        threads: CPU threads one call uses; None takes the physical cores this process may use
+            (torch: what torch is set to). The model's `threads` says what that came to.
+        precision: "fp32", or "bf16" where the library and the processor have it. Nothing but what
+            is asked for is ever used.
+        provider: The device by the library's own name ("cuda", "CPU", "GPU.1", ...); None is the
+            CPU for a named runtime. One that is absent raises RuntimeUnavailableError.
+        card: Card of a network; files bring their own.
+
+    Raises:
+        WeightsError: The file is missing, damaged, or no face detector that is known.
+        RuntimeUnavailableError: The library, provider or precision asked for is not here.
+    """
+    if precision not in PRECISIONS:
+        raise RuntimeUnavailableError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    if runtime not in get_args(RuntimeName):
+        raise RuntimeUnavailableError(
+            f"runtime must be one of {get_args(RuntimeName)}, got {runtime!r}"
+        )
+    if threads is not None and threads < 1:
+        raise RuntimeUnavailableError(f"threads must be at least 1 or None, got {threads}")
+    if not isinstance(model, str | Path):
+        if runtime not in ("auto", "torch"):
+            raise RuntimeUnavailableError(
+                f"a network runs by torch only; to run it by {runtime}, export it first"
+            )
+        from facefind.runtimes.pytorch import TorchRuntime
+
+        return TorchRuntime(model, card, threads, precision, provider)
+    if runtime == "torch":
+        raise RuntimeUnavailableError(
+            f"torch runs networks and no ONNX file such as {model}; use onnxruntime or openvino"
+        )
+    path = Path(model)
+    own = Card.of_file(path)  # before any library is asked: its errors are the clearest
+    session = _open_session(path, runtime, threads, precision, provider)
+    if own is not None:
+        return OnnxModel(session, NativeReader(session, own))
+    reader = foreign.recognise(session, path.stem)
+    return OnnxModel(session, reader, foreign.takes_batches(session))
+
+
+def _open_session(
+    path: Path, runtime: str, threads: int | None, precision: Precision, provider: str | None
+) -> Session:
+    """Return the session of the named library, or of the first that can do what is asked."""
+    if runtime != "auto":
+        return _session(path, runtime, threads, precision, provider)
+    attempts = [(name, provider) for name in ("openvino", "onnxruntime") if name in installed()]
+    if provider is None and precision == "fp32" and "onnxruntime" in installed():
+        from facefind.runtimes.ort import providers
+
+        if "CUDAExecutionProvider" in providers():
+            attempts.insert(0, ("onnxruntime", "CUDAExecutionProvider"))
+    failures = []
+    for name, device in attempts:
+        try:
+            return _session(path, name, threads, precision, device)
+        except RuntimeUnavailableError as error:
+            if device != provider:
+                _log.warning("going on with the CPU: %s", error)
+            failures.append(str(error))
+    raise RuntimeUnavailableError(
+        "; ".join(failures)
+        or "no runtime is installed: `pip install openvino`, or `pip install facefind[onnx]`"
+    )
+
+
+def _session(
+    path: Path, runtime: str, threads: int | None, precision: Precision, provider: str | None
+) -> Session:
+    if runtime == "openvino":
+        from facefind.runtimes.ov import OpenvinoSession
+
+        return OpenvinoSession(path, threads, precision, provider)
+    from facefind.runtimes.ort import OrtSession
+
+    return OrtSession(path, threads, precision, provider)

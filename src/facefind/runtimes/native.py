@@ -1,0 +1,44 @@
+"""Reads what our own exported files give: they decode by themselves and carry their card."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefind.errors import WeightsError
+from facefind.runtimes.card import Card
+from facefind.runtimes.contract import Candidates, ImageBatch, Session
+
+INPUT = "image"
+OUTPUTS = ("boxes", "scores", "landmarks")
+
+
+class NativeReader:
+    """Feeds images as they are and names the outputs.
+
+    Args:
+        session: A session of a file with one uint8 input `image` and the outputs `boxes`,
+            `scores` and, where the card says so, `landmarks`.
+        card: The card that the file carries.
+    """
+
+    def __init__(self, session: Session, card: Card) -> None:
+        expected = OUTPUTS if card.landmarks else OUTPUTS[:2]
+        inputs = [(port.name, port.dtype) for port in session.inputs]
+        outputs = [port.name for port in session.outputs]
+        if inputs != [(INPUT, "uint8")] or sorted(outputs) != sorted(expected):
+            raise WeightsError(
+                f"the file of {card.name} carries a card but breaks the contract: it has inputs "
+                f"{inputs} and outputs {outputs}, wanted [('{INPUT}', 'uint8')] and "
+                f"{list(expected)}; export it anew"
+            )
+        self.card = card
+        self._order = [outputs.index(name) for name in expected]
+
+    def prepare(self, images: ImageBatch) -> NDArray[np.generic]:
+        """Return the array that the model takes for (B, 3, H, W) uint8 RGB images."""
+        return images
+
+    def decode(self, outputs: list[NDArray[np.float32]], size: tuple[int, int]) -> Candidates:
+        """Return the candidates that lie in the outputs for an input (height, width)."""
+        return Candidates(*(outputs[i] for i in self._order))

@@ -1,0 +1,108 @@
+"""Model files run by onnxruntime, on a CPU or by any provider that its wheel brings."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefind.errors import RuntimeUnavailableError, WeightsError
+from facefind.runtimes.contract import Port, Precision
+from facefind.runtimes.cpu import usable_cores
+
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
+
+
+def providers() -> list[str]:
+    """Return the providers that the installed onnxruntime offers, the fastest first."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            "onnxruntime is not installed: `pip install facefind[onnx]`, "
+            "or `facefind[gpu]` for NVIDIA GPUs"
+        ) from error
+    # AzureExecutionProvider calls a remote service and runs nothing here.
+    return [p for p in onnxruntime.get_available_providers() if not p.startswith("Azure")]
+
+
+class OrtSession:
+    """An ONNX file opened by onnxruntime.
+
+    Args:
+        path: The ONNX file.
+        threads: Threads one call uses; None takes the physical cores this process may use.
+        precision: Only "fp32": on x86 onnxruntime has no bfloat16 arithmetic for fp32 models.
+        provider: "cpu", "cuda", "CUDAExecutionProvider", ...; None is the CPU. A provider that is
+            not there, or that does not start, raises RuntimeUnavailableError.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        precision: Precision = "fp32",
+        provider: str | None = None,
+    ) -> None:
+        present = providers()
+        import onnxruntime
+
+        if precision != "fp32":
+            raise RuntimeUnavailableError(
+                f"onnxruntime cannot run an fp32 model in {precision}; "
+                "the openvino and torch runtimes can, on processors that have it"
+            )
+        wanted = _full_name(provider or "cpu", present)
+        self.precision: Precision = precision
+        self.threads = threads or usable_cores()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning stays on: without it small networks take half as long again, as threads
+        # fall asleep between two layers. Threads do rest once a call is over.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        chosen = [wanted] if wanted == "CPUExecutionProvider" else [wanted, "CPUExecutionProvider"]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._session: Any = onnxruntime.InferenceSession(
+                    str(path), sess_options=options, providers=chosen
+                )
+        except Exception as error:  # onnxruntime's errors share no base of their own
+            raise WeightsError(f"onnxruntime cannot open {path}: {error}") from error
+        self.provider: str = self._session.get_providers()[0]
+        if self.provider != wanted:
+            raise RuntimeUnavailableError(
+                f"{wanted} was asked for but did not start (onnxruntime fell back to "
+                f"{self.provider}): check the driver and the CUDA/cuDNN libraries it needs"
+            )
+        self.inputs = [_port(node) for node in self._session.get_inputs()]
+        self.outputs = [_port(node) for node in self._session.get_outputs()]
+
+    def run(self, x: NDArray[np.generic]) -> list[NDArray[np.float32]]:
+        """Return the model's arrays for its one input; they belong to the caller."""
+        arrays: list[NDArray[np.float32]] = self._session.run(None, {self.inputs[0].name: x})
+        return arrays
+
+
+def _full_name(provider: str, present: list[str]) -> str:
+    """Return onnxruntime's name of a provider given by its full or short name."""
+    for name in present:
+        if provider.lower() in {name.lower(), name.removesuffix("ExecutionProvider").lower()}:
+            return name
+    hint = " (`pip install facefind[gpu]` in an environment without plain onnxruntime)"
+    raise RuntimeUnavailableError(
+        f"onnxruntime has no provider {provider!r} here; present: {', '.join(present)}"
+        + (hint if "cuda" in provider.lower() or "tensorrt" in provider.lower() else "")
+    )
+
+
+def _port(node: Any) -> Port:
+    shape = tuple(size if isinstance(size, int) else None for size in node.shape)
+    return Port(node.name, shape, _DTYPES.get(node.type, node.type))

@@ -1,0 +1,157 @@
+"""Model files run by OpenVINO, on a CPU or on an Intel GPU."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefind.errors import RuntimeUnavailableError, WeightsError
+from facefind.runtimes.contract import Port, Precision
+from facefind.runtimes.cpu import usable_cores
+
+_OWN_SHAPES = 4  # compiled models kept for input shapes that come again and again
+_EARLY_SHAPES = 2  # of them given to the first shapes that come
+_WORTH_COMPILING = 64  # calls after which a shape has earned a compiled model of its own
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            "openvino is not installed: `pip install openvino`"
+        ) from error
+    return openvino.Core()
+
+
+def devices() -> list[str]:
+    """Return the devices that the installed OpenVINO sees on this machine."""
+    return list(_core().available_devices)
+
+
+class OpenvinoSession:
+    """An ONNX file opened by OpenVINO.
+
+    A model compiled for one input shape runs faster than one that takes any, and compiles no
+    slower. So the first two shapes get a compiled model each, later ones share one that takes
+    any, and a shape that keeps coming gets its own as well; at most four are kept.
+
+    Args:
+        path: The ONNX file.
+        threads: Threads one call uses; None takes the physical cores this process may use.
+        precision: "fp32" or "bf16". Never left to OpenVINO, which would take bf16 by itself.
+        provider: "cpu", "gpu", "GPU.1", ...; None is the CPU. A device that is not there raises
+            RuntimeUnavailableError, as does a precision that it does not have.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        precision: Precision = "fp32",
+        provider: str | None = None,
+    ) -> None:
+        core = _core()
+        present = devices()
+        self.provider = (provider or "CPU").upper()
+        if self.provider not in present:
+            raise RuntimeUnavailableError(
+                f"OpenVINO has no device {provider!r} here; present: {', '.join(present)}"
+            )
+        capabilities = core.get_property(self.provider, "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and "BF16" not in capabilities:
+            raise RuntimeUnavailableError(
+                f"the device {self.provider} has no bf16 arithmetic "
+                f"(it has {', '.join(capabilities)}); use precision='fp32'"
+            )
+        self.precision: Precision = precision
+        self.threads = threads or usable_cores()
+        self._config: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        }
+        if self.provider == "CPU":
+            # Pinned threads of two processes may share a core while another one idles.
+            self._config["ENABLE_CPU_PINNING"] = False
+            self._config["INFERENCE_NUM_THREADS"] = self.threads
+        try:
+            self._model = core.read_model(str(path))
+        except Exception as error:  # openvino raises plain RuntimeError for whatever is wrong
+            raise WeightsError(f"OpenVINO cannot open {path}: {error}") from error
+        self.inputs = [_port(port) for port in self._model.inputs]
+        self.outputs = [_port(port) for port in self._model.outputs]
+        self._lock = threading.Lock()
+        self._own: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
+        self._any: _Compiled | None = None
+        self._seen: Counter[tuple[int, ...]] = Counter()
+
+    def run(self, x: NDArray[np.generic]) -> list[NDArray[np.float32]]:
+        """Return the model's arrays for its one input; they belong to the caller."""
+        return self._for_shape(x.shape).run(x)
+
+    def _for_shape(self, shape: tuple[int, ...]) -> _Compiled:
+        with self._lock:
+            own = self._own.get(shape)
+            if own is not None:
+                self._own.move_to_end(shape)
+                return own
+            self._seen[shape] += 1
+            early = self._any is None and len(self._own) < _EARLY_SHAPES
+            if not early and self._seen[shape] < _WORTH_COMPILING:
+                if len(self._seen) > 1000:
+                    self._seen.clear()
+                if self._any is None:
+                    self._any = self._compile(None)
+                return self._any
+            own = self._own[shape] = self._compile(shape)
+            if len(self._own) > _OWN_SHAPES:
+                dropped, _ = self._own.popitem(last=False)
+                self._seen[dropped] = 0
+            return own
+
+    def _compile(self, shape: tuple[int, ...] | None) -> _Compiled:
+        model = self._model
+        if shape is not None and model.inputs[0].partial_shape.is_dynamic:
+            model = model.clone()
+            model.reshape(list(shape))
+        return _Compiled(_core().compile_model(model, self.provider, self._config))
+
+
+class _Compiled:
+    """A compiled model with as many infer requests as threads have called it at once."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._idle: list[Any] = []  # append and pop of a list are atomic
+
+    def run(self, x: NDArray[np.generic]) -> list[NDArray[np.float32]]:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self.model.create_infer_request()
+        try:
+            results = request.infer({0: x}, share_inputs=True, share_outputs=False)
+            return [results[i] for i in range(len(self.model.outputs))]
+        finally:
+            self._idle.append(request)
+
+
+def _port(port: Any) -> Port:
+    partial = port.partial_shape
+    shape = (
+        tuple(None if size.is_dynamic else int(size.get_length()) for size in partial)
+        if partial.rank.is_static
+        else None
+    )
+    dtype = str(port.element_type.to_dtype())
+    return Port(port.any_name if port.names else "", shape, dtype)

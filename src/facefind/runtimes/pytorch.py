@@ -1,0 +1,113 @@
+"""Networks run by torch itself: for parity with the other runtimes, and while training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facefind.errors import RuntimeUnavailableError
+from facefind.runtimes.card import Card
+from facefind.runtimes.contract import Candidates, ImageBatch, Precision, check_images
+from facefind.runtimes.cpu import has_bf16
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class TorchRuntime:
+    """A network that follows the `candidates` contract, run by torch.
+
+    Args:
+        network: Module with `candidates(x) -> (boxes, scores, landmarks or None)` for
+            (B, 3, H, W) uint8 RGB images. It is put in eval mode and moved to the device.
+        card: Its card; without one a plain card named after the class is made.
+        threads: CPU threads of torch, which has one number for the whole process; None leaves it.
+        precision: "fp32", or "bf16" by autocast where the device has such arithmetic.
+        provider: "cpu", "cuda", "cuda:1", ...; None takes the device that the network is on.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        card: Card | None = None,
+        threads: int | None = None,
+        precision: Precision = "fp32",
+        provider: str | None = None,
+    ) -> None:
+        import torch
+
+        if not callable(getattr(network, "candidates", None)):
+            raise TypeError(
+                f"a network needs a method candidates(images), {type(network).__name__} has none"
+            )
+        self._device = _device(network, provider)
+        self.provider = str(self._device)
+        if precision == "bf16" and not _does_bf16(self._device):
+            raise RuntimeUnavailableError(
+                f"the device {self.provider} has no bf16 arithmetic; use precision='fp32'"
+            )
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.precision: Precision = precision
+        kind = type(network).__name__.lower()
+        self.card = card or Card(name=kind, system=kind)
+        self._network = network.to(self._device).eval()
+
+    @property
+    def threads(self) -> int:
+        """Number of CPU threads one call uses."""
+        import torch
+
+        return torch.get_num_threads()
+
+    def __call__(self, images: ImageBatch) -> Candidates:
+        """Return the candidates of (B, 3, H, W) uint8 RGB images."""
+        import torch
+
+        check_images(images, self.card)
+        if self._network.training:
+            self._network.eval()
+        x = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+        bf16 = self.precision == "bf16"
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, bf16):
+            boxes, scores, landmarks = self._network.candidates(x)  # type: ignore[operator]
+        return Candidates(
+            boxes.float().cpu().numpy(),
+            scores.float().cpu().numpy(),
+            None if landmarks is None else landmarks.float().cpu().numpy(),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"TorchRuntime({self.card.name!r}, provider={self.provider!r}, "
+            f"threads={self.threads}, precision={self.precision!r})"
+        )
+
+
+def _device(network: nn.Module, provider: str | None) -> torch.device:
+    import torch
+
+    if provider is None:
+        parameter = next(network.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+    try:
+        device = torch.device(provider)
+    except RuntimeError as error:
+        raise RuntimeUnavailableError(f"torch has no device {provider!r}: {error}") from error
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise RuntimeUnavailableError(
+            f"torch has no device {provider!r} here; present: "
+            + ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
+        )
+    return device
+
+
+def _does_bf16(device: torch.device) -> bool:
+    import torch
+
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else has_bf16()
