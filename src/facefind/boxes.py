@@ -1,0 +1,149 @@
+"""Box arithmetic on NumPy arrays.
+
+A box is `x1, y1, x2, y2` in pixels; a pixel column `i` covers `i .. i+1`, so width is `x2 - x1`.
+Everything here is vectorised over the leading axes and keeps the floating dtype it is given
+(integers become float64). A box with `x2 <= x1` or `y2 <= y1` is empty: it has area 0 and meets
+nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+
+__all__ = [
+    "area",
+    "clip",
+    "expand",
+    "from_cxcywh",
+    "from_xywh",
+    "intersection",
+    "iou",
+    "scale",
+    "shift",
+    "to_cxcywh",
+    "to_xywh",
+]
+
+
+def area(boxes: ArrayLike, *, plus_one: bool = False) -> FloatArray:
+    """Areas of boxes, (...,4) -> (...) in square pixels; empty boxes have area 0.
+
+    Args:
+        boxes: Boxes xyxy.
+        plus_one: Count `x2` and `y2` as the last pixels inside, as protocols on whole pixels do.
+    """
+    b = _boxes(boxes)
+    size = b[..., 2:] - b[..., :2]
+    if plus_one:
+        size = size + 1
+    size = np.maximum(size, 0)
+    return size[..., 0] * size[..., 1]
+
+
+def intersection(boxes: ArrayLike, others: ArrayLike, *, plus_one: bool = False) -> FloatArray:
+    """Areas shared by each pair, (N,4) and (M,4) -> (N,M) in square pixels."""
+    a, b = _pair(boxes, others)
+    extra = 1 if plus_one else 0
+    width = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
+    height = np.minimum(a[:, None, 3], b[None, :, 3]) - np.maximum(a[:, None, 1], b[None, :, 1])
+    if extra:
+        width += extra
+        height += extra
+    np.maximum(width, 0, out=width)
+    np.maximum(height, 0, out=height)
+    width *= height
+    return width
+
+
+def iou(boxes: ArrayLike, others: ArrayLike, *, plus_one: bool = False) -> FloatArray:
+    """Intersection over union of each pair, (N,4) and (M,4) -> (N,M) in 0..1.
+
+    A pair whose union is empty has 0, so an empty box has IoU 0 even with itself.
+
+    Args:
+        boxes: N boxes xyxy.
+        others: M boxes xyxy.
+        plus_one: Count `x2` and `y2` as the last pixels inside, as protocols on whole pixels do.
+    """
+    a, b = _pair(boxes, others)
+    shared = intersection(a, b, plus_one=plus_one)
+    union = area(a, plus_one=plus_one)[:, None] + area(b, plus_one=plus_one)[None, :]
+    union -= shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def clip(boxes: ArrayLike, image_size: tuple[int, int]) -> FloatArray:
+    """Boxes cut to the image of size (h, w), (...,4) -> (...,4)."""
+    height, width = image_size
+    limits = np.array([width, height, width, height])
+    b = _boxes(boxes)
+    return np.clip(b, 0, limits.astype(b.dtype))
+
+
+def expand(boxes: ArrayLike, margin: float) -> FloatArray:
+    """Boxes grown about their centre by `margin` times their sides on every side, (...,4)."""
+    b = _boxes(boxes)
+    pad = (b[..., 2:] - b[..., :2]) * b.dtype.type(margin)
+    return np.concatenate([b[..., :2] - pad, b[..., 2:] + pad], axis=-1)
+
+
+def scale(boxes: ArrayLike, scale_x: float, scale_y: float | None = None) -> FloatArray:
+    """Boxes with x times `scale_x` and y times `scale_y` (the same where None), (...,4)."""
+    b = _boxes(boxes)
+    y = scale_x if scale_y is None else scale_y
+    return b * np.array([scale_x, y, scale_x, y], b.dtype)
+
+
+def shift(boxes: ArrayLike, dx: float, dy: float) -> FloatArray:
+    """Boxes moved by (dx, dy) pixels, (...,4) -> (...,4)."""
+    b = _boxes(boxes)
+    return b + np.array([dx, dy, dx, dy], b.dtype)
+
+
+def to_xywh(boxes: ArrayLike) -> FloatArray:
+    """Corner boxes as `x1, y1, width, height`, (...,4) -> (...,4)."""
+    b = _boxes(boxes)
+    return np.concatenate([b[..., :2], b[..., 2:] - b[..., :2]], axis=-1)
+
+
+def from_xywh(boxes_xywh: ArrayLike) -> FloatArray:
+    """Corner boxes of `x1, y1, width, height`, (...,4) -> (...,4)."""
+    b = _boxes(boxes_xywh)
+    return np.concatenate([b[..., :2], b[..., :2] + b[..., 2:]], axis=-1)
+
+
+def to_cxcywh(boxes: ArrayLike) -> FloatArray:
+    """Corner boxes as `centre x, centre y, width, height`, (...,4) -> (...,4)."""
+    b = _boxes(boxes)
+    half = b.dtype.type(0.5)
+    return np.concatenate([(b[..., :2] + b[..., 2:]) * half, b[..., 2:] - b[..., :2]], axis=-1)
+
+
+def from_cxcywh(boxes_cxcywh: ArrayLike) -> FloatArray:
+    """Corner boxes of `centre x, centre y, width, height`, (...,4) -> (...,4)."""
+    b = _boxes(boxes_cxcywh)
+    half = b[..., 2:] * b.dtype.type(0.5)
+    return np.concatenate([b[..., :2] - half, b[..., :2] + half], axis=-1)
+
+
+def _boxes(boxes: ArrayLike) -> FloatArray:
+    array = np.asarray(boxes)
+    if array.size == 0 and array.ndim == 1:
+        array = array.reshape(0, 4)
+    if array.ndim == 0 or array.shape[-1] != 4:
+        raise ValueError(f"boxes must have shape (..., 4), got {array.shape}")
+    if not np.issubdtype(array.dtype, np.floating):
+        array = array.astype(np.float64)
+    return array
+
+
+def _pair(boxes: ArrayLike, others: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    a, b = _boxes(boxes), _boxes(others)
+    if a.ndim != 2 or b.ndim != 2:
+        raise ValueError(f"two lists of boxes (N,4) and (M,4) are wanted, got {a.shape}, {b.shape}")
+    return a, b

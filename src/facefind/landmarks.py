@@ -1,0 +1,114 @@
+"""The five points of a face: their order, and the upright square crop that they define.
+
+Points are (5,2) x, y in pixels of the image: left eye, right eye, nose, left mouth corner, right
+mouth corner, where left is left as seen in the image.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["FLIP_ORDER", "NAMES", "TEMPLATE_112", "align", "similarity", "template"]
+
+NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+
+FLIP_ORDER = (1, 0, 2, 4, 3)
+"""Order of the points after the image is mirrored."""
+
+TEMPLATE_112: NDArray[np.float32] = np.array(
+    [
+        (38.2946, 51.6963),
+        (73.5318, 51.5014),
+        (56.0252, 71.7366),
+        (41.5493, 92.3655),
+        (70.7299, 92.2041),
+    ],
+    np.float32,
+)
+"""Where the five points lie in an aligned crop of 112 x 112 pixels."""
+TEMPLATE_112.setflags(write=False)
+
+
+def template(size: int) -> NDArray[np.float32]:
+    """Where the five points lie in an aligned crop of `size` x `size` pixels, (5,2).
+
+    The template of 112 pixels is scaled. Multiples of 128 that are not multiples of 112 get the
+    112 x 128 face centred in the square, as recognition models of 128 and 256 pixels expect.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    if size % 128 == 0 and size % 112 != 0:
+        ratio = size / 128
+        return TEMPLATE_112 * np.float32(ratio) + np.array([8 * ratio, 0], np.float32)
+    return TEMPLATE_112 * np.float32(size / 112)
+
+
+def similarity(src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
+    """The matrix (2,3) of rotation, one scale and shift that takes `src` nearest to `dst`.
+
+    Least squares over any number of points (P,2), P >= 2; never a mirror image.
+
+    Raises:
+        ValueError: If shapes differ, a value is not finite, or all source points coincide.
+    """
+    a, b = np.asarray(src, np.float64), np.asarray(dst, np.float64)
+    if a.ndim != 2 or a.shape[1] != 2 or a.shape != b.shape or len(a) < 2:
+        raise ValueError(
+            f"two sets of at least 2 points (P,2) are wanted, got {a.shape}, {b.shape}"
+        )
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("points must be finite numbers")
+    # As complex numbers the map is z -> m z + t, and least squares has a closed form.
+    za, zb = a[:, 0] + 1j * a[:, 1], b[:, 0] + 1j * b[:, 1]
+    mean_a, mean_b = za.mean(), zb.mean()
+    za, zb = za - mean_a, zb - mean_b
+    spread = float(np.vdot(za, za).real)
+    if spread <= 1e-12 * (1.0 + abs(mean_a) ** 2):
+        raise ValueError("all source points coincide: they fix no rotation or scale")
+    m = np.vdot(za, zb) / spread
+    t = mean_b - m * mean_a
+    return np.array([[m.real, -m.imag, t.real], [m.imag, m.real, t.imag]])
+
+
+def align(image: NDArray[Any], landmarks: ArrayLike, size: int = 112) -> NDArray[np.uint8]:
+    """The face turned upright and cut to (size,size,3) uint8, its points on the `template`.
+
+    Bilinear; what lies outside the image is black. Whole coordinates are pixel centres here, as in
+    the crops that recognition models were trained on.
+
+    Args:
+        image: (H,W,3) uint8.
+        landmarks: (5,2) in pixels of that image.
+        size: Side of the crop in pixels.
+    """
+    if image.ndim != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"image must be (H,W,3) uint8, got {image.shape} {image.dtype}")
+    points = np.asarray(landmarks, np.float64)
+    if points.shape != (5, 2):
+        raise ValueError(f"landmarks must have shape (5,2), got {points.shape}")
+    back = similarity(template(size), points)  # from the crop to the image
+    grid = np.arange(size)
+    x = back[0, 0] * grid + back[0, 1] * grid[:, None] + back[0, 2]
+    y = back[1, 0] * grid + back[1, 1] * grid[:, None] + back[1, 2]
+    return _sample(image, x, y)
+
+
+def _sample(
+    image: NDArray[Any], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Bilinear values of `image` at (x, y), black outside."""
+    height, width = image.shape[:2]
+    x = np.clip(x, -1, width)  # beyond this all four neighbours are outside
+    y = np.clip(y, -1, height)
+    left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
+    dx, dy = (x - left).astype(np.float32), (y - top).astype(np.float32)
+    out = np.zeros((*x.shape, image.shape[2]), np.float32)
+    for row, wy in ((top, 1 - dy), (top + 1, dy)):
+        for column, wx in ((left, 1 - dx), (left + 1, dx)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            pixels = image[row.clip(0, height - 1), column.clip(0, width - 1)]
+            out += pixels * (wy * wx * inside)[..., None]
+    return (out + 0.5).astype(np.uint8)
