@@ -1,0 +1,1 @@
+"""Published measuring protocols, one file each."""

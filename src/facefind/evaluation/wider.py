@@ -1,0 +1,374 @@
+"""The WIDER FACE protocol: average precision on easy, medium and hard faces."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from facefind.datasets.sample import Sample
+from facefind.errors import DataError, ProtocolError
+from facefind.evaluation.curves import average_precision, average_precision_above
+from facefind.evaluation.detections import Detections, key, pair
+
+Mode = Literal["official", "strict"]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+THRESHOLDS: Floats = 1 - np.arange(1, 1001) / 1000
+MAP_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+SUBSETS = ("easy", "medium", "hard")
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """The labelled faces of a set of pictures and the subsets that are counted.
+
+    Attributes:
+        names: picture names without suffix, `event/name`.
+        boxes: per picture (G, 4) float64 xyxy, every labelled box.
+        subsets: subset name -> per picture (G,) bool, true for faces to be found; a detection
+            on one of the others counts neither for nor against.
+        title: what set it is, for reports.
+    """
+
+    names: tuple[str, ...]
+    boxes: tuple[Floats, ...]
+    subsets: Mapping[str, tuple[Bools, ...]]
+    title: str = "WIDER FACE val"
+
+    def only(self, images: Iterable[str]) -> GroundTruth:
+        """The same for the named pictures alone.
+
+        Raises:
+            DataError: where a name is unknown.
+        """
+        wanted = {key(name.strip()) for name in images if name.strip()}
+        unknown = wanted - set(self.names)
+        if unknown:
+            raise DataError(
+                f"{len(unknown)} listed images are not in {self.title}, e.g. {min(unknown)!r}; "
+                "names look like '0--Parade/0_Parade_Parade_0_125.jpg'"
+            )
+        at = [i for i, name in enumerate(self.names) if name in wanted]
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in at),
+            boxes=tuple(self.boxes[i] for i in at),
+            subsets={k: tuple(keep[i] for i in at) for k, keep in self.subsets.items()},
+        )
+
+    def digest(self) -> str:
+        """Hex SHA-256 of names, boxes and subsets."""
+        total = hashlib.sha256()
+        for i in sorted(range(len(self.names)), key=self.names.__getitem__):
+            total.update(f"{self.names[i]}\0{len(self.boxes[i])}\0".encode())
+            total.update(self.boxes[i].astype("<f8").tobytes())
+            for subset in sorted(self.subsets):
+                total.update(self.subsets[subset][i].tobytes())
+        return total.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Precision and recall (1000,) at score thresholds .999 down to 0 of the normalised scores."""
+
+    precision: Floats
+    recall: Floats
+
+
+@dataclass(frozen=True)
+class WiderResult:
+    """Average precision (0 to 1) per subset, with what it was measured on.
+
+    `ap_98` is the average precision above 98 % precision (SCRFD, Table 1); `mean_ap` the mean
+    over IoU .5:.05:.95 (RetinaFace, Table 3), strict mode only.
+    """
+
+    protocol: str
+    mode: Mode
+    image_set: str
+    digest: str
+    images: int
+    missing: tuple[str, ...]
+    faces: dict[str, int]
+    detections: int
+    ap: dict[str, float]
+    ap_98: dict[str, float]
+    mean_ap: dict[str, float] | None
+    curves: dict[str, Curve] = field(repr=False)
+
+    def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
+        """The result in plain types, ready for JSON; with the curves if asked."""
+        plain: dict[str, Any] = {
+            "protocol": self.protocol,
+            "mode": self.mode,
+            "image_set": self.image_set,
+            "digest": self.digest,
+            "images": self.images,
+            "images_without_detections": list(self.missing),
+            "faces": self.faces,
+            "detections": self.detections,
+            "ap": self.ap,
+            "ap_98": self.ap_98,
+            "mean_ap": self.mean_ap,
+        }
+        if curves:
+            plain["curves"] = {
+                subset: {"precision": curve.precision.tolist(), "recall": curve.recall.tolist()}
+                for subset, curve in self.curves.items()
+            }
+        return plain
+
+
+def read_ground_truth(folder: str | Path) -> GroundTruth:
+    """The official validation labels, from `wider_{face,easy,medium,hard}_val.mat` in a folder.
+
+    Raises:
+        DataError: where a file is missing or is not of that kind.
+    """
+    from scipy.io import loadmat
+
+    names: list[str] = []
+    boxes: list[Floats] = []
+    subsets: dict[str, list[Bools]] = {subset: [] for subset in SUBSETS}
+    files = {subset: Path(folder) / f"wider_{subset}_val.mat" for subset in ("face", *SUBSETS)}
+    try:
+        tables = {subset: loadmat(file) for subset, file in files.items()}
+        events = tables["face"]["event_list"][:, 0]
+        for e, event in enumerate(events):
+            pictures = tables["face"]["file_list"][e, 0]
+            for p in range(len(pictures)):
+                names.append(f"{event[0]}/{pictures[p, 0][0]}")
+                rows = tables["face"]["face_bbx_list"][e, 0][p, 0].astype(np.float64)
+                boxes.append(np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:]], axis=1))
+                for subset in SUBSETS:
+                    keep = np.zeros(len(rows), bool)
+                    index = tables[subset]["gt_list"][e, 0][p, 0].astype(np.int64).ravel()
+                    keep[index - 1] = True
+                    subsets[subset].append(keep)
+    except (OSError, KeyError, IndexError, ValueError, NotImplementedError) as error:
+        raise DataError(
+            f"{folder}: wanted the four official files wider_face_val.mat, wider_easy_val.mat, "
+            f"wider_medium_val.mat, wider_hard_val.mat ({error})"
+        ) from None
+    return GroundTruth(
+        tuple(names), tuple(boxes), {subset: tuple(keep) for subset, keep in subsets.items()}
+    )
+
+
+def from_samples(
+    samples: Sequence[Sample], min_heights: Sequence[float] = (34, 16, 9), title: str = "samples"
+) -> GroundTruth:
+    """Ground truth of any labelled pictures, with one subset per least face height.
+
+    Subsets are named `height>=34` and so on; ignored boxes are in none. The default heights are
+    those of the smallest face in WIDER's easy, medium and hard subsets, so the figures lie near
+    the official ones in kind, but are not they: the official subsets also sort faces by how
+    hard they are to propose.
+    """
+    heights = [sample.boxes[:, 3] - sample.boxes[:, 1] for sample in samples]
+    return GroundTruth(
+        tuple(key(sample.name) for sample in samples),
+        tuple(sample.boxes.astype(np.float64) for sample in samples),
+        {
+            f"height>={least:g}": tuple(
+                (high >= least) & ~sample.ignore
+                for high, sample in zip(heights, samples, strict=True)
+            )
+            for least in min_heights
+        },
+        title,
+    )
+
+
+def evaluate(
+    detections: Detections,
+    ground_truth: GroundTruth,
+    mode: Mode = "official",
+    subset: Iterable[str] | None = None,
+    iou: float = 0.5,
+) -> WiderResult:
+    """Average precision of detections under the WIDER FACE protocol.
+
+    Scores are stretched to 0..1 over the whole set. In each picture, by falling score, a
+    detection looks at one face only: if that face is not of the subset the detection is taken
+    out of the count; the first hit of a face of the subset is a recall, a further one a false
+    alarm. Precision and recall are read at 1000 thresholds.
+
+    Modes differ in the face looked at. `official` does what the MATLAB toolbox does because its
+    labels are integers: coordinates are rounded, and the overlap too, to 0 or 1, so that it is
+    the first labelled face with IoU of at least one half. `strict` takes the face with the best
+    IoU, unrounded; most published figures come from ports that do this. Both count pixels
+    inclusively (width is right - left + 1). Detections need not be sorted; clip them to the
+    picture beforehand, as detectors commonly do.
+
+    Args:
+        detections: picture name (`event/name.jpg`, suffix optional, leading folders allowed)
+            to faces, or to (boxes xyxy, scores).
+        ground_truth: from `read_ground_truth` or `from_samples`.
+        mode: "official" or "strict".
+        subset: names of the only pictures to count; detections in others are passed over.
+        iou: overlap that makes a hit; other values than .5 only in strict mode.
+
+    Returns:
+        A WiderResult; pictures without an entry in `detections` are listed in its `missing`,
+        and their faces count as missed.
+
+    Raises:
+        DataError: where a detection's picture is not in the ground truth.
+        ProtocolError: on an unknown mode, or an IoU that the mode does not know.
+    """
+    if mode not in ("official", "strict"):
+        raise ProtocolError(f"mode is {mode!r}, wanted 'official' or 'strict'")
+    if not 0 < iou <= 1 or (mode == "official" and iou != 0.5):
+        raise ProtocolError(
+            f"iou is {iou} in mode {mode!r}: official rounds overlaps to 0 or 1 and knows only "
+            ".5, strict takes any above 0 up to 1"
+        )
+    truth = ground_truth if subset is None else ground_truth.only(subset)
+    found = _by_name(detections, ground_truth)
+    matches = _match(found, truth, mode)
+    faces = {name: int(sum(map(np.sum, keep))) for name, keep in truth.subsets.items()}
+    kept = {
+        name: np.concatenate([*keep, np.zeros(1, bool)]) for name, keep in truth.subsets.items()
+    }
+    curves = {name: _curve(matches, kept[name], faces[name], iou) for name in kept}
+    mean_ap = None
+    if mode == "strict":
+        mean_ap = {
+            name: float(
+                np.mean([_ap(_curve(matches, kept[name], faces[name], t)) for t in MAP_IOUS])
+            )
+            for name in kept
+        }
+    return WiderResult(
+        protocol=f"WIDER FACE, {mode}, IoU {iou:g}",
+        mode=mode,
+        image_set=truth.title if subset is None else f"{len(truth.names)} of {truth.title}",
+        digest=truth.digest(),
+        images=len(truth.names),
+        missing=tuple(name for name in truth.names if name not in found),
+        faces=faces,
+        detections=len(matches.scores),
+        ap={name: _ap(curve) for name, curve in curves.items()},
+        ap_98={
+            name: average_precision_above(curve.recall, curve.precision)
+            for name, curve in curves.items()
+        },
+        mean_ap=mean_ap,
+        curves=curves,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Matches:
+    """All detections in a row, sorted within each picture."""
+
+    scores: Floats  # normalised
+    face: npt.NDArray[np.int64]  # which face of the whole set the detection looks at
+    iou: Floats  # its overlap with it
+
+
+def _by_name(detections: Detections, truth: GroundTruth) -> dict[str, tuple[Floats, ...]]:
+    known = set(truth.names)
+    found: dict[str, tuple[Floats, ...]] = {}
+    for given, faces in detections.items():
+        parts = PurePosixPath(key(given)).parts
+        names = ("/".join(parts[start:]) for start in range(len(parts)))
+        name = next((name for name in names if name in known), None)
+        if name is None:
+            raise DataError(
+                f"detections for {given!r}, which is not in {truth.title}; names look like "
+                f"{truth.names[0] + '.jpg' if truth.names else 'event/name.jpg'!r}"
+            )
+        if name in found:
+            raise DataError(f"two sets of detections for {name!r}")
+        found[name] = pair(given, faces)
+    return found
+
+
+def _match(found: Mapping[str, tuple[Floats, ...]], truth: GroundTruth, mode: Mode) -> _Matches:
+    scores, face, iou = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    first = 0
+    last = sum(map(len, truth.boxes))
+    look = _look_official if mode == "official" else _look_strict
+    for name, faces in zip(truth.names, truth.boxes, strict=True):
+        boxes, confidence = found.get(name, (np.zeros((0, 4)), np.zeros(0)))
+        if len(boxes):
+            scores.append(confidence)
+            if len(faces):
+                at, overlap = look(boxes, faces)
+                face.append(at + first)
+                iou.append(overlap)
+            else:
+                face.append(np.full(len(boxes), last, np.int64))
+                iou.append(np.zeros(len(boxes)))
+        first += len(faces)
+    raw = np.concatenate(scores)
+    low, high = (float(raw.min()), float(raw.max())) if len(raw) else (0.0, 0.0)
+    normal = (raw - low) / (high - low) if high > low else np.ones_like(raw)
+    return _Matches(normal, np.concatenate(face), np.concatenate(iou))
+
+
+def _look_strict(boxes: Floats, faces: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+    """For each box the face of best IoU (the first of equals) and that IoU."""
+    sides = np.minimum(boxes[:, None, 2:], faces[None, :, 2:])
+    sides -= np.maximum(boxes[:, None, :2], faces[None, :, :2])
+    sides = np.maximum(sides + 1, 0)
+    shared = sides[..., 0] * sides[..., 1]
+    own, other = (np.prod(b[:, 2:] - b[:, :2] + 1, axis=1) for b in (boxes, faces))
+    union = own[:, None] + other[None, :] - shared
+    iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    best = np.argmax(iou, axis=1)
+    return best, iou[np.arange(len(boxes)), best]
+
+
+def _look_official(boxes: Floats, faces: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+    """For each box the first face whose rounded IoU is 1, and 1; or any face and 0.
+
+    MATLAB's arithmetic between an int32 and a double gives an int32, rounded half away from 0:
+    corners are rounded where they meet a face's, the box's own area is not, its sum with the
+    face's area is, and so is the quotient.
+    """
+    rounded = _round(boxes)
+    sides = np.minimum(rounded[:, None, 2:], faces[None, :, 2:])
+    sides -= np.maximum(rounded[:, None, :2], faces[None, :, :2])
+    sides = np.maximum(sides + 1, 0)
+    shared = sides[..., 0] * sides[..., 1]
+    own, other = (np.prod(b[:, 2:] - b[:, :2] + 1, axis=1) for b in (boxes, faces))
+    union = _round(own[:, None] + other[None, :]) - shared
+    hit = (shared > 0) & (union >= 0) & (2 * shared >= union)
+    best = np.argmax(hit, axis=1)
+    return best, hit[np.arange(len(boxes)), best].astype(np.float64)
+
+
+def _round(values: Floats) -> Floats:
+    return np.copysign(np.floor(np.abs(values) + 0.5), values)
+
+
+def _curve(matches: _Matches, counted: Bools, faces: int, iou: float) -> Curve:
+    hit = matches.iou >= iou
+    removed = hit & ~counted[matches.face]
+    useful = np.flatnonzero(hit & counted[matches.face])
+    _, first = np.unique(matches.face[useful], return_index=True)
+    proposals = _count_at_least(matches.scores[~removed])
+    recalled = _count_at_least(matches.scores[useful[first]])
+    with np.errstate(invalid="ignore"):
+        precision = recalled / proposals
+    return Curve(precision, recalled / faces if faces else np.zeros(len(THRESHOLDS)))
+
+
+def _count_at_least(scores: Floats) -> Floats:
+    """How many scores reach each of the thresholds."""
+    ordered = np.sort(scores)
+    return (len(ordered) - np.searchsorted(ordered, THRESHOLDS, side="left")).astype(np.float64)
+
+
+def _ap(curve: Curve) -> float:
+    return average_precision(curve.recall, curve.precision)
