@@ -17,6 +17,7 @@ import tyro
 from facefind.cli import output
 from facefind.cli.options import File, Flag, Folder, Number, Text, Whole
 from facefind.errors import DataError, ImageError
+from facefind.runtimes import Precision, RuntimeName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,8 +48,8 @@ def detect(
     model: str = "default",
     protocol: Text = None,
     min_score: Number = None,
-    runtime: str = "auto",
-    precision: str = "fp32",
+    runtime: RuntimeName = "auto",
+    precision: Precision = "fp32",
     threads: Whole = None,
     batch: int = 8,
     out: File = None,
@@ -67,8 +68,8 @@ def detect(
         protocol: How images are scaled and faces merged: vga, original, close-up, 640, 640x480;
             the model's own where not given.
         min_score: Leave out faces below this score; the model's own threshold where not given.
-        runtime: auto, openvino, onnxruntime or torch.
-        precision: Numbers the runtime computes with: fp32, or bf16 where the CPU has it.
+        runtime: The library that runs the model; auto takes the fastest that is installed.
+        precision: Numbers it computes with: fp32, or bf16 where the CPU has it.
         threads: CPU threads; the runtime's own choice where not given.
         batch: Images in memory at a time.
         out: Write one JSON line per image to this file, as each is done.
@@ -240,22 +241,10 @@ def _save(path: Path, picture: npt.NDArray[np.uint8], faces: Faces) -> None:
 
 
 def _record(name: str, faces: Faces) -> str:
-    """One JSON line: boxes and landmarks to a thousandth of a pixel, scores to a millionth."""
-    height, width = faces.image_size
-    points = faces.landmarks
-    record = {
-        "image": name,
-        "width": int(width),
-        "height": int(height),
-        "boxes": _rounded(faces.boxes, 3),
-        "scores": _rounded(faces.scores, 6),
-        "landmarks": None if points is None else _rounded(points, 3),
-    }
-    return json.dumps(record)
-
-
-def _rounded(values: npt.NDArray[np.float32], digits: int) -> Any:
-    return values.astype("float64").round(digits).tolist()
+    """One JSON line: coordinates to four decimals of a pixel, scores to six."""
+    found = faces.to_dict(digits=4)
+    seldom = {key for key in ("mesh", "ids") if found[key] is None}
+    return json.dumps({"image": name} | {k: v for k, v in found.items() if k not in seldom})
 
 
 def _row(name: str, faces: Faces) -> tuple[str, str, str, str]:
