@@ -1,0 +1,29 @@
+"""Pictures in: reading, resizing, padding, cutting into tiles, and the way back to the original.
+
+An image is (H,W,3) uint8 RGB, upright. `read` makes one of a path, bytes, file, PIL image or array;
+`letterbox` brings it to the size a network wants, and the `Placement` it returns takes boxes and
+points back to the original's pixels.
+"""
+
+from facefind.images.finding import SUFFIXES, Found, find
+from facefind.images.placing import Placement, fit, letterbox, pyramid, to_planes
+from facefind.images.reading import MAX_PIXELS, Source, read
+from facefind.images.resizing import resize
+from facefind.images.tiling import Window, tiles
+
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Found",
+    "Placement",
+    "Source",
+    "Window",
+    "find",
+    "fit",
+    "letterbox",
+    "pyramid",
+    "read",
+    "resize",
+    "tiles",
+    "to_planes",
+]

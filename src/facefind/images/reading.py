@@ -1,0 +1,276 @@
+"""`read`: an upright RGB array of whatever holds a picture, or an `ImageError` that says why not.
+
+Decoding is Pillow's, because it refuses truncated files where OpenCV fills them with grey.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefind.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["MAX_PIXELS", "Source", "read"]
+
+Source: TypeAlias = Union[
+    str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], "Image.Image", NDArray[Any]
+]
+
+MAX_PIXELS = 178_956_970
+"""Most pixels that are decoded unless more are asked for: half a gigabyte of RGB."""
+
+# Formats that announce themselves in their first bytes and need no outside program.
+_FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"),
+    *("JPEG2000", "PPM", "QOI", "ICO", "DIB"),
+)
+_ORIENTATION = 0x0112
+_GUARD = threading.RLock()
+
+
+def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """The picture as (H,W,3) uint8 RGB, turned upright by its EXIF or XMP orientation.
+
+    - Files may be JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, PPM, QOI or ICO, recognised by
+      content and not by name; HEIC too where pillow-heif has registered itself. Of an animation
+      the first frame is read.
+    - Grey is repeated into three channels, palettes and CMYK become RGB, 16 bits are scaled to 8.
+    - Transparent pixels are laid over white, as a viewer shows them: what lies hidden under full
+      transparency is not part of the picture.
+    - Arrays may be uint8, uint16 or bool, or floats in 0..1, of shape (H,W), (H,W,1), (H,W,3) RGB
+      or (H,W,4) RGBA. A contiguous uint8 RGB array comes back itself, not copied.
+    - 32-bit whole numbers (mode I) count as 8 bits where all are at most 255, else as 16 bits.
+
+    Args:
+        source: Path, the bytes of a file, a binary file object, a PIL image or an array.
+        max_pixels: Larger pictures are refused before they are decoded.
+
+    Raises:
+        ImageError: If there is no picture, or it is damaged, truncated or too large.
+    """
+    if isinstance(source, np.ndarray):
+        _check_pixels("the array", source.shape[1::-1], max_pixels)
+        return _from_array(source)
+    from PIL import Image
+
+    if isinstance(source, Image.Image):
+        return _from_pil(source, "the PIL image", max_pixels)
+    if isinstance(source, (str, os.PathLike)):
+        return _from_path(source, max_pixels)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _from_bytes(bytes(source), f"the {type(source).__name__}", max_pixels)
+    if hasattr(source, "read"):
+        return _from_file(source, max_pixels)
+    raise ImageError(
+        "an image is a path, bytes, a binary file object, a PIL image or a NumPy array, "
+        f"got {type(source).__module__}.{type(source).__qualname__}"
+    )
+
+
+def _from_path(path: str | os.PathLike[str], max_pixels: int) -> NDArray[np.uint8]:
+    name = repr(os.fspath(path))
+    try:
+        path = Path(path)
+        if path.is_dir():
+            raise ImageError(f"{name} is a folder; images.find lists the pictures in it")
+        if not path.exists():
+            hint = "; download it first" if "://" in name else ""
+            raise ImageError(f"{name} does not exist{hint}")
+        if not path.is_file():
+            raise ImageError(f"{name} is not a regular file")
+        with path.open("rb") as file:
+            return _decode(file, name, max_pixels)
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name} cannot be opened: {error}") from error
+
+
+def _from_file(file: Any, max_pixels: int) -> NDArray[np.uint8]:
+    name = f"the file object {getattr(file, 'name', type(file).__name__)!r}"
+    try:
+        data = file.read()
+    except Exception as error:  # whatever a foreign object may raise
+        raise ImageError(f"{name} cannot be read: {error}") from error
+    if not isinstance(data, bytes):
+        raise ImageError(f"{name} gives {type(data).__name__}, not bytes: open it in mode 'rb'")
+    if not data:
+        raise ImageError(f"{name} has no bytes left to read; rewind it with seek(0)")
+    return _from_bytes(data, name, max_pixels)
+
+
+def _from_bytes(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    return _decode(io.BytesIO(data), f"{name} of {len(data)} bytes", max_pixels)
+
+
+def _decode(file: IO[bytes], name: str, max_pixels: int) -> NDArray[np.uint8]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with _header(max_pixels):
+            formats = [*_FORMATS, *(["HEIF"] if "HEIF" in Image.OPEN else [])]
+            picture = Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        start = _start_of(file)
+        what = f"starts with {start!r}" if start else "is empty"
+        raise ImageError(f"{name} is no picture of a known format: it {what}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{name} is too large ({error}); raise max_pixels to read it all the same"
+        ) from error
+    except Exception as error:  # decoders raise anything: struct.error, OverflowError, MemoryError
+        raise ImageError(f"{name} has a damaged header: {_say(error)}") from error
+    with picture:
+        return _from_pil(picture, name, max_pixels)
+
+
+def _from_pil(picture: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    _check_pixels(name, picture.size, max_pixels)
+    try:
+        picture.load()
+        upright = _upright(picture)
+        if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
+            return _from_deep(np.asarray(upright), name)
+        if upright.has_transparency_data:
+            return _over_white(np.asarray(upright.convert("RGBA")))
+        return np.array(upright.convert("RGB"))
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise anything, see above
+        raise ImageError(f"{name} is damaged or truncated: {_say(error)}") from error
+
+
+@contextmanager
+def _header(max_pixels: int) -> Iterator[None]:
+    """Keeps Pillow quiet about what it finds in headers, and its own pixel limit out of the way.
+
+    Both are state of the whole process: one thread at a time, and only for the header.
+    """
+    from PIL import Image
+
+    with _GUARD, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit = Image.MAX_IMAGE_PIXELS
+        lift = limit is not None and max_pixels > 2 * limit
+        if lift:
+            Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            if lift:
+                Image.MAX_IMAGE_PIXELS = limit
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    from PIL.Image import Transpose
+
+    try:
+        with _header(0):
+            value = picture.getexif().get(_ORIENTATION)
+    except Exception:  # a damaged EXIF block leaves a good picture as it is stored
+        return picture
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    turn = turns.get(value) if isinstance(value, int) else None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
+        return np.ascontiguousarray(array)
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
+        first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
+        hint = "; channels come last: use array.transpose(1, 2, 0)" if first else ""
+        raise ImageError(
+            f"an image array has shape (H,W), (H,W,1), (H,W,3) or (H,W,4), got {array.shape}{hint}"
+        )
+    if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
+        raise ImageError(
+            f"an image array is uint8, uint16, bool or float in 0..1, got {array.dtype}; "
+            "convert it with array.astype(numpy.uint8) if its values are 0..255"
+        )
+    return _from_deep(array, "the array")
+
+
+def _from_deep(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """RGB of an array whose shape is right, whatever its depth."""
+    kind = array.dtype.kind
+    if array.dtype == np.uint8:
+        eight = array
+    elif kind == "b":
+        eight = array.astype(np.uint8) * np.uint8(255)
+    elif kind in "iu":
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high > 65535:
+            raise ImageError(
+                f"{name} holds whole numbers from {low} to {high}, beyond 16 bits; "
+                "scale it to uint8 before"
+            )
+        if array.dtype.itemsize > 2 and high <= 255:
+            eight = array.astype(np.uint8)
+        else:
+            eight = ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    elif kind == "f":
+        least, most = float(array.min()), float(array.max())
+        if not (least >= 0 and most <= 1):  # NaN ends here too
+            raise ImageError(
+                f"{name} holds floats from {least:g} to {most:g}; floats must lie in 0..1: "
+                "convert 0..255 with array.round().clip(0, 255).astype(numpy.uint8)"
+            )
+        eight = (array * 255 + array.dtype.type(0.5)).astype(np.uint8)
+    else:
+        raise ImageError(f"{name} is uint8, uint16, bool or float in 0..1, got {array.dtype}")
+    if eight.ndim == 2:
+        eight = eight[..., None]
+    if eight.shape[2] == 1:
+        return np.ascontiguousarray(np.broadcast_to(eight, (*eight.shape[:2], 3)))
+    return _over_white(eight) if eight.shape[2] == 4 else np.ascontiguousarray(eight)
+
+
+def _over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    alpha = rgba[..., 3:].astype(np.uint16)
+    if alpha.min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    mixed = rgba[..., :3] * alpha + 255 * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _check_pixels(name: str, size: tuple[int, ...], max_pixels: int) -> None:
+    if len(size) != 2:
+        raise ImageError(f"an image array has shape (H,W), (H,W,1), (H,W,3) or (H,W,4), {name} not")
+    width, height = size
+    if width < 1 or height < 1:
+        raise ImageError(f"{name} has no pixels: it is {width} wide and {height} high")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels, more than max_pixels={max_pixels}; "
+            "raise max_pixels to read it all the same"
+        )
+
+
+def _start_of(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read(12)
+
+
+def _say(error: Exception) -> str:
+    return str(error) or type(error).__name__
