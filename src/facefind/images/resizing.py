@@ -78,9 +78,11 @@ def _bilinear(
     step_y, step_x = steps
     if (cv2 := opencv()) is not None:
         # Given factors and no size, OpenCV keeps to the factors exactly. It may add a row or a
-        # column for the left-over pixels, which is cut off here.
+        # column for the left-over pixels, which is cut off here; and where it finds that the size
+        # stays, it copies whatever the factors are, so that this rare case is left to Pillow.
         out = cv2.resize(image, None, fx=1 / step_x, fy=1 / step_y, interpolation=cv2.INTER_LINEAR)
-        return np.ascontiguousarray(out[:height, :width])
+        if out.shape != image.shape:
+            return np.ascontiguousarray(out[:height, :width])
     from PIL import Image
 
     moved = Image.fromarray(image).transform(
