@@ -87,7 +87,7 @@ def _help() -> str:
             "commands:",
             *lines,
             "",
-            "facefind COMMAND --help tells a command's options; facefind --version the version.",
+            "facefind COMMAND --help tells its options, facefind --version the version.",
         ]
     )
 

@@ -195,19 +195,20 @@ def _found(
 
 
 def _named(sources: Sequence[str]) -> dict[str, Path]:
-    """Files by the name they are told under: below a given folder, the path within it."""
+    """Files by the name they are told under: as given, or the path within the given folder."""
     from facefind import images
 
     if not sources:
         raise DataError("no images given: name files, folders or globs")
     named: dict[str, Path] = {}
     for source in sources:
-        folder = Path(source)
-        for path in images.find(source):
-            name = path.relative_to(folder).as_posix() if folder.is_dir() else str(path)
+        single = Path(source).is_file()
+        for path, below in images.find(source):
+            name = source if single else below
             if named.setdefault(name, path) != path:
                 raise DataError(
-                    f"{named[name]} and {path} would both be called {name}: give one folder a time"
+                    f"{named[name]} and {path} would both be called {name}: "
+                    "give the folder above them, or one folder at a time"
                 )
     return named
 

@@ -103,7 +103,7 @@ def clashes(installed: Mapping[str, str], torchvision_needs: Sequence[str] = ())
     for module, names in _SAME_FILES.items():
         both = [name for name in names if name in installed]
         if len(both) > 1:
-            keep = next((name for name in both if name.endswith(("-gpu", "headless"))), both[0])
+            keep = min(both, key=_worth)
             problems.append(
                 f"{' and '.join(both)} overwrite each other's {module}: "
                 f"pip uninstall -y {' '.join(both)}; pip install {keep}"
@@ -119,6 +119,11 @@ def clashes(installed: Mapping[str, str], torchvision_needs: Sequence[str] = ())
                 "needs no torchvision, so pip uninstall torchvision, or install the matching pair"
             )
     return problems
+
+
+def _worth(name: str) -> tuple[bool, bool]:
+    """Sorts what is worth keeping to the front: what can do more, then what needs less."""
+    return "contrib" not in name and "-gpu" not in name, "headless" not in name
 
 
 _TORCH_PIN = re.compile(r"torch\s*\(?==\s*([0-9][0-9.]*[0-9])")
@@ -174,20 +179,17 @@ def _cpu_features() -> list[str] | None:
 
 def _runtimes(installed: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """What each runtime can compute on, and those packages that are there and can't be loaded."""
-    probes: dict[str, tuple[str, Callable[[], Any]]] = {
-        "openvino": ("openvino", _openvino),
-        "onnxruntime": ("onnxruntime", _onnxruntime),
-        "torch": ("torch", _torch),
-        "cv2": ("opencv-", lambda: _version("cv2")),
-        "torchvision": (
-            "torchvision",
-            lambda: {"version": import_module("torchvision").__version__},
-        ),
+    probes: dict[str, tuple[Sequence[str], Callable[[], Any]]] = {
+        "openvino": (["openvino"], _openvino),
+        "onnxruntime": (_SAME_FILES["onnxruntime"], _onnxruntime),
+        "torch": (["torch"], _torch),
+        "torchvision": (["torchvision"], lambda: _version("torchvision")),
+        "cv2": (_SAME_FILES["cv2"], lambda: _version("cv2")),
     }
     able: dict[str, Any] = {}
     faults = []
-    for module, (package, probe) in probes.items():
-        if not any(name.startswith(package) for name in installed):
+    for module, (packages, probe) in probes.items():
+        if not set(packages) & set(installed):
             continue
         try:
             able[module] = probe()

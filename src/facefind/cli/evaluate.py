@@ -69,6 +69,8 @@ class _Wider:
     """How a detection meets a face: as the authors' toolbox, or by the best exact overlap."""
     protocol: str = "vga"
     """How images are scaled and faces merged, with --model."""
+    min_score: float = 0.02
+    """Leave out the model's faces below this score."""
     runtime: RuntimeName = "auto"
     """The library that runs the model."""
     precision: Precision = "fp32"
@@ -100,7 +102,7 @@ def wider(asked: _Wider, command: str) -> int:
     found: detections.Detections
     if asked.detections is not None:
         found = detections.read(asked.detections)
-        source: dict[str, Any] = {"detections": str(asked.detections)}
+        source: dict[str, Any] = {"detections_from": str(asked.detections)}
     else:
         faces, source = _detect(asked, names)
         found = faces
@@ -141,7 +143,7 @@ def _detect(asked: _Wider, names: Sequence[str]) -> tuple[dict[str, Faces], dict
         threads=asked.threads,
         precision=asked.precision,
         protocol=protocol,
-        min_score=protocol.min_score,
+        min_score=asked.min_score,
     )
     found: dict[str, Faces] = {}
     started = time.perf_counter()
@@ -157,6 +159,7 @@ def _detect(asked: _Wider, names: Sequence[str]) -> tuple[dict[str, Faces], dict
         "model": asked.model,
         "weights_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "test_protocol": dataclasses.asdict(protocol),
+        "min_score": asked.min_score,
         "precision": asked.precision,
         "seconds": round(time.perf_counter() - started, 1),
     }

@@ -1,0 +1,116 @@
+"""The front door: help, version, mistakes, exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import facefind
+from facefind.cli import COMMANDS, main
+from facefind.errors import WeightsError
+
+
+@pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])
+def test_help_lists_every_command_on_a_line(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(args) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, text in COMMANDS.items():
+        assert any(line.split() == [name, *text.split()] for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"facefind {facefind.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("detct", "detect"), ("evalute", "evaluate"), ("trian", "train")]
+)
+def test_unknown_command_names_the_near_one(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([typed]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"did you mean {meant}" in told.err
+
+
+def test_command_like_no_other_is_told_all_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["qqqq"]) == 2
+    assert all(name in capsys.readouterr().err for name in COMMANDS)
+
+
+def test_every_command_has_its_file_and_no_file_is_left_over() -> None:
+    folder = Path(importlib.import_module("facefind.cli").__file__ or "").parent
+    commands = {
+        path.stem
+        for path in folder.glob("*.py")
+        if "def main(" in path.read_text(encoding="utf-8") and path.stem != "__init__"
+    }
+    assert commands == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"evaluate", "train", "cost"}))
+def test_help_of_a_command_comes_from_tyro(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: facefind {name}" in capsys.readouterr().out
+
+
+def test_option_that_is_not_there_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["doctor", "--jsn"])
+    assert stop.value.code == 2
+    assert "--jsn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (WeightsError("no such\n  model"), 2, "facefind doctor: no such model\n"),
+        (OSError("disk full"), 2, "facefind doctor: disk full\n"),
+        (ModuleNotFoundError("torch", name="torch._C"), 2, "pip install 'facefind[train]'"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_users_cause_is_one_line_and_a_code(
+    error: BaseException,
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(args: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("facefind.cli.doctor.main", fail)
+    assert main(["doctor"]) == code
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(args: list[str]) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("facefind.cli.doctor.main", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["doctor"])
+
+
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    command = f"{sys.executable} -m facefind doctor --json | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "{\n"
+    assert done.stderr == ""
