@@ -1,3 +1,72 @@
-"""facefind: face detectors that can be trained, measured, exported and served."""
+"""facefind: face detectors that can be trained, measured, exported and served.
+
+>>> import facefind
+>>> faces = facefind.detect("people.jpg")
+>>> faces.boxes, faces.scores, faces.landmarks
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from facefind.detector import FaceDetector, detect
+    from facefind.drawing import draw
+    from facefind.errors import (
+        DataError,
+        FacefindError,
+        ImageError,
+        ProtocolError,
+        RuntimeUnavailableError,
+        WeightsError,
+    )
+    from facefind.faces import Face, Faces
+    from facefind.images import read
+    from facefind.protocols import TestProtocol
+    from facefind.runtimes import Card, open_model
+
+__all__ = [
+    "Card",
+    "DataError",
+    "Face",
+    "FaceDetector",
+    "FacefindError",
+    "Faces",
+    "ImageError",
+    "ProtocolError",
+    "RuntimeUnavailableError",
+    "TestProtocol",
+    "WeightsError",
+    "__version__",
+    "detect",
+    "draw",
+    "open_model",
+    "read",
+]
+
+_ROOMS = {
+    "detector": ("FaceDetector", "detect"),
+    "drawing": ("draw",),
+    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "faces": ("Face", "Faces"),
+    "images": ("read",),
+    "protocols": ("TestProtocol",),
+    "runtimes": ("Card", "open_model"),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name from the room it lives in, imported when first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -84,6 +84,9 @@ class OpenvinoSession:
             # Pinned threads of two processes may share a core while another one idles.
             self._config["ENABLE_CPU_PINNING"] = False
             self._config["INFERENCE_NUM_THREADS"] = self.threads
+            # By default what was prepared for each shape is kept: memory without end for images
+            # of many sizes, and no gain in time.
+            self._config["CPU_RUNTIME_CACHE_CAPACITY"] = 0
         try:
             self._model = core.read_model(str(path))
         except Exception as error:  # openvino raises plain RuntimeError for whatever is wrong

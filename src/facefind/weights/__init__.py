@@ -1,0 +1,174 @@
+"""The models at hand: those in this folder, and those in the folder $FACEFIND_WEIGHTS.
+
+A model is `<name>.onnx` with its card beside it in `<name>.json`: the card that the file itself
+carries, and with it the file's SHA-256 and whether it is the default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from facefind.errors import WeightsError
+from facefind.runtimes import Card
+
+ENVIRONMENT = "FACEFIND_WEIGHTS"
+
+__all__ = ["available", "default", "describe", "find", "folders"]
+
+
+def folders() -> list[Path]:
+    """Return the folders in which models are looked for, the first one first.
+
+    A folder named by $FACEFIND_WEIGHTS that does not exist raises WeightsError.
+    """
+    own = Path(__file__).parent
+    named = os.environ.get(ENVIRONMENT)
+    if not named:
+        return [own]
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise WeightsError(f"${ENVIRONMENT} names {folder}, which is no folder")
+    return [folder, own]
+
+
+def available() -> list[Card]:
+    """Return the cards of all models at hand, by name; of two of one name the one that is found."""
+    cards = {name: _card(path) for name, path in _files().items()}
+    return [card for _, card in sorted(cards.items())]
+
+
+def default() -> str:
+    """Return the name of the default model: the one whose card file says `"default": true`.
+
+    The first folder that has one decides. Without any, a model that is the only one is it.
+    """
+    for folder in folders():
+        marked = [p.stem for p in sorted(folder.glob("*.onnx")) if _sidecar(p).get("default")]
+        if len(marked) > 1:
+            raise WeightsError(f"{folder} has several default models: {', '.join(marked)}")
+        if marked:
+            return marked[0]
+    names = list(_files())
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise WeightsError(_none())
+    raise WeightsError(f"no model is marked as the default; name one of {', '.join(sorted(names))}")
+
+
+def find(model: str | Path) -> Path:
+    """Return the file of a model given by name, by path, or as "default".
+
+    A file with a card beside it is checked against the SHA-256 there, once a process.
+    An unknown name, a missing or a damaged file raises WeightsError.
+    """
+    text = os.fspath(model)
+    if isinstance(model, Path) or text.endswith(".onnx") or "/" in text or os.sep in text:
+        path = Path(model).expanduser()
+        if not path.is_file():
+            raise WeightsError(f"there is no model file {path}")
+    else:
+        name = default() if text == "default" else text
+        files = _files()
+        if name not in files:
+            raise WeightsError(_unknown(name, sorted(files)))
+        path = files[name]
+    _check(path)
+    return path
+
+
+def describe(path: str | Path, default: bool = False) -> Path:
+    """Write the card file beside an exported model and return its path.
+
+    It holds the card that the model carries, its SHA-256 and, where asked, the default mark.
+    """
+    path = Path(path)
+    card = Card.of_file(path)
+    if card is None:
+        raise WeightsError(f"{path} carries no card: it was not made by facefind's export")
+    if card.name != path.stem:
+        raise WeightsError(f"{path} holds the model {card.name}: rename the file to it")
+    values = json.loads(card.to_json())
+    values["sha256"] = _sha256(path)
+    if default:
+        values["default"] = True
+    sidecar = path.with_suffix(".json")
+    sidecar.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return sidecar
+
+
+def _files() -> dict[str, Path]:
+    """Return the model files by name; a file in an earlier folder hides its namesakes."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        for path in sorted(folder.glob("*.onnx")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    """Return what the card file beside a model says, {} where there is none."""
+    sidecar = path.with_suffix(".json")
+    try:
+        values = json.loads(sidecar.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"the card file {sidecar} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise WeightsError(f"the card file {sidecar} holds no JSON object")
+    return values
+
+
+def _card(path: Path) -> Card:
+    values = _sidecar(path)
+    card = Card.from_json(json.dumps(values)) if values else Card.of_file(path)
+    return card or Card(name=path.stem, system="unknown", notes="The file carries no card.")
+
+
+def _check(path: Path) -> None:
+    """Raise WeightsError where a file is not the one that its card file was written for."""
+    wanted = _sidecar(path).get("sha256")
+    if wanted is None:
+        return
+    status = path.stat()
+    given = _sha256_once(path, status.st_mtime_ns, status.st_size)
+    if given != wanted:
+        raise WeightsError(
+            f"{path} is damaged or another file: its SHA-256 is {given}, its card file says "
+            f"{wanted}; install facefind again, or copy the file again"
+        )
+
+
+@lru_cache(maxsize=64)
+def _sha256_once(path: Path, changed: int, size: int) -> str:
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    if not names:
+        return f"there is no model {name!r}: {_none()}"
+    near = get_close_matches(name, names, 1, 0.4)
+    return (
+        f"there is no model {name!r}"
+        + (f", did you mean {near[0]!r}?" if near else ".")
+        + f" At hand: {', '.join(names)}; or give the path of an .onnx file"
+    )
+
+
+def _none() -> str:
+    return (
+        "no model is at hand: this installation has none, give the path of an .onnx file or name "
+        f"a folder of models in ${ENVIRONMENT}"
+    )
