@@ -44,7 +44,8 @@ def test_unknown_command_names_the_near_one(
 
 def test_command_like_no_other_is_told_all_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["qqqq"]) == 2
-    assert all(name in capsys.readouterr().err for name in COMMANDS)
+    told = capsys.readouterr().err
+    assert all(name in told for name in COMMANDS)
 
 
 def test_every_command_has_its_file_and_no_file_is_left_over() -> None:

@@ -65,8 +65,8 @@ def detect(
     Args:
         images: Files, folders (searched through) or globs.
         model: A model that ships (see `facefind models`) or an .onnx file.
-        protocol: How images are scaled and faces merged: vga, original, close-up, 640, 640x480;
-            the model's own where not given.
+        protocol: How images are scaled and faces merged: vga, original, full, close-up, 1024,
+            640x480; the model's own where not given.
         min_score: Leave out faces below this score; the model's own threshold where not given.
         runtime: The library that runs the model; auto takes the fastest that is installed.
         precision: Numbers it computes with: fp32, or bf16 where the CPU has it.
@@ -78,7 +78,9 @@ def detect(
         json: Print the JSON lines instead of a table.
     """
     if batch < 1:
-        raise DataError(f"--batch {batch}: at least 1 image must be in memory at a time")
+        raise DataError(f"--batch {batch}: wanted at least 1")
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise DataError(f"--min-score {min_score}: wanted a number from 0 to 1")
     if resume and out is None:
         raise DataError("--resume goes on with the file of --out: name it")
     todo = _named(images)
@@ -94,6 +96,7 @@ def detect(
         precision=precision,
         protocol=protocol,
         min_score=min_score,
+        batch_size=batch,
     )
     known = _keep_whole_lines(out) if resume and out is not None else set()
     todo = {name: path for name, path in todo.items() if name not in known}

@@ -20,7 +20,6 @@ from facefind.evaluation.wider import GroundTruth, Mode, WiderResult
 from facefind.runtimes import Precision, RuntimeName
 
 if TYPE_CHECKING:
-    from facefind.detector import FaceDetector
     from facefind.faces import Faces
 
 __all__ = ["main", "wider"]
@@ -95,6 +94,8 @@ def wider(asked: _Wider, command: str) -> int:
 
     if (asked.model is None) == (asked.detections is None):
         raise DataError("give either --model (with --images) or --detections")
+    if not 0 <= asked.min_score <= 1:
+        raise DataError(f"--min-score {asked.min_score}: wanted a number from 0 to 1")
     truth = _ground_truth(asked.labels)
     names: Sequence[str] = truth.names
     if asked.subset is not None:
@@ -137,7 +138,7 @@ def _detect(asked: _Wider, names: Sequence[str]) -> tuple[dict[str, Faces], dict
     paths = locate(names, asked.images, asked.labels)
     protocol = protocols.get(asked.protocol)
     model = weights.find(asked.model or weights.default())
-    detector: FaceDetector = FaceDetector(
+    detector = FaceDetector(
         model,
         runtime=asked.runtime,
         threads=asked.threads,

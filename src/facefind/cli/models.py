@@ -10,6 +10,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.options import File, Flag
+from facefind.errors import WeightsError
 
 if TYPE_CHECKING:
     from facefind.runtimes import Card
@@ -47,25 +48,41 @@ def models(
         card = dataclasses.asdict(_card(model))
         output.emit(card, "\n".join(_card_lines(card)), as_json=json, out=out)
         return 0
-    default = weights.default()
     cards = weights.available()
+    default = _default()
     listed = [dataclasses.asdict(card) | {"default": card.name == default} for card in cards]
     rows = [_row(card, card.name == default) for card in cards]
-    text = output.table(_HEADER, rows, right=(1, 2)) if rows else "no model is at hand"
+    text = (
+        output.table(_HEADER, rows, right=(1, 2))
+        if rows
+        else "no model is at hand: give facefind detect a --model file"
+    )
     output.emit(listed, text, as_json=json, out=out)
     return 0
 
 
+def _default() -> str | None:
+    from facefind import weights
+
+    try:
+        return weights.default()
+    except WeightsError:  # several models and none is marked, or no model at all
+        return None
+
+
 def _card(model: str) -> Card:
     from facefind import weights
-    from facefind.errors import WeightsError
     from facefind.runtimes import Card
 
+    name = weights.default() if model == "default" else model
+    for card in weights.available():
+        if card.name == name:
+            return card
     path = weights.find(model)
-    card = Card.of_file(path)
-    if card is None:
+    held = Card.of_file(path)
+    if held is None:
         raise WeightsError(f"{path} carries no card: it was not made by facefind export")
-    return card
+    return held
 
 
 def _card_lines(card: Mapping[str, Any], indent: str = "") -> list[str]:
