@@ -1,0 +1,50 @@
+"""A model and pictures for the commands to work on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facefind import weights
+
+
+@pytest.fixture(scope="session")
+def model(request: pytest.FixtureRequest) -> str:
+    """The model that ships; where none does yet, a published one."""
+    if weights.available():
+        return weights.default()
+    shared: Path = request.getfixturevalue("shared")
+    return str(shared / "weights" / "scrfd_500m.onnx")
+
+
+@pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """NASA's portrait of Eileen Collins, (512,512,3): one face, in the upper middle."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image holds the portrait")
+    picture: np.ndarray = data.astronaut()
+    return picture
+
+
+@pytest.fixture
+def album(tmp_path: Path, portrait: np.ndarray) -> Path:
+    """A folder with the portrait in two places and sizes, a blank picture and no other file."""
+    folder = tmp_path / "album"
+    (folder / "deep").mkdir(parents=True)
+    Image.fromarray(portrait).save(folder / "a.jpg", quality=95)
+    Image.fromarray(portrait[:400, 60:420]).save(folder / "deep" / "b.png")
+    Image.fromarray(np.full((120, 90, 3), 90, np.uint8)).save(folder / "blank.gif")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def broken(album: Path) -> Path:
+    """The same folder with a picture that breaks off half way."""
+    whole = (album / "a.jpg").read_bytes()
+    (album / "broken.jpg").write_bytes(whole[: len(whole) // 2])
+    shutil.copy(album / "a.jpg", album / "z.jpg")
+    return album
