@@ -174,7 +174,7 @@ def _text(result: WiderResult, source: dict[str, Any]) -> str:
     lines = [output.table(("faces", "AP", "AP at 98% precision", "count"), rows, right=(1, 2, 3))]
     lines += ["", f"{result.protocol}; {result.image_set}, {result.images} images"]
     if result.missing:
-        lines.append(f"{len(result.missing)} images have no detections, e.g. {result.missing[0]}")
+        lines.append(f"without detections: {len(result.missing)}, e.g. {result.missing[0]}")
     if "test_protocol" in source:
         name = source["test_protocol"]["name"]
         lines.append(f"{source['model']}, test protocol {name}, {source['seconds']} s")

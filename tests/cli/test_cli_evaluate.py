@@ -1,0 +1,117 @@
+"""`facefind evaluate wider`: numbers that name all they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facefind import weights
+from facefind.cli import main
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, portrait: np.ndarray) -> Path:
+    """Two pictures in WIDER FACE's layout: the portrait with its one face, and a blank."""
+    folder = tmp_path / "set"
+    event = folder / "images" / "0--Parade"
+    event.mkdir(parents=True)
+    Image.fromarray(portrait).save(event / "a.png")
+    Image.fromarray(np.full((200, 300, 3), 90, np.uint8)).save(event / "b.png")
+    (folder / "two_bbx_gt.txt").write_text(
+        "0--Parade/a.png\n1\n177 60 95 130 0 0 0 0 0 0\n0--Parade/b.png\n0\n0 0 0 0 0 0 0 0 0 0\n"
+    )
+    return folder
+
+
+def test_model_on_a_labelled_set(
+    labelled: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, keep = tmp_path / "r.json", tmp_path / "keep" / "found.jsonl"
+    args = ["evaluate", "wider", "--model", model, "--images", str(labelled / "images")]
+    args += ["--labels", str(labelled), "--mode", "strict", "--out", str(out), "--keep", str(keep)]
+    assert main(args) == 0
+    text = capsys.readouterr().out
+    assert "100.00" in text
+    report = json.loads(out.read_text())
+    assert report["ap"] == {"height>=34": 1.0, "height>=16": 1.0, "height>=9": 1.0}
+    assert report["mode"] == "strict"
+    assert report["images"] == 2
+    assert report["test_protocol"]["name"] == "vga"
+    assert report["min_score"] == 0.02
+    digest = hashlib.sha256(weights.find(model).read_bytes()).hexdigest()
+    assert report["weights_sha256"] == digest
+    assert report["command"].startswith("facefind evaluate wider --model ")
+    assert len(report["digest"]) == 64
+
+    # The same numbers from the detections that were kept.
+    args = ["evaluate", "wider", "--detections", str(keep), "--labels", str(labelled), "--json"]
+    assert main([*args, "--mode", "strict"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["ap"] == report["ap"]
+    assert again["digest"] == report["digest"]
+
+
+def test_subset_curves_and_faces_that_were_missed(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tmp_path / "found.jsonl"
+    found.write_text('{"image": "0--Parade/a.png", "boxes": [[0, 0, 30, 30]], "scores": [0.9]}\n')
+    chosen = tmp_path / "list.txt"
+    chosen.write_text("0--Parade/a.png\n")
+    args = ["evaluate", "wider", "--detections", str(found), "--labels", str(labelled)]
+    assert main([*args, "--subset", str(chosen), "--curves", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["images"] == 1
+    assert report["ap"]["height>=34"] == 0
+    assert len(report["curves"]["height>=34"]["precision"]) == 1000
+    assert main(args) == 0
+    assert "without detections: 1, e.g. 0--Parade/b" in capsys.readouterr().out
+
+
+def test_official_labels_give_easy_medium_and_hard(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = shared / "data" / "wider_reference" / "ground_truth"
+    listed = shared / "data" / "wider_val_public" / "list.txt"
+    name = listed.read_text().split()[0]
+    chosen = tmp_path / "one.txt"
+    chosen.write_text(name + "\n")
+    nothing = tmp_path / "found.jsonl"
+    nothing.write_text(json.dumps({"image": name, "boxes": [], "scores": []}) + "\n")
+    args = ["evaluate", "wider", "--labels", str(labels), "--detections", str(nothing), "--json"]
+    assert main([*args, "--subset", str(chosen)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["ap"]) == {"easy", "medium", "hard"}
+    assert report["image_set"] == "1 of WIDER FACE val"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["pascal"], "no protocol 'pascal'"),
+        (["wider", "--labels", "{set}"], "give either --model"),
+        (["wider", "--labels", "{set}", "--model", "x"], "--images"),
+        (["wider", "--labels", "gone", "--detections", "x.jsonl"], "gone"),
+        (["wider", "--labels", "{set}", "--detections", "gone.jsonl"], "gone.jsonl"),
+        (["wider", "--labels", "{set}", "--detections", "x", "--subset", "gone.txt"], "gone.txt"),
+        (["wider", "--labels", "{set}", "--model", "x", "--min-score", "2"], "--min-score 2"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    args: list[str], message: str, labelled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *(arg.format(set=labelled) for arg in args)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("facefind evaluate: ")
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_help_names_the_protocols(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate"]) == 0
+    assert "wider" in capsys.readouterr().out
