@@ -12,9 +12,7 @@ from facefind.learn.boxes import iou
 from facefind.nn.anchors import Anchors
 
 
-def atss(
-    anchors: Anchors, boxes: Tensor, topk: int = 9, minimum_inside: float = 0.001
-) -> Tensor:
+def atss(anchors: Anchors, boxes: Tensor, topk: int = 9, minimum_inside: float = 0.001) -> Tensor:
     """Index of the face that each anchor answers for, -1 for background: (A,) int64.
 
     On every level the `topk` anchors nearest to a face's centre are candidates. Those whose IoU
@@ -69,5 +67,7 @@ def atss(
 def inside_any(centers: Tensor, regions: Tensor) -> Tensor:
     """Whether each point (A,2) lies in any region (I,4) xyxy: (A,) bool."""
     x, y = centers[:, :1], centers[:, 1:]
-    inside = (x >= regions[:, 0]) & (y >= regions[:, 1]) & (x <= regions[:, 2]) & (y <= regions[:, 3])
+    inside = (
+        (x >= regions[:, 0]) & (y >= regions[:, 1]) & (x <= regions[:, 2]) & (y <= regions[:, 3])
+    )
     return inside.any(1)

@@ -25,12 +25,12 @@ class NetworkConfig:
 class DataConfig:
     """Which images are learnt from and how they are drawn."""
 
-    root: tuple[Path, ...] = ()
-    """Training sets: folders or label files in any layout that `facefind.datasets.read` knows."""
-    partial: tuple[Path, ...] = ()
-    """Sets whose pictures may show unlabelled faces: nothing in them counts as background."""
+    root: tuple[str, ...] = ()
+    """Training sets: folders or label files in any layout that `facefind.datasets.read` knows;
+    `partial:PATH` where pictures may show unlabelled faces, so that nothing in them counts as
+    background."""
     hold_out: float = 0.1
-    """Fraction of `root`, chosen by a hash of the image names, kept for evaluation."""
+    """Fraction of the first set, chosen by a hash of the image names, kept for evaluation."""
     balance: float = 0.0
     """How much rare groups (WIDER FACE events) gain: 0 as they are, 1 every group alike."""
     cache: Path | None = None

@@ -66,4 +66,6 @@ def square_anchors(
         all_strides.append(torch.full_like(cells[:, 0], stride))
         all_sizes.append(side.repeat(height * width))
         per_level.append(height * width * len(sides))
-    return Anchors(torch.cat(centers), torch.cat(all_strides), torch.cat(all_sizes), tuple(per_level))
+    return Anchors(
+        torch.cat(centers), torch.cat(all_strides), torch.cat(all_sizes), tuple(per_level)
+    )

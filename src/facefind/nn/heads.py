@@ -103,7 +103,9 @@ class TowerHead(nn.Module):
             if self.kps is not None:
                 offsets.append(_by_anchor(self.kps[copy](x), 10).unflatten(-1, (5, 2)))
         return HeadOutput(
-            torch.cat(logits, 1), torch.cat(distances, 1), torch.cat(offsets, 1) if offsets else None
+            torch.cat(logits, 1),
+            torch.cat(distances, 1),
+            torch.cat(offsets, 1) if offsets else None,
         )
 
 

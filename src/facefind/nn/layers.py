@@ -19,7 +19,9 @@ def group_norm(groups: int) -> Norm:
 
     def make(channels: int) -> nn.Module:
         if channels % groups:
-            raise ValueError(f"group_norm({groups}) was given {channels} channels; wanted a multiple")
+            raise ValueError(
+                f"group_norm({groups}) was given {channels} channels; wanted a multiple"
+            )
         return nn.GroupNorm(groups, channels)
 
     return make

@@ -183,7 +183,12 @@ class SCRFDConfig(NetworkConfig):
 
 
 _500M = SCRFDConfig(
-    block="depthwise", depths=(2, 3, 2, 6), widths=(40, 72, 152, 288), stem=(16, 16), neck=16, head=64
+    block="depthwise",
+    depths=(2, 3, 2, 6),
+    widths=(40, 72, 152, 288),
+    stem=(16, 16),
+    neck=16,
+    head=64,
 )
 _2_5G = SCRFDConfig(
     block="basic", depths=(3, 5, 3, 2), widths=(24, 48, 48, 80), stem=(24,), neck=24, head=64

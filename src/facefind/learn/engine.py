@@ -1,0 +1,340 @@
+"""The training loop: recipe in, run folder out.
+
+A run folder holds `recipe.json` and `run.json` (all that made the run), `log.jsonl` and
+TensorBoard events, `last.pt` (to go on from) and, at the end, `final.pt` (the result).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from facefind import datasets
+from facefind.datasets import Sample
+from facefind.errors import DataError, FacefindError
+from facefind.learn import checkpoints
+from facefind.learn.distributed import world
+from facefind.learn.ema import EMA
+from facefind.learn.loader import Batch, TrainingSet, loader
+from facefind.learn.logs import Log
+from facefind.learn.recipe import DataConfig, OptimConfig, Recipe
+from facefind.learn.schedule import learning_rate
+
+
+class TrainingError(FacefindError):
+    """Training cannot go on; the last checkpoint still stands."""
+
+
+def train(recipe: Recipe, *, resume: bool = False, stop_at: int | None = None) -> Path:
+    """Train a recipe and return its run folder.
+
+    Under torchrun every process calls this with the same recipe; gradients are averaged, the
+    first process writes. A resumed run gives the weights of an uninterrupted one.
+
+    Args:
+        recipe: what to train.
+        resume: go on from the folder's last checkpoint; without one, begin.
+        stop_at: end after this many steps, as if killed just after a checkpoint.
+
+    Raises:
+        DataError: if no training images are named or a set cannot be read.
+        TrainingError: if the folder holds another run, or the loss is no longer finite.
+    """
+    with _processes() as (rank, processes):
+        return _train(recipe, resume, stop_at, rank, processes)
+
+
+def _train(recipe: Recipe, resume: bool, stop_at: int | None, rank: int, processes: int) -> Path:
+    run, schedule = recipe.run, recipe.schedule
+    folder = run.out or Path("runs") / recipe.name
+    if (folder / checkpoints.LAST).exists() and not resume:
+        raise TrainingError(
+            f"{folder} already holds a run; go on with --resume, or choose another --run.out"
+        )
+    if schedule.batch % processes:
+        raise TrainingError(
+            f"a batch of {schedule.batch} cannot be split over {processes} processes"
+        )
+    device = _device(run.device, rank)
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    torch.manual_seed(run.seed)
+    samples, held_out = read_sets(recipe.data)
+    dataset = TrainingSet(samples, recipe.augment, run.seed, recipe.data.cache)
+    steps = max(round(schedule.epochs * len(samples) / schedule.batch), 1)
+    warmup = min(round(schedule.warmup_epochs * len(samples) / schedule.batch), steps // 2)
+
+    network = recipe.network.build().to(device)
+    if run.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(network, recipe.optim)
+    ema = EMA(network, recipe.optim.ema) if recipe.optim.ema else None
+    scaler = torch.amp.GradScaler(device.type, enabled=run.precision == "fp16")
+    state = _State(network, optimizer, ema, scaler)
+    step = state.restore(folder, recipe) if resume else 0
+
+    if rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(folder / "recipe.json", recipe.to_dict())
+        facts = checkpoints.provenance() | {
+            "images": len(samples),
+            "images_held_out": len(held_out),
+            "digest": datasets.digest(samples),
+            "steps": steps,
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "processes": processes,
+            "device": str(device),
+        }
+        _write_json(folder / "run.json", facts)
+    log = Log(folder, steps, step) if rank == 0 else None
+    model: nn.Module = network
+    if processes > 1:
+        model = DistributedDataParallel(network, [device] if device.type == "cuda" else None)
+    batches = iter(
+        loader(
+            dataset,
+            recipe.data,
+            batch=schedule.batch // processes,
+            start=step * schedule.batch,
+            rank=rank,
+            processes=processes,
+        )
+    )
+    last_checkpoint, next_evaluation = time.monotonic(), _next(step, steps, recipe, len(samples))
+    meter = _Meter()
+    while step < min(steps, stop_at or steps):
+        began = time.monotonic()
+        batch = next(batches)
+        loaded = time.monotonic()
+        rate = recipe.optim.lr * learning_rate(step, steps, warmup, schedule)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        terms, norm = _step(model, network, batch, state, recipe, device)
+        step += 1
+        meter.add(terms, norm, loaded - began, time.monotonic() - loaded, len(batch[1]) * processes)
+        if log and (step % run.log_every == 0 or step == steps):
+            values = meter.take()
+            log.write(step, lr=rate, **values)
+            log.tell(step, "  ".join(f"{k} {v:.4g}" for k, v in values.items()))
+        if log and time.monotonic() - last_checkpoint > run.checkpoint_every:
+            state.save(folder / checkpoints.LAST, step, recipe)
+            last_checkpoint = time.monotonic()
+        if log and step >= next_evaluation:
+            _evaluate(state.best_network(), recipe, held_out, log, step)
+            next_evaluation = _next(step, steps, recipe, len(samples))
+    if log:
+        state.save(folder / checkpoints.LAST, step, recipe)
+        if step == steps:
+            best = state.best_network()
+            checkpoints.save(
+                folder / checkpoints.FINAL,
+                {"network": best.state_dict(), "recipe": recipe.to_dict(), "step": step},
+            )
+            _evaluate(best, recipe, held_out, log, step)
+        log.close()
+    return folder
+
+
+def read_sets(config: DataConfig) -> tuple[list[Sample], list[Sample]]:
+    """Training samples of all sets, and those held out from the first of them."""
+    if not config.root:
+        raise DataError("no training images were given; name at least one set with --data.root")
+    first, *others = [datasets.read(root) for root in config.root]
+    samples, held_out = datasets.split(first, config.hold_out) if config.hold_out else (first, [])
+    return [*samples, *(sample for other in others for sample in other)], held_out
+
+
+def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW; AdamW leaves vectors and scalars without weight decay."""
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            network.parameters(),
+            config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        config.lr,
+        betas=(config.momentum, 0.999),
+    )
+
+
+def _step(
+    model: nn.Module,
+    network: nn.Module,
+    batch: Batch,
+    state: _State,
+    recipe: Recipe,
+    device: torch.device,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """One update; returns the loss terms and the gradient's norm before clipping."""
+    pictures, targets, names = batch
+    layout = torch.channels_last if recipe.run.channels_last else torch.contiguous_format
+    images = pictures.to(device, non_blocking=True).contiguous(memory_format=layout)
+    targets = [target.to(device) for target in targets]
+    model.train()
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    kind = kinds.get(recipe.run.precision)
+    with torch.autocast(device.type, kind, enabled=kind is not None):
+        outputs = model(images)
+    terms: dict[str, Tensor] = network.losses(outputs, targets)  # type: ignore[operator]
+    loss = torch.stack(list(terms.values())).sum()
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            "the loss is no longer finite "
+            f"({', '.join(f'{k} {v.item():.3g}' for k, v in terms.items())}); lower --optim.lr, "
+            f"or look at these images: {', '.join(names[:8])}"
+        )
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(loss).backward()
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.optim.clip or float("inf"))
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.ema:
+        state.ema.update(network)
+    return {name: term.detach() for name, term in terms.items()}, norm
+
+
+class _State:
+    """All that a step changes: what a checkpoint must hold."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        ema: EMA | None,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        self.network, self.optimizer, self.ema, self.scaler = network, optimizer, ema, scaler
+
+    def best_network(self) -> nn.Module:
+        """The network to evaluate and export: the averaged one where there is one."""
+        return self.ema.network if self.ema else self.network
+
+    def save(self, path: Path, step: int, recipe: Recipe) -> None:
+        content: dict[str, Any] = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": step,
+            "recipe": recipe.to_dict(),
+        }
+        if self.ema:
+            content |= {"ema": self.ema.network.state_dict(), "ema_updates": self.ema.updates}
+        checkpoints.save(path, content)
+
+    def restore(self, folder: Path, recipe: Recipe) -> int:
+        """Load the folder's last checkpoint, if there is one, and return its step."""
+        if not (folder / checkpoints.LAST).exists():
+            return 0
+        content = checkpoints.load(folder / checkpoints.LAST)
+        if content["recipe"]["network"] != recipe.to_dict()["network"]:
+            raise TrainingError(
+                f"{folder} was trained with another network; choose another --run.out"
+            )
+        self.network.load_state_dict(content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+        if self.ema:
+            self.ema.network.load_state_dict(content.get("ema", content["network"]))
+            self.ema.updates = content.get("ema_updates", 0)
+        return int(content["step"])
+
+
+class _Meter:
+    """Means of what is logged since it was last taken."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.count, self.images, self.seconds = 0, 0, 0.0
+
+    def add(
+        self, terms: dict[str, Tensor], norm: Tensor, load_s: float, step_s: float, images: int
+    ) -> None:
+        values = {f"loss_{name}": term.item() for name, term in terms.items()}
+        values |= {"gradient": norm.item(), "load_s": load_s, "step_s": step_s}
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+        self.images += images
+        self.seconds += load_s + step_s
+
+    def take(self) -> dict[str, float]:
+        means = {name: value / self.count for name, value in self.sums.items()}
+        means["images_per_s"] = self.images / max(self.seconds, 1e-9)
+        self._reset()
+        return means
+
+
+def _evaluate(
+    network: nn.Module, recipe: Recipe, held_out: Sequence[Sample], log: Log, step: int
+) -> None:
+    """Log the AP on held-out images, by the least height of the faces that count."""
+    from facefind.detector import FaceDetector
+    from facefind.evaluation import wider
+    from facefind.runtimes.pytorch import TorchRuntime
+
+    if not held_out:
+        return
+    some = list(held_out[: recipe.run.evaluate_images or None])
+    detector = FaceDetector(TorchRuntime(network), protocol=recipe.protocol, min_score=0.02)
+    faces = {sample.name: detector.detect(sample.path) for sample in some}
+    network.train()
+    result = wider.evaluate(faces, wider.from_samples(some, title="held out"), mode="strict")
+    ap = {f"ap_{subset}": value for subset, value in result.ap.items()}
+    log.write(step, **ap)
+    log.tell(step, "held out: " + "  ".join(f"{k} {v:.4f}" for k, v in ap.items()))
+
+
+def _next(step: int, steps: int, recipe: Recipe, samples: int) -> int:
+    every = round(recipe.run.evaluate_every * samples / recipe.schedule.batch)
+    return (step // every + 1) * every if every else steps + 1
+
+
+@contextlib.contextmanager
+def _processes() -> Iterator[tuple[int, int]]:
+    """Rank and number of processes; joins the group that torchrun announces, leaves it after."""
+    begun = "WORLD_SIZE" in os.environ and not torch.distributed.is_initialized()
+    if begun:
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield world()
+    finally:
+        if begun:
+            torch.distributed.destroy_process_group()
+
+
+def _device(name: str, rank: int) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(f"--run.device {name} was asked for, but torch sees no CUDA GPU")
+    return device
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
