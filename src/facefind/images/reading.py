@@ -10,7 +10,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -61,8 +61,7 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         ImageError: If there is no picture, or it is damaged, truncated or too large.
     """
     if isinstance(source, np.ndarray):
-        _check_pixels("the array", source.shape[1::-1], max_pixels)
-        return _from_array(source)
+        return _from_array(source, max_pixels)
     from PIL import Image
 
     if isinstance(source, Image.Image):
@@ -139,7 +138,9 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> NDArray[np.uint8]:
 def _from_pil(picture: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
     _check_pixels(name, picture.size, max_pixels)
     try:
-        picture.load()
+        # TIFF reads tags, and warns of them, as late as this; all other formats decode in parallel.
+        with _header(max_pixels) if picture.format == "TIFF" else nullcontext():
+            picture.load()
         upright = _upright(picture)
         if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
             return _from_deep(np.asarray(upright), name)
@@ -194,16 +195,17 @@ def _upright(picture: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
-    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
-        return np.ascontiguousarray(array)
+def _from_array(array: NDArray[Any], max_pixels: int) -> NDArray[np.uint8]:
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         hint = "; channels come last: use array.transpose(1, 2, 0)" if first else ""
         raise ImageError(
             f"an image array has shape (H,W), (H,W,1), (H,W,3) or (H,W,4), got {array.shape}{hint}"
         )
-    if array.dtype.kind in "iu" and array.dtype not in (np.uint8, np.uint16):
+    _check_pixels("the array", (array.shape[1], array.shape[0]), max_pixels)
+    if array.dtype == np.uint8 and array.shape[2:] == (3,):
+        return np.ascontiguousarray(array)
+    if array.dtype.kind == "i" or (array.dtype.kind == "u" and array.dtype.itemsize > 2):
         raise ImageError(
             f"an image array is uint8, uint16, bool or float in 0..1, got {array.dtype}; "
             "convert it with array.astype(numpy.uint8) if its values are 0..255"
@@ -254,9 +256,7 @@ def _over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
-def _check_pixels(name: str, size: tuple[int, ...], max_pixels: int) -> None:
-    if len(size) != 2:
-        raise ImageError(f"an image array has shape (H,W), (H,W,1), (H,W,3) or (H,W,4), {name} not")
+def _check_pixels(name: str, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width < 1 or height < 1:
         raise ImageError(f"{name} has no pixels: it is {width} wide and {height} high")
