@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind.datasets.files import Missing, image_root, locate
-from facefind.datasets.sample import Sample, partial
+from facefind.datasets.sample import Sample, partial, read_size
 from facefind.errors import DataError
 
 _OWN = {
@@ -150,3 +151,60 @@ def _sample(
         image_size=(int(size[0]), int(size[1])) if size[0] and size[1] else None,
         attributes=attributes,
     )
+
+
+def write(samples: Sequence[Sample], path: str | Path, *, exhaustive: bool = True) -> None:
+    """Write COCO JSON with one category, `face`, and keypoints where a face has points.
+
+    Ignored boxes become `iscrowd`; attributes of one value a face are written along.
+    `exhaustive=False` says in the file that pictures may hold unlabelled faces. Reads image
+    headers where the size is not known.
+    """
+    pictures: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, sample in enumerate(samples, 1):
+        height, width = sample.image_size or read_size(sample.path)
+        pictures.append({"id": number, "file_name": sample.name, "width": width, "height": height})
+        for face in range(len(sample)):
+            x1, y1, x2, y2 = (float(value) for value in sample.boxes[face])
+            annotation: dict[str, Any] = {
+                key: value
+                for key, values in sample.attributes.items()
+                if values.ndim == 1
+                and key not in _OWN
+                and (value := _plain(values[face])) is not None
+            }
+            annotation |= {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": 1,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": (x2 - x1) * (y2 - y1),
+                "iscrowd": int(sample.ignore[face]),
+            }
+            known = ~np.isnan(sample.landmarks[face, :, 0])
+            if known.any():
+                points = np.nan_to_num(sample.landmarks[face].astype(np.float64))
+                rows = np.concatenate([points, 2.0 * known[:, None]], axis=1)
+                annotation["keypoints"] = rows.ravel().tolist()
+                annotation["num_keypoints"] = int(known.sum())
+            annotations.append(annotation)
+    content = {
+        "info": {"exhaustive": exhaustive},
+        "images": pictures,
+        "annotations": annotations,
+        "categories": [
+            {
+                "id": 1,
+                "name": "face",
+                "keypoints": ["left_eye", "right_eye", "nose", "mouth_left", "mouth_right"],
+            }
+        ],
+    }
+    Path(path).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _plain(value: np.generic) -> str | int | float | None:
+    """The value in a type that JSON has; None where it is not a number."""
+    plain = value.item()
+    return None if isinstance(plain, float) and not np.isfinite(plain) else plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +175,43 @@ def _read_points(source: Path) -> dict[str, Points]:
         x, y, w, h = (int(value) for value in values[:4])
         current.setdefault((x, y, w, h), []).append(values[4:])
     return pictures
+
+
+def write(samples: Sequence[Sample], root: str | Path) -> None:
+    """Write `root/wider_face_bbx_gt.txt` and, if any face has points, `root/five_points.txt`.
+
+    The layout knows whole pixels only: corners are rounded, and a box keeps at least one pixel.
+    Ignored boxes are marked invalid; attributes of WIDER's names are written, 0 where absent.
+    A face with only some of its points has none in `five_points.txt`.
+    """
+    labels: list[str] = []
+    points: list[str] = []
+    for sample in samples:
+        corners = np.floor(sample.boxes.astype(np.float64) + 0.5).astype(np.int64)
+        boxes = np.concatenate(
+            [corners[:, :2], np.maximum(corners[:, 2:] - corners[:, :2], 1)], axis=1
+        )
+        zero = np.zeros(len(sample), np.int64)
+        blur, expression, illumination, occlusion, pose = (
+            np.maximum(np.asarray(sample.attributes.get(key, zero), np.int64), 0)
+            for key in ATTRIBUTES
+        )
+        rows = np.column_stack(
+            [boxes, blur, expression, illumination, sample.ignore, occlusion, pose]
+        )
+        labels += [sample.name, str(len(rows))]
+        labels += [" ".join(map(str, row)) for row in rows.tolist()] or [" ".join("0" * 10)]
+        points.append(f"# {sample.name}")
+        visible = sample.attributes.get("points_visible", zero)
+        blurs = sample.attributes.get("points_blur", zero)
+        for face, box in enumerate(boxes.tolist()):
+            marks = sample.landmarks[face].astype(np.float64).ravel()
+            tail = [*marks, float(visible[face]), float(blurs[face])]
+            values = [-1.0] * 12 if np.isnan(marks).any() else tail
+            points.append(" ".join(f"{value:.9g}" for value in [*box, *values]))
+    folder = Path(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(labels) + "\n"
+    (folder / "wider_face_bbx_gt.txt").write_text(text, encoding="utf-8")
+    if any(np.isfinite(sample.landmarks).any() for sample in samples):
+        (folder / "five_points.txt").write_text("\n".join(points) + "\n", encoding="utf-8")

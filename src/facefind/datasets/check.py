@@ -1,0 +1,231 @@
+"""What may be wrong with a data set: looked for, counted, and named."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from facefind.datasets.sample import Sample, digest, read_size
+from facefind.errors import DataError
+
+SIDES = (8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: `kind`, the picture, the face in it (from 0) or None, and what."""
+
+    kind: str
+    image: str
+    face: int | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a data set holds and what is wrong with it.
+
+    `sizes` counts faces by the root of their box area: "<8", "8-16", ... ">=256" pixels.
+    """
+
+    images: int
+    faces: int
+    ignored: int
+    with_points: int
+    empty_images: int
+    sizes: dict[str, int]
+    digest: str
+    findings: tuple[Finding, ...] = field(repr=False)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of findings of each kind."""
+        return dict(Counter(finding.kind for finding in self.findings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report in plain types, ready for JSON."""
+        plain = {
+            key: getattr(self, key)
+            for key in ("images", "faces", "ignored", "with_points", "empty_images", "sizes")
+        }
+        plain |= {"digest": self.digest, "counts": self.counts}
+        plain["findings"] = [vars(finding) for finding in self.findings]
+        return plain
+
+
+def check(
+    samples: Sequence[Sample],
+    others: Sequence[Sample] = (),
+    *,
+    tiny: float = 4.0,
+    files: bool = True,
+) -> Report:
+    """A report on the samples.
+
+    Looks for: two pictures of one name (`name`), image files that are missing (`file`), or whose
+    size is not the labelled one (`size`); boxes without area or not finite (`area`), with a side
+    under `tiny` pixels (`tiny`), reaching outside the picture by more than a pixel (`outside`),
+    labelled twice (`twice`); points in an order that no upright or turned face has (`order`) or
+    far from their box (`points`); the same picture twice, by content, here or in `others`
+    (`copy`).
+
+    Args:
+        samples: what to check.
+        others: a second set that must share no picture with the first (a test set, say).
+        tiny: least side in pixels that is not pointed out.
+        files: read image headers and contents; without it nothing on disk is touched.
+    """
+    findings: list[Finding] = []
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.name in seen:
+            findings.append(Finding("name", sample.name, None, "name occurs more than once"))
+        seen.add(sample.name)
+        size = sample.image_size
+        if files:
+            size = _check_file(sample, findings) or size
+        _check_boxes(sample, size, tiny, findings)
+        _check_points(sample, findings)
+    if files:
+        findings += _copies(samples, others)
+    counted = [sample[~sample.ignore] for sample in samples]
+    return Report(
+        images=len(samples),
+        faces=sum(map(len, counted)),
+        ignored=sum(int(sample.ignore.sum()) for sample in samples),
+        with_points=sum(int(_pointed(sample.landmarks).sum()) for sample in counted),
+        empty_images=sum(len(sample) == 0 for sample in counted),
+        sizes=_sizes(counted),
+        digest=digest(samples),
+        findings=tuple(findings),
+    )
+
+
+def _check_file(sample: Sample, findings: list[Finding]) -> tuple[int, int] | None:
+    try:
+        size = read_size(sample.path)
+    except DataError as error:
+        findings.append(Finding("file", sample.name, None, str(error)))
+        return None
+    if sample.image_size is not None and tuple(sample.image_size) != size:
+        detail = f"labels say {sample.image_size} (height, width), the file has {size}"
+        findings.append(Finding("size", sample.name, None, detail))
+    return size
+
+
+def _check_boxes(
+    sample: Sample, size: tuple[int, int] | None, tiny: float, findings: list[Finding]
+) -> None:
+    sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
+    finite = np.isfinite(sample.boxes).all(axis=1)
+    flat = ~finite | (sides <= 0).any(axis=1)
+    kinds = {
+        "area": (flat, "box has no area"),
+        "tiny": (~flat & (sides < tiny).any(axis=1), f"a side is under {tiny:g} pixels"),
+    }
+    if size is not None:
+        low = (sample.boxes[:, :2] < -1).any(axis=1)
+        high = (sample.boxes[:, 2:] > np.array([size[1], size[0]]) + 1).any(axis=1)
+        kinds["outside"] = (finite & (low | high), f"box leaves the picture of {size} (h, w)")
+    if len(sample):
+        _, first = np.unique(sample.boxes, axis=0, return_index=True)
+        again = np.ones(len(sample), bool)
+        again[first] = False
+        kinds["twice"] = (again, "the same box stands twice")
+    for kind, (wrong, what) in kinds.items():
+        for face in np.flatnonzero(wrong):
+            box = " ".join(f"{value:g}" for value in sample.boxes[face])
+            findings.append(Finding(kind, sample.name, int(face), f"{what}: {box}"))
+
+
+def _check_points(sample: Sample, findings: list[Finding]) -> None:
+    for face in np.flatnonzero(np.isfinite(sample.landmarks).all(axis=(1, 2))):
+        points = sample.landmarks[face].astype(np.float64)
+        box = sample.boxes[face].astype(np.float64)
+        side = max(box[2] - box[0], box[3] - box[1], 1.0)
+        if (points < box[:2] - side / 2).any() or (points > box[2:] + side / 2).any():
+            findings.append(
+                Finding("points", sample.name, int(face), "a point lies far outside its box")
+            )
+        if wrong := _wrong_order(points):
+            findings.append(Finding("order", sample.name, int(face), wrong))
+
+
+def _wrong_order(points: npt.NDArray[np.float64]) -> str:
+    """Why five points cannot be a face's in our order, or "".
+
+    Seen from the front, left eye, right eye, right and left mouth corner go round in one sense,
+    however the head is turned in the picture; mirrored or swapped points go round the other way
+    or cross. Side views, where eyes or corners nearly coincide, are not judged.
+    """
+    left_eye, right_eye, _, left_mouth, right_mouth = points
+    eyes, mouth = right_eye - left_eye, right_mouth - left_mouth
+    down = (left_mouth + right_mouth - left_eye - right_eye) / 2
+    height = float(np.hypot(*down))
+    if min(np.hypot(*eyes), np.hypot(*mouth)) < 0.3 * height or height == 0:
+        return ""
+    senses = [float(a[0] * down[1] - a[1] * down[0]) for a in (eyes, mouth)]
+    if senses[0] < 0 and senses[1] < 0:
+        return "left and right are exchanged"
+    if senses[0] < 0 or senses[1] < 0:
+        return "the eyes or the mouth corners are exchanged"
+    return ""
+
+
+def _copies(samples: Sequence[Sample], others: Sequence[Sample]) -> list[Finding]:
+    """Pictures whose bytes, or whose pixels, occur before or in the other set."""
+    findings = []
+    at: dict[str, str] = {}
+    for sample in others:
+        if (content := _content(sample.path)) is not None:
+            at.setdefault(content, f"{sample.name} of the other set")
+    for sample in samples:
+        content = _content(sample.path)
+        if content is None:
+            continue
+        if content in at:
+            findings.append(Finding("copy", sample.name, None, f"same picture as {at[content]}"))
+        at.setdefault(content, sample.name)
+    return findings
+
+
+def _content(path: Path) -> str | None:
+    """A hash of the decoded picture that survives another container, None if unreadable.
+
+    256 bits: which of two neighbouring cells of a 17 x 16 thumbnail is brighter.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            small = np.asarray(
+                image.convert("L").resize((17, 16), Image.Resampling.BOX), np.float64
+            )
+    except OSError:
+        return None
+    bits = np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
+    if len(set(bits)) == 1:  # a plain picture: no gradient to know it by
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return bits.hex()
+
+
+def _sizes(samples: Sequence[Sample]) -> dict[str, int]:
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(sample.boxes for sample in samples)])
+    sides = np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1))
+    edges = (0.0, *SIDES, np.inf)
+    names = [f"<{SIDES[0]}", *(f"{a}-{b}" for a, b in pairwise(SIDES))]
+    names.append(f">={SIDES[-1]}")
+    bins = np.digitize(sides, edges) - 1
+    return {name: int((bins == number).sum()) for number, name in enumerate(names)}
+
+
+def _pointed(landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.isfinite(landmarks).all(axis=(1, 2)))

@@ -1,0 +1,67 @@
+"""AFW and PASCAL faces, as re-labelled for the face-eval toolbox (Mathias et al., 2014)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facefind.datasets.files import Missing, image_root, locate
+from facefind.datasets.sample import Sample
+from facefind.errors import DataError
+
+
+def read(
+    root: str | Path, *, images: str | Path | None = None, missing: Missing = "error"
+) -> list[Sample]:
+    """Samples of the toolbox's `.mat` label file, AFW's or PASCAL's, or of its folder.
+
+    The file holds `Annotations`, one struct a picture with `imgname` and `objects`; an object is
+    `x1 y1 x2 y2`, two further numbers, of which the second marks it to be ignored. PASCAL's
+    has four numbers for some objects: those count. Boxes keep their order, also those without
+    area, because the protocol counts by them.
+
+    Raises:
+        DataError: where the file is not of that kind.
+    """
+    from scipy.io import loadmat
+
+    source = Path(root)
+    if source.is_dir():
+        files = sorted(source.glob("*Annotations*.mat")) or sorted(source.glob("*annotations*.mat"))
+        if len(files) != 1:
+            raise DataError(
+                f"{source}: wanted one file *annotations*.mat, found {len(files)}; pass the file"
+            )
+        source = files[0]
+    try:
+        table = loadmat(source)["Annotations"]
+        rows = [(str(entry["imgname"][0]), entry["objects"]) for entry in table.ravel()]
+    except (OSError, KeyError, ValueError, IndexError, NotImplementedError) as error:
+        raise DataError(
+            f"{source}: wanted a .mat file with Annotations(i).imgname and .objects ({error!r})"
+        ) from None
+    folder = image_root(source.parent, images, "images", "testimages")
+    found = locate((name for name, _ in rows), folder, source, missing)
+    return [_sample(name, found[name], objects) for name, objects in rows if name in found]
+
+
+def _sample(name: str, path: Path, objects: Any) -> Sample:
+    boxes, ignore = [], []
+    for entry in _rows(objects):
+        boxes.append(entry[:4])
+        ignore.append(len(entry) >= 6 and entry[5] != 0)
+    return Sample(
+        name=name, path=path, boxes=np.array(boxes, np.float32), ignore=np.array(ignore, bool)
+    )
+
+
+def _rows(objects: Any) -> list[list[float]]:
+    """Each object's numbers; the table is a matrix, or a cell with one vector an object."""
+    array = np.asarray(objects)
+    if array.dtype == object:
+        rows = [np.asarray(cell, np.float64).ravel() for cell in array.ravel()]
+    else:
+        rows = list(array.reshape(-1, array.shape[-1]).astype(np.float64)) if array.size else []
+    return [row.tolist() for row in rows if len(row)]

@@ -1,0 +1,94 @@
+"""FDDB: faces as ellipses, in ten folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from facefind.datasets.files import Missing, bad_line, image_root, locate, read_text
+from facefind.datasets.sample import Sample
+from facefind.errors import DataError
+
+_ELLIPSE = "major_radius minor_radius angle centre_x centre_y 1"
+
+
+def read(
+    root: str | Path, *, images: str | Path | None = None, missing: Missing = "error"
+) -> list[Sample]:
+    """Samples of FDDB ellipse lists: one file, or every `*ellipseList*.txt` of a folder in turn.
+
+    Boxes are the ellipses' upright bounding boxes. The attribute `ellipse` (G, 5) holds
+    the lines as they stand: major and minor radius, angle of the major axis in radians, centre.
+    `group` is the file's fold (`01` of `FDDB-fold-01-ellipseList.txt`). Pictures are sought in
+    `originalPics` below the folder (or beside its `FDDB-folds`) unless `images` is given.
+
+    Raises:
+        DataError: with file and line, where a line is not as the format demands.
+    """
+    root = Path(root)
+    if root.is_dir():
+        folder = root / "FDDB-folds" if (root / "FDDB-folds").is_dir() else root
+        files = sorted(folder.glob("*ellipseList*.txt"))
+        if not files:
+            raise DataError(f"{root}: wanted *ellipseList*.txt in it or in its FDDB-folds folder")
+    else:
+        files, root = [root], root.parent
+    usual = [root, root / "originalPics"]
+    if root.name == "FDDB-folds":
+        usual += [root.parent, root.parent / "originalPics"]
+    pictures = image_root(root, images, *(str(path) for path in reversed(usual)))
+    samples: list[Sample] = []
+    for file in files:
+        blocks = _parse(file)
+        found = locate((name for name, _ in blocks), pictures, file, missing)
+        fold = next((part for part in file.stem.split("-") if part.isdecimal()), file.stem)
+        for name, ellipses in blocks:
+            if name in found:
+                samples.append(
+                    Sample(
+                        name=name,
+                        path=found[name],
+                        boxes=bounding_boxes(ellipses).astype(np.float32),
+                        group=fold,
+                        attributes={"ellipse": ellipses},
+                    )
+                )
+    return samples
+
+
+def bounding_boxes(ellipses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(G, 4) upright boxes around ellipses (G, 5): radii, angle in radians, centre."""
+    major, minor, angle, x, y = np.asarray(ellipses, np.float64).reshape(-1, 5).T
+    half_width = np.hypot(major * np.cos(angle), minor * np.sin(angle))
+    half_height = np.hypot(major * np.sin(angle), minor * np.cos(angle))
+    return np.stack([x - half_width, y - half_height, x + half_width, y + half_height], axis=1)
+
+
+def _parse(file: Path) -> list[tuple[str, npt.NDArray[np.float64]]]:
+    lines = read_text(file)
+    blocks: list[tuple[str, npt.NDArray[np.float64]]] = []
+    at = 0
+    while at < len(lines):
+        name = lines[at].strip()
+        at += 1
+        if not name:
+            continue
+        count_line = lines[at].strip() if at < len(lines) else ""
+        at += 1
+        if not count_line.isdecimal():
+            raise bad_line(file, at, count_line, "the number of faces")
+        ellipses = np.empty((int(count_line), 5))
+        for row in range(len(ellipses)):
+            line = lines[at] if at < len(lines) else ""
+            at += 1
+            try:
+                values = [float(part) for part in line.split()]
+                if len(values) not in (5, 6) or min(values[:2]) <= 0:
+                    raise ValueError
+            except ValueError:
+                raise bad_line(file, at, line, _ELLIPSE) from None
+            ellipses[row] = values[:5]
+        blocks.append((name, ellipses))
+    return blocks

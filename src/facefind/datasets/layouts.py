@@ -1,0 +1,156 @@
+"""Which layout a folder or label file has, and reading and writing by its name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from facefind.datasets import aflw, coco, face_eval, fddb, retinaface, voc, wider, yolo
+from facefind.datasets.files import read_text
+from facefind.datasets.sample import Sample, partial
+from facefind.errors import DataError
+
+READERS: dict[str, Callable[..., list[Sample]]] = {
+    "wider": wider.read,
+    "coco": coco.read,
+    "retinaface": retinaface.read,
+    "scrfd": retinaface.read,
+    "yolo": yolo.read,
+    "voc": voc.read,
+    "fddb": fddb.read,
+    "face-eval": face_eval.read,
+    "aflw": aflw.read,
+    "aflw2000": aflw.read_2000,
+}
+Writable = Literal["wider", "coco", "retinaface", "scrfd", "yolo", "voc"]
+
+
+def read(root: str | Path, *, layout: str | None = None, **options: Any) -> list[Sample]:
+    """Samples of the data set at `root`, whose layout is recognised.
+
+    `root` is a label file, or a folder with label files of one layout: WIDER FACE
+    (`*bbx_gt.txt`, five points beside it merged), COCO (`*.json`), RetinaFace (`label.txt`),
+    SCRFD (`labelv2.txt`), YOLO (`images/` and `labels/`), VOC (`*.xml`), FDDB
+    (`*ellipseList*.txt`), AFW and PASCAL faces (the face-eval toolbox's `.mat`), AFLW
+    (`aflw.sqlite`), AFLW2000-3D (`image*.mat`).
+
+    A path that begins with `partial:` names a set whose pictures may hold unlabelled faces (LFW
+    with one labelled face a picture, say): each sample gets one ignored box over its whole
+    image, so that the others are never taken for background.
+
+    Args:
+        root: the set.
+        layout: a key of `READERS`, where nothing shall be recognised.
+        options: go to the layout's reader, e.g. `images=` or `missing=`.
+
+    Raises:
+        DataError: where no layout or more than one fits, or a label is not as its format
+            demands.
+    """
+    place = str(root)
+    if place.startswith("partial:"):
+        whole = read(place.removeprefix("partial:"), layout=layout, **options)
+        return [partial(sample) for sample in whole]
+    path = Path(place)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if layout is None:
+        layout = recognise(path)
+    elif layout not in READERS:
+        raise DataError(f"layout is {layout!r}, wanted one of {', '.join(READERS)}")
+    return READERS[layout](path, **options)
+
+
+def recognise(path: Path) -> str:
+    """The layout's name, a key of `READERS`.
+
+    Raises:
+        DataError: where none or more than one fits.
+    """
+    fits = _of_file(path) if path.is_file() else _of_folder(path)
+    if len(fits) != 1:
+        which = f"could be {' or '.join(fits)}" if fits else "has no label file of a known layout"
+        raise DataError(
+            f"{path}: {which}; pass the label file, or layout= one of {', '.join(READERS)}"
+        )
+    return fits[0]
+
+
+def _of_folder(path: Path) -> list[str]:
+    def has(*patterns: str) -> bool:
+        return any(next(path.glob(pattern), None) is not None for pattern in patterns)
+
+    tests = {
+        "wider": has("*bbx_gt.txt"),
+        "scrfd": has("labelv2.txt"),
+        "retinaface": has("label.txt"),
+        "coco": has("*.json"),
+        "yolo": (path / "labels").is_dir() and (path / "images").is_dir(),
+        "voc": has("*.xml", "Annotations/*.xml", "Annotations/*/*.xml"),
+        "fddb": has("*ellipseList*.txt", "FDDB-folds/*ellipseList*.txt"),
+        "face-eval": has("*nnotations*.mat"),
+        "aflw": has("aflw.sqlite", "data/aflw.sqlite"),
+        "aflw2000": has("image*.mat"),
+    }
+    return [name for name, fits in tests.items() if fits]
+
+
+def _of_file(path: Path) -> list[str]:
+    by_suffix = {".json": "coco", ".sqlite": "aflw", ".mat": "face-eval"}
+    if path.suffix in by_suffix:
+        return [by_suffix[path.suffix]]
+    lines = [line.split() for line in read_text(path)[:4] if line.strip()]
+    if not lines:
+        return []
+    if lines[0][0].startswith("#"):
+        sized = len(lines[0]) >= 3 and all(part.isdecimal() for part in lines[0][-2:])
+        return ["scrfd" if sized else "retinaface"]
+    if len(lines) < 2 or len(lines[1]) != 1 or not lines[1][0].isdecimal():
+        return []
+    if len(lines) == 2:
+        return ["wider"]
+    return {10: ["wider"], 6: ["fddb"], 1: ["wider"]}.get(len(lines[2]), [])
+
+
+def write(
+    samples: Sequence[Sample],
+    root: str | Path,
+    layout: Writable,
+    *,
+    images: Literal["none", "copy", "link"] = "none",
+) -> Path:
+    """Write the samples' labels below folder `root` in the named layout; gives the label path.
+
+    What a layout cannot hold is left out, as its writer's documentation says (attributes,
+    points, ignored boxes). `images` puts the pictures where the layout's reader looks for them:
+    not at all, copied, or linked.
+
+    Raises:
+        DataError: on an unknown layout.
+    """
+    root = Path(root)
+    writers: dict[str, tuple[Callable[[Sequence[Sample], Path], None], str, str]] = {
+        "wider": (lambda s, _: wider.write(s, root), "wider_face_bbx_gt.txt", "images"),
+        "coco": (coco.write, "labels.json", "images"),
+        "retinaface": (retinaface.write, "label.txt", "images"),
+        "scrfd": (retinaface.write_v2, "labelv2.txt", "images"),
+        "yolo": (lambda s, _: yolo.write(s, root), "labels", "images"),
+        "voc": (lambda s, _: voc.write(s, root), "Annotations", "JPEGImages"),
+    }
+    if layout not in writers:
+        raise DataError(f"layout is {layout!r}, wanted one of {', '.join(writers)}")
+    writer, labels, pictures = writers[layout]
+    root.mkdir(parents=True, exist_ok=True)
+    writer(samples, root / labels)
+    if images != "none":
+        for sample in samples:
+            place = (root / pictures / sample.name).with_suffix(sample.path.suffix)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if images == "copy":
+                shutil.copyfile(sample.path, place)
+            elif not place.exists():
+                os.symlink(sample.path.resolve(), place)
+    return root / labels

@@ -1,0 +1,122 @@
+"""PASCAL VOC XML: one file a picture."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from facefind.datasets.files import Missing, image_root, locate
+from facefind.datasets.sample import Sample, read_size
+from facefind.errors import DataError
+
+
+def read(
+    root: str | Path,
+    *,
+    images: str | Path | None = None,
+    category: str | None = None,
+    missing: Missing = "error",
+) -> list[Sample]:
+    """Samples of a folder of VOC XML files, or of one with `Annotations/` and `JPEGImages/`.
+
+    `bndbox` corners are taken as they stand (xmin, ymin, xmax, ymax). An object marked
+    difficult is ignored. The picture's name is the XML file's `filename`, or the XML's own name
+    where that is empty. No points: VOC knows none.
+
+    Args:
+        root: the folder.
+        images: the picture folder; left out: `JPEGImages` or `images` beside.
+        category: the only object name that counts; None takes all, and keeps the name as the
+            attribute `category`.
+        missing: what to do where an image file is absent.
+
+    Raises:
+        DataError: where a file is no VOC annotation.
+    """
+    root = Path(root)
+    folder = root / "Annotations" if (root / "Annotations").is_dir() else root
+    files = sorted(folder.rglob("*.xml"))
+    if not files:
+        raise DataError(f"{root}: wanted *.xml files in it or in its Annotations folder")
+    pictures = image_root(root, images, "JPEGImages", "images")
+    parsed = [_parse(file, file.relative_to(folder).parent, category) for file in files]
+    found = locate((sample.name for sample in parsed), pictures, folder, missing)
+    return [
+        Sample(
+            name=sample.name,
+            path=found[sample.name],
+            boxes=sample.boxes,
+            ignore=sample.ignore,
+            image_size=sample.image_size,
+            attributes=sample.attributes,
+        )
+        for sample in parsed
+        if sample.name in found
+    ]
+
+
+def write(samples: Sequence[Sample], root: str | Path) -> None:
+    """Write `root/Annotations/<name>.xml`; points have no place in this layout.
+
+    Reads image headers where the size is not known.
+    """
+    for sample in samples:
+        height, width = sample.image_size or read_size(sample.path)
+        top = ElementTree.Element("annotation")
+        ElementTree.SubElement(top, "filename").text = Path(sample.name).name
+        size = ElementTree.SubElement(top, "size")
+        for key, value in (("width", width), ("height", height), ("depth", 3)):
+            ElementTree.SubElement(size, key).text = str(value)
+        for box, ignore in zip(sample.boxes, sample.ignore, strict=True):
+            entry = ElementTree.SubElement(top, "object")
+            ElementTree.SubElement(entry, "name").text = "face"
+            ElementTree.SubElement(entry, "difficult").text = str(int(ignore))
+            corners = ElementTree.SubElement(entry, "bndbox")
+            for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
+                ElementTree.SubElement(corners, key).text = f"{value:.9g}"
+        ElementTree.indent(top)
+        file = (Path(root) / "Annotations" / sample.name).with_suffix(".xml")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        ElementTree.ElementTree(top).write(file, encoding="utf-8")
+
+
+def _parse(file: Path, folder: Path, category: str | None) -> Sample:
+    try:
+        top = ElementTree.parse(file).getroot()
+    except (ElementTree.ParseError, OSError) as error:
+        raise DataError(f"{file}: no XML ({error})") from None
+    if top.tag != "annotation":
+        raise DataError(f"{file}: top element is <{top.tag}>, wanted <annotation>")
+    boxes, ignore, categories = [], [], []
+    for number, entry in enumerate(top.iter("object"), 1):
+        name = entry.findtext("name", "").strip()
+        if category is not None and name != category:
+            continue
+        try:
+            corners = [
+                float(entry.findtext(f"bndbox/{key}", ""))
+                for key in ("xmin", "ymin", "xmax", "ymax")
+            ]
+        except ValueError:
+            raise DataError(
+                f"{file}, object {number}: wanted bndbox with xmin, ymin, xmax, ymax"
+            ) from None
+        if corners[2] <= corners[0] or corners[3] <= corners[1]:
+            continue
+        boxes.append(corners)
+        ignore.append(entry.findtext("difficult", "0").strip() == "1")
+        categories.append(name)
+    named = top.findtext("filename", "").strip() or file.stem
+    size = top.findtext("size/height", "0"), top.findtext("size/width", "0")
+    height, width = (int(float(value or 0)) for value in size)
+    return Sample(
+        name=(folder / named).as_posix(),
+        path=file,
+        boxes=np.array(boxes, np.float32),
+        ignore=np.array(ignore, bool),
+        image_size=(height, width) if height and width else None,
+        attributes={"category": np.array(categories, np.str_)},
+    )

@@ -1,0 +1,127 @@
+"""YOLO text labels: one file a picture, plain or with five points."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from facefind.datasets.files import SUFFIXES, bad_line, read_text
+from facefind.datasets.sample import Sample, read_size
+from facefind.errors import DataError
+
+log = logging.getLogger("facefind.datasets")
+_FACE = (
+    "class cx cy w h as fractions of the image, alone (5 numbers), with five times x y (15) "
+    "or with five times x y visibility (20)"
+)
+
+
+def read(root: str | Path, *, images: str | Path | None = None) -> list[Sample]:
+    """Samples of a folder with `images/` and `labels/` side by side.
+
+    Every picture below `images` counts; one without a label file has no faces. A line is
+    `class cx cy w h` in fractions of the image, which may be followed by five points, x y each
+    (negative: not labelled) or x y visibility each (0: not labelled). The class becomes the
+    attribute `category`.
+
+    Args:
+        root: the folder that holds both.
+        images: the picture folder, if it is not `root/images`; labels are then in the folder
+            whose path has `labels` for the last `images`, or in `root/labels`.
+
+    Raises:
+        DataError: with file and line, where a line is not as the format demands; where a label
+            file has no picture.
+    """
+    root = Path(root)
+    folder = Path(images) if images is not None else root / "images"
+    labels = root / "labels"
+    if not folder.is_dir() or not labels.is_dir():
+        raise DataError(f"{root}: wanted the folders {folder} and {labels}")
+    samples = []
+    unused = {path.relative_to(labels) for path in labels.rglob("*.txt")}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        name = path.relative_to(folder)
+        label = name.with_suffix(".txt")
+        unused.discard(label)
+        samples.append(_sample(name.as_posix(), path, labels / label))
+    if unused:
+        raise DataError(
+            f"{labels}: {len(unused)} label files have no image in {folder}, e.g. {min(unused)}"
+        )
+    return samples
+
+
+def write(samples: Sequence[Sample], root: str | Path) -> None:
+    """Write `root/labels/<name>.txt`, with five points if any face has some.
+
+    Ignored boxes have no place in this layout and are left out; where a face has no points they
+    are -1. Reads image headers where the size is not known.
+    """
+    pointed = any(np.isfinite(sample.landmarks).any() for sample in samples)
+    dropped = 0
+    for sample in samples:
+        height, width = sample.image_size or read_size(sample.path)
+        scale = np.array([width, height], np.float64)
+        lines = []
+        for face in range(len(sample)):
+            if sample.ignore[face]:
+                dropped += 1
+                continue
+            corners = sample.boxes[face].astype(np.float64).reshape(2, 2) / scale
+            row = [*corners.mean(axis=0), *(corners[1] - corners[0])]
+            if pointed:
+                points = sample.landmarks[face].astype(np.float64) / scale
+                row += [*np.where(np.isnan(points), -1, points).ravel()]
+            lines.append("0 " + " ".join(f"{value:.9g}" for value in row))
+        file = (Path(root) / "labels" / sample.name).with_suffix(".txt")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    if dropped:
+        log.warning("%s: %d ignored boxes have no place in this layout, left out", root, dropped)
+
+
+def _sample(name: str, path: Path, label: Path) -> Sample:
+    height, width = read_size(path)
+    scale = np.array([width, height], np.float64)
+    boxes, points, classes = [], [], []
+    for number, line in enumerate(read_text(label) if label.is_file() else [], 1):
+        if not line.strip():
+            continue
+        try:
+            values = np.array([float(part) for part in line.split()])
+        except ValueError:
+            values = np.zeros(0)
+        if len(values) not in (5, 15, 20) or values[0] % 1 or not np.isfinite(values).all():
+            raise bad_line(label, number, line, _FACE)
+        if np.abs(values[1:5]).max() > 2:
+            raise bad_line(label, number, line, "fractions of the image, not pixels")
+        centre, side = values[1:3] * scale, values[3:5] * scale
+        if side.min() <= 0:
+            continue
+        boxes.append([*(centre - side / 2), *(centre + side / 2)])
+        points.append(_points(values[5:]) * scale)
+        classes.append(int(values[0]))
+    return Sample(
+        name=name,
+        path=path,
+        boxes=np.array(boxes, np.float32),
+        landmarks=np.array(points, np.float32).reshape(-1, 5, 2),
+        image_size=(height, width),
+        attributes={"category": np.array(classes, np.int64)},
+    )
+
+
+def _points(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(5, 2) fractions, NaN where not labelled."""
+    if len(values) == 0:
+        return np.full((5, 2), np.nan)
+    rows = values.reshape(5, -1)
+    absent = np.asarray(rows[:, 2] == 0 if rows.shape[1] == 3 else (rows < 0).any(axis=1))
+    return np.where(absent[:, None], np.nan, rows[:, :2])
