@@ -1,0 +1,69 @@
+"""`facefind train`: a recipe, changed where asked, becomes a run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import tyro
+
+from facefind.cli import output, recipe
+from facefind.cli.options import File, Flag, Folder
+from facefind.learn.recipe import Recipe
+
+__all__ = ["main"]
+
+_TEXT = """Train a recipe. Every value of it is an option.
+facefind train --resume RUN goes on with a run from its last checkpoint.
+Under torchrun, `torchrun --nproc-per-node N -m facefind train ...` shares each batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Train:
+    """Train a recipe. Every value of it is an option, with the recipe's own as the default."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    resume: Folder = None
+    """Go on with the run in this folder from its last checkpoint."""
+    json: Flag = False
+    """Print the run folder as JSON at the end."""
+    out: File = None
+    """Write the same as JSON to this file."""
+
+
+def main(args: Sequence[str]) -> int:
+    """Exit code of `facefind train` with these arguments."""
+    chosen, rest = recipe.named(args)
+    program = f"facefind train {args[0]}" if chosen else "facefind train"
+    if chosen is None:
+        run = _resumed(rest)
+        if run is None:
+            print(recipe.usage("train", _TEXT))
+            return 0 if {"-h", "--help"} & set(rest) else 2
+        from facefind.recipes import read_recipe
+
+        chosen = read_recipe(run)
+    asked = tyro.cli(_Train, default=_Train(recipe=chosen), args=rest, prog=program)
+    wanted = asked.recipe
+    if asked.resume is not None:
+        wanted = replace(wanted, run=replace(wanted.run, out=asked.resume))
+
+    from facefind.learn.engine import train
+
+    folder = train(wanted, resume=asked.resume is not None)
+    if os.environ.get("RANK", "0") == "0":
+        text = f"{folder}: facefind export {folder} --out {wanted.name}.onnx makes it a model"
+        output.emit({"run": str(folder)}, text, as_json=asked.json, out=asked.out)
+    return 0
+
+
+def _resumed(args: Sequence[str]) -> str | None:
+    """The run that --resume names, read before the recipe, which lies in that run, is known."""
+    for index, arg in enumerate(args):
+        if arg.startswith("--resume="):
+            return arg.partition("=")[2]
+        if arg == "--resume" and index + 1 < len(args):
+            return args[index + 1]
+    return None
