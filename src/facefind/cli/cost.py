@@ -42,7 +42,7 @@ def main(args: Sequence[str]) -> int:
 
     from facefind.nn.cost import measure
 
-    cost = measure(asked.network.build(), height, width)
+    cost = measure(recipe.build(asked.network), height, width)
     found = {"recipe": chosen.name, "width": width, "height": height} | cost.to_dict()
     rows = [
         (name, f"{part['parameters']:,}", f"{part['multiply_adds']:,}")

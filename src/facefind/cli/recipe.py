@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from facefind.learn.recipe import Recipe
+from facefind.errors import DataError
 
-__all__ = ["named", "usage"]
+if TYPE_CHECKING:
+    from torch import nn
+
+    from facefind.learn.recipe import NetworkConfig, Recipe
+
+__all__ = ["build", "named", "usage"]
 
 
 def named(args: Sequence[str]) -> tuple[Recipe | None, list[str]]:
@@ -21,6 +25,14 @@ def named(args: Sequence[str]) -> tuple[Recipe | None, list[str]]:
     from facefind import recipes
 
     return recipes.get(args[0]), list(args[1:])
+
+
+def build(config: NetworkConfig) -> nn.Module:
+    """The network of a configuration; DataError where its numbers, the user's, don't fit."""
+    try:
+        return config.build()
+    except ValueError as error:
+        raise DataError(f"the --network options do not fit together: {error}") from error
 
 
 def usage(command: str, text: str) -> str:

@@ -49,6 +49,7 @@ def main(args: Sequence[str]) -> int:
     wanted = asked.recipe
     if asked.resume is not None:
         wanted = replace(wanted, run=replace(wanted.run, out=asked.resume))
+    recipe.build(wanted.network)  # before any image is read: it is the quickest thing to be wrong
 
     from facefind.learn.engine import train
 

@@ -1,0 +1,158 @@
+"""`facefind train` and `facefind cost`: recipes by name, by file, and changed by options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facefind.cli import main
+from facefind.recipes import RECIPES
+
+TINY = [
+    *("--network.widths", "8", "8", "8", "8", "--network.depths", "1", "1", "1", "1"),
+    *("--network.stem", "8", "8", "--network.neck", "16", "--network.head", "16"),
+    *("--augment.size", "64", "--schedule.batch", "2", "--data.hold-out", "0"),
+    *("--data.workers", "0", "--run.threads", "1", "--run.precision", "fp32"),
+]
+TINY_COST = TINY[: TINY.index("--augment.size")]
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, portrait: np.ndarray) -> Path:
+    """Four small portraits in WIDER FACE's layout."""
+    folder = tmp_path / "set"
+    event = folder / "images" / "0--Parade"
+    event.mkdir(parents=True)
+    lines = []
+    for name in "abcd":
+        Image.fromarray(portrait[::4, ::4]).save(event / f"{name}.png")
+        lines += [f"0--Parade/{name}.png", "1", "44 15 24 32 0 0 0 0 0 0"]
+    (folder / "four_bbx_gt.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def steps(run: Path) -> list[int]:
+    lines = (run / "log.jsonl").read_text().splitlines()
+    return [record["step"] for record in map(json.loads, lines) if "loss_cls" in record]
+
+
+def test_a_run_is_trained_and_gone_on_with(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "train.json"
+    args = ["train", "scrfd-500m-short", "--data.root", str(labelled), *TINY]
+    args += ["--schedule.epochs", "1", "--run.log-every", "1"]
+    assert main([*args, "--run.out", str(run), "--json", "--out", str(out)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": str(run)} == json.loads(out.read_text())
+    assert steps(run) == [1, 2]
+    recipe = json.loads((run / "recipe.json").read_text())
+    assert recipe["network"]["neck"] == 16
+    assert recipe["name"] == "scrfd-500m-short"
+    assert (run / "final.pt").exists()
+
+    assert main([*args, "--run.out", str(run)]) == 2  # a run is not written over
+    assert "--resume" in capsys.readouterr().err
+
+    assert main(["train", "--resume", str(run), "--schedule.epochs", "2"]) == 0
+    assert steps(run) == [1, 2, 3, 4]
+    assert f"facefind export {run}" in capsys.readouterr().out
+
+
+def test_cost_is_the_sum_of_its_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "cost.json"
+    assert main(["cost", "scrfd-2.5g", "--json", "--out", str(out)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads(out.read_text())
+    assert (told["width"], told["height"]) == (640, 480)
+    assert set(told["parts"]) == {"backbone", "neck", "head"}
+    for key in ("parameters", "multiply_adds"):
+        assert told[key] == sum(part[key] for part in told["parts"].values())
+    assert 2.4e9 < told["multiply_adds"] < 2.6e9  # what its name says
+
+
+def test_cost_grows_with_the_image_and_with_options(capsys: pytest.CaptureFixture[str]) -> None:
+    def cost(*args: str) -> dict[str, int]:
+        assert main(["cost", "scrfd-500m", "--json", *args]) == 0
+        told: dict[str, int] = json.loads(capsys.readouterr().out)
+        return told
+
+    usual, large, tiny = cost(), cost("--size", "1280x960"), cost(*TINY_COST)
+    assert large["multiply_adds"] == 4 * usual["multiply_adds"]
+    assert large["parameters"] == usual["parameters"]
+    assert tiny["parameters"] < usual["parameters"]
+
+
+def test_cost_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "scrfd-500m", *TINY_COST]) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert rows == ["part", "backbone", "neck", "head", "all"]
+
+
+def test_recipe_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import replace\n"
+        "from facefind import recipes\n"
+        "def narrow():\n"
+        "    base = recipes.get('scrfd-500m')\n"
+        "    return replace(base, name='narrow', network=replace(base.network, head=16))\n"
+        "def nothing():\n"
+        "    return 3\n"
+    )
+    assert main(["cost", f"{file}:narrow", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"] == "narrow"
+    for wrong in (f"{file}:nothing", f"{file}:absent", f"{tmp_path}/gone.py:narrow"):
+        assert main(["cost", wrong]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["train", "cost"])
+def test_help_before_a_recipe_lists_them(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert f"usage: facefind {command} RECIPE" in told
+    assert all(name in told for name in RECIPES)
+    assert main([command]) == 2
+
+
+@pytest.mark.parametrize("command", ["train", "cost"])
+def test_help_after_a_recipe_tells_its_values(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "scrfd-2.5g", "--help"])
+    assert stop.value.code == 0
+    told = capsys.readouterr().out
+    assert "--network.head INT" in told
+    assert "--help" in told
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "scrfd-2.5"], "scrfd-2.5g"),
+        (["train", "scrfd-2.5g"], "--data.root"),
+        (["train", "--resume", "gone"], "gone"),
+        (["train", "scrfd-500m", "--network.neck", "10"], "multiple"),
+        (["cost", "scrfd-500m", "--network.neck", "10"], "multiple"),
+        (["cost", "scrfd-2.5g", "--size", "big"], "640x480"),
+        (["cost", "scrfd-2.5g", "--size", "100x100"], "multiples of 32"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    args: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(args) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"facefind {args[0]}: ")
+    assert message in told
+    assert told.count("\n") == 1
