@@ -80,9 +80,10 @@ class OnnxModel:
         )
 
 
-def installed() -> list[str]:
+def installed() -> list[RuntimeName]:
     """Return the names of the runtimes that are installed, without importing them."""
-    return [name for name in get_args(RuntimeName)[1:] if find_spec(name) is not None]
+    names: tuple[RuntimeName, ...] = ("onnxruntime", "openvino", "torch")
+    return [name for name in names if find_spec(name) is not None]
 
 
 def open_model(

@@ -1,0 +1,223 @@
+"""Writes a network as an ONNX file that every runtime can open, checked before it is kept."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from facefind.errors import RuntimeUnavailableError, WeightsError
+from facefind.runtimes import METADATA_KEY, Candidates, Card, Runtime, installed, open_model
+from facefind.runtimes.native import INPUT, OUTPUTS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["export", "relabel"]
+
+OPSET = 18
+_PIXELS, _SCORE = 0.05, 1e-3  # largest gaps between the file and the network that are let pass
+
+
+def export(network: nn.Module, path: str | Path, card: Card, *, seed: int = 0) -> Path:
+    """Write a network as an ONNX file under the runtimes' contract and return its path.
+
+    The file takes `image` (B, 3, H, W) uint8 RGB of any batch, height and width (of one size where
+    the card says so), normalises and decodes by itself and carries its card. Before it takes its
+    name it is checked by onnx and compared with the network on random images of several sizes, one
+    and three at a time, in every runtime that is installed. The network is left as it was.
+
+    Args:
+        network: Module with `candidates(images) -> (boxes, scores, landmarks or None)`.
+        path: Where the file goes; what is there is replaced.
+        card: The card to carry. `landmarks` is set by what the network gives; `parameters` and
+            `multiply_adds` are counted where they are None.
+        seed: Of the random images.
+
+    Raises:
+        WeightsError: The file differs from the network; nothing is written then.
+        RuntimeUnavailableError: Neither onnxruntime nor OpenVINO is installed to check it.
+    """
+    runtimes = [name for name in installed() if name != "torch"]
+    if not runtimes:
+        raise RuntimeUnavailableError(
+            "an export is checked before it is kept, and no runtime is installed to do it: "
+            "`pip install facefind[export]`"
+        )
+    path = Path(path)
+    network = copy.deepcopy(network).cpu().float().eval()
+    card = _completed(network, card)
+    model = _to_onnx(network, card)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        draft = Path(folder) / path.name
+        _save(model, draft, card)
+        reference = open_model(network, card=card)
+        for name in runtimes:
+            _compare(reference, open_model(draft, name), seed)
+        os.replace(draft, path)
+    return path
+
+
+def relabel(path: str | Path, card: Card) -> Path:
+    """Write another card into an exported file, such as one with new results; return its path.
+
+    What a runtime must know (strides, sizes, points) has to stay as it was, or WeightsError is
+    raised.
+    """
+    import onnx
+
+    path = Path(path)
+    old = Card.of_file(path)
+    if old is None:
+        raise WeightsError(f"{path} carries no card: it was not made by facefind's export")
+    for key in ("system", "strides", "size_multiple", "fixed_size", "landmarks", "color_order"):
+        if getattr(old, key) != getattr(card, key):
+            raise WeightsError(
+                f"{key} belongs to the file {path} ({getattr(old, key)}) and cannot be relabelled "
+                f"as {getattr(card, key)}"
+            )
+    with TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        draft = Path(folder) / path.name
+        _save(onnx.load(str(path)), draft, card)
+        os.replace(draft, path)
+    return path
+
+
+def _completed(network: nn.Module, card: Card) -> Card:
+    """Return the card with what can be counted or seen on the network itself."""
+    import torch
+
+    from facefind.nn.cost import measure
+
+    side = card.size_multiple
+    height, width = card.fixed_size or (side, side)
+    with torch.inference_mode():
+        points = network.candidates(torch.zeros(1, 3, height, width, dtype=torch.uint8))[2]  # type: ignore[operator]
+    card = replace(card, landmarks=points is not None)
+    if card.parameters is None or card.multiply_adds is None:
+        cost = measure(network, *(card.fixed_size or (480, 640)))
+        card = replace(
+            card,
+            parameters=cost.parameters if card.parameters is None else card.parameters,
+            multiply_adds=(
+                cost.multiply_adds if card.multiply_adds is None else card.multiply_adds
+            ),
+        )
+    return card
+
+
+def _to_onnx(network: nn.Module, card: Card) -> Any:
+    """Return the network as an ONNX ModelProto, normalisation folded, nothing but the graph."""
+    import torch
+    from torch import nn
+    from torch.export import Dim
+
+    class Decoded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(t for t in self.network.candidates(image) if t is not None)  # type: ignore[operator]
+
+    side = card.size_multiple
+    # Sizes that differ from each other and from 1, lest one be taken for another or for a constant.
+    height, width = card.fixed_size or (3 * side, 5 * side)
+    example = torch.zeros(2, 3, height, width, dtype=torch.uint8)
+    free = {0: Dim("batch")}
+    if card.fixed_size is None:
+        free |= {2: side * Dim("rows"), 3: side * Dim("columns")}
+    with _quiet():
+        program = torch.onnx.export(
+            Decoded().eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS if card.landmarks else OUTPUTS[:2]),
+            dynamic_shapes={INPUT: free},
+            optimize=True,
+            verbose=False,
+        )
+    if program is None:
+        raise WeightsError("torch gave no ONNX program for this network")
+    return program.model_proto
+
+
+def _save(model: Any, path: Path, card: Card) -> None:
+    """Write a ModelProto with its card and without the exporter's notes on how it was made."""
+    import onnx
+
+    # The notes hold source lines and paths of the machine that exported.
+    for part in (model.graph, *model.functions):
+        _strip(part)
+        for group in ("node", "value_info", "input", "output", "initializer"):
+            for item in getattr(part, group, ()):
+                _strip(item)
+    _strip(model)
+    onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    model.producer_name = "facefind"
+    model.producer_version = ""
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def _strip(item: Any) -> None:
+    item.doc_string = ""
+    if hasattr(item, "metadata_props"):
+        del item.metadata_props[:]
+
+
+def _compare(reference: Runtime, given: Runtime, seed: int) -> None:
+    """Raise WeightsError where a file gives other candidates than the network it was made of."""
+    card = given.card
+    draw = np.random.default_rng(seed)
+    for batch in (1, 3, 1):
+        height, width = card.fixed_size or tuple(draw.integers(1, 12, 2) * card.size_multiple)
+        images = draw.integers(0, 256, (batch, 3, height, width), dtype=np.uint8)
+        wanted, got = reference(images), given(images)
+        for name, limit in (("boxes", _PIXELS), ("scores", _SCORE), ("landmarks", _PIXELS)):
+            _compare_arrays(name, limit, wanted, got, f"{given.name}, {batch}x3x{height}x{width}")
+
+
+def _compare_arrays(
+    name: str, limit: float, wanted: Candidates, got: Candidates, where: str
+) -> None:
+    a, b = getattr(wanted, name), getattr(got, name)
+    if a is None and b is None:
+        return
+    if a.shape != b.shape:
+        raise WeightsError(f"export refused: {where}: {name} has shape {b.shape}, wanted {a.shape}")
+    gap = np.abs(a - b) / np.maximum(1, np.abs(a) / 1000)  # far-off boxes: 1/1000 of their pixels
+    if not gap.size or gap.max() <= limit:  # a NaN fails this test, as it should
+        return
+    at = np.unravel_index(np.argmax(np.nan_to_num(gap, nan=np.inf)), gap.shape)
+    index = tuple(int(i) for i in at)
+    raise WeightsError(
+        f"export refused: {where}: {name}{list(index)} is {b[at]:.6g} in the file and {a[at]:.6g} "
+        f"in the network, more than {limit:g} apart"
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's warnings and log lines, which are about its own inside, to itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
