@@ -17,6 +17,8 @@ from facefind.datasets.sample import Sample, digest, read_size
 from facefind.errors import DataError
 
 SIDES = (8, 16, 32, 64, 128, 256)
+_BITS = 256
+_SAME_BITS = 12  # of 256 that two prints of one picture may differ in
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def check(
     size is not the labelled one (`size`); boxes without area or not finite (`area`), with a side
     under `tiny` pixels (`tiny`), reaching outside the picture by more than a pixel (`outside`),
     labelled twice (`twice`); points in an order that no upright or turned face has (`order`) or
-    far from their box (`points`); the same picture twice, by content, here or in `others`
-    (`copy`).
+    far from their box (`points`); the same picture twice, here or in `others`, by a hash of its
+    looks that other formats and sizes share (`copy`).
 
     Args:
         samples: what to check.
@@ -181,40 +183,59 @@ def _wrong_order(points: npt.NDArray[np.float64]) -> str:
 
 
 def _copies(samples: Sequence[Sample], others: Sequence[Sample]) -> list[Finding]:
-    """Pictures whose bytes, or whose pixels, occur before or in the other set."""
+    """Pictures that look the same as one before them or as one of the other set."""
+    titles = [f"{sample.name} of the other set" for sample in others]
+    titles += [sample.name for sample in samples]
+    kept: list[int] = []
+    rows: list[npt.NDArray[np.float32]] = []
+    plain: dict[bytes, int] = {}
     findings = []
-    at: dict[str, str] = {}
-    for sample in others:
-        if (content := _content(sample.path)) is not None:
-            at.setdefault(content, f"{sample.name} of the other set")
-    for sample in samples:
-        content = _content(sample.path)
-        if content is None:
+    for number, sample in enumerate([*others, *samples]):
+        look = _look(sample.path)
+        if look is None:
             continue
-        if content in at:
-            findings.append(Finding("copy", sample.name, None, f"same picture as {at[content]}"))
-        at.setdefault(content, sample.name)
+        like: int | None = None
+        if isinstance(look, bytes):
+            like = plain.setdefault(look, number)
+            like = None if like == number else like
+        else:
+            rows.append(look)
+            kept.append(number)
+        if like is not None and number >= len(others):
+            detail = f"same picture as {titles[like]}"
+            findings.append(Finding("copy", sample.name, None, detail))
+    looks = np.array(rows, np.float32).reshape(-1, _BITS)
+    for start in range(0, len(looks), 512):
+        part = looks[start : start + 512]
+        apart = (_BITS - part @ looks[: start + len(part)].T) / 2
+        apart[np.arange(len(part))[:, None] + start <= np.arange(start + len(part))] = _BITS
+        for row in np.flatnonzero((apart <= _SAME_BITS).any(axis=1)):
+            number, like = kept[start + row], kept[int(np.argmin(apart[row]))]
+            if number >= len(others):
+                name, detail = samples[number - len(others)].name, f"same picture as {titles[like]}"
+                findings.append(Finding("copy", name, None, detail))
     return findings
 
 
-def _content(path: Path) -> str | None:
-    """A hash of the decoded picture that survives another container, None if unreadable.
+def _look(path: Path) -> npt.NDArray[np.float32] | bytes | None:
+    """A difference hash (256,) of -1 and 1 that survives another format or size.
 
-    256 bits: which of two neighbouring cells of a 17 x 16 thumbnail is brighter.
+    Each bit says which of two neighbouring cells of a 17 x 16 thumbnail is brighter. Pictures
+    too plain for that give a digest of their pixels, unreadable ones None.
     """
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            small = np.asarray(
-                image.convert("L").resize((17, 16), Image.Resampling.BOX), np.float64
-            )
+            image.draft("L", (68, 64))  # JPEG decodes straight to a smaller size
+            grey = image.convert("L")
     except OSError:
         return None
-    bits = np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
-    if len(set(bits)) == 1:  # a plain picture: no gradient to know it by
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    return bits.hex()
+    cells = np.asarray(grey.resize((17, 16), Image.Resampling.BOX), np.float32)
+    steps = np.diff(cells, axis=1)
+    if np.abs(steps).mean() < 1:
+        return hashlib.sha256(f"{grey.size}".encode() + grey.tobytes()).digest()
+    return np.where(steps > 0, np.float32(1), np.float32(-1)).ravel()
 
 
 def _sizes(samples: Sequence[Sample]) -> dict[str, int]:
