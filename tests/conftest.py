@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure: time is what `slow` and the whole suite's limit are for.
+settings.register_profile("facefind", deadline=None)
+settings.load_profile("facefind")
 
 
 @pytest.fixture(scope="session")

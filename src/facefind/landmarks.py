@@ -89,10 +89,13 @@ def align(image: NDArray[Any], landmarks: ArrayLike, size: int = 112) -> NDArray
     points = np.asarray(landmarks, np.float64)
     if points.shape != (5, 2):
         raise ValueError(f"landmarks must have shape (5,2), got {points.shape}")
-    back = similarity(template(size), points)  # from the crop to the image
-    grid = np.arange(size)
-    x = back[0, 0] * grid + back[0, 1] * grid[:, None] + back[0, 2]
-    y = back[1, 0] * grid + back[1, 1] * grid[:, None] + back[1, 2]
+    matrix = similarity(points, template(size))
+    turn, shift = matrix[:, :2], matrix[:, 2]
+    if abs(np.linalg.det(turn)) < 1e-12:
+        raise ValueError("the landmarks lie in no shape of a face: no crop can be cut by them")
+    back = np.linalg.inv(turn)  # from the crop to the image
+    down, across = np.mgrid[:size, :size]
+    x, y = np.tensordot(back, np.stack([across, down]) - shift[:, None, None], axes=1)
     return _sample(image, x, y)
 
 
@@ -100,15 +103,21 @@ def _sample(
     image: NDArray[Any], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
     """Bilinear values of `image` at (x, y), black outside."""
-    height, width = image.shape[:2]
-    x = np.clip(x, -1, width)  # beyond this all four neighbours are outside
-    y = np.clip(y, -1, height)
+    height, width, channels = image.shape
+    x, y = np.clip(x, -1, width), np.clip(y, -1, height)  # further out all neighbours are black
     left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
-    dx, dy = (x - left).astype(np.float32), (y - top).astype(np.float32)
-    out = np.zeros((*x.shape, image.shape[2]), np.float32)
-    for row, wy in ((top, 1 - dy), (top + 1, dy)):
-        for column, wx in ((left, 1 - dx), (left + 1, dx)):
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            pixels = image[row.clip(0, height - 1), column.clip(0, width - 1)]
-            out += pixels * (wy * wx * inside)[..., None]
-    return (out + 0.5).astype(np.uint8)
+    dx = (x - left).astype(np.float32)[..., None]
+    dy = (y - top).astype(np.float32)[..., None]
+    # The part that is looked at, in a black frame, as a flat list of pixels.
+    x1, x2 = int(left.min()), int(left.max()) + 2
+    y1, y2 = int(top.min()), int(top.max()) + 2
+    part = np.zeros((y2 - y1, x2 - x1, channels), np.uint8)
+    inside = image[max(0, y1) : y2, max(0, x1) : x2]
+    part[max(0, -y1) :, max(0, -x1) :][: inside.shape[0], : inside.shape[1]] = inside
+    pixels = part.reshape(-1, channels)
+    first, row = (top - y1) * (x2 - x1) + (left - x1), x2 - x1
+    upper = pixels[first] * (1 - dx) + pixels[first + 1] * dx
+    lower = pixels[first + row] * (1 - dx) + pixels[first + row + 1] * dx
+    upper += (lower - upper) * dy
+    rounded: NDArray[np.uint8] = (upper + np.float32(0.5)).astype(np.uint8)
+    return rounded
