@@ -1,4 +1,4 @@
-"""`facefind train` and `facefind cost`: recipes by name, by file, and changed by options."""
+"""`facefind train`, `cost` and `export`: recipes by name, by file, and changed by options."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from PIL import Image
 
 from facefind.cli import main
 from facefind.recipes import RECIPES
+from facefind.runtimes import Card
 
 TINY = [
     *("--network.widths", "8", "8", "8", "8", "--network.depths", "1", "1", "1", "1"),
-    *("--network.stem", "8", "8", "--network.neck", "16", "--network.head", "16"),
+    *("--network.stem", "8", "8", "--network.neck", "32", "--network.head", "32"),
     *("--augment.size", "64", "--schedule.batch", "2", "--data.hold-out", "0"),
     *("--data.workers", "0", "--run.threads", "1", "--run.precision", "fp32"),
 ]
@@ -50,7 +51,7 @@ def test_a_run_is_trained_and_gone_on_with(
     assert json.loads(capsys.readouterr().out) == {"run": str(run)} == json.loads(out.read_text())
     assert steps(run) == [1, 2]
     recipe = json.loads((run / "recipe.json").read_text())
-    assert recipe["network"]["neck"] == 16
+    assert recipe["network"]["neck"] == 32
     assert recipe["name"] == "scrfd-500m-short"
     assert (run / "final.pt").exists()
 
@@ -154,5 +155,44 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert main(args) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"facefind {args[0]}: ")
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_export_of_a_run_is_a_model_that_detects(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, model = tmp_path / "run", tmp_path / "models" / "mine.onnx"
+    args = ["train", "scrfd-500m-short", "--data.root", str(labelled), *TINY]
+    assert main([*args, "--schedule.epochs", "0.5", "--run.out", str(run)]) == 0
+    capsys.readouterr()
+    assert main(["export", str(run), "--out", str(model), "--licence", "CC0-1.0", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert (card["name"], card["system"], card["recipe"]) == ("mine", "scrfd", "scrfd-500m-short")
+    assert card["training"]["sets"] == ["set"]
+    assert card["training"]["images"] == 4
+    assert len(card["training"]["digest"]) == 64
+    assert str(tmp_path) not in json.dumps(card)
+    assert Card.of_file(model) == Card.from_json(json.dumps(card))
+
+    image = str(labelled / "images" / "0--Parade" / "a.png")
+    args = ["detect", image, "--model", str(model), "--min-score", "0", "--json"]
+    assert main(args) == 0
+    assert len(json.loads(capsys.readouterr().out)["scores"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["gone", "--out", "x.onnx"], "gone"),
+        (["gone", "--out", "x.pt"], ".onnx"),
+        (["gone", "--out", "x.onnx", "--protocol", "vgaa"], "did you mean 'vga'"),
+    ],
+)
+def test_export_mistakes_are_one_line(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", *args]) == 2
+    told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1

@@ -254,7 +254,9 @@ def _record(name: str, faces: Faces) -> str:
 def _row(name: str, faces: Faces) -> tuple[str, str, str, str]:
     height, width = faces.image_size
     scores = faces.scores
-    span = f"{scores.min():.2f} to {scores.max():.2f}" if len(faces) else ""
+    span = " to ".join(f"{score:.2f}" for score in scores[[-1, 0]]) if len(faces) > 1 else ""
+    if len(faces) == 1:
+        span = f"{scores[0]:.2f}"
     return name, f"{width}x{height}", str(len(faces)), span
 
 

@@ -1,0 +1,100 @@
+"""`facefind export`: a run or checkpoint becomes one ONNX file with its card inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json as json_text
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from facefind.cli.options import Flag, Text
+from facefind.errors import DataError
+
+if TYPE_CHECKING:
+    from facefind.learn.recipe import Recipe
+
+__all__ = ["export", "main"]
+
+
+def main(args: Sequence[str]) -> int:
+    """Exit code of `facefind export` with these arguments."""
+    return tyro.cli(export, args=args, prog="facefind export")
+
+
+def export(
+    run: Annotated[Path, tyro.conf.arg(metavar="RUN|CHECKPOINT")],
+    /,
+    *,
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")],
+    name: Text = None,
+    protocol: str = "640",
+    min_score: float = 0.5,
+    licence: str = "",
+    notes: str = "",
+    json: Flag = False,
+) -> int:
+    """Write a trained network as one ONNX file.
+
+    The file is compared with the network in every installed runtime, and refused where they
+    differ; it carries its card, so facefind detect --model takes it as it is.
+
+    Args:
+        run: A run folder, whose result is taken, or else its last checkpoint; or a checkpoint.
+        out: The file to write.
+        name: The model's name; the file's where not given.
+        protocol: How images are scaled and faces merged where users ask for nothing else.
+        min_score: Score from which faces are shown where users ask for nothing else.
+        licence: Terms under which the weights may be used.
+        notes: What else users should know.
+        json: Print the card as JSON.
+    """
+    from facefind import protocols, recipes
+    from facefind.export import export as write
+    from facefind.learn.checkpoints import provenance
+    from facefind.runtimes import Card
+
+    if out.suffix != ".onnx":
+        raise DataError(f"--out {out}: the name of the file must end in .onnx")
+    protocols.get(protocol)
+    recipe, network = recipes.load_network(run)
+    card = Card(
+        name=name or out.stem,
+        system=recipe.network.system,
+        recipe=recipe.name,
+        protocol=protocol,
+        min_score=min_score,
+        training=_training(recipe, run),
+        licence=licence,
+        commit=provenance()["commit"],
+        notes=notes,
+    )
+    written = Card.of_file(write(network, out, card))
+    assert written is not None  # export has just put it there
+    if json:
+        print(written.to_json())
+    else:
+        size = out.stat().st_size / 1e6
+        digest = hashlib.sha256(out.read_bytes()).hexdigest()
+        print(f"{out}: {written.parameters:,} parameters, {size:.1f} MB, SHA-256 {digest}")
+    return 0
+
+
+def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
+    """What the card says of how the weights came about; sets by their folders' names alone."""
+    facts = (run if run.is_dir() else run.parent) / "run.json"
+    made: dict[str, Any] = {}
+    if facts.is_file():
+        made = json_text.loads(facts.read_text(encoding="utf-8"))
+    wanted = ("images", "images_held_out", "digest", "steps", "commit", "torch")
+    return {
+        "sets": [Path(root.removeprefix("partial:")).name for root in recipe.data.root],
+        "augment": dataclasses.asdict(recipe.augment),
+        "optim": dataclasses.asdict(recipe.optim),
+        "schedule": dataclasses.asdict(recipe.schedule),
+        "seed": recipe.run.seed,
+        **{key: made[key] for key in wanted if key in made},
+    }
