@@ -55,13 +55,14 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
 
     Args:
         source: Path, the bytes of a file, a binary file object, a PIL image or an array.
-        max_pixels: Larger pictures are refused before they are decoded.
+        max_pixels: Larger files and PIL images are refused before they are decoded; arrays, which
+            need no decoding, may have any size.
 
     Raises:
         ImageError: If there is no picture, or it is damaged, truncated or too large.
     """
     if isinstance(source, np.ndarray):
-        return _from_array(source, max_pixels)
+        return _from_array(source)
     from PIL import Image
 
     if isinstance(source, Image.Image):
@@ -195,14 +196,15 @@ def _upright(picture: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _from_array(array: NDArray[Any], max_pixels: int) -> NDArray[np.uint8]:
+def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         hint = "; channels come last: use array.transpose(1, 2, 0)" if first else ""
         raise ImageError(
             f"an image array has shape (H,W), (H,W,1), (H,W,3) or (H,W,4), got {array.shape}{hint}"
         )
-    _check_pixels("the array", (array.shape[1], array.shape[0]), max_pixels)
+    if 0 in array.shape:
+        raise ImageError(f"the array has no pixels: its shape is {array.shape}")
     if array.dtype == np.uint8 and array.shape[2:] == (3,):
         return np.ascontiguousarray(array)
     if array.dtype.kind == "i" or (array.dtype.kind == "u" and array.dtype.itemsize > 2):

@@ -1,0 +1,121 @@
+"""Drawing marks the faces, blurring hides them, and the image given is never changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facefind import drawing
+from facefind.errors import ImageError
+from facefind.faces import Faces
+
+GREY = np.full((300, 400, 3), 90, np.uint8)
+
+
+def one(box=(100, 80, 180, 180), points=None, ids=None, image_size=(300, 400)):
+    landmarks = None if points is None else [points]
+    return Faces([box], [0.875], landmarks, ids=ids, image_size=image_size)
+
+
+def changed(image, before=GREY):
+    return (image != before).any(-1)
+
+
+def test_box_lies_where_the_face_is():
+    out = drawing.draw(GREY, one(), labels=False, line_width=2)
+    want = np.zeros((300, 400), bool)
+    want[80:180, 100:180] = True
+    want[82:178, 102:178] = False
+    np.testing.assert_array_equal(changed(out), want)
+    assert (out[80, 100:180] == drawing.GREEN).all()
+
+
+def test_points_are_drawn_in_their_colours():
+    points = [[120, 110], [160, 110], [140, 130], [125, 155], [155, 155]]
+    out = drawing.draw(GREY, one(points=points), labels=False)
+    marks = [tuple(out[y, x]) for x, y in points]
+    assert marks[0] == marks[3] != marks[1] == marks[4] != marks[2]
+    assert not changed(drawing.draw(GREY, one(points=points), landmarks=False))[110, 120]
+
+
+def test_label_stands_above_the_box_or_inside_where_there_is_no_room():
+    above = changed(drawing.draw(GREY, one()))
+    assert above[:80].any()
+    top = changed(drawing.draw(GREY, one(box=(100, 0, 180, 100))))
+    assert top[2:10, 104:140].any()
+    assert not changed(drawing.draw(GREY, one(), labels=False))[:80].any()
+    tiny = drawing.draw(GREY, one(box=(100, 80, 106, 87)))
+    assert not changed(tiny)[:80].any()  # too narrow to be labelled
+    right = drawing.draw(GREY, one(box=(380, 80, 400, 110)))
+    assert right.shape == GREY.shape
+
+
+def test_lines_suit_the_image_and_the_face():
+    large = np.zeros((3000, 4000, 3), np.uint8)
+    thick = drawing.draw(large, one((1000, 800, 1800, 1800), image_size=(3000, 4000)), labels=False)
+    thin = drawing.draw(large, one((1000, 800, 1040, 850), image_size=(3000, 4000)), labels=False)
+    assert changed(thick[1300, 900:1100], 0).sum() >= 8
+    assert 1 <= changed(thin[825, 990:1020], 0).sum() <= 3
+
+
+def test_colours_and_ids():
+    red = drawing.draw(GREY, one(), colour=(255, 0, 0), labels=False)
+    assert tuple(red[80, 140]) == (255, 0, 0)
+    first, second = (
+        drawing.draw(GREY, one(ids=[i]), labels=False)[80, 140].tolist() for i in (1, 2)
+    )
+    assert first != second
+
+
+@pytest.mark.parametrize("function", [drawing.draw, drawing.blur, drawing.pixelate])
+@given(data=st.data())
+@settings(max_examples=25)
+def test_any_faces_can_be_drawn_and_the_image_stays(function, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    image = rng.integers(0, 256, (60, 80, 3), np.uint8)
+    far = st.sampled_from([-1e30, -500, -3.5, 0, 7.25, 30, 79.9, 200, 1e30])
+    boxes = data.draw(st.lists(st.tuples(far, far, far, far), max_size=4))
+    points = np.full((len(boxes), 5, 2), data.draw(far))
+    faces = Faces(boxes, np.linspace(0, 1, len(boxes)), points, image_size=(60, 80))
+    before = image.copy()
+    out = function(image, faces)
+    assert out.shape == image.shape
+    assert out.dtype == np.uint8
+    assert out.flags.writeable
+    assert not np.shares_memory(out, image)
+    np.testing.assert_array_equal(image, before)
+    if not boxes:
+        np.testing.assert_array_equal(out, image)
+
+
+def test_blur_hides_the_face_and_nothing_else():
+    image = np.random.default_rng(1).integers(0, 256, (300, 400, 3), np.uint8)
+    out = drawing.blur(image, one())
+    assert out[110:150, 120:160].std() < 10 < image[110:150, 120:160].std()
+    touched = changed(out, image)
+    touched[65:195, 88:192] = False
+    assert not touched.any()
+    assert not changed(out, image)[65:68, 88:92].any()  # an ellipse leaves the corners
+
+
+def test_pixelate_makes_blocks():
+    image = np.random.default_rng(1).integers(0, 256, (300, 400, 3), np.uint8)
+    out = drawing.pixelate(image, one(), margin=0, blocks=4)
+    part = out[80:180, 100:180]
+    assert len(np.unique(part.reshape(-1, 3), axis=0)) <= 4 * 3
+    np.testing.assert_allclose(part.mean((0, 1)), image[80:180, 100:180].mean((0, 1)), atol=1.5)
+    touched = changed(out, image)
+    touched[80:180, 100:180] = False
+    assert not touched.any()
+    with pytest.raises(ValueError, match="blocks"):
+        drawing.pixelate(image, one(), blocks=0)
+
+
+@pytest.mark.parametrize("function", [drawing.draw, drawing.blur, drawing.pixelate])
+def test_wrong_image_says_so(function):
+    with pytest.raises(ImageError, match="upright image"):
+        function(GREY[:200], one())
+    with pytest.raises(ImageError, match="uint8"):
+        function(GREY.astype(float), one())
