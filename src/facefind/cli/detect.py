@@ -253,11 +253,8 @@ def _record(name: str, faces: Faces) -> str:
 
 def _row(name: str, faces: Faces) -> tuple[str, str, str, str]:
     height, width = faces.image_size
-    scores = faces.scores
-    span = " to ".join(f"{score:.2f}" for score in scores[[-1, 0]]) if len(faces) > 1 else ""
-    if len(faces) == 1:
-        span = f"{scores[0]:.2f}"
-    return name, f"{width}x{height}", str(len(faces)), span
+    ends = sorted({f"{score:.2f}" for score in (*faces.scores[-1:], *faces.scores[:1])})
+    return name, f"{width}x{height}", str(len(faces)), " to ".join(ends)
 
 
 def _portrait(faces: Faces) -> str:
