@@ -1,10 +1,10 @@
 # make setup   a virtual environment in .venv with facefind and all it takes to work on it
 # make demo    find the faces of two public-domain portraits and of a crowd made from them
-# make lint    ruff and mypy
+# make lint    ruff (check and format) and mypy
 # make test    lint, then the whole test suite
 # make clean   remove what the other targets made, the environment excepted
 
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # Named exactly, and installed first: a bare `torch` may resolve to a build with gigabytes of CUDA.
 TORCH ?= torch==2.13.0
 VENV := .venv
@@ -22,7 +22,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "facefind needs Python 3.11 or newer: make setup PYTHON=python3.11" >&2; exit 1; }
-	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { \
 	  $(PYTHON) -m venv --clear --without-pip $(VENV) \
 	  && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
@@ -35,8 +35,8 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py demo
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests examples
-	$(BIN)/ruff format --check src tests examples
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 test: lint
@@ -44,4 +44,4 @@ test: lint
 
 clean:
 	rm -rf demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
