@@ -37,7 +37,8 @@ def test_equals_the_oracle(resize, data, height, width):
     assert got.shape == (height, width, 3)
     assert got.dtype == np.uint8
     assert got.flags.c_contiguous
-    assert np.abs(got - bilinear.resize(image, height, width)).max() <= 1.5
+    # Pillow rounds down, and its block means are up to 0.7 off.
+    assert np.abs(got - bilinear.resize(image, height, width)).max() < 2
 
 
 @pytest.mark.skipif(not HAVE_CV2, reason="OpenCV is not installed")

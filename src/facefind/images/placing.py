@@ -160,7 +160,9 @@ def to_planes(canvases: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDAr
                 f"got {canvas.shape} {canvas.dtype}"
             )
         if cv2 is not None:
-            cv2.split(canvas, list(planes))
+            for plane, made in zip(planes, cv2.split(canvas, list(planes)), strict=True):
+                if not np.may_share_memory(plane, made):  # it need not write where it is told to
+                    plane[:] = made
         else:
             planes[:] = canvas.transpose(2, 0, 1)
     return out
