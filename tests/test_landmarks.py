@@ -106,11 +106,12 @@ def test_align_equals_the_warp_of_opencv():
     )
     rng = np.random.default_rng(3)
     points = moved(lm.TEMPLATE_112, 0.4, 1.3, (60, 20)) + rng.normal(0, 5, (5, 2))
+    limit = 2 if cv2.__version__ >= "5" else 8  # before 5 it rounds places to 1/32 of a pixel
     for size in (112, 128, 224):
         matrix = lm.similarity(points, lm.template(size))
         want = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
         got = lm.align(image, points, size)
-        assert np.abs(got.astype(int) - want).max() <= 2
+        assert np.abs(got.astype(int) - want).max() <= limit
 
 
 def test_align_outside_the_image_is_black():

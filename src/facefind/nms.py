@@ -140,7 +140,7 @@ def box_voting(
         max_keep: Stop after so many groups; the RetinaFace and DSFD codes stop at 750.
         plus_one: Count `x2` and `y2` as the last pixels inside.
 
-    Source: RetinaFace, sec. 4.2; SmallHardFace, sec. 4.
+    Source: RetinaFace, sec. 4.2; SmallHardFace, sec. 4.1.
     Differs: the released codes of both mean `drop_singles=True, keep_last_single=True,
     plus_one=True` at an IoU of 0.4, and return no landmarks.
     """
