@@ -185,9 +185,16 @@ def _compare(reference: Runtime, given: Runtime, seed: int) -> None:
     for batch in (1, 3, 1):
         height, width = card.fixed_size or tuple(draw.integers(1, 12, 2) * card.size_multiple)
         images = draw.integers(0, 256, (batch, 3, height, width), dtype=np.uint8)
-        wanted, got = reference(images), given(images)
+        where = f"{given.name}, {batch}x3x{height}x{width}"
+        wanted = reference(images)
+        try:
+            got = given(images)
+        except Exception as error:  # each runtime raises its own kind
+            raise WeightsError(
+                f"export refused: {where}: the file does not run: {error}"
+            ) from error
         for name, limit in (("boxes", _PIXELS), ("scores", _SCORE), ("landmarks", _PIXELS)):
-            _compare_arrays(name, limit, wanted, got, f"{given.name}, {batch}x3x{height}x{width}")
+            _compare_arrays(name, limit, wanted, got, where)
 
 
 def _compare_arrays(

@@ -78,5 +78,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 def _not_onnx(path: Path, content: bytes) -> str:
     if content.startswith(b"version https://git-lfs"):
         return f"{path} is a Git LFS pointer and not the model itself: run `git lfs pull`"
+    if content.startswith(b"PK\x03\x04"):
+        return f"{path} is no ONNX model but looks like a torch checkpoint: export it to ONNX first"
     begin = content[:8].hex(" ") or "nothing"
     return f"{path} is no ONNX model ({len(content)} bytes, beginning with {begin})"

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from facefind.errors import ImageError, RuntimeUnavailableError, WeightsError
+from facefind.runtimes import Candidates, Runtime, cpu, installed, open_model, ort, ov
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
+import block_model
+
+RUNTIMES = ["onnxruntime", "openvino", "torch"]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return block_model.write(tmp_path_factory.mktemp("models") / "blocks.onnx")
+
+
+def opened(path: Path, name: str, **options: Any) -> Runtime:
+    if name == "torch":
+        return open_model(block_model.network(), card=block_model.card(), **options)
+    return open_model(path, name, **options)  # type: ignore[arg-type]
+
+
+def noise(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def gap(a: Candidates, b: Candidates) -> float:
+    pairs = [(a.boxes, b.boxes), (a.scores, b.scores), (a.landmarks, b.landmarks)]
+    return max(float(np.abs(x - y).max()) for x, y in pairs if x is not None and y is not None)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_every_runtime_gives_what_the_model_means(path: Path, name: str) -> None:
+    model = opened(path, name, threads=1)
+    for shape in [(1, 3, 32, 32), (3, 3, 96, 160), (2, 3, 160, 96), (1, 3, 96, 160)]:
+        images = noise(*shape)
+        found = model(images)
+        assert gap(found, block_model.candidates(images)) < 1e-5
+        assert all(a.dtype == np.float32 for a in (found.boxes, found.scores, found.landmarks))
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_what_runs_it_is_shown(path: Path, name: str) -> None:
+    model = opened(path, name, threads=1)
+    assert (model.name, model.precision, model.threads) == (name, "fp32", 1)
+    assert model.provider.lower().startswith("cpu")
+    assert model.card == block_model.card()
+    for part in ("blocks", "threads=1", "precision='fp32'", model.provider):
+        assert part in repr(model)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_threads_left_open_come_to_the_cores_at_hand(path: Path, name: str) -> None:
+    assert opened(path, name).threads == cpu.usable_cores()
+
+
+def test_a_container_quota_limits_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(cpu, "_QUOTA", quota)
+    unlimited = cpu.usable_cores()
+    quota.write_text("max 100000\n")
+    assert cpu.usable_cores() == unlimited
+    quota.write_text("100000 100000\n")
+    assert cpu.usable_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 vaes\n", True),
+        ("flags : fpu amx_bf16\n", True),
+        ("Features\t: fp asimd bf16 i8mm\n", True),
+        ("flags : fpu avx512f avx2\nmodel name : bf16 wonder\n", False),
+    ],
+)
+def test_bf16_is_read_from_the_processor_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "cpuinfo")
+    cpu.has_bf16.cache_clear()
+    assert cpu.has_bf16() is expected
+    monkeypatch.undo()
+    cpu.has_bf16.cache_clear()
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_bf16_runs_where_the_processor_has_it_and_is_refused_elsewhere(
+    path: Path, name: str
+) -> None:
+    if name == "onnxruntime" or not cpu.has_bf16():
+        with pytest.raises(RuntimeUnavailableError, match="bf16"):
+            opened(path, name, precision="bf16")
+        return
+    model = opened(path, name, precision="bf16")
+    images = noise(2, 3, 64, 96)
+    assert model.precision == "bf16"
+    assert gap(model(images), block_model.candidates(images)) < 0.02
+
+
+def test_openvino_computes_in_fp32_unless_told_otherwise(path: Path) -> None:
+    session = ov.OpenvinoSession(path)
+    session.run(noise(1, 3, 32, 32))
+    (compiled,) = session._own.values()
+    assert compiled.model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+
+
+def test_openvino_keeps_few_compiled_models_however_many_shapes_come(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ov, "_WORTH_COMPILING", 2)
+    session = ov.OpenvinoSession(path, threads=1)
+    for _ in range(3):
+        for side in range(32, 32 * 9, 32):
+            images = noise(1, 3, side, 32)
+            boxes, scores, _ = session.run(images)
+            assert boxes.shape == (1, side // 32, 4)
+            assert np.allclose(scores, block_model.candidates(images).scores, atol=1e-5)
+    assert len(session._own) == ov._OWN_SHAPES
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_provider_that_is_absent_is_an_error_that_names_those_present(
+    path: Path, name: str
+) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=r"(?i)no (provider|device).*cpu"):
+        opened(path, name, provider="cuda:7" if name == "torch" else "npu9")
+
+
+def test_a_provider_that_onnxruntime_drops_is_an_error_and_no_silent_cpu(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    class Fallen:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    present = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: present)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Fallen)
+    with pytest.raises(RuntimeUnavailableError, match="did not start"):
+        ort.OrtSession(path, provider="cuda")
+
+
+def test_auto_warns_when_the_gpu_it_chose_does_not_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = ort.OrtSession
+
+    def refuse(path: Path, threads: Any, precision: Any, provider: Any) -> Any:
+        if provider == "CUDAExecutionProvider":
+            raise RuntimeUnavailableError("no driver")
+        return real(path, threads, precision, provider)
+
+    present = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "providers", lambda: present)
+    monkeypatch.setattr(ort, "OrtSession", refuse)
+    assert open_model(path).name in ("openvino", "onnxruntime")
+    assert "no driver" in caplog.text
+
+
+def test_auto_takes_openvino_before_onnxruntime_and_what_is_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert open_model(path).name == "openvino"
+    monkeypatch.setattr("facefind.runtimes.model.installed", lambda: ["onnxruntime"])
+    assert open_model(path).name == "onnxruntime"
+    monkeypatch.setattr("facefind.runtimes.model.installed", lambda: ["torch"])
+    with pytest.raises(RuntimeUnavailableError, match="no runtime is installed"):
+        open_model(path)
+
+
+def test_auto_with_a_provider_that_nothing_has_names_what_each_has(path: Path) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=r"OpenVINO has no .*onnxruntime has no"):
+        open_model(path, provider="abacus")
+
+
+def test_installed_names_all_three_here() -> None:
+    assert set(installed()) == set(RUNTIMES)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"runtime": "tensorflow"}, "runtime must be one of"),
+        ({"precision": "fp8"}, "precision must be one of"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"runtime": "torch"}, "runs networks"),
+    ],
+)
+def test_options_that_cannot_be_are_named(path: Path, options: Any, said: str) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=said):
+        open_model(path, **options)
+
+
+def test_a_network_is_not_run_by_a_library_for_files() -> None:
+    with pytest.raises(RuntimeUnavailableError, match="export it first"):
+        open_model(block_model.network(), "openvino")
+    with pytest.raises(TypeError, match="candidates"):
+        open_model(SimpleNamespace())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (np.zeros((1, 3, 64, 64), np.float32), "uint8"),
+        (np.zeros((3, 64, 64), np.uint8), "shape"),
+        (np.zeros((1, 64, 64, 3), np.uint8), "shape"),
+        (np.zeros((0, 3, 64, 64), np.uint8), "shape"),
+        (np.zeros((1, 3, 64, 65), np.uint8), "multiples of 32.*64x65.*pad"),
+        ([[0]], "list"),
+    ],
+)
+def test_images_that_do_not_fit_are_named(path: Path, name: str, images: Any, said: str) -> None:
+    with pytest.raises(ImageError, match=said):
+        opened(path, name)(images)
+
+
+def test_a_model_of_one_size_refuses_others(tmp_path: Path) -> None:
+    path = block_model.write(tmp_path / "fixed.onnx", block_model.card(fixed_size=(64, 96)))
+    model = open_model(path)
+    assert gap(model(noise(2, 3, 64, 96)), block_model.candidates(noise(2, 3, 64, 96))) < 1e-5
+    with pytest.raises(ImageError, match="64 high and 96 wide"):
+        model(noise(1, 3, 96, 64))
+
+
+def test_a_file_that_breaks_the_contract_is_refused(tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(str(block_model.write(tmp_path / "a.onnx")))
+    del model.graph.output[2]
+    (tmp_path / "b.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(WeightsError, match="breaks the contract"):
+        open_model(tmp_path / "b.onnx")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_damaged_graph_is_an_error_of_ours(tmp_path: Path, name: str) -> None:
+    import onnx
+
+    model = onnx.load(str(block_model.write(tmp_path / "a.onnx")))
+    model.graph.node[3].op_type = "Frobnicate"
+    (tmp_path / "b.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(WeightsError, match="cannot open"):
+        open_model(tmp_path / "b.onnx", name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_threads_share_a_model_without_mixing_their_results(path: Path, name: str) -> None:
+    model = opened(path, name, threads=1)
+    inputs = [noise(1 + i % 2, 3, 32 * (1 + i % 3), 64, seed=i) for i in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(model, inputs))
+    for images, found in zip(inputs, results, strict=True):
+        assert gap(found, block_model.candidates(images)) < 1e-5
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_results_stay_as_they_were_when_the_model_runs_again(path: Path, name: str) -> None:
+    model = opened(path, name)
+    first = model(noise(1, 3, 64, 64))
+    kept = replace(first, scores=first.scores.copy(), boxes=first.boxes.copy())
+    model(np.zeros((1, 3, 64, 64), np.uint8))
+    assert np.array_equal(first.scores, kept.scores)
+    assert np.array_equal(first.boxes, kept.boxes)
+
+
+def test_candidates_of_odd_shapes_are_refused() -> None:
+    boxes, scores = np.zeros((1, 2, 4), np.float32), np.zeros((1, 2), np.float32)
+    assert len(Candidates(boxes, scores)) == 1
+    with pytest.raises(ValueError, match="scores"):
+        Candidates(boxes, scores[0])
+    with pytest.raises(ValueError, match="boxes"):
+        Candidates(boxes[:, :1], scores)
+    with pytest.raises(ValueError, match="landmarks"):
+        Candidates(boxes, scores, np.zeros((1, 2, 10), np.float32))

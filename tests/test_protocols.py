@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facefind import protocols
+from facefind.errors import ProtocolError
+from facefind.protocols import PROTOCOLS, TestProtocol
+
+side = st.integers(1, 5000)
+sizes = st.none() | st.integers(1, 3000) | st.tuples(st.integers(1, 3000), st.integers(1, 3000))
+
+
+def test_vga_is_the_protocol_of_scrfds_tables() -> None:
+    vga = protocols.get("vga")
+    assert (vga.sizes, vga.flip, vga.min_score, vga.nms_iou) == ((640,), False, 0.02, 0.45)
+    assert vga.voting is None
+    assert protocols.get("original").sizes == (None,)
+
+
+@pytest.mark.parametrize(
+    ("image", "shown"),
+    [((480, 640), (480, 640)), ((100, 50), (640, 320)), ((1280, 886), (640, 443))],
+)
+def test_vga_brings_the_long_side_to_640_up_or_down(
+    image: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    assert protocols.get("vga").target(image, 640) == shown
+
+
+@pytest.mark.parametrize(
+    ("given_name", "name", "expected"),
+    [
+        ("1024", "1024", (1024,)),
+        (320, "320", (320,)),
+        ("640x480", "640x480", ((480, 640),)),
+        (" 640X480 ", "640x480", ((480, 640),)),
+        ("VGA", "vga", (640,)),
+        ("close-up", "close-up", (640, 160)),
+    ],
+)
+def test_a_name_or_a_size_gives_a_protocol(given_name: Any, name: str, expected: Any) -> None:
+    protocol = protocols.get(given_name)
+    assert (protocol.name, protocol.sizes) == (name, expected)
+    assert protocols.get(protocol) is protocol
+
+
+def test_a_box_is_width_by_height_and_the_image_fits_inside() -> None:
+    protocol = protocols.get("640x480")
+    (size,) = protocol.sizes
+    assert protocol.target((1000, 1000), size) == (480, 480)
+    assert protocol.target((100, 1000), size) == (64, 640)
+
+
+@pytest.mark.parametrize("name", ["vgaa", "", "0", "-3", "640x", "x", "640x0", "1e3", "123456"])
+def test_an_unknown_name_is_an_error_that_lists_the_known(name: str) -> None:
+    with pytest.raises(ProtocolError, match=r"no protocol is called.*vga.*WIDTHxHEIGHT"):
+        protocols.get(name)
+
+
+def test_a_near_name_is_suggested() -> None:
+    with pytest.raises(ProtocolError, match="did you mean 'close-up'"):
+        protocols.get("closeup")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"sizes": ()}, "no size"),
+        ({"sizes": (0,)}, "size must be positive"),
+        ({"sizes": ((640, -1),)}, "size must be positive"),
+        ({"nms_iou": 1.5}, "nms_iou"),
+        ({"voting": -0.1}, "voting"),
+        ({"min_score": 2}, "min_score"),
+        ({"max_candidates": 0}, "max_candidates"),
+        ({"max_faces": 0}, "max_faces"),
+        ({"max_pixels": 0}, "max_pixels"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ProtocolError, match=f"'odd'.*{said}"):
+        TestProtocol(name="odd", **fields)
+
+
+@given(side, side, sizes, st.integers(1, 10**7))
+def test_a_pass_never_has_more_pixels_than_allowed_nor_another_shape(
+    height: int, width: int, size: Any, most: int
+) -> None:
+    protocol = TestProtocol(name="p", sizes=(size,), max_pixels=most)
+    h, w = protocol.target((height, width), size)
+    assert h * w <= most or min(h, w) == 1
+    if min(h, w) > 20:  # below, rounding to whole pixels is coarse
+        assert math.isclose(h / w, height / width, rel_tol=0.06)
+
+
+@given(side, side)
+def test_the_original_size_stays_within_the_bound(height: int, width: int) -> None:
+    shown = PROTOCOLS["original"].target((height, width), None)
+    if height * width <= PROTOCOLS["original"].max_pixels:
+        assert shown == (height, width)
+    else:
+        assert shown[0] * shown[1] <= PROTOCOLS["original"].max_pixels
