@@ -239,3 +239,15 @@ def test_installed_command_prints_no_progress_into_a_pipe(album: Path, model: st
     assert done.stderr.startswith("1 image, 1 face in ")
     assert done.stderr.count("\n") == 1
     assert "\r" not in done.stderr
+
+
+def test_file_names_that_no_encoding_knows(album: Path, model: str) -> None:
+    name = b"caf\xe9 \xe2\x98\x95.jpg"
+    (album / "a.jpg").rename(album / os.fsdecode(name))
+    command = [sys.executable, "-m", "facefind", "detect", str(album), "--model", model]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "COLUMNS": "50"}
+    table = subprocess.run(command, capture_output=True, check=True, env=environment)
+    assert rb"caf\udce9 \u2615.jpg" in table.stdout
+    told = subprocess.run([*command, "--json"], capture_output=True, check=True, env=environment)
+    records = [json.loads(line) for line in told.stdout.splitlines()]
+    assert os.fsencode(records[1]["image"]) == name

@@ -10,6 +10,7 @@ wrong option, a missing file or a missing package, 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Mistakes of the user end in one line on stderr. `SystemExit` comes only from tyro, for `--help`
     and for options it can't read.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what it can't encode
+        sys.stdout.reconfigure(errors="backslashreplace")
     name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help", "help"):
         print(_help())
