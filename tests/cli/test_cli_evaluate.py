@@ -43,6 +43,8 @@ def test_model_on_a_labelled_set(
     assert report["images"] == 2
     assert report["test_protocol"]["name"] == "vga"
     assert report["min_score"] == 0.02
+    assert report["runtime"] in ("openvino", "onnxruntime")
+    assert report["precision"] == "fp32"
     digest = hashlib.sha256(weights.find(model).read_bytes()).hexdigest()
     assert report["weights_sha256"] == digest
     assert report["command"].startswith("facefind evaluate wider --model ")

@@ -25,7 +25,12 @@ CARDS = [
             },
         ),
     ),
-    Card(name="tiny", system="scrfd", landmarks=True, results=({"ap": 0.5},)),
+    Card(
+        name="tiny",
+        system="scrfd",
+        landmarks=True,
+        results=({"ap": 0.5, "test_protocol": {"name": "640"}},),
+    ),
 ]
 
 
@@ -50,7 +55,7 @@ def test_table_tells_size_accuracy_and_licence(
     assert "0.51 G" in rows["small"]
     assert "90.6/88.1/68.5 (vga)" in rows["small"]
     assert rows["small"].endswith("Apache-2.0")
-    assert rows["tiny"].split()[:3] == ["tiny", "*", "50.0"]
+    assert rows["tiny"].split()[:4] == ["tiny", "*", "50.0", "(640)"]
 
 
 def test_json_marks_the_default(

@@ -161,7 +161,10 @@ def _detect(asked: _Wider, names: Sequence[str]) -> tuple[dict[str, Faces], dict
         "weights_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "test_protocol": dataclasses.asdict(protocol),
         "min_score": asked.min_score,
-        "precision": asked.precision,
+        "runtime": detector.runtime.name,
+        "provider": detector.runtime.provider,
+        "threads": detector.runtime.threads,
+        "precision": detector.runtime.precision,
         "seconds": round(time.perf_counter() - started, 1),
     }
 

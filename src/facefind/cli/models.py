@@ -117,5 +117,7 @@ def _measured(results: Sequence[Mapping[str, Any]]) -> str:
             continue
         parts = ap.values() if isinstance(ap, Mapping) else [ap]
         numbers = "/".join(f"{100 * float(part):.1f}" for part in parts)
-        return f"{numbers} ({result['protocol']})" if result.get("protocol") else numbers
+        shown = result.get("test_protocol", result.get("protocol"))
+        name = shown["name"] if isinstance(shown, Mapping) else shown
+        return f"{numbers} ({name})" if name else numbers
     return ""
