@@ -1,0 +1,237 @@
+"""Errors of facial points: NME, cumulative error curves, failure rates, yaw bins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from facefind.datasets.sample import Sample, digest
+from facefind.errors import DataError, ProtocolError
+from facefind.evaluation.detections import key
+
+Floats = npt.NDArray[np.float64]
+YAW_BINS = ((0.0, 30.0), (30.0, 60.0), (60.0, 90.0))
+
+
+@dataclass(frozen=True)
+class LandmarkResult:
+    """Errors as parts of the face's size, over the labelled faces that were found.
+
+    `nme` is their mean, `failure_rate` the part of errors above `limit`, `auc` the area
+    below the cumulative error curve up to `limit`, as part of the whole. Faces that no
+    detection covers are `missed`: left out of `nme`, but failures of the other two.
+    `per_point` holds the mean error of each point.
+    """
+
+    protocol: str
+    digest: str
+    faces: int
+    missed: int
+    nme: float
+    failure_rate: float
+    auc: float
+    limit: float
+    per_point: tuple[float, ...]
+    errors: Floats = field(repr=False)
+
+    def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
+        """The result in plain types, ready for JSON; with the sorted errors if asked."""
+        plain = {name: value for name, value in vars(self).items() if name != "errors"}
+        plain["per_point"] = list(self.per_point)
+        if curves:
+            plain["errors"] = np.sort(self.errors).tolist()
+        return plain
+
+
+def nme(found: Floats, truth: Floats, size: Floats) -> Floats:
+    """(F,) mean distance of the labelled points over the face's size.
+
+    `found`, `truth` (F, K, 2) pixels, NaN in `truth` where a point is not labelled (left out);
+    `size` (F,) in pixels, the root of width times height in all protocols here. A face without
+    any labelled point is NaN.
+    """
+    return np.asarray(_row_mean(_distances(found, truth)) / size)
+
+
+def cumulative(errors: Floats, at: Floats) -> Floats:
+    """Part of the errors that are at most each value of `at`; infinite errors never are."""
+    if len(errors) == 0:
+        return np.zeros(len(at))
+    return np.asarray(np.searchsorted(np.sort(errors), at, side="right") / len(errors))
+
+
+def auc(errors: Floats, limit: float) -> float:
+    """Area below the cumulative error curve from 0 to `limit`, as part of that span, exactly."""
+    if len(errors) == 0:
+        return 0.0
+    return float(np.mean(np.maximum(limit - errors, 0)) / limit)
+
+
+def evaluate(
+    faces: Mapping[str, Any],
+    samples: Sequence[Sample],
+    *,
+    limit: float = 0.1,
+    min_iou: float = 0.5,
+) -> LandmarkResult:
+    """Error of five points on every labelled face, normalised by the root of its box's area.
+
+    Each labelled face with points takes the best-covering detection (IoU at least `min_iou`);
+    faces are served by falling IoU, a detection serves one.
+
+    Args:
+        faces: picture name to found faces, with boxes (N, 4) and landmarks (N, 5, 2), or to a
+            pair of these.
+        samples: labelled pictures; faces without points or ignored ones are passed over.
+        limit: error above which a face is a failure.
+        min_iou: least overlap of box and labelled box.
+
+    Raises:
+        DataError: where detections lack landmarks, or their picture is unknown.
+
+    Source: RetinaFace, sec. 4.5 (normalised by the root of W x H, failures above 10 %).
+    """
+    known = {key(sample.name) for sample in samples}
+    found = {key(name): _points(name, value) for name, value in faces.items()}
+    if unknown := set(found) - known:
+        raise DataError(f"landmarks for {min(unknown)!r}, which is not among the samples")
+    distances = [np.zeros((0, 5))]
+    missed = 0
+    for sample in samples:
+        kept = sample[np.isfinite(sample.landmarks).any(axis=(1, 2)) & ~sample.ignore]
+        boxes, points = found.get(key(sample.name), (np.zeros((0, 4)), np.zeros((0, 5, 2))))
+        truth = kept.boxes.astype(np.float64)
+        sides = truth[:, 2:] - truth[:, :2]
+        pairs = _pairs(boxes, truth, min_iou)
+        missed += len(truth) - len(pairs)
+        for detection, face in pairs:
+            off = _distances(points[detection], kept.landmarks[face].astype(np.float64))
+            distances.append(off[None] / np.sqrt(sides[face].prod()))
+    table = np.concatenate(distances)
+    errors = _row_mean(table)
+    every = np.concatenate([errors, np.full(missed, np.inf)])
+    return LandmarkResult(
+        protocol=f"NME by sqrt(W x H) of the labelled box, detections of IoU >= {min_iou:g}",
+        digest=digest(samples),
+        faces=len(every),
+        missed=missed,
+        nme=float(errors.mean()) if len(errors) else float("nan"),
+        failure_rate=float(np.mean(every > limit)) if len(every) else float("nan"),
+        auc=auc(every, limit),
+        limit=limit,
+        per_point=tuple(_row_mean(table.T).tolist()),
+        errors=every,
+    )
+
+
+def by_yaw(errors: Floats, yaw: Floats) -> dict[str, float]:
+    """Mean error in each bin of absolute yaw, their mean, and their standard deviation.
+
+    `errors` (F,), `yaw` (F,) in degrees; bins are [0, 30], (30, 60], (60, 90]. Keys: "0-30",
+    "30-60", "60-90", "mean" (of the three bins, not of the faces), "std".
+
+    Raises:
+        ProtocolError: where a bin is empty.
+    """
+    turned = np.abs(np.asarray(yaw, np.float64))
+    result: dict[str, float] = {}
+    for low, high in YAW_BINS:
+        inside = (turned <= high) & ((turned > low) | (low == 0))
+        if not inside.any():
+            raise ProtocolError(f"no face with a yaw of {low:g} to {high:g} degrees to average")
+        result[f"{low:g}-{high:g}"] = float(np.mean(np.asarray(errors)[inside]))
+    means = list(result.values())
+    return result | {"mean": float(np.mean(means)), "std": float(np.std(means))}
+
+
+def aflw2000(
+    points: Mapping[str, npt.NDArray[np.floating[Any]]],
+    samples: Sequence[Sample],
+    yaw: Literal["pose"] | Mapping[str, float] = "pose",
+) -> dict[str, float]:
+    """AFLW2000-3D: mean 2-D error of 68 points by yaw bin, as `by_yaw` gives it.
+
+    The error is divided by the root of width times height of the box around the labelled points.
+
+    Args:
+        points: picture name to (68, 2) or (68, 3) found points.
+        samples: from `datasets.aflw.read_2000`.
+        yaw: "pose" bins by the fitted pose in the files (1,312 / 383 / 305 faces); a mapping
+            from picture name to degrees takes other labels (papers use AFLW's).
+
+    Raises:
+        DataError: where a picture has no points, or points of another shape.
+    """
+    found = {key(name): np.asarray(value, np.float64) for name, value in points.items()}
+    angles = {} if yaw == "pose" else {key(name): value for name, value in yaw.items()}
+    errors, turns = [], []
+    for sample in samples:
+        name = key(sample.name)
+        if name not in found or found[name].ndim != 2 or found[name].shape[0] != 68:
+            shape = found[name].shape if name in found else "nothing"
+            raise DataError(f"{sample.name}: wanted 68 points (68, 2), given {shape}")
+        truth = np.asarray(sample.attributes["points_68"], np.float64)[:, :, :2]
+        sides = truth[0].max(axis=0) - truth[0].min(axis=0)
+        errors.append(nme(found[name][None, :, :2], truth, np.sqrt(sides.prod())[None])[0])
+        turns.append(
+            float(sample.attributes["pose"][0, 1]) if yaw == "pose" else float(angles[name])
+        )
+    return by_yaw(np.array(errors), np.array(turns))
+
+
+def balanced(yaw: Floats, seed: int = 0) -> npt.NDArray[np.int64]:
+    """Indices of a subset with as many faces in each yaw bin as the smallest holds.
+
+    Cumulative error curves of AFLW2000-3D are drawn over such a subset (3 x 232 in papers;
+    which 232 each, they do not say: here a seeded draw).
+    """
+    turned = np.abs(np.asarray(yaw, np.float64))
+    bins = [np.flatnonzero((turned <= high) & ((turned > low) | (low == 0)))
+            for low, high in YAW_BINS]  # fmt: skip
+    rng = np.random.default_rng(seed)
+    count = min(map(len, bins))
+    return np.sort(np.concatenate([rng.choice(rows, count, replace=False) for rows in bins]))
+
+
+def _points(name: str, value: Any) -> tuple[Floats, Floats]:
+    boxes, points = value if isinstance(value, tuple) else (value.boxes, value.landmarks)
+    if points is None:
+        raise DataError(f"{name}: detections without landmarks; use a model that finds them")
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    points = np.asarray(points, np.float64)
+    if points.size == 0:
+        points = points.reshape(0, 5, 2)
+    if points.shape != (len(boxes), 5, 2):
+        raise DataError(f"{name}: landmarks {points.shape}, wanted ({len(boxes)}, 5, 2)")
+    return boxes, points
+
+
+def _distances(found: Floats, truth: Floats) -> Floats:
+    return np.asarray(np.linalg.norm(found - truth, axis=-1))
+
+
+def _row_mean(table: Floats) -> Floats:
+    """Mean of each row without its NaN; NaN where nothing is left."""
+    known = ~np.isnan(table)
+    count = known.sum(axis=1)
+    total = np.where(known, table, 0).sum(axis=1)
+    return np.asarray(np.divide(total, count, out=np.full(len(table), np.nan), where=count > 0))
+
+
+def _pairs(boxes: Floats, faces: Floats, min_iou: float) -> list[tuple[int, int]]:
+    from facefind.boxes import iou
+
+    if len(boxes) == 0 or len(faces) == 0:
+        return []
+    table = np.asarray(iou(boxes, faces), np.float64)
+    pairs = []
+    while table.max() >= min_iou and table.max() > 0:
+        detection, face = (int(i) for i in np.unravel_index(np.argmax(table), table.shape))
+        pairs.append((detection, face))
+        table[detection] = -1
+        table[:, face] = -1
+    return pairs
