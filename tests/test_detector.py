@@ -148,7 +148,7 @@ def test_images_of_one_size_share_a_batch_and_batches_are_bounded() -> None:
     assert [shape[0] for shape in runtime.shapes] == [1, 1]
 
 
-def test_a_long_source_is_read_only_as_far_as_needed(detector: FaceDetector) -> None:
+def test_a_long_source_is_read_only_as_far_as_needed() -> None:
     taken = []
 
     def source() -> Any:
@@ -156,9 +156,14 @@ def test_a_long_source_is_read_only_as_far_as_needed(detector: FaceDetector) -> 
             taken.append(number)
             yield np.zeros((32, 32, 3), np.uint8)
 
-    stream = detector.stream(source())
-    assert isinstance(next(stream), Faces)
-    assert len(taken) <= 4 * detector.batch_size
+    detector = FaceDetector(Scripted(), protocol="full", batch_size=2)
+    assert isinstance(next(detector.stream(source())), Faces)
+    assert len(taken) <= 4 * 2
+
+
+def test_images_go_one_by_one_on_a_cpu_and_together_elsewhere(detector: FaceDetector) -> None:
+    assert detector.batch_size == 1
+    assert FaceDetector(Scripted()).batch_size == 8
 
 
 def test_a_bad_image_in_a_list_is_named_by_its_index(detector: FaceDetector) -> None:

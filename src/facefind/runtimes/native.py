@@ -32,6 +32,10 @@ class NativeReader:
                 f"{inputs} and outputs {outputs}, wanted [('{INPUT}', 'uint8')] and "
                 f"{list(expected)}; export it anew"
             )
+        if card.color_order != "RGB":
+            raise WeightsError(
+                f"the card of {card.name} says {card.color_order}, but an export takes RGB"
+            )
         self.card = card
         self._order = [outputs.index(name) for name in expected]
 

@@ -1,0 +1,140 @@
+"""Times the way from a decoded image to faces against a bare run of the same file.
+
+The three are timed in turns, so that whatever else the machine does hits them alike:
+
+- file: the library's own call on an array that is ready, no candidates read;
+- model: facefind's runtime, images to candidates;
+- detector: a decoded image to Faces.
+
+    python benchmarks/detect.py --model scrfd.onnx --runtime onnxruntime openvino --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from facefind import images, weights
+from facefind.detector import FaceDetector
+from facefind.protocols import TestProtocol
+from facefind.runtimes import RuntimeName
+
+STEPS = ("file", "model", "detector")
+
+
+def main() -> None:
+    options = arguments()
+    height, width = options.size
+    if options.image:
+        picture = images.resize(images.read(options.image), (height, width))
+    else:
+        picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    path = weights.find(options.model)
+    calls: dict[tuple[str, str], Callable[[], Any]] = {}
+    print(f"{path.name}, one {width}x{height} image, {options.rounds} rounds, medians in ms\n")
+    for runtime in options.runtime:
+        detector = FaceDetector(
+            path,
+            runtime=runtime,
+            threads=options.threads,
+            precision=options.precision,
+            protocol=TestProtocol(name="as-is", sizes=(None,), nms_iou=0.4),
+            min_score=options.min_score,
+        )
+        planes = images.to_planes([images.letterbox(picture, multiple=1)[0]])
+        if (fixed := detector.card.fixed_size) is not None and fixed != (height, width):
+            raise SystemExit(f"{path.name} takes only --size {fixed[1]}x{fixed[0]}")
+        bare = bare_run(path, runtime, options.threads, options.precision, planes)
+        calls[runtime, "file"] = bare
+        calls[runtime, "model"] = lambda d=detector, x=planes: d.runtime(x)
+        calls[runtime, "detector"] = lambda d=detector: d.detect(picture)
+        print(f"{detector!r}: {len(detector.detect(picture))} faces")
+    times = timed(calls, options.rounds, options.rest)
+    header = ("runtime", *STEPS, "detector / file")
+    print("\n" + "".join(f"{name:>16}" for name in header))
+    for runtime in options.runtime:
+        medians = [statistics.median(times[runtime, step]) * 1e3 for step in STEPS]
+        ratio = statistics.median(
+            a / b for a, b in zip(times[runtime, "detector"], times[runtime, "file"], strict=True)
+        )
+        print(f"{runtime:>16}" + "".join(f"{m:>16.2f}" for m in medians) + f"{ratio:>16.3f}")
+
+
+def timed(
+    calls: dict[tuple[str, str], Callable[[], Any]], rounds: int, rest: float
+) -> dict[tuple[str, str], list[float]]:
+    """Seconds of each call in each round; each is called once before, untimed, in every round."""
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    for _ in range(rounds):
+        for key, call in calls.items():
+            if rest:
+                time.sleep(rest)
+            call()
+            start = time.perf_counter()
+            call()
+            times[key].append(time.perf_counter() - start)
+    return times
+
+
+def bare_run(
+    path: Path, runtime: str, threads: int | None, precision: str, planes: Any
+) -> Callable[[], Any]:
+    """The library's own call, with the settings that facefind gives it and no line of facefind."""
+    if runtime == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(
+            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+        name, kind = session.get_inputs()[0].name, session.get_inputs()[0].type
+        x = planes if kind == "tensor(uint8)" else planes.astype(np.float32)
+        return lambda: session.run(None, {name: x})
+    import openvino
+
+    hints = {"fp32": "f32", "bf16": "bf16"}
+    config: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": hints[precision],
+    }
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    model.reshape(list(planes.shape))
+    x = planes if str(model.input(0).element_type.to_dtype()) == "uint8" else planes.astype("f4")
+    request = core.compile_model(model, "CPU", config).create_infer_request()
+    return lambda: request.infer({0: x}, share_inputs=True, share_outputs=True)
+
+
+def size(text: str) -> tuple[int, int]:
+    width, height = text.lower().split("x")
+    return int(height), int(width)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="default", help="name of a model or an .onnx file")
+    known = [name for name in get_args(RuntimeName) if name not in ("auto", "torch")]
+    parser.add_argument("--runtime", nargs="+", choices=known, default=known)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: each library's own)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--rest", type=float, default=0.0, help="seconds of rest before each turn")
+    parser.add_argument("--image", type=Path, help="picture to use (default: noise)")
+    parser.add_argument("--size", type=size, default=(480, 640), metavar="WIDTHxHEIGHT")
+    parser.add_argument("--min-score", type=float, default=0.5)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
