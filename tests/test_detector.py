@@ -237,7 +237,7 @@ def test_too_large_an_image_is_shrunk_and_told(caplog: pytest.LogCaptureFixture)
         faces = detector.detect(np.zeros((128, 128, 3), np.uint8))
     assert runtime.shapes == [(1, 3, 64, 64)]
     assert faces.boxes.tolist() == [[0, 0, 20, 20]]
-    assert "128x128 is shrunk to 64x64" in caplog.text
+    assert "shown at 64x64, not 128x128" in caplog.text
 
 
 @pytest.mark.parametrize(

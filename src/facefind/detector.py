@@ -157,11 +157,12 @@ class FaceDetector:
             views.append((np.ascontiguousarray(picture[:, ::-1]), True))
         for size in self.protocol.sizes:
             target = self.protocol.target(image_size, size)
-            if size is None and target != image_size:
+            wanted = images.fit(image_size, size)
+            if target != wanted:
                 _log.warning(
-                    "an image of %dx%d is shrunk to %dx%d, the most that protocol %r allows",
-                    *image_size[::-1],
+                    "an image is shown at %dx%d, not %dx%d: the most that protocol %r allows",
                     *target[::-1],
+                    *wanted[::-1],
                     self.protocol.name,
                 )
             for view, mirrored in views:

@@ -67,7 +67,11 @@ class OrtSession:
         # Spinning stays on: without it small networks take half as long again, as threads
         # fall asleep between two layers. Threads do rest once a call is over.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        chosen = [wanted] if wanted == "CPUExecutionProvider" else [wanted, "CPUExecutionProvider"]
+        chosen: list[Any] = ["CPUExecutionProvider"]
+        if wanted == "CUDAExecutionProvider":
+            chosen.insert(0, (wanted, {"use_tf32": "0"}))  # TF32 is not what fp32 promises
+        elif wanted not in chosen:
+            chosen.insert(0, wanted)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

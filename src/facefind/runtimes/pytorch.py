@@ -24,7 +24,8 @@ class TorchRuntime:
             (B, 3, H, W) uint8 RGB images. It is put in eval mode and moved to the device.
         card: Its card; without one a plain card named after the class is made.
         threads: CPU threads of torch, which has one number for the whole process; None leaves it.
-        precision: "fp32", or "bf16" by autocast where the device has such arithmetic.
+        precision: "fp32", or "bf16" by autocast where the device has such arithmetic. On NVIDIA
+            GPUs fp32 convolutions follow torch's own `torch.backends.cudnn.allow_tf32`.
         provider: "cpu", "cuda", "cuda:1", ...; None takes the device that the network is on.
     """
 
