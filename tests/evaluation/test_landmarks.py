@@ -69,6 +69,12 @@ def test_faces_take_the_best_detection_and_missed_ones_fail():
     assert result.to_dict(curves=True)["errors"][1] == np.inf
 
 
+def test_the_most_certain_detection_of_a_face_counts():
+    looser = BOX + np.array([-8, -8, 8, 8])
+    found = {"a": (np.array([looser, BOX]), np.array([POINTS, POINTS + 9]))}
+    assert landmarks.evaluate(found, [sample()]).nme == 0
+
+
 def test_a_detection_serves_one_face():
     twins = sample(boxes=[BOX, BOX + 1], points=[POINTS, POINTS + 1])
     found = {"a": (BOX[None], POINTS[None])}

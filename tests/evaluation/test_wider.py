@@ -15,6 +15,7 @@ from facefind.datasets import Sample
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation import detections as files
 from facefind.evaluation import wider
+from facefind.evaluation.curves import average_precision
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
 import wider_protocol as oracle
@@ -273,3 +274,16 @@ def test_published_detections_give_their_published_ap(shared, reference, tmp_pat
         for subset, value in published.items():
             assert result.ap[subset] == pytest.approx(value, abs=1.1e-4)
         assert result.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "published"),
+    [("acf", (0.659, 0.541, 0.273)), ("two_stage_cnn", (0.681, 0.618, 0.323))],
+)
+def test_official_curves_of_older_methods_give_their_published_ap(shared, method, published):
+    from scipy.io import loadmat
+
+    folder = shared / "data/wider_reference/baseline_curves/setting_int" / method
+    for subset, expected in zip(("easy", "medium", "hard"), published, strict=True):
+        table = loadmat(folder / f"wider_pr_info_{method}_{subset}_val.mat")["pr_cruve"]
+        assert average_precision(table[:, 1], table[:, 0]) == pytest.approx(expected, abs=1.1e-3)

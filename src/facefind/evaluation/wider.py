@@ -267,12 +267,51 @@ def evaluate(
 
 
 @dataclass(frozen=True, eq=False)
+class Tally:
+    """Counts of one subset for each picture at each threshold, to weigh pictures anew.
+
+    proposals, recalled: (I, 1000); faces: (I,). The scores are stretched over the whole set.
+    """
+
+    proposals: npt.NDArray[np.int32]
+    recalled: npt.NDArray[np.int32]
+    faces: npt.NDArray[np.int64]
+
+    def ap(self, weights: npt.NDArray[np.int64]) -> float:
+        """Average precision where picture i counts `weights[i]` times."""
+        proposals, recalled = weights @ self.proposals, weights @ self.recalled
+        faces = int(weights @ self.faces)
+        if faces == 0:
+            return 0.0
+        return average_precision(recalled / faces, recalled / np.maximum(proposals, 1))
+
+
+def tally(detections: Detections, truth: GroundTruth, mode: Mode = "strict") -> dict[str, Tally]:
+    """A Tally a subset, for resampling; `evaluate` says what counts."""
+    matches = _match(_by_name(detections, truth), truth, mode)
+    # the first threshold that a score reaches; one column more for none
+    column = np.searchsorted(-THRESHOLDS, -matches.scores, side="left")
+    result = {}
+    for name, keep in truth.subsets.items():
+        counted = np.concatenate([*keep, np.zeros(1, bool)])
+        tables = []
+        for rows in _useful(matches, counted, 0.5):
+            table = np.zeros((len(truth.names), len(THRESHOLDS) + 1), np.int32)
+            np.add.at(table, (matches.image[rows], column[rows]), 1)
+            tables.append(np.cumsum(table[:, :-1], axis=1, dtype=np.int32))
+        faces = np.array([int(flags.sum()) for flags in keep], np.int64)
+        result[name] = Tally(tables[0], tables[1], faces)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
 class _Matches:
     """All detections in a row, sorted within each picture."""
 
     scores: Floats  # normalised
     face: npt.NDArray[np.int64]  # which face of the whole set the detection looks at
     iou: Floats  # its overlap with it
+    image: npt.NDArray[np.int64]
 
 
 def _by_name(detections: Detections, truth: GroundTruth) -> dict[str, tuple[Floats, ...]]:
@@ -295,13 +334,15 @@ def _by_name(detections: Detections, truth: GroundTruth) -> dict[str, tuple[Floa
 
 def _match(found: Mapping[str, tuple[Floats, ...]], truth: GroundTruth, mode: Mode) -> _Matches:
     scores, face, iou = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    image = [np.zeros(0, np.int64)]
     first = 0
     last = sum(map(len, truth.boxes))
     look = _look_official if mode == "official" else _look_strict
-    for name, faces in zip(truth.names, truth.boxes, strict=True):
+    for number, (name, faces) in enumerate(zip(truth.names, truth.boxes, strict=True)):
         boxes, confidence = found.get(name, (np.zeros((0, 4)), np.zeros(0)))
         if len(boxes):
             scores.append(confidence)
+            image.append(np.full(len(boxes), number, np.int64))
             if len(faces):
                 at, overlap = look(boxes, faces)
                 face.append(at + first)
@@ -313,7 +354,7 @@ def _match(found: Mapping[str, tuple[Floats, ...]], truth: GroundTruth, mode: Mo
     raw = np.concatenate(scores)
     low, high = (float(raw.min()), float(raw.max())) if len(raw) else (0.0, 0.0)
     normal = (raw - low) / (high - low) if high > low else np.ones_like(raw)
-    return _Matches(normal, np.concatenate(face), np.concatenate(iou))
+    return _Matches(normal, np.concatenate(face), np.concatenate(iou), np.concatenate(image))
 
 
 def _look_strict(boxes: Floats, faces: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
@@ -353,15 +394,23 @@ def _round(values: Floats) -> Floats:
 
 
 def _curve(matches: _Matches, counted: Bools, faces: int, iou: float) -> Curve:
-    hit = matches.iou >= iou
-    removed = hit & ~counted[matches.face]
-    useful = np.flatnonzero(hit & counted[matches.face])
-    _, first = np.unique(matches.face[useful], return_index=True)
-    proposals = _count_at_least(matches.scores[~removed])
-    recalled = _count_at_least(matches.scores[useful[first]])
+    kept, first = _useful(matches, counted, iou)
+    proposals = _count_at_least(matches.scores[kept])
+    recalled = _count_at_least(matches.scores[first])
     with np.errstate(invalid="ignore"):
         precision = recalled / proposals
     return Curve(precision, recalled / faces if faces else np.zeros(len(THRESHOLDS)))
+
+
+def _useful(
+    matches: _Matches, counted: Bools, iou: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Indices of the detections that count, and of those that are the first on a counted face."""
+    hit = matches.iou >= iou
+    on_counted = counted[matches.face]
+    useful = np.flatnonzero(hit & on_counted)
+    _, first = np.unique(matches.face[useful], return_index=True)
+    return np.flatnonzero(~hit | on_counted), useful[first]
 
 
 def _count_at_least(scores: Floats) -> Floats:

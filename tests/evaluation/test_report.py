@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facefind.datasets import Sample
+from facefind.errors import ProtocolError
+from facefind.evaluation import fddb, landmarks, report, voc, wider
+
+
+def problem(seed=0, images=40, skill=0.5):
+    """Ground truth and detections of which about `skill` are right."""
+    rng = np.random.default_rng(seed)
+    names, boxes, keep, found = [], [], [], {}
+    for number in range(images):
+        corners = np.stack([np.arange(6) * 60.0, np.zeros(6)], axis=1)
+        faces = np.concatenate([corners, corners + 40], axis=1)
+        right = np.random.default_rng(number).uniform(size=6) < skill
+        names.append(f"e/{number}")
+        boxes.append(faces)
+        keep.append(np.random.default_rng(number + 999).uniform(size=6) < 0.7)
+        found[f"e/{number}"] = (faces + 500 * ~right[:, None], rng.uniform(size=6))
+    return wider.GroundTruth(tuple(names), tuple(boxes), {"hard": tuple(keep)}, "made up"), found
+
+
+def test_tally_of_every_picture_once_is_the_evaluation():
+    truth, found = problem()
+    for mode in ("official", "strict"):
+        counts = wider.tally(found, truth, mode)["hard"]
+        once = np.ones(len(truth.names), np.int64)
+        assert counts.ap(once) == pytest.approx(wider.evaluate(found, truth, mode).ap["hard"])
+        weights = np.zeros(len(truth.names), np.int64)
+        assert counts.ap(weights) == 0
+
+
+def test_weights_are_repeated_pictures():
+    truth, found = problem()
+    weights = np.random.default_rng(1).integers(1, 4, len(truth.names))
+    rows = [(i, k) for i, weight in enumerate(weights) for k in range(weight)]
+    again = wider.GroundTruth(
+        tuple(f"e/{i}_{k}" for i, k in rows),
+        tuple(truth.boxes[i] for i, _ in rows),
+        {"hard": tuple(truth.subsets["hard"][i] for i, _ in rows)},
+    )
+    repeated = {f"e/{i}_{k}": found[f"e/{i}"] for i, k in rows}
+    expected = wider.evaluate(repeated, again, "strict").ap["hard"]
+    assert wider.tally(found, truth)["hard"].ap(weights) == pytest.approx(expected)
+
+
+def test_comparing_pictures_by_pairs():
+    truth, weak = problem(skill=0.5)
+    _, strong = problem(skill=0.9)
+    found = report.compare(weak, strong, truth)["hard"]
+    assert found.low < found.value < found.high
+    assert found.low > 0
+    same = report.compare(weak, weak, truth)["hard"]
+    assert (same.value, same.error) == (0.0, 0.0)
+    with pytest.raises(ProtocolError, match="rounds"):
+        report.compare(weak, weak, truth, rounds=1)
+
+
+def test_tables_hold_comparable_results_only():
+    truth, found = problem()
+    result = wider.evaluate(found, truth, "strict")
+    text = report.table({"one": result, "two": result})
+    assert text.splitlines()[0] == "| | Hard |"
+    assert f"| one | {100 * result.ap['hard']:.2f} |" in text
+    assert "WIDER FACE, strict, IoU 0.5" in text
+    assert truth.digest()[:12] in text
+    other = wider.evaluate(found, truth, "official")
+    with pytest.raises(ProtocolError, match="cannot be compared"):
+        report.table({"one": result, "two": other})
+    assert report.table({}) == ""
+
+
+def test_curves_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    truth, found = problem()
+    result = wider.evaluate(found, truth)
+    report.draw({"one": result}, tmp_path / "curves.svg")
+    text = (tmp_path / "curves.svg").read_text()
+    assert "<svg" in text
+    assert text.count("<path") > 10
+    with pytest.raises(ProtocolError, match="one kind"):
+        report.draw({}, tmp_path / "none.png")
+
+
+def test_other_protocols_have_tables_and_curves(tmp_path):
+    pytest.importorskip("matplotlib")
+    face = np.array([[10.0, 10, 60, 60]])
+    points = np.array([[[20, 20], [50, 20], [35, 35], [22, 50], [48, 50]]], float)
+    sample = Sample(
+        "a", Path("n"), face, points, image_size=(99, 99),
+        attributes={"ellipse": np.array([[30.0, 25, 1.57, 35, 35]])},
+    )  # fmt: skip
+    found = {"a": (face, np.ones(1))}
+    results = {
+        "discrete @1000": fddb.evaluate(found, [sample], "exact"),
+        "AP": voc.evaluate(found, [sample]),
+        "NME": landmarks.evaluate({"a": (face, points)}, [sample]),
+    }
+    for column, result in results.items():
+        assert column in report.table({"model": result}).splitlines()[0]
+        report.draw({"model": result}, tmp_path / "curves.svg")
+        assert "<path" in (tmp_path / "curves.svg").read_text()
+    with pytest.raises(ProtocolError, match="3 kinds"):
+        report.draw(results, tmp_path / "mixed.svg")
