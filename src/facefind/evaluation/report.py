@@ -147,11 +147,11 @@ def compare(
     result = {}
     for subset in ground_truth.subsets:
         low, high = (counts[subset] for counts in tallies)
-        drawn = [high.ap(row) - low.ap(row) for row in weights]
-        once = np.ones(count, np.int64)
+        drawn = high.ap(weights) - low.ap(weights)
+        once = np.ones((1, count), np.int64)
         edges = np.percentile(drawn, [2.5, 97.5])
         result[subset] = Difference(
-            high.ap(once) - low.ap(once),
+            float(high.ap(once)[0] - low.ap(once)[0]),
             float(np.std(drawn, ddof=1)),
             float(edges[0]),
             float(edges[1]),

@@ -273,17 +273,21 @@ class Tally:
     proposals, recalled: (I, 1000); faces: (I,). The scores are stretched over the whole set.
     """
 
-    proposals: npt.NDArray[np.int32]
-    recalled: npt.NDArray[np.int32]
-    faces: npt.NDArray[np.int64]
+    proposals: Floats
+    recalled: Floats
+    faces: Floats
 
-    def ap(self, weights: npt.NDArray[np.int64]) -> float:
-        """Average precision where picture i counts `weights[i]` times."""
-        proposals, recalled = weights @ self.proposals, weights @ self.recalled
-        faces = int(weights @ self.faces)
-        if faces == 0:
-            return 0.0
-        return average_precision(recalled / faces, recalled / np.maximum(proposals, 1))
+    def ap(self, weights: npt.NDArray[np.int64]) -> Floats:
+        """(R,) average precision where picture i counts `weights[r, i]` times; weights (R, I)."""
+        table = np.asarray(weights, np.float64)
+        proposals, recalled = table @ self.proposals, table @ self.recalled
+        faces = table @ self.faces
+        return np.array(
+            [
+                average_precision(hits / count, hits / np.maximum(shown, 1)) if count else 0.0
+                for hits, shown, count in zip(recalled, proposals, faces, strict=True)
+            ]
+        )
 
 
 def tally(detections: Detections, truth: GroundTruth, mode: Mode = "strict") -> dict[str, Tally]:
@@ -296,10 +300,10 @@ def tally(detections: Detections, truth: GroundTruth, mode: Mode = "strict") -> 
         counted = np.concatenate([*keep, np.zeros(1, bool)])
         tables = []
         for rows in _useful(matches, counted, 0.5):
-            table = np.zeros((len(truth.names), len(THRESHOLDS) + 1), np.int32)
+            table = np.zeros((len(truth.names), len(THRESHOLDS) + 1))
             np.add.at(table, (matches.image[rows], column[rows]), 1)
-            tables.append(np.cumsum(table[:, :-1], axis=1, dtype=np.int32))
-        faces = np.array([int(flags.sum()) for flags in keep], np.int64)
+            tables.append(np.cumsum(table[:, :-1], axis=1))
+        faces = np.array([flags.sum() for flags in keep], np.float64)
         result[name] = Tally(tables[0], tables[1], faces)
     return result
 
