@@ -35,7 +35,9 @@ def atss(anchors: Anchors, boxes: Tensor, topk: int = 9, minimum_inside: float =
     if faces == 0:
         return assigned
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    distance = torch.cdist(centers, anchors.centers)
+    distance = (centers[:, None] - anchors.centers).double().square().sum(-1)
+    # Anchors of one cell are equally near: let the smaller one, which stands first, come first.
+    distance += torch.arange(len(assigned), device=boxes.device) * 1e-9
     candidates = []
     start = 0
     for count in anchors.per_level:

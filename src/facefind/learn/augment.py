@@ -187,7 +187,8 @@ def photometric(image: Image, rng: np.random.Generator, *, channel_shuffle: bool
         turned = np.arange(256) + round(hue * 256 / 360)
         richer = np.clip(np.arange(256) * saturation, 0, 255)
         table = np.stack([turned % 256, richer, np.arange(256)], -1).astype(np.uint8)
-        image = cv2.cvtColor(cv2.LUT(hsv, table[None]), cv2.COLOR_HSV2RGB_FULL)
+        turned_back = cv2.cvtColor(cv2.LUT(hsv, table[None]), cv2.COLOR_HSV2RGB_FULL)
+        image = np.asarray(turned_back, np.uint8)
     if not contrast_first and contrast != 1:
         image = _linear(image, contrast, 0.0)
     if channel_shuffle and chance():

@@ -16,7 +16,7 @@ FINAL = "final.pt"
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values to `path`, atomically: a kill leaves the old file or the new."""
+    """Write tensors and plain values to `path`; a kill leaves the old file or the new, whole."""
     partial = path.with_name(path.name + ".tmp")
     with partial.open("wb") as file:
         torch.save(content, file)

@@ -201,7 +201,7 @@ def _step(
             f"or look at these images: {', '.join(names[:8])}"
         )
     state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()
+    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.optim.clip or float("inf"))
     state.scaler.step(state.optimizer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +164,7 @@ def loader(
     start: int = 0,
     rank: int = 0,
     processes: int = 1,
-) -> DataLoader[Batch]:
+) -> Iterable[Batch]:
     """Endless batches of `batch` images for this process, from place `start` of the stream on.
 
     Args:
@@ -183,16 +183,17 @@ def loader(
         rank=rank,
         processes=processes,
     )
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]  # our stream hands it pairs, not whole numbers
+    batches: DataLoader[Batch] = DataLoader(
+        dataset,  # type: ignore[arg-type]  # one item is no batch yet; `collate` makes it one
         batch_size=batch,
-        sampler=stream,  # type: ignore[arg-type]
+        sampler=stream,
         num_workers=config.workers,
         collate_fn=collate,
         worker_init_fn=_one_thread,
         prefetch_factor=4 if config.workers else None,
         pin_memory=torch.cuda.is_available(),
     )
+    return batches
 
 
 def _one_thread(_: int) -> None:

@@ -36,6 +36,6 @@ def diou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
 def landmark_loss(offsets: Tensor, targets: Tensor, beta: float = 1 / 9) -> Tensor:
     """Smooth L1 summed over the coordinates of (P,5,2) points: (P,).
 
-    Source: SCRFD's authors' models with points; smooth L1 from Fast R-CNN (arXiv:1504.08083), eq. 3.
+    Source: smooth L1 of Fast R-CNN (arXiv:1504.08083), eq. 3, as in SCRFD's models with points.
     """
     return functional.smooth_l1_loss(offsets, targets, beta=beta, reduction="none").sum((-2, -1))

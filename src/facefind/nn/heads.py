@@ -86,8 +86,9 @@ class TowerHead(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for conv in self.cls:
-            nn.init.constant_(conv.bias, -4.595)  # log(0.01 / 0.99)
+        for name, parameter in self.cls.named_parameters():
+            if name.endswith("bias"):
+                nn.init.constant_(parameter, -4.595)  # log(0.01 / 0.99)
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         """Outputs of all levels in the order of `Anchors`: level, row, column, anchor."""
@@ -101,11 +102,11 @@ class TowerHead(nn.Module):
             box = self.reg[copy](x)
             distances.append(_by_anchor(self.scales[level](box) if self.scales else box, 4))
             if self.kps is not None:
-                offsets.append(_by_anchor(self.kps[copy](x), 10).unflatten(-1, (5, 2)))
+                offsets.append(_by_anchor(self.kps[copy](x), 10))
         return HeadOutput(
             torch.cat(logits, 1),
             torch.cat(distances, 1),
-            torch.cat(offsets, 1) if offsets else None,
+            torch.cat(offsets, 1).reshape(*logits[0].shape[:1], -1, 5, 2) if offsets else None,
         )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 Norm = Callable[[int], nn.Module]
-"""Makes the normalisation layer for a number of channels, e.g. `nn.BatchNorm2d` or `group_norm(16)`."""
+"""Makes the normalisation for a number of channels: `nn.BatchNorm2d`, `group_norm(16)`, ..."""
 
 
 def group_norm(groups: int) -> Norm:

@@ -25,10 +25,11 @@ class PAFPN(nn.Module):
         self.fpn_convs = nn.ModuleList(_conv3x3(width) for _ in range(levels))
         self.downsample_convs = nn.ModuleList(_conv3x3(width, 2) for _ in range(levels - 1))
         self.pafpn_convs = nn.ModuleList(_conv3x3(width) for _ in range(levels - 1))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith("weight"):
+                nn.init.xavier_uniform_(parameter)
+            else:
+                nn.init.zeros_(parameter)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """One map a level, all of `width` channels."""

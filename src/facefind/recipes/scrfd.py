@@ -6,8 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from facefind.learn.recipe import AugmentConfig, DataConfig, OptimConfig, Recipe, RunConfig
-from facefind.learn.recipe import ScheduleConfig
+from facefind.learn.recipe import (
+    AugmentConfig,
+    DataConfig,
+    OptimConfig,
+    Recipe,
+    RunConfig,
+    ScheduleConfig,
+)
 from facefind.systems.scrfd import FAMILY
 
 

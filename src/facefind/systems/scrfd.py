@@ -1,8 +1,8 @@
 """SCRFD: sample and computation redistribution for efficient face detection.
 
-Paper: J. Guo, J. Deng, A. Lattas, S. Zafeiriou (arXiv:2105.04714). The family is one network shape:
-a backbone of free depths and widths, a PAFPN over C3..C5, a light head at strides 8, 16, 32 with two
-square anchors a cell, no anchors at stride 4, everything trained from scratch.
+Paper: J. Guo, J. Deng, A. Lattas, S. Zafeiriou (arXiv:2105.04714). The family is one network
+shape: a backbone of free depths and widths, a PAFPN over C3..C5, a light head at strides 8, 16, 32
+with two square anchors a cell, no anchors at stride 4, everything trained from scratch.
 
 Legend: B batch, A anchors over all levels, G ground-truth faces, P positive anchors.
 """
@@ -82,14 +82,14 @@ class SCRFD(nn.Module):
         return boxes, raw.logits.float().sigmoid(), points
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Named loss terms, already weighted, ready to be added: `cls`, `box` and, with points, `kps`.
+        """Loss terms, weighted and ready to be added: `cls`, `box` and, with points, `kps`.
 
         An image without faces adds to `cls` alone. Without any face in the batch, `box` and `kps`
         are exactly 0 and still carry (zero) gradients to every parameter.
 
         Source: sec. 5.1: ATSS, quality focal loss (the "GFL" of the text), DIoU loss.
         Differs: as in the authors' code, `box` and `kps` weigh each positive by its own detached
-        score and divide by the sum of these; their code divides 0 by 0 without faces, ours does not.
+        score and divide by the sum of these; theirs divides 0 by 0 without faces, ours does not.
         """
         raw, anchors = outputs.raw, outputs.anchors
         logits, distances = raw.logits.float(), raw.distances.float()
@@ -165,7 +165,7 @@ class SCRFDConfig(NetworkConfig):
         if self.block == "depthwise":
             backbone = MobileNetV1(self.stem, self.depths, self.widths)
         else:
-            block = {"basic": BasicBlock, "bottleneck": Bottleneck}[self.block]
+            block = BasicBlock if self.block == "basic" else Bottleneck
             backbone = ResNetV1e(block, self.stem[-1], self.depths, self.widths)
         head = TowerHead(
             self.neck,

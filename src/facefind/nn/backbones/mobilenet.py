@@ -23,13 +23,17 @@ class MobileNetV1(nn.Module):
     def __init__(self, stem: Sequence[int], depths: Sequence[int], widths: Sequence[int]) -> None:
         super().__init__()
         self.widths = tuple(widths)
-        self.stem = nn.Sequential(ConvNormAct(3, stem[0], stride=2), DepthwiseSeparable(*stem))
+        self.stem = nn.Sequential(
+            ConvNormAct(3, stem[0], stride=2), DepthwiseSeparable(stem[0], stem[1])
+        )
         inputs = stem[1]
-        for number, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
+        stages = []
+        for depth, width in zip(depths, widths, strict=True):
             blocks = [DepthwiseSeparable(inputs, width, stride=2)]
             blocks += [DepthwiseSeparable(width, width) for _ in range(depth - 1)]
-            self.add_module(f"layer{number}", nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*blocks))
             inputs = width
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,180 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from facefind import recipes
+from facefind.errors import DataError, WeightsError
+from facefind.learn import checkpoints
+from facefind.learn.ema import EMA
+from facefind.learn.engine import TrainingError, train
+from facefind.learn.recipe import ScheduleConfig
+from facefind.learn.schedule import learning_rate
+
+
+def weights(folder, key="network", name="last.pt"):
+    return checkpoints.load(Path(folder) / name)[key]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def at(recipe, folder, **run):
+    return dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, out=folder, **run))
+
+
+def test_a_run_learns_and_leaves_its_records(recipe):
+    recipe = dataclasses.replace(recipe, schedule=dataclasses.replace(recipe.schedule, epochs=30))
+    folder = train(recipe)
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    losses = [r["loss_box"] for r in records if "loss_box" in r]
+    assert min(losses[-5:]) < 0.8 * losses[0]
+    assert {"load_s", "step_s", "images_per_s", "lr", "gradient"} <= records[0].keys()
+    assert any(key.startswith("ap_") for key in records[-1])
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["images"] + facts["images_held_out"] == 12
+    assert len(facts["digest"]) == 64
+    assert recipes.read_recipe(folder) == recipe
+    loaded, network = recipes.load_network(folder)
+    assert loaded == recipe
+    assert same(network.state_dict(), weights(folder, name="final.pt"))
+    assert list((folder / "tensorboard").iterdir())
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(recipe, tmp_path):
+    whole, parts = at(recipe, tmp_path / "whole"), at(recipe, tmp_path / "parts")
+    train(whole)
+    train(parts, stop_at=3)
+    assert checkpoints.load(tmp_path / "parts" / "last.pt")["step"] == 3
+    train(parts, resume=True)
+    for key in ("network", "ema"):
+        assert same(weights(tmp_path / "whole", key), weights(tmp_path / "parts", key))
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(recipe, tmp_path):
+    endless = at(recipe, tmp_path / "run", checkpoint_every=0.0)
+    endless = dataclasses.replace(
+        endless, schedule=dataclasses.replace(recipe.schedule, epochs=100_000)
+    )
+    script = (
+        "import json, sys; from facefind import recipes; from facefind.learn.engine import train; "
+        "train(recipes.from_dict(json.loads(sys.argv[1])))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, json.dumps(endless.to_dict())])
+    last = tmp_path / "run" / "last.pt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    step = checkpoints.load(last)["step"]
+    assert step >= 1
+    train(endless, resume=True, stop_at=step + 2)
+    assert checkpoints.load(last)["step"] == step + 2
+
+
+def test_two_processes_train_as_one(recipe, tmp_path):
+    """Two gloo processes see one process's images and end with its weights.
+
+    Group normalisation, since batch statistics are each process's own.
+    """
+    network = dataclasses.replace(recipe.network, head_groups=4, landmarks=False)
+    recipe = dataclasses.replace(
+        recipe, network=network, optim=dataclasses.replace(recipe.optim, name="sgd", lr=0.01)
+    )
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import json, sys, torch\n"
+        "from torch import nn\n"
+        "from facefind import recipes\n"
+        "from facefind.learn.engine import train\n"
+        "from facefind.nn import backbones\n"
+        "nn.BatchNorm2d.forward = lambda self, x: x\n"
+        "train(recipes.from_dict(json.loads(sys.argv[1])), stop_at=4)\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name, launcher in (
+        ("one", [sys.executable]),
+        ("two", [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                 "--nproc-per-node=2"]),
+    ):  # fmt: skip
+        content = json.dumps(at(recipe, tmp_path / name).to_dict())
+        done = subprocess.run(
+            [*launcher, str(script), content], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (weights(tmp_path / name) for name in ("one", "two"))
+    fresh = recipe.network.build().state_dict()
+    moved = 0.0
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], atol=1e-5), key
+        moved = max(moved, (value.float() - fresh[key].float()).abs().max().item())
+    assert moved > 1e-3
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
+
+
+def test_a_folder_is_not_overwritten(recipe):
+    train(recipe, stop_at=1)
+    with pytest.raises(TrainingError, match="--resume"):
+        train(recipe)
+    other = dataclasses.replace(recipe, network=dataclasses.replace(recipe.network, head=16))
+    with pytest.raises(TrainingError, match="another network"):
+        train(other, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(recipe):
+    wild = dataclasses.replace(recipe.optim, name="sgd", lr=1e12, clip=0.0)
+    with pytest.raises(TrainingError, match=r"lower --optim\.lr"):
+        train(dataclasses.replace(recipe, optim=wild))
+
+
+def test_no_data_is_an_error(recipe):
+    with pytest.raises(DataError, match=r"--data\.root"):
+        train(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=())))
+
+
+def test_checkpoints_are_whole_or_absent(tmp_path):
+    path = tmp_path / "a.pt"
+    checkpoints.save(path, {"network": {"w": torch.ones(2)}})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(WeightsError, match=r"a\.pt"):
+        checkpoints.load(path)
+    with pytest.raises(WeightsError, match="no checkpoint"):
+        checkpoints.load(tmp_path / "b.pt")
+
+
+def test_ema_is_the_moving_mean():
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    ema = EMA(network, 0.5)
+    torch.nn.init.ones_(network.weight)
+    want = 0.0
+    for n in range(1, 20):
+        ema.update(network)
+        decay = min(0.5, (1 + n) / (10 + n))
+        want = decay * want + (1 - decay)
+        assert ema.network.weight.item() == pytest.approx(want, rel=1e-5)
+
+
+def test_learning_rates():
+    steps = ScheduleConfig(kind="step")
+    assert learning_rate(0, 640, 3, steps) == pytest.approx(0.001)
+    assert learning_rate(3, 640, 3, steps) == 1
+    assert learning_rate(439, 640, 3, steps) == 1
+    assert learning_rate(440, 640, 3, steps) == pytest.approx(0.1)
+    assert learning_rate(639, 640, 3, steps) == pytest.approx(0.01)
+    cosine = ScheduleConfig(kind="cosine", final=0.1)
+    rates = [learning_rate(s, 100, 10, cosine) for s in range(101)]
+    assert max(rates) == rates[10] == 1
+    assert rates[55] == pytest.approx(0.55)
+    assert rates[100] == pytest.approx(0.1)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
