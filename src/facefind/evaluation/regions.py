@@ -163,7 +163,8 @@ def _ellipse_and_polygon(ellipse: Floats, polygon: Floats) -> float:
     enter, leave = np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
     inside = nearest < 1
     enter, leave = np.where(inside, enter, 0.0), np.where(inside, leave, 0.0)
-    p, q = a + enter[:, None] * step, a + leave[:, None] * step
+    p = np.where(enter[:, None] > 0, a + enter[:, None] * step, a)
+    q = np.where(leave[:, None] < 1, a + leave[:, None] * step, b)  # b itself, not b rounded
     total = _sector(a, p) + _cross(p, q) / 2 + _sector(q, b)
     return float(abs(np.sum(total)) * ellipse[0] * ellipse[1])
 

@@ -170,7 +170,8 @@ def from_samples(
     Subsets are named `height>=34` and so on; ignored boxes are in none. The default heights are
     those of the smallest face in WIDER's easy, medium and hard subsets, so the figures lie near
     the official ones in kind, but are not they: the official subsets also sort faces by how
-    hard they are to propose.
+    hard they are to propose. Pictures with unlabelled faces (sets read as `partial:`) cannot be
+    measured like this: a detection on such a face would count as a false alarm.
     """
     heights = [sample.boxes[:, 3] - sample.boxes[:, 1] for sample in samples]
     return GroundTruth(
