@@ -175,6 +175,10 @@ def loader(
         rank: this process.
         processes: processes that share the stream.
     """
+    import cv2
+
+    # A forked process that finds OpenCV's threads half alive may hang: leave none before the fork.
+    cv2.setNumThreads(1)
     stream = Stream(
         [sample.group for sample in dataset.samples],
         dataset.seed,
@@ -189,15 +193,7 @@ def loader(
         sampler=stream,
         num_workers=config.workers,
         collate_fn=collate,
-        worker_init_fn=_one_thread,
         prefetch_factor=4 if config.workers else None,
         pin_memory=torch.cuda.is_available(),
     )
     return batches
-
-
-def _one_thread(_: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)

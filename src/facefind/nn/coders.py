@@ -19,8 +19,8 @@ def decode_distances(distances: Tensor, centers: Tensor, strides: Tensor) -> Ten
 
     Source: FCOS (arXiv:1904.01355), eq. 1; SCRFD regresses from the anchor's centre alike.
     """
-    scaled = distances * strides[:, None]
-    return torch.cat([centers - scaled[..., :2], centers + scaled[..., 2:]], dim=-1)
+    signs = distances.new_tensor([-1.0, -1.0, 1.0, 1.0])
+    return centers.repeat(1, 2) + distances * (strides[:, None] * signs)
 
 
 def encode_distances(boxes: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
@@ -31,7 +31,10 @@ def encode_distances(boxes: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
 
 def decode_points(offsets: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
     """Points (...,A,P,2) in input pixels from offsets (...,A,P,2) in strides."""
-    return offsets * strides[:, None, None] + centers[:, None, :]
+    # Flat rows of x, y, x, y, ...: a graph of two plain operations, faster on every runtime.
+    count = offsets.shape[-2]
+    flat = offsets.flatten(-2) * strides[:, None] + centers.repeat(1, count)
+    return flat.reshape(offsets.shape)
 
 
 def encode_points(points: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
