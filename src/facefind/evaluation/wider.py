@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.sample import Sample
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.curves import average_precision, average_precision_above
 from facefind.evaluation.detections import Detections, key, pair
+from facefind.evaluation.wider_labels import GroundTruth, from_samples, read_ground_truth
+
+__all__ = [
+    "Curve",
+    "GroundTruth",
+    "Mode",
+    "Tally",
+    "WiderResult",
+    "evaluate",
+    "from_samples",
+    "read_ground_truth",
+    "tally",
+]
 
 Mode = Literal["official", "strict"]
 Floats = npt.NDArray[np.float64]
@@ -22,56 +33,6 @@ Bools = npt.NDArray[np.bool_]
 
 THRESHOLDS: Floats = 1 - np.arange(1, 1001) / 1000
 MAP_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-SUBSETS = ("easy", "medium", "hard")
-
-
-@dataclass(frozen=True, eq=False)
-class GroundTruth:
-    """The labelled faces of a set of pictures and the subsets that are counted.
-
-    Attributes:
-        names: picture names without suffix, `event/name`.
-        boxes: per picture (G, 4) float64 xyxy, every labelled box.
-        subsets: subset name -> per picture (G,) bool, true for faces to be found; a detection
-            on one of the others counts neither for nor against.
-        title: what set it is, for reports.
-    """
-
-    names: tuple[str, ...]
-    boxes: tuple[Floats, ...]
-    subsets: Mapping[str, tuple[Bools, ...]]
-    title: str = "WIDER FACE val"
-
-    def only(self, images: Iterable[str]) -> GroundTruth:
-        """The same for the named pictures alone.
-
-        Raises:
-            DataError: where a name is unknown.
-        """
-        wanted = {key(name.strip()) for name in images if name.strip()}
-        unknown = wanted - set(self.names)
-        if unknown:
-            raise DataError(
-                f"{len(unknown)} listed images are not in {self.title}, e.g. {min(unknown)!r}; "
-                "names look like '0--Parade/0_Parade_Parade_0_125.jpg'"
-            )
-        at = [i for i, name in enumerate(self.names) if name in wanted]
-        return replace(
-            self,
-            names=tuple(self.names[i] for i in at),
-            boxes=tuple(self.boxes[i] for i in at),
-            subsets={k: tuple(keep[i] for i in at) for k, keep in self.subsets.items()},
-        )
-
-    def digest(self) -> str:
-        """Hex SHA-256 of names, boxes and subsets."""
-        total = hashlib.sha256()
-        for i in sorted(range(len(self.names)), key=self.names.__getitem__):
-            total.update(f"{self.names[i]}\0{len(self.boxes[i])}\0".encode())
-            total.update(self.boxes[i].astype("<f8").tobytes())
-            for subset in sorted(self.subsets):
-                total.update(self.subsets[subset][i].tobytes())
-        return total.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,68 +85,6 @@ class WiderResult:
                 for subset, curve in self.curves.items()
             }
         return plain
-
-
-def read_ground_truth(folder: str | Path) -> GroundTruth:
-    """The official validation labels, from `wider_{face,easy,medium,hard}_val.mat` in a folder.
-
-    Raises:
-        DataError: where a file is missing or is not of that kind.
-    """
-    from scipy.io import loadmat
-
-    names: list[str] = []
-    boxes: list[Floats] = []
-    subsets: dict[str, list[Bools]] = {subset: [] for subset in SUBSETS}
-    files = {subset: Path(folder) / f"wider_{subset}_val.mat" for subset in ("face", *SUBSETS)}
-    try:
-        tables = {subset: loadmat(file) for subset, file in files.items()}
-        events = tables["face"]["event_list"][:, 0]
-        for e, event in enumerate(events):
-            pictures = tables["face"]["file_list"][e, 0]
-            for p in range(len(pictures)):
-                names.append(f"{event[0]}/{pictures[p, 0][0]}")
-                rows = tables["face"]["face_bbx_list"][e, 0][p, 0].astype(np.float64)
-                boxes.append(np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:]], axis=1))
-                for subset in SUBSETS:
-                    keep = np.zeros(len(rows), bool)
-                    index = tables[subset]["gt_list"][e, 0][p, 0].astype(np.int64).ravel()
-                    keep[index - 1] = True
-                    subsets[subset].append(keep)
-    except (OSError, KeyError, IndexError, ValueError, NotImplementedError) as error:
-        raise DataError(
-            f"{folder}: wanted the four official files wider_face_val.mat, wider_easy_val.mat, "
-            f"wider_medium_val.mat, wider_hard_val.mat ({error})"
-        ) from None
-    return GroundTruth(
-        tuple(names), tuple(boxes), {subset: tuple(keep) for subset, keep in subsets.items()}
-    )
-
-
-def from_samples(
-    samples: Sequence[Sample], min_heights: Sequence[float] = (34, 16, 9), title: str = "samples"
-) -> GroundTruth:
-    """Ground truth of any labelled pictures, with one subset per least face height.
-
-    Subsets are named `height>=34` and so on; ignored boxes are in none. The default heights are
-    those of the smallest face in WIDER's easy, medium and hard subsets, so the figures lie near
-    the official ones in kind, but are not they: the official subsets also sort faces by how
-    hard they are to propose. Pictures with unlabelled faces (sets read as `partial:`) cannot be
-    measured like this: a detection on such a face would count as a false alarm.
-    """
-    heights = [sample.boxes[:, 3] - sample.boxes[:, 1] for sample in samples]
-    return GroundTruth(
-        tuple(key(sample.name) for sample in samples),
-        tuple(sample.boxes.astype(np.float64) for sample in samples),
-        {
-            f"height>={least:g}": tuple(
-                (high >= least) & ~sample.ignore
-                for high, sample in zip(heights, samples, strict=True)
-            )
-            for least in min_heights
-        },
-        title,
-    )
 
 
 def evaluate(
