@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -84,7 +85,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(recipe, tmp_path):
 def test_two_processes_train_as_one(recipe, tmp_path):
     """Two gloo processes see one process's images and end with its weights.
 
-    Group normalisation, since batch statistics are each process's own.
+    Batch normalisation is replaced by its affine part, since each process has its own statistics.
     """
     network = dataclasses.replace(recipe.network, head_groups=4, landmarks=False)
     recipe = dataclasses.replace(
@@ -96,8 +97,9 @@ def test_two_processes_train_as_one(recipe, tmp_path):
         "from torch import nn\n"
         "from facefind import recipes\n"
         "from facefind.learn.engine import train\n"
-        "from facefind.nn import backbones\n"
-        "nn.BatchNorm2d.forward = lambda self, x: x\n"
+        "def affine(self, x):\n"
+        "    return x * self.weight[:, None, None] + self.bias[:, None, None]\n"
+        "nn.BatchNorm2d.forward = affine\n"
         "train(recipes.from_dict(json.loads(sys.argv[1])), stop_at=4)\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -110,7 +112,7 @@ def test_two_processes_train_as_one(recipe, tmp_path):
         done = subprocess.run(
             [*launcher, str(script), content], env=environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.returncode == 0, done.stderr
     one, two = (weights(tmp_path / name) for name in ("one", "two"))
     fresh = recipe.network.build().state_dict()
     moved = 0.0
@@ -177,4 +179,4 @@ def test_learning_rates():
     assert max(rates) == rates[10] == 1
     assert rates[55] == pytest.approx(0.55)
     assert rates[100] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))

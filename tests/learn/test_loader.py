@@ -100,5 +100,5 @@ def test_an_unreadable_image_is_passed_over(tiny_set, tmp_path, caplog):
 
 
 def test_no_images_is_an_error():
-    with pytest.raises(DataError, match="--data.root"):
+    with pytest.raises(DataError, match=r"--data\.root"):
         TrainingSet([], AugmentConfig())

@@ -103,11 +103,10 @@ def crop(
     size: int,
     fill: tuple[int, int, int],
     shrink: float = 1.0,
+    *,
+    cut_boxes: bool = True,
 ) -> tuple[Image, Labels]:
     """The window resized to (size,size,3), with the faces whose centre it holds.
-
-    Boxes are cut at the window's border, landmarks are not. Ignored boxes are kept wherever they
-    overlap the window.
 
     Args:
         image: (H,W,3), the original or one that is `shrink` times smaller.
@@ -116,19 +115,38 @@ def crop(
         size: side of the result in pixels.
         fill: RGB where the window reaches beyond the image.
         shrink: how many pixels of the original one pixel of `image` spans.
+        cut_boxes: as in `crop_labels`.
 
-    Differs: SCRFD's authors' code fills with 128 and, for some models, leaves boxes uncut.
+    Differs: SCRFD's authors' code fills with 128.
     """
     small = [round(v / shrink) for v in (window.left, window.top, window.side)]
     cut = _fill_window(image, small[0], small[1], max(small[2], 1), fill)
+    return resize(cut, (size, size)), crop_labels(labels, window, size, cut_boxes=cut_boxes)
+
+
+def crop_labels(labels: Labels, window: Window, size: int, *, cut_boxes: bool = True) -> Labels:
+    """The faces whose centre the window holds, in pixels of the window resized to size x size.
+
+    Ignored boxes are kept wherever they overlap the window. Landmarks are never cut.
+
+    Args:
+        labels: the image's faces, in pixels of the original.
+        window: what is cut out, in pixels of the original.
+        size: side of the result in pixels.
+        cut_boxes: whether boxes end at the window's border.
+
+    Differs: SCRFD's authors' code leaves the boxes of some models uncut, and cuts landmarks where
+    it cuts boxes.
+    """
     scale = size / window.side
     labels = labels.moved(scale, (-window.left * scale, -window.top * scale))
     middle = (labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2
     held = ((middle >= 0) & (middle < size)).all(1)
     boxes = labels.boxes.clip(0, size)
     overlapping = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-    labels = replace(labels, boxes=boxes)
-    return resize(cut, (size, size)), labels.keep(np.where(labels.ignore, overlapping, held))
+    if cut_boxes:
+        labels = replace(labels, boxes=boxes)
+    return labels.keep(np.where(labels.ignore, overlapping, held))
 
 
 def _fill_window(image: Image, left: int, top: int, side: int, fill: tuple[int, int, int]) -> Image:

@@ -7,8 +7,10 @@ TensorBoard events, `last.pt` (to go on from) and, at the end, `final.pt` (the r
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,52 +97,44 @@ def _train(recipe: Recipe, resume: bool, stop_at: int | None, rank: int, process
             "device": str(device),
         }
         _write_json(folder / "run.json", facts)
-    log = Log(folder, steps, step) if rank == 0 else None
     model: nn.Module = network
     if processes > 1:
         model = DistributedDataParallel(network, [device] if device.type == "cuda" else None)
-    batches = iter(
-        loader(
-            dataset,
-            recipe.data,
-            batch=schedule.batch // processes,
-            start=step * schedule.batch,
-            rank=rank,
-            processes=processes,
-        )
+    batches = loader(
+        dataset,
+        recipe.data,
+        batch=schedule.batch // processes,
+        start=step * schedule.batch,
+        rank=rank,
+        processes=processes,
     )
-    last_checkpoint, next_evaluation = time.monotonic(), _next(step, steps, recipe, len(samples))
-    meter = _Meter()
-    while step < min(steps, stop_at or steps):
-        began = time.monotonic()
-        batch = next(batches)
-        loaded = time.monotonic()
-        rate = recipe.optim.lr * learning_rate(step, steps, warmup, schedule)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        terms, norm = _step(model, network, batch, state, recipe, device)
-        step += 1
-        meter.add(terms, norm, loaded - began, time.monotonic() - loaded, len(batch[1]) * processes)
-        if log and (step % run.log_every == 0 or step == steps):
-            values = meter.take()
-            log.write(step, lr=rate, **values)
-            log.tell(step, "  ".join(f"{k} {v:.4g}" for k, v in values.items()))
-        if log and time.monotonic() - last_checkpoint > run.checkpoint_every:
-            state.save(folder / checkpoints.LAST, step, recipe)
-            last_checkpoint = time.monotonic()
-        if log and step >= next_evaluation:
-            _evaluate(state.best_network(), recipe, held_out, log, step)
-            next_evaluation = _next(step, steps, recipe, len(samples))
-    if log:
-        state.save(folder / checkpoints.LAST, step, recipe)
-        if step == steps:
-            best = state.best_network()
-            checkpoints.save(
-                folder / checkpoints.FINAL,
-                {"network": best.state_dict(), "recipe": recipe.to_dict(), "step": step},
-            )
-            _evaluate(best, recipe, held_out, log, step)
-        log.close()
+    with Log(folder, steps, step) if rank == 0 else contextlib.nullcontext() as log:
+        meter, last_save = _Meter(), time.monotonic()
+        evaluate_at = _next_evaluation(step, len(samples), recipe)
+        end = min(steps, stop_at or steps)
+        waiting = time.monotonic()
+        for batch in itertools.islice(batches, max(end - step, 0)):
+            loaded = time.monotonic()
+            rate = recipe.optim.lr * learning_rate(step, steps, warmup, schedule)
+            terms, norm = _step(model, state, batch, rate, recipe, device)
+            step += 1
+            meter.add(terms, norm, loaded - waiting, time.monotonic() - loaded)
+            if log and (step % run.log_every == 0 or step == end):
+                values = meter.take(schedule.batch)
+                log.write(step, lr=rate, **values)
+                log.tell(step, "  ".join(f"{k} {v:.4g}" for k, v in values.items()))
+            if log and (step == end or time.monotonic() - last_save > run.checkpoint_every):
+                state.save(folder / checkpoints.LAST, step, recipe)
+                last_save = time.monotonic()
+            if log and (step == steps or step >= evaluate_at):
+                if step == steps:
+                    final = {"network": state.best_network().state_dict(), "step": step}
+                    checkpoints.save(
+                        folder / checkpoints.FINAL, final | {"recipe": recipe.to_dict()}
+                    )
+                _evaluate(state.best_network(), recipe, held_out, log, step)
+                evaluate_at = _next_evaluation(step, len(samples), recipe)
+            waiting = time.monotonic()
     return folder
 
 
@@ -176,13 +170,14 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optim
 
 def _step(
     model: nn.Module,
-    network: nn.Module,
-    batch: Batch,
     state: _State,
+    batch: Batch,
+    rate: float,
     recipe: Recipe,
     device: torch.device,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """One update; returns the loss terms and the gradient's norm before clipping."""
+    """Update the network once; return the loss terms and the gradient's norm before clipping."""
+    network = state.network
     pictures, targets, names = batch
     layout = torch.channels_last if recipe.run.channels_last else torch.contiguous_format
     images = pictures.to(device, non_blocking=True).contiguous(memory_format=layout)
@@ -200,6 +195,8 @@ def _step(
             f"({', '.join(f'{k} {v.item():.3g}' for k, v in terms.items())}); lower --optim.lr, "
             f"or look at these images: {', '.join(names[:8])}"
         )
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     state.scaler.unscale_(state.optimizer)
@@ -261,27 +258,20 @@ class _Meter:
     """Means of what is logged since it was last taken."""
 
     def __init__(self) -> None:
-        self._reset()
+        self._sums: dict[str, float] = {}
+        self._count = 0
 
-    def _reset(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.count, self.images, self.seconds = 0, 0, 0.0
-
-    def add(
-        self, terms: dict[str, Tensor], norm: Tensor, load_s: float, step_s: float, images: int
-    ) -> None:
+    def add(self, terms: dict[str, Tensor], norm: Tensor, load_s: float, step_s: float) -> None:
         values = {f"loss_{name}": term.item() for name, term in terms.items()}
         values |= {"gradient": norm.item(), "load_s": load_s, "step_s": step_s}
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
-        self.images += images
-        self.seconds += load_s + step_s
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
 
-    def take(self) -> dict[str, float]:
-        means = {name: value / self.count for name, value in self.sums.items()}
-        means["images_per_s"] = self.images / max(self.seconds, 1e-9)
-        self._reset()
+    def take(self, batch: int) -> dict[str, float]:
+        means = {name: value / self._count for name, value in self._sums.items()}
+        means["images_per_s"] = batch / max(means["load_s"] + means["step_s"], 1e-9)
+        self._sums, self._count = {}, 0
         return means
 
 
@@ -298,16 +288,16 @@ def _evaluate(
     some = list(held_out[: recipe.run.evaluate_images or None])
     detector = FaceDetector(TorchRuntime(network), protocol=recipe.protocol, min_score=0.02)
     faces = {sample.name: detector.detect(sample.path) for sample in some}
-    network.train()
     result = wider.evaluate(faces, wider.from_samples(some, title="held out"), mode="strict")
     ap = {f"ap_{subset}": value for subset, value in result.ap.items()}
     log.write(step, **ap)
     log.tell(step, "held out: " + "  ".join(f"{k} {v:.4f}" for k, v in ap.items()))
 
 
-def _next(step: int, steps: int, recipe: Recipe, samples: int) -> int:
-    every = round(recipe.run.evaluate_every * samples / recipe.schedule.batch)
-    return (step // every + 1) * every if every else steps + 1
+def _next_evaluation(step: int, images: int, recipe: Recipe) -> int:
+    """The first step after `step` at which an evaluation is due."""
+    every = round(recipe.run.evaluate_every * images / recipe.schedule.batch)
+    return (step // every + 1) * every if every else sys.maxsize
 
 
 @contextlib.contextmanager

@@ -73,7 +73,9 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
         window = draw_window(image_size, labels, config.crop_sides, rng)
         image = decoded(sample.path, self.cache, shrink=window.side // config.size)
         shrink = image_size[0] / image.shape[0]
-        image, labels = crop(image, labels, window, config.size, config.fill, shrink)
+        image, labels = crop(
+            image, labels, window, config.size, config.fill, shrink, cut_boxes=config.cut_boxes
+        )
         image, labels = recolor_and_flip(image, labels, config, rng)
         faces, ignored = labels.keep(~labels.ignore), labels.keep(labels.ignore)
         target = Target(

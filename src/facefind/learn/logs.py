@@ -42,8 +42,10 @@ class Log:
         left = taken / done * (self._total - step) if done else 0.0
         print(f"{step}/{self._total}  {text}  left {_clock(left)}", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        """Flush and close the files."""
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._file.close()
         if self._board is not None:
             self._board.close()

@@ -49,6 +49,8 @@ class AugmentConfig:
     """Sides of the square crop as multiples of the image's short side (SCRFD, sec. 4.1 and 5.1)."""
     fill: tuple[int, int, int] = (104, 117, 123)
     """RGB where a crop reaches beyond the image."""
+    cut_boxes: bool = True
+    """Whether boxes end at the crop's border; the released code of some SCRFDs lets them pass."""
     color: bool = True
     """Photometric jitter."""
     channel_shuffle: bool = False

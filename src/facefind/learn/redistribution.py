@@ -1,0 +1,140 @@
+"""What a crop set teaches: faces and positive anchors by scale, over one epoch of training.
+
+Sample redistribution is a claim about these counts: cropping squares larger than the image makes
+small faces, and small faces make positive anchors at the finest stride. Only labels are read and
+cut, never pixels, so an epoch of thousands of images takes about a minute.
+
+Legend: G ground-truth faces, A anchors over all levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from facefind.datasets import Sample, read_size
+from facefind.learn.assigners import atss
+from facefind.learn.augment import Labels, crop_labels, draw_window
+from facefind.learn.loader import Stream
+from facefind.learn.recipe import AugmentConfig
+from facefind.nn.anchors import Anchors
+
+FACE_BINS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+"""Upper limits of the scales that faces are counted by, in pixels of the network's input; the last
+bin has none."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Samples of one epoch by scale.
+
+    Attributes:
+        images: crops that were drawn.
+        faces: ground-truth faces by sqrt(width * height) in pixels of the network's input: a
+            number for each limit of `FACE_BINS`, and one beyond the last.
+        unmatched: those of them that no anchor answers for, in the same bins.
+        anchors: positive anchors by the side of the anchor, in pixels.
+    """
+
+    images: int
+    faces: tuple[int, ...]
+    unmatched: tuple[int, ...]
+    anchors: dict[int, int]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def count(
+    samples: Sequence[Sample],
+    config: AugmentConfig,
+    anchors: Anchors,
+    *,
+    seed: int = 0,
+    images: int | None = None,
+) -> Counts:
+    """Faces and positive anchors over the first epoch that training with `config` would see.
+
+    The windows are those that `TrainingSet` draws with the same seed and no balancing. Flips are
+    left out: they move no face to another scale.
+
+    Args:
+        samples: the training set.
+        config: crop sides, side of the input and least face.
+        anchors: the network's anchors on an input of `config.size`.
+        seed: the run's seed.
+        images: crops to draw; None: as many as there are samples, one epoch.
+
+    Source: SCRFD, sec. 4.1 and fig. 4.
+    Differs: the figure's scale of a face is not defined in the text; here it is sqrt(w * h).
+    """
+    faces = np.zeros(len(FACE_BINS) + 1, np.int64)
+    unmatched = np.zeros_like(faces)
+    positive: dict[int, int] = {int(side): 0 for side in anchors.sizes.unique()}
+    wanted = len(samples) if images is None else images
+    for place, number in islice(Stream([s.group for s in samples], seed), wanted):
+        sample = samples[number]
+        labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
+        size = sample.image_size or read_size(sample.path)
+        window = draw_window(size, labels, config.crop_sides, np.random.default_rng((seed, place)))
+        held = crop_labels(labels, window, config.size, cut_boxes=config.cut_boxes)
+        sides = held.boxes[:, 2:] - held.boxes[:, :2]
+        learnt = ~held.ignore & ~(sides < config.min_face).any(1)
+        boxes, sides = held.boxes[learnt], sides[learnt]
+        bins = np.searchsorted(FACE_BINS, np.sqrt(sides.clip(min=0).prod(1)), side="right")
+        assigned = atss(anchors, torch.from_numpy(boxes))
+        met = np.zeros(len(boxes), bool)
+        met[assigned[assigned >= 0].numpy()] = True
+        faces += np.bincount(bins, minlength=len(faces))
+        unmatched += np.bincount(bins[~met], minlength=len(faces))
+        for side, many in zip(
+            *anchors.sizes[assigned >= 0].unique(return_counts=True), strict=True
+        ):
+            positive[int(side)] += int(many)
+    return Counts(wanted, tuple(faces.tolist()), tuple(unmatched.tolist()), positive)
+
+
+def face_scales() -> tuple[str, ...]:
+    """The bins of faces in words: `<4`, `4-8`, ..., `>=512`."""
+    limits = [f"{limit:g}" for limit in FACE_BINS]
+    between = [f"{low}-{high}" for low, high in pairwise(limits)]
+    return (f"<{limits[0]}", *between, f">={limits[-1]}")
+
+
+def draw(counts: dict[str, Counts], path: str | Path) -> None:
+    """Write faces and positive anchors by scale, a bar a name, to an image file (.png, .svg).
+
+    Source: SCRFD, fig. 4.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    panels = {
+        "ground-truth faces": (
+            face_scales(),
+            "sqrt(width x height), pixels of the network's input",
+            {name: c.faces for name, c in counts.items()},
+        ),
+        "positive anchors": (
+            tuple(map(str, next(iter(counts.values())).anchors)),
+            "side of the anchor, pixels",
+            {name: tuple(c.anchors.values()) for name, c in counts.items()},
+        ),
+    }
+    for index, (title, (scales, label, rows)) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, 2, index)
+        width = 0.8 / len(rows)
+        for place, (name, values) in enumerate(rows.items()):
+            shift = (place - (len(rows) - 1) / 2) * width
+            axes.bar(np.arange(len(scales)) + shift, values, width, label=name)
+        axes.set(title=title, xlabel=label, ylabel="in one epoch")
+        axes.set_xticks(np.arange(len(scales)), scales)
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
