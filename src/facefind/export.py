@@ -99,7 +99,7 @@ def _completed(network: nn.Module, card: Card) -> Card:
 
     from facefind.nn.cost import measure
 
-    side = card.size_multiple
+    side = 2 * card.size_multiple  # torch refuses to normalise a group of one value
     height, width = card.fixed_size or (side, side)
     with torch.inference_mode():
         points = network.candidates(torch.zeros(1, 3, height, width, dtype=torch.uint8))[2]  # type: ignore[operator]
@@ -183,7 +183,7 @@ def _compare(reference: Runtime, given: Runtime, seed: int) -> None:
     card = given.card
     draw = np.random.default_rng(seed)
     for batch in (1, 3, 1):
-        height, width = card.fixed_size or tuple(draw.integers(1, 12, 2) * card.size_multiple)
+        height, width = card.fixed_size or tuple(draw.integers(2, 12, 2) * card.size_multiple)
         images = draw.integers(0, 256, (batch, 3, height, width), dtype=np.uint8)
         where = f"{given.name}, {batch}x3x{height}x{width}"
         wanted = reference(images)
