@@ -23,6 +23,43 @@ def test_the_paper_s_schedule():
     assert [round(f * 640) for f in recipe.schedule.steps] == [440, 544]
 
 
+@pytest.mark.parametrize("name", recipes.scrfd.ROWS)
+def test_every_row_has_its_trainings(name):
+    if name == "resnet-34g-released":
+        assert recipes.get(name).network == recipes.scrfd.ROWS[name]
+        return
+    with_sr, without = recipes.get(name), recipes.get(f"{name}-nosr")
+    assert with_sr.augment.crop_sides == (0.3, 0.45, 0.6, 0.8, 1, 1.2, 1.4, 1.6, 1.8, 2)
+    assert without.augment.crop_sides == (0.3, 0.45, 0.6, 0.8, 1)
+    sides = without.augment.crop_sides
+    one = dataclasses.replace(
+        with_sr, name=without.name, augment=dataclasses.replace(with_sr.augment, crop_sides=sides)
+    )
+    assert one == without
+    assert with_sr.schedule.epochs == 640
+    assert with_sr.schedule.batch == 32
+
+
+def test_the_released_settings():
+    assert recipes.get("scrfd-10g").augment.fill == recipes.scrfd.MEAN_COLOUR
+    released = recipes.get("scrfd-10g-released")
+    assert released.augment.fill == (128, 128, 128)
+    assert released.augment.channel_shuffle
+    assert not released.augment.cut_boxes
+    assert recipes.get("scrfd-34g-released").augment.cut_boxes
+    assert recipes.get("scrfd-34g-released").optim.lr == 0.02
+    assert released.optim.lr == recipes.get("scrfd-34g").optim.lr == 0.01
+    assert recipes.get("scrfd-500m-kps-released").schedule.batch == 64
+    base = recipes.get("resnet-34g-released")
+    assert base.network.depths == (3, 8, 4, 3)
+    assert base.schedule.epochs == 400
+    assert [round(f * 400) for f in base.schedule.steps] == [275, 340]
+    # 1,500 steps of warm-up on all of WIDER FACE
+    for name in ("scrfd-10g-released", "scrfd-500m-kps-released"):
+        schedule = recipes.get(name).schedule
+        assert round(schedule.warmup_epochs * 12_880 / schedule.batch) == 1500
+
+
 def test_unknown_names_are_helped():
     with pytest.raises(DataError, match=r"scrfd-2\.5g"):
         recipes.get("scrfd-2.5")

@@ -2,19 +2,13 @@ import pytest
 import torch
 
 from facefind.learn.targets import Target
-from facefind.nn.cost import measure
 from facefind.systems.scrfd import FAMILY
 
-# specs of the published models: parameters, multiply-adds of convolutions at 640x480
-COUNTS = {
-    "scrfd-500m": (572_741, 0.478e9),
-    "scrfd-500m-kps": (631_410, 0.550e9),
-    "scrfd-2.5g": (671_761, 2.498e9),
-    "scrfd-2.5g-kps": (819_809, 2.571e9),
-}
+# One of each kind: depthwise and basic, with and without points, and a bottleneck.
+KINDS = ["scrfd-500m", "scrfd-500m-kps", "scrfd-2.5g", "scrfd-2.5g-kps", "scrfd-34g-kps"]
 
 
-@pytest.fixture(scope="module", params=list(FAMILY))
+@pytest.fixture(scope="module", params=KINDS)
 def row(request):
     return request.param
 
@@ -23,14 +17,6 @@ def row(request):
 def network(row):
     torch.manual_seed(0)
     return FAMILY[row].build()
-
-
-def test_counts(row, network):
-    cost = measure(network, 480, 640)
-    parameters, multiply_adds = COUNTS[row]
-    assert cost.parameters == parameters
-    assert cost.multiply_adds == pytest.approx(multiply_adds, rel=0.002)
-    assert sum(part["multiply_adds"] for part in cost.parts.values()) == cost.multiply_adds
 
 
 def test_candidates_have_the_contract_s_shapes(network):

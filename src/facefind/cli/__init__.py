@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "train": "train a recipe, or go on with a run",
     "export": "turn a run or checkpoint into one checked ONNX file",
     "cost": "count a recipe's parameters and multiply-adds by part",
+    "samples": "count faces and positive anchors by scale over an epoch",
     "doctor": "say what is installed, what it can do and what clashes",
 }
 _EXTRAS = {

@@ -9,6 +9,7 @@ Legend: G ground-truth faces, A anchors over all levels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, pairwise
@@ -18,11 +19,14 @@ import numpy as np
 import torch
 
 from facefind.datasets import Sample, read_size
+from facefind.errors import DataError
 from facefind.learn.assigners import atss
 from facefind.learn.augment import Labels, crop_labels, draw_window
 from facefind.learn.loader import Stream
 from facefind.learn.recipe import AugmentConfig
 from facefind.nn.anchors import Anchors
+
+logger = logging.getLogger(__name__)
 
 FACE_BINS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 """Upper limits of the scales that faces are counted by, in pixels of the network's input; the last
@@ -76,12 +80,11 @@ def count(
     """
     faces = np.zeros(len(FACE_BINS) + 1, np.int64)
     unmatched = np.zeros_like(faces)
-    positive: dict[int, int] = {int(side): 0 for side in anchors.sizes.unique()}
+    positive: dict[int, int] = {int(side): 0 for side in np.unique(anchors.sizes.numpy())}
     wanted = len(samples) if images is None else images
     for place, number in islice(Stream([s.group for s in samples], seed), wanted):
-        sample = samples[number]
+        sample, size = _readable(samples, number)
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
-        size = sample.image_size or read_size(sample.path)
         window = draw_window(size, labels, config.crop_sides, np.random.default_rng((seed, place)))
         held = crop_labels(labels, window, config.size, cut_boxes=config.cut_boxes)
         sides = held.boxes[:, 2:] - held.boxes[:, :2]
@@ -93,11 +96,22 @@ def count(
         met[assigned[assigned >= 0].numpy()] = True
         faces += np.bincount(bins, minlength=len(faces))
         unmatched += np.bincount(bins[~met], minlength=len(faces))
-        for side, many in zip(
-            *anchors.sizes[assigned >= 0].unique(return_counts=True), strict=True
-        ):
+        taken = anchors.sizes[assigned >= 0].numpy()
+        for side, many in zip(*np.unique(taken, return_counts=True), strict=True):
             positive[int(side)] += int(many)
     return Counts(wanted, tuple(faces.tolist()), tuple(unmatched.tolist()), positive)
+
+
+def _readable(samples: Sequence[Sample], number: int) -> tuple[Sample, tuple[int, int]]:
+    """A sample with its (H,W), or the next one whose image can be read, as in training."""
+    for _ in range(len(samples)):
+        sample = samples[number]
+        try:
+            return sample, sample.image_size or read_size(sample.path)
+        except DataError as error:
+            logger.warning("passed over an image: %s", error)
+            number = (number + 1) % len(samples)
+    raise DataError(f"none of the {len(samples)} training images can be read")
 
 
 def face_scales() -> tuple[str, ...]:

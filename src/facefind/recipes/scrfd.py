@@ -1,4 +1,8 @@
-"""SCRFD's recipes: the paper's rows, and the runs behind the weights that ship."""
+"""SCRFD's recipes: the paper's rows, and the runs behind the weights that ship.
+
+Three trainings of a row: `ROW` is the paper's, `ROW-released` that of the authors' configuration
+file where it differs, `ROW-short` ours for a CPU. `ROW-nosr` leaves sample redistribution out.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,72 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
-from facefind.systems.scrfd import FAMILY
+from facefind.systems.scrfd import FAMILY, ROWS
+
+BASELINE_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
+"""Crop sides without sample redistribution (sec. 5.1)."""
+REDISTRIBUTED_SIDES = (*BASELINE_SIDES, 1.2, 1.4, 1.6, 1.8, 2.0)
+"""Crop sides with sample redistribution (sec. 4.1 and 5.1)."""
+MEAN_COLOUR = (115, 106, 99)
+"""Mean RGB of WIDER FACE's training images, over 1,600 of them (standard error 0.8):
+the paper's filling."""
+RELEASED_GREY = (128, 128, 128)
+"""The released code's filling."""
+
+WIDER_IMAGES = 12_880
+_RELEASED_WARMUP = 1500 * 32 / WIDER_IMAGES  # 1,500 steps of 32 images
+_RELEASED_RATES = {"scrfd-34g": 0.02, "resnet-2.5g": 0.02, "resnet-34g": 0.02}
+_RELEASED_UNCUT = ("1.3g", "2.5g", "10g")  # bbox_clip_border=False in these SCRFDs
+_UNRELEASED = ("scrfd-1g-kps", "scrfd-34g-kps")
+_VARIANTS = ("resnet-34g-released",)  # networks of a released training, not rows of a table
 
 
-def paper(row: str) -> Recipe:
-    """The paper's training of a row of the family: 640 epochs, SGD, sample redistribution.
+def paper(row: str, *, redistribute: bool = True) -> Recipe:
+    """The paper's training of a row: 640 epochs from scratch, SGD, 640 x 640 crops.
 
-    Source: SCRFD, sec. 5.1.
+    Args:
+        row: a name in `ROWS`.
+        redistribute: whether crops may be larger than the image (the "SR" of table 3).
+
+    Source: SCRFD, sec. 5.1; tables 3 and 4.
     Differs: none of the authors' four GPUs are assumed; the batch of 32 is one step's, over
     however many processes there are.
     """
-    return Recipe(name=row, network=FAMILY[row])
+    return Recipe(
+        name=row if redistribute else f"{row}-nosr",
+        network=ROWS[row],
+        augment=AugmentConfig(
+            crop_sides=REDISTRIBUTED_SIDES if redistribute else BASELINE_SIDES, fill=MEAN_COLOUR
+        ),
+        optim=OptimConfig(clip=0.0),
+    )
+
+
+def released(row: str) -> Recipe:
+    """The training of a row as the authors' configuration file has it.
+
+    Grey filling, a colour jitter that also swaps channels, boxes uncut for some rows, a warm-up of
+    1,500 steps, twice the rate for the largest, and a ResNet baseline of another depth.
+
+    Source: the authors' code, as told in docs/papers/scrfd.md.
+    """
+    base = paper(row)
+    schedule = replace(base.schedule, warmup_epochs=_RELEASED_WARMUP)
+    if row == "resnet-34g":
+        schedule = replace(schedule, epochs=400.0, steps=(275 / 400, 340 / 400))
+    if row == "scrfd-500m-kps":
+        schedule = replace(schedule, batch=64, warmup_epochs=2 * _RELEASED_WARMUP)
+    uncut = row.startswith("scrfd-") and row.split("-")[1] in _RELEASED_UNCUT
+    return replace(
+        base,
+        name=f"{row}-released",
+        network=ROWS.get(f"{row}-released", ROWS[row]),
+        augment=replace(
+            base.augment, fill=RELEASED_GREY, channel_shuffle=True, cut_boxes=not uncut
+        ),
+        optim=replace(base.optim, lr=_RELEASED_RATES.get(row, base.optim.lr)),
+        schedule=schedule,
+    )
 
 
 def short(row: str, epochs: float = 60.0) -> Recipe:
@@ -50,8 +109,11 @@ def short(row: str, epochs: float = 60.0) -> Recipe:
     )
 
 
+_TABLE = [row for row in ROWS if row not in _VARIANTS]
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    **{row: partial(paper, row) for row in FAMILY},
+    **{row: partial(paper, row) for row in _TABLE},
+    **{f"{row}-nosr": partial(paper, row, redistribute=False) for row in _TABLE},
+    **{f"{row}-released": partial(released, row) for row in _TABLE if row not in _UNRELEASED},
     **{f"{row}-short": partial(short, row) for row in FAMILY},
 }
 """SCRFD's recipes by name."""

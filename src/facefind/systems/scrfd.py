@@ -10,7 +10,7 @@ Legend: B batch, A anchors over all levels, G ground-truth faces, P positive anc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -182,30 +182,98 @@ class SCRFDConfig(NetworkConfig):
         return SCRFD(backbone, PAFPN(backbone.widths[1:], self.neck), head, self.loss)
 
 
-_500M = SCRFDConfig(
-    block="depthwise",
-    depths=(2, 3, 2, 6),
-    widths=(40, 72, 152, 288),
-    stem=(16, 16),
-    neck=16,
-    head=64,
-)
-_2_5G = SCRFDConfig(
-    block="basic", depths=(3, 5, 3, 2), widths=(24, 48, 48, 80), stem=(24,), neck=24, head=64
-)
-
-
 def with_landmarks(row: SCRFDConfig, *, scales: bool = True) -> SCRFDConfig:
     """A row's variant with five points: batch normalisation and a head a level, as published."""
-    from dataclasses import replace
-
     return replace(row, head_groups=None, shared_head=False, landmarks=True, scales=scales)
 
+
+def _mobile(
+    depths: tuple[int, int, int, int],
+    widths: tuple[int, int, int, int],
+    stem: tuple[int, int],
+    neck: int,
+    head: int,
+    groups: int = 16,
+) -> SCRFDConfig:
+    return SCRFDConfig(
+        block="depthwise",
+        depths=depths,
+        widths=widths,
+        stem=stem,
+        neck=neck,
+        head=head,
+        head_groups=groups,
+    )
+
+
+def _residual(
+    block: Literal["basic", "bottleneck"],
+    depths: tuple[int, int, int, int],
+    widths: tuple[int, int, int, int],
+    neck: int,
+    head: int,
+    head_depth: int = 2,
+    groups: int = 16,
+) -> SCRFDConfig:
+    return SCRFDConfig(
+        block=block,
+        depths=depths,
+        widths=widths,
+        stem=widths[:1],  # the stem is as wide as the first stage (sec. 4.2)
+        neck=neck,
+        head=head,
+        head_depth=head_depth,
+        head_groups=groups,
+    )
+
+
+_500M = _mobile((2, 3, 2, 6), (40, 72, 152, 288), (16, 16), 16, 64)
+_1G = _mobile((3, 2, 1, 5), (48, 160, 216, 312), (32, 48), 24, 96, groups=8)
+_1_3G = _residual("basic", (3, 5, 3, 2), (16, 32, 40, 72), 24, 48)
+_2_5G = _residual("basic", (3, 5, 3, 2), (24, 48, 48, 80), 24, 64)
+_10G = _residual("basic", (3, 4, 2, 3), (56, 88, 88, 224), 56, 80, head_depth=3)
+_34G = _residual("bottleneck", (17, 16, 2, 8), (56, 56, 144, 184), 128, 256, groups=32)
 
 FAMILY: dict[str, SCRFDConfig] = {
     "scrfd-500m": _500M,
     "scrfd-500m-kps": with_landmarks(_500M, scales=False),
+    "scrfd-1g": _1G,
+    "scrfd-1g-kps": with_landmarks(_1G),
+    "scrfd-1.3g": _1_3G,
     "scrfd-2.5g": _2_5G,
     "scrfd-2.5g-kps": with_landmarks(_2_5G),
+    "scrfd-10g": _10G,
+    "scrfd-10g-kps": with_landmarks(_10G),
+    "scrfd-34g": _34G,
+    "scrfd-34g-kps": with_landmarks(_34G),
 }
-"""The family by name (paper, fig. 8 and 9; the variants with points are the authors')."""
+"""The family by name (fig. 7 and 8). The 1 and 1.3 GF rows and the variants with points are from
+the authors' code, save 1g-kps and 34g-kps, which follow the same pattern and are ours."""
+
+_RESNET_STAGES = (64, 128, 256, 512)
+
+
+def _quarters(of: int) -> tuple[int, int, int, int]:
+    first, second, third, fourth = (width * of // 4 for width in _RESNET_STAGES)
+    return first, second, third, fourth
+
+
+BASELINES: dict[str, SCRFDConfig] = {
+    "mobilenet-0.5g": _mobile((2, 2, 6, 3), (32, 64, 128, 256), (8, 16), 32, 80),
+    "mobilenet-1g": _mobile((3, 3, 7, 3), (32, 64, 128, 256), (16, 16), 64, 128),
+    "resnet-1.3g": _residual("basic", (2, 2, 2, 2), _quarters(1), 32, 64),
+    "resnet-2.5g": _residual("basic", (3, 4, 6, 3), _quarters(1), 48, 96),
+    "resnet-10g": _residual("basic", (3, 4, 6, 3), _quarters(2), 128, 160, groups=32),
+    "resnet-34g": _residual("bottleneck", (3, 4, 6, 3), _quarters(4), 128, 256, groups=32),
+    "resnet-34g-released": _residual("bottleneck", (3, 8, 4, 3), _quarters(4), 128, 256, groups=32),
+}
+"""Classification networks under the same neck and head: what the family is compared with.
+
+Source: table 2 (mobilenet-0.5g, resnet-2.5g, -10g, -34g); the 1 and 1.3 GF rows are the code's.
+Differs: table 2 calls the 34 GF backbone ResNet-50, whose multiply-adds are those of table 4; the
+authors' configuration has stages of 3, 8, 4, 3 blocks, whose parameters are those of table 4.
+`resnet-34g` is the former, `resnet-34g-released` the latter.
+"""
+
+ROWS: dict[str, SCRFDConfig] = FAMILY | BASELINES
+"""Every network of the paper and its code by name."""

@@ -1,0 +1,109 @@
+"""`facefind samples`: faces and positive anchors by scale, as recipes' crops make them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from facefind.cli import output
+from facefind.cli.options import File, Flag, Whole
+from facefind.errors import DataError
+
+__all__ = ["main", "samples"]
+
+
+def main(args: Sequence[str]) -> int:
+    """Exit code of `facefind samples` with these arguments."""
+    return tyro.cli(samples, args=args, prog="facefind samples")
+
+
+def samples(
+    recipe: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RECIPE ...")],
+    /,
+    *,
+    root: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SET ...")],
+    images: Whole = None,
+    seed: int = 0,
+    plot: File = None,
+    json: Flag = False,
+    out: File = None,
+) -> int:
+    """Count the faces and positive anchors, by scale, that one epoch of training sees.
+
+    Several recipes are set side by side: scrfd-2.5g-nosr scrfd-2.5g shows what sample
+    redistribution does. Only labels and image headers are read.
+
+    Args:
+        recipe: Recipes whose crops are drawn; the first one is what others are compared with.
+        root: Training sets, in any layout; all of their images are used, none held out.
+        images: Crops to draw; one epoch, that is as many as there are images, where not given.
+        seed: Seed of the crops, that of a run.
+        plot: Image file for the counts, such as samples.png.
+        json: Print JSON instead of a table.
+        out: Write the same as JSON to this file.
+    """
+    from facefind import datasets, recipes
+    from facefind.learn import redistribution
+    from facefind.nn.anchors import square_anchors
+    from facefind.systems.scrfd import ANCHOR_SIZES, STRIDES
+
+    chosen = {name: recipes.get(name) for name in recipe}
+    if not chosen:
+        raise DataError("no recipe was named; wanted one or more, such as scrfd-2.5g-nosr")
+    if images is not None and images < 1:
+        raise DataError(f"--images {images}: wanted a number of crops from 1 on")
+    for name, one in chosen.items():
+        if one.network.system != "scrfd":
+            raise DataError(f"{name} is a {one.network.system} recipe; only scrfd's are counted")
+    drawn = [sample for place in root for sample in datasets.read(place)]
+    if not drawn:
+        raise DataError(f"no images in {', '.join(root)}")
+    counts = {}
+    for name, one in chosen.items():
+        sizes = [(one.augment.size // stride,) * 2 for stride in STRIDES]
+        anchors = square_anchors(sizes, STRIDES, ANCHOR_SIZES)
+        counts[name] = redistribution.count(drawn, one.augment, anchors, seed=seed, images=images)
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        redistribution.draw(counts, plot)
+    scales = redistribution.face_scales()
+    digest = datasets.digest(drawn)
+    found = {
+        "seed": seed,
+        "digest": digest,
+        "face_scales": scales,
+        "counts": {name: one.to_dict() for name, one in counts.items()},
+    }
+    tables = {
+        "faces": {name: dict(zip(scales, c.faces, strict=True)) for name, c in counts.items()},
+        "faces without an anchor": {
+            name: dict(zip(scales, c.unmatched, strict=True)) for name, c in counts.items()
+        },
+        "positive anchors": {
+            name: {str(side): many for side, many in c.anchors.items()}
+            for name, c in counts.items()
+        },
+    }
+    drawn_crops = next(iter(counts.values())).images
+    text = "\n\n".join(_table(title, rows) for title, rows in tables.items())
+    text += f"\n\n{drawn_crops:,} crops a recipe, seed {seed}, labels sha256 {digest[:12]}"
+    output.emit(found, text, as_json=json, out=out)
+    return 0
+
+
+def _table(title: str, rows: dict[str, dict[str, int]]) -> str:
+    """Counts a scale, a column a recipe, and how the later ones relate to the first."""
+    first, *others = rows
+    header = [title, first, *(part for name in others for part in (name, "x"))]
+    totals = {name: sum(row.values()) for name, row in rows.items()}
+    lines = []
+    for scale in [*rows[first], "all"]:
+        values = {name: rows[name].get(scale, totals[name]) for name in rows}
+        cells = [scale, f"{values[first]:,}"]
+        for name in others:
+            ratio = f"{values[name] / values[first]:.2f}" if values[first] else "-"
+            cells += [f"{values[name]:,}", ratio]
+        lines.append(cells)
+    return output.table(header, lines, right=range(1, len(header)))

@@ -1,0 +1,91 @@
+"""Counts of faces and positive anchors: by hand, against the loader, and the claim itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facefind.datasets import Sample
+from facefind.errors import DataError
+from facefind.learn.assigners import atss
+from facefind.learn.loader import Stream, TrainingSet
+from facefind.learn.recipe import AugmentConfig
+from facefind.learn.redistribution import FACE_BINS, Counts, count, draw, face_scales
+from facefind.nn.anchors import square_anchors
+from facefind.systems.scrfd import ANCHOR_SIZES, STRIDES
+
+SIZE = 320
+ANCHORS = square_anchors([(SIZE // s, SIZE // s) for s in STRIDES], STRIDES, ANCHOR_SIZES)
+CONFIG = AugmentConfig(size=SIZE, crop_sides=(0.5, 1.0, 2.0), min_face=3.0)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(3)
+    found = []
+    for number in range(12):
+        path = folder / f"{number}.png"
+        Image.fromarray(rng.integers(0, 255, (240, 320, 3), np.uint8)).save(path)
+        corners = rng.uniform(0, 200, (6, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(5, 60, (6, 1))], 1)
+        found.append(Sample(path.name, path, boxes, ignore=np.arange(6) == 5))
+    return found
+
+
+def test_equals_what_the_training_set_gives(samples):
+    counts = count(samples, CONFIG, ANCHORS, seed=4)
+    images = TrainingSet(samples, replace(CONFIG, color=False, flip=0.0), seed=4)
+    faces = np.zeros(len(FACE_BINS) + 1, int)
+    anchors = dict.fromkeys(counts.anchors, 0)
+    stream = iter(Stream([""] * len(samples), 4))
+    for _ in samples:
+        _, target, _ = images[next(stream)]
+        sides = (target.boxes[:, 2:] - target.boxes[:, :2]).numpy()
+        for scale in np.sqrt(sides.prod(1)):
+            faces[sum(scale >= limit for limit in FACE_BINS)] += 1
+        assigned = atss(ANCHORS, target.boxes)
+        for side in ANCHORS.sizes[assigned >= 0]:
+            anchors[int(side)] += 1
+    assert counts.faces == tuple(faces)
+    assert counts.anchors == anchors
+    assert counts.images == len(samples)
+    assert sum(counts.faces) > 20
+
+
+def test_larger_crops_make_smaller_faces(samples):
+    small = count(samples, replace(CONFIG, crop_sides=(0.5, 1.0)), ANCHORS, images=60)
+    large = count(samples, replace(CONFIG, crop_sides=(0.5, 1.0, 1.5, 2.0)), ANCHORS, images=60)
+    below = face_scales().index("32-64")
+    assert sum(large.faces[:below]) > sum(small.faces[:below])
+    assert large.anchors[16] > small.anchors[16]
+    assert sum(large.faces[below + 1 :]) < sum(small.faces[below + 1 :])
+
+
+def test_unmatched_faces_are_the_tiny_ones(samples):
+    counts = count(samples, replace(CONFIG, crop_sides=(6.0,), min_face=0.0), ANCHORS, images=24)
+    assert 0 < sum(counts.unmatched) <= sum(counts.faces)
+    assert sum(counts.unmatched[3:]) == 0
+
+
+def test_an_unreadable_image_is_passed_over(samples, tmp_path):
+    broken = Sample("broken.png", tmp_path / "broken.png", np.zeros((0, 4)))
+    assert count([broken, *samples], CONFIG, ANCHORS).images == len(samples) + 1
+    with pytest.raises(DataError, match="none of the 1"):
+        count([broken], CONFIG, ANCHORS)
+
+
+def test_the_scales_have_a_word_each():
+    assert face_scales()[0] == "<4"
+    assert face_scales()[-1] == ">=512"
+    assert len(face_scales()) == len(FACE_BINS) + 1
+
+
+def test_the_figure_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    bins = tuple(range(len(FACE_BINS) + 1))
+    counts = Counts(1, bins, bins, {16: 3, 32: 4})
+    draw({"one": counts, "two": counts}, tmp_path / "samples.png")
+    with Image.open(tmp_path / "samples.png") as picture:
+        assert picture.width > 600
