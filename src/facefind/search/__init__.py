@@ -1,0 +1,1 @@
+"""Search: computation redistribution (SCRFD, sec. 4.2), from sampled networks to a recipe."""
