@@ -83,7 +83,8 @@ def on_goal(population: Population, goal: Goal) -> Bools:
     """Which of the candidates (N,) lie in the goal's band."""
     low, high = goal.band
     total = multiply_adds(population).sum(1)
-    return (low <= total) & (total <= high)
+    good: Bools = (low <= total) & (total <= high)
+    return good
 
 
 def backbone_shares(population: Population) -> npt.NDArray[np.float64]:
@@ -191,7 +192,8 @@ def _paper(
         stem = np.stack([widths[:, 0], widths[:, 0]], 1)
         if block == "depthwise":
             stem = _stems(widths[:, 0], rng)
-        proposals = Population(block, depths, widths, stem, *others.T)
+        neck, head, head_depth = others.T
+        proposals = Population(block, depths, widths, stem, neck, head, head_depth)
         if shares is not None:
             found = backbone_shares(proposals)
             keep = np.ones(len(proposals), bool)
@@ -227,9 +229,10 @@ def _boxes(
     narrow = STEP * np.ones((len(widths), 2), np.int64)
     stem = narrow if block == "depthwise" else widths[:, :1].repeat(2, 1)
 
-    def parts(depth: int, row: Ints) -> Ints:
+    def parts(depth: int, row: Ints, stem: Ints = stem) -> Ints:
         depths = depth * np.ones_like(widths)
-        return multiply_adds(Population(block, depths, widths, stem, *(n * ones for n in row)))
+        neck, head, head_depth = (n * ones for n in row)
+        return multiply_adds(Population(block, depths, widths, stem, neck, head, head_depth))
 
     low, high = goal.band
     # The neck's and head's cost grows in each of their three numbers.
@@ -303,8 +306,10 @@ def _released_backbones(space: ReleasedSpace, goal: Goal, rng: np.random.Generat
             ratio = rng.uniform(space.ratio.low, space.ratio.high, _CHUNK)
             widths[:, stage] = _floor(widths[:, stage - 1] * ratio)
         stem = widths[:, :1].repeat(2, 1)
-        fixed = (np.full(_CHUNK, n) for n in (goal.neck, goal.head, goal.head_depth))
-        return Population(block, depths, widths, stem, *fixed)
+        neck, head, head_depth = (
+            np.full(_CHUNK, n, np.int64) for n in (goal.neck, goal.head, goal.head_depth)
+        )
+        return Population(block, depths, widths, stem, neck, head, head_depth)
 
     return draw
 
@@ -335,8 +340,8 @@ def _released_detectors(
         )
         parts = multiply_adds(proposals)
         ratios = parts[:, 1:5] / parts[:, :1]
-        near = np.abs(wanted / ratios - 1) <= space.shares_within
-        return proposals.take(near.all(1))
+        near: Bools = np.all(np.abs(wanted / ratios - 1) <= space.shares_within, axis=1)
+        return proposals.take(near)
 
     return draw
 

@@ -1,0 +1,110 @@
+"""What a population of trained networks says: where the best lie, and how sure that is.
+
+Legend: N networks, R rounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from facefind.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Median and 95 % interval of where the best network lies."""
+
+    median: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain numbers, ready for JSON."""
+        return asdict(self)
+
+    def widened(self, slack: float) -> tuple[float, float]:
+        """Its ends, at least the fraction `slack` of the median away from it."""
+        return (
+            max(min(self.low, self.median * (1 - slack)), 0.0),
+            max(self.high, self.median * (1 + slack)),
+        )
+
+
+def bootstrap(
+    x: npt.ArrayLike,
+    score: npt.ArrayLike,
+    *,
+    fraction: float = 0.25,
+    rounds: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Where x of the best network lies, by the empirical bootstrap.
+
+    In each round a fraction of the (x, score) pairs is drawn with replacement, and the x of the
+    best score is kept; the result is the median and the 2.5 and 97.5 percentiles of what was kept.
+
+    Args:
+        x: (N,) a number of each network, such as its share of computation in C2.
+        score: (N,) how good each is; only the order counts.
+        fraction: part of the pairs in a round.
+        rounds: how many rounds.
+        seed: of the draws.
+
+    Raises:
+        DataError: without pairs, or where some are not finite.
+
+    Source: RegNet (arXiv:2003.13678), sec. 3.2, which SCRFD (sec. 4.2) follows.
+    """
+    xs, scores = np.asarray(x, np.float64), np.asarray(score, np.float64)
+    if xs.shape != scores.shape or xs.ndim != 1 or len(xs) == 0:
+        raise DataError(f"wanted as many x as scores, at least one: {xs.shape}, {scores.shape}")
+    if not (np.isfinite(xs).all() and np.isfinite(scores).all()):
+        raise DataError("x and scores must be finite; leave failed trials out")
+    drawn = max(round(fraction * len(xs)), 1)
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(len(xs), size=(rounds, drawn))
+    best = xs[np.take_along_axis(rows, scores[rows].argmax(1)[:, None], 1)[:, 0]]
+    low, median, high = np.percentile(best, [2.5, 50, 97.5])
+    return Interval(float(median), float(low), float(high))
+
+
+def error_distribution(scores: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Rising errors (N,), 1 - score, and the fraction of networks with at most that error.
+
+    Source: RegNet, eq. 1 (the empirical distribution function that compares design spaces).
+    """
+    errors = np.sort(1 - np.asarray(scores, np.float64))
+    return errors, np.arange(1, len(errors) + 1) / max(len(errors), 1)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two orders of the same networks are, -1 (reversed) to 1 (equal).
+
+    None where there are fewer than three networks, or all have one score.
+    """
+
+    networks: int
+    spearman: float | None
+    kendall: float | None
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain numbers, ready for JSON."""
+        return asdict(self)
+
+
+def agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> Agreement:
+    """Rank correlations (Spearman's rho, Kendall's tau-b) of two scores (N,) of the networks."""
+    from scipy import stats
+
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return Agreement(len(a), None, None)
+    return Agreement(
+        len(a), float(stats.spearmanr(a, b).statistic), float(stats.kendalltau(a, b).statistic)
+    )
