@@ -7,6 +7,7 @@ from facefind.learn.augment import (
     Labels,
     Window,
     crop,
+    crop_labels,
     draw_window,
     flip,
     photometric,
@@ -145,3 +146,18 @@ def test_small_faces_are_ignored():
         np.zeros((16, 16, 3), np.uint8), labels, config, np.random.default_rng(0)
     )
     assert out.ignore.tolist() == [True, False]
+
+
+def test_boxes_end_at_the_border_unless_told_otherwise():
+    boxes = np.array([[-20, 10, 60, 70], [90, 90, 130, 140]], np.float32)
+    labels = Labels(boxes, np.full((2, 5, 2), -3, np.float32), np.array([False, True]))
+    window = Window(0, 0, 100)
+    cut = crop_labels(labels, window, 50)
+    assert cut.boxes.tolist() == [[0, 5, 30, 35], [45, 45, 50, 50]]
+    uncut = crop_labels(labels, window, 50, cut_boxes=False)
+    assert uncut.boxes.tolist() == [[-10, 5, 30, 35], [45, 45, 65, 70]]
+    assert (cut.landmarks == -1.5).all()
+    assert (uncut.landmarks == -1.5).all()
+    image = np.zeros((100, 100, 3), np.uint8)
+    _, same = crop(image, labels, window, 50, (0, 0, 0), cut_boxes=False)
+    assert np.array_equal(same.boxes, uncut.boxes)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from facefind.datasets import Sample
 from facefind.errors import DataError
+from facefind.evaluation import wider
 from facefind.learn.assigners import atss
 from facefind.learn.loader import Stream, TrainingSet
 from facefind.learn.recipe import AugmentConfig
@@ -43,7 +44,7 @@ def test_equals_what_the_training_set_gives(samples):
     for _ in samples:
         _, target, _ = images[next(stream)]
         sides = (target.boxes[:, 2:] - target.boxes[:, :2]).numpy()
-        for scale in np.sqrt(sides.prod(1)):
+        for scale in sides.max(1):
             faces[sum(scale >= limit for limit in FACE_BINS)] += 1
         assigned = atss(ANCHORS, target.boxes)
         for side in ANCHORS.sizes[assigned >= 0]:
@@ -80,6 +81,25 @@ def test_the_scales_have_a_word_each():
     assert face_scales()[0] == "<4"
     assert face_scales()[-1] == ">=512"
     assert len(face_scales()) == len(FACE_BINS) + 1
+
+
+def test_a_face_is_as_large_as_its_longer_side(shared):
+    """Fig. 3 of the paper: hard faces below 8, 16, 32 pixels with the image's long side at 640."""
+    reference = shared / "data" / "wider_reference"
+    truth = wider.read_ground_truth(reference / "ground_truth")
+    lines = (reference / "labelv2_val_boxes_only.txt").read_text().splitlines()
+    headers = [line.split() for line in lines if line.startswith("#")]
+    long_sides = {name.rpartition(".")[0]: max(int(w), int(h)) for _, name, w, h in headers}
+    scales = np.concatenate(
+        [
+            (boxes[kept, 2:] - boxes[kept, :2]).max(1, initial=-np.inf) * 640 / long_sides[name]
+            for name, boxes, kept in zip(
+                truth.names, truth.boxes, truth.subsets["hard"], strict=True
+            )
+        ]
+    )
+    below = [round(100 * float((scales < limit).mean()), 2) for limit in (8, 16, 32)]
+    assert below == [13.36, 51.85, 78.93]
 
 
 def test_the_figure_is_drawn(tmp_path):
