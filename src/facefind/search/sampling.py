@@ -8,7 +8,7 @@ network that meets it stays equally likely.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, combinations_with_replacement
 from math import comb
@@ -107,34 +107,32 @@ def _collect(draw: Draw, space: Space, goal: Goal, count: int) -> list[SCRFDConf
         kept = proposals.take(on_goal(proposals, goal))
         for config in _configs(kept, space):
             found.setdefault(config)
+            if len(found) == count:
+                break
         if tried >= _LIMIT or (tried >= _LIMIT // 20 and not found):
             raise DataError(
                 f"{len(found)} of {count} networks of {goal.gflops:g} GF "
                 f"(within {goal.tolerance:.0%}) were found in the space {space.name!r} after "
                 f"{tried:,} proposals; widen the tolerance, or ask for fewer"
             )
-    return list(found)[:count]
+    return list(found)
 
 
-def _configs(population: Population, space: Space) -> list[SCRFDConfig]:
-    made = []
+def _configs(population: Population, space: Space) -> Iterator[SCRFDConfig]:
     for row in range(len(population)):
         neck, head = int(population.neck[row]), int(population.head[row])
         depthwise = population.block == "depthwise"
         stem = tuple(int(s) for s in population.stem[row])
-        made.append(
-            SCRFDConfig(
-                block=population.block,
-                depths=_four(population.depths[row]),
-                widths=_four(population.widths[row]),
-                stem=stem if depthwise else stem[1:],
-                neck=neck,
-                head=head,
-                head_depth=int(population.head_depth[row]),
-                head_groups=groups(space.name, head, neck if depthwise else None),
-            )
+        yield SCRFDConfig(
+            block=population.block,
+            depths=_four(population.depths[row]),
+            widths=_four(population.widths[row]),
+            stem=stem if depthwise else stem[1:],
+            neck=neck,
+            head=head,
+            head_depth=int(population.head_depth[row]),
+            head_groups=groups(space.name, head, neck if depthwise else None),
         )
-    return made
 
 
 def _four(values: Ints) -> tuple[int, int, int, int]:
@@ -225,6 +223,7 @@ def _boxes(
     widths = np.fromiter(chain.from_iterable(sets), np.int64, 4 * comb(len(values) + 3, 4)).reshape(
         -1, 4
     )
+    widths = widths[(widths <= _widest(space, goal, block, rest)).all(1)]
     ones = np.ones(len(widths), np.int64)
     narrow = STEP * np.ones((len(widths), 2), np.int64)
     stem = narrow if block == "depthwise" else widths[:, :1].repeat(2, 1)
@@ -287,6 +286,23 @@ def _boxes(
         most[possible].astype(np.int64),
         np.cumsum(networks),
     )
+
+
+def _widest(space: PaperSpace, goal: Goal, block: Block, rest: Ints) -> Ints:
+    """Greatest width (4,) that each stage can have on the goal, whatever the others are."""
+    values = np.array(space.width.values(), np.int64)
+    most = np.zeros(4, np.int64)
+    for stage in range(4):
+        # The cheapest networks with this width here: the narrowest before, no wider after.
+        widths = np.full((len(values), 4), values[0])
+        widths[:, stage:] = values[:, None]
+        stem = np.full((len(values), 2), STEP) if block == "depthwise" else widths[:, [0, 0]]
+        neck, head, head_depth = (np.full(len(values), n) for n in rest.min(0))
+        depths = np.full_like(widths, space.depth.low)
+        cheapest = Population(block, depths, widths, stem, neck, head, head_depth)
+        fitting = values[multiply_adds(cheapest).sum(1) <= goal.band[1]]
+        most[stage] = fitting.max(initial=0)
+    return most
 
 
 # The released script's space

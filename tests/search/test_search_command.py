@@ -1,0 +1,58 @@
+"""`facefind search`, by its own `main`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from facefind import recipes
+from facefind.cli.search import main
+from facefind.errors import DataError
+from facefind.search.study import StudyError
+
+TINY = [
+    *("scrfd", "--gflops", "0.1", "--block", "depthwise", "--neck", "8", "--head", "16"),
+    *("--tolerance", "0.1", "--models", "2", "--epochs", "0.5", "--size", "32", "--batch", "4"),
+    *("--evaluate-images", "1", "--hold-out", "0.3", "--threads", "1", "--subset", "height>=16"),
+]
+
+
+def test_a_search_and_the_same_command_again(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, told = tmp_path / "study", tmp_path / "told.json"
+    args = [*TINY, "--data", str(squares), "--out", str(study)]
+    assert main([*args, "--report", str(told)]) == 0
+    text = capsys.readouterr().out
+    assert "step1 stem" in text
+    assert "step2 head" in text
+    assert f"facefind train {study}/found.py:found" in text
+    assert recipes.get(f"{study}/found.py:found").name == "scrfd-found-0.1g"
+    kept = {p: p.stat().st_mtime_ns for p in (study / "trials").glob("*.json")}
+    assert len(kept) == 4
+    assert main([*args, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(told.read_text())
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    with pytest.raises(StudyError, match="seed"):
+        main([*args, "--seed", "1"])
+
+
+def test_mistakes_are_errors_with_a_word(squares: Path, tmp_path: Path) -> None:
+    args = [*TINY, "--out", str(tmp_path)]
+    with pytest.raises(DataError, match="no training images"):
+        main(args)
+    with pytest.raises(DataError, match="residual"):
+        main([*args, "--data", str(squares), "--space", "released"])
+    with pytest.raises(DataError, match="multiple"):
+        main([*args, "--data", str(squares), "--neck", "12"])
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    told = capsys.readouterr().out
+    assert "usage: facefind search" in told
+    assert "--halving" in told
