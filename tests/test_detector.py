@@ -229,15 +229,14 @@ def test_a_model_of_one_size_is_given_that_size() -> None:
     assert faces.boxes.tolist() == [[0, 0, 128, 128]]
 
 
-def test_too_large_an_image_is_shrunk_and_told(caplog: pytest.LogCaptureFixture) -> None:
-    runtime = Scripted(([0, 0, 10, 10], 0.9))
-    rules = TestProtocol(name="small", sizes=(None,), max_pixels=64 * 64)
-    detector = FaceDetector(runtime, protocol=rules)
+def test_too_large_an_image_is_tiled_and_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rules = TestProtocol(name="small", sizes=(None,), min_score=0.9, max_pixels=96 * 96)
+    detector = FaceDetector(path, runtime="onnxruntime", protocol=rules)
     with caplog.at_level(logging.WARNING):
-        faces = detector.detect(np.zeros((128, 128, 3), np.uint8))
-    assert runtime.shapes == [(1, 3, 64, 64)]
-    assert faces.boxes.tolist() == [[0, 0, 20, 20]]
-    assert "shown at 64x64, not 128x128" in caplog.text
+        detector.detect(np.zeros((128, 128, 3), np.uint8))
+        detector.detect(np.zeros((128, 128, 3), np.uint8))
+    assert caplog.text.count("an image of 128x128") == 1
+    assert rules.target((128, 128), None) == (96, 96)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from facefind.errors import FacefindError, ImageError, ProtocolError
 from facefind.faces import Faces
 from facefind.landmarks import FLIP_ORDER
 from facefind.nms import box_voting, nms
+from facefind.protocols import Scale, Short, Shrink, TestProtocol, View
 from facefind.runtimes import Candidates, Card, Precision, Runtime, RuntimeName, open_model
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class FaceDetector:
         self.min_score = next(
             score for score in (min_score, floor, self.card.min_score) if score is not None
         )
+        self._told = False
         self._check_protocol()
 
     @property
@@ -111,88 +113,112 @@ class FaceDetector:
         """
         if isinstance(image, list | tuple):
             return list(self.stream(image))
-        picture = images.read(image)
-        return self._found(list(self._passes(0, picture)), [picture.shape[:2]])[0]
+        return next(self._all_found((images.read(image),)))
 
     __call__ = detect
 
     def stream(self, source: Iterable[images.Source]) -> Iterator[Faces]:
         """Yield the faces of each image of a source of any length, a few batches at a time."""
-        ahead = 1 if self.batch_size == 1 else 4 * self.batch_size
-        passes: list[_Pass] = []
-        sizes: list[tuple[int, ...]] = []
-        for picture in _read(source):
-            passes.extend(self._passes(len(sizes), picture))
-            sizes.append(picture.shape[:2])
-            if len(sizes) == ahead or sum(step.canvas.size for step in passes) > _HELD_BYTES:
-                yield from self._found(passes, sizes)
-                passes, sizes = [], []
-        if sizes:
-            yield from self._found(passes, sizes)
+        return self._all_found(_read(source))
 
-    def _found(self, passes: list[_Pass], sizes: Sequence[tuple[int, ...]]) -> list[Faces]:
-        """Return the faces of a few images from all passes over them; empties `passes`."""
-        waiting: dict[tuple[int, int], list[_Pass]] = defaultdict(list)
-        for step in passes:
-            waiting[step.placement.canvas].append(step)
-        passes.clear()
-        found: list[list[_Found]] = [[] for _ in sizes]
-        for (height, width), steps in waiting.items():
+    def _all_found(self, pictures: Iterable[NDArray[np.uint8]]) -> Iterator[Faces]:
+        """Yield the faces of each image; no more than a few batches are in memory at a time."""
+        ahead = 1 if self.batch_size == 1 else 4 * self.batch_size
+        waiting: list[_Pass] = []
+        found: list[tuple[list[_Found], tuple[int, int]]] = []
+        held = 0
+        for picture in pictures:
+            parts: list[_Found] = []
+            found.append((parts, (picture.shape[0], picture.shape[1])))
+            full = len(found) >= ahead
+            for step in self._passes(parts, picture):
+                waiting.append(step)
+                held += step.canvas.nbytes
+                if held > _HELD_BYTES:
+                    self._run(waiting)
+                    held, full = 0, True
+            if full:
+                self._run(waiting)
+                for done, image_size in found:
+                    yield self._merge(done, image_size)
+                held, found = 0, []
+        self._run(waiting)
+        for done, image_size in found:
+            yield self._merge(done, image_size)
+
+    def _run(self, waiting: list[_Pass]) -> None:
+        """Note what each pass finds with its image; empties `waiting`."""
+        alike: dict[tuple[int, int], list[_Pass]] = defaultdict(list)
+        for step in waiting:
+            alike[step.placement.canvas].append(step)
+        waiting.clear()
+        for (height, width), steps in alike.items():
             batch = max(1, min(self.batch_size, _BATCH_PIXELS // (height * width)))
             while steps:
                 ready, steps[:batch] = steps[:batch], []
                 candidates = self.runtime(images.to_planes([step.canvas for step in ready]))
                 for row, step in enumerate(ready):
-                    found[step.index].append(_survivors(candidates, row, step, self.min_score))
-        return [
-            self._merge(parts, (height, width))
-            for parts, (height, width) in zip(found, sizes, strict=True)
-        ]
+                    step.parts.append(
+                        _survivors(candidates, row, step, self.protocol, self.min_score)
+                    )
 
-    def _passes(self, index: int, picture: NDArray[np.uint8]) -> Iterator[_Pass]:
+    def _passes(self, parts: list[_Found], picture: NDArray[np.uint8]) -> Iterator[_Pass]:
         """Yield the canvases on which the protocol shows one image to the model."""
         image_size = (picture.shape[0], picture.shape[1])
-        views = [(picture, False)]
-        if self.protocol.flip:
-            views.append((np.ascontiguousarray(picture[:, ::-1]), True))
-        for size in self.protocol.sizes:
-            target = self.protocol.target(image_size, size)
-            wanted = images.fit(image_size, size)
-            if target != wanted:
-                _log.warning(
-                    "an image is shown at %dx%d, not %dx%d: the most that protocol %r allows",
-                    *target[::-1],
-                    *wanted[::-1],
-                    self.protocol.name,
-                )
-            for view, mirrored in views:
-                canvas, placement = images.letterbox(
-                    view, target, self.card.fixed_size, multiple=self.card.size_multiple
-                )
-                yield _Pass(index, canvas, placement, mirrored)
+        fixed, multiple = self.card.fixed_size, self.card.size_multiple
+        views = self.protocol.views(image_size)
+        if len(views) > 1 and not self._told and any(view.window is not None for view in views):
+            self._tell(image_size, views)
+        for view in views:
+            if view.window is None and not view.mirrored and view.shift == (0, 0):
+                canvas, placement = images.letterbox(picture, view.size, fixed, multiple=multiple)
+            else:
+                canvas, placement = _placed(picture, view, fixed, multiple)
+            yield _Pass(parts, canvas, placement, view)
+
+    def _tell(self, image_size: tuple[int, int], views: Sequence[View]) -> None:
+        """Say, once for this detector, that passes are cut into tiles, or shrunk too."""
+        self._told = True
+        shrunk = self.protocol.shrinks(image_size)
+        _log.warning(
+            "an image of %dx%d has passes of more than the %d pixels that protocol %r allows at a "
+            "time: they are made in tiles that overlap (%d in all), and once more shrunk for "
+            "faces too large for a tile%s (said once, other images may do the same)",
+            *image_size[::-1],
+            self.protocol.max_pixels,
+            self.protocol.name,
+            sum(view.window is not None for view in views),
+            "; the largest are shrunk even so, which changes what they find" if shrunk else "",
+        )
 
     def _merge(self, parts: Sequence[_Found], image_size: tuple[int, int]) -> Faces:
         """Return the faces that the passes over one image found together."""
         rules = self.protocol
         boxes, scores, points = _joined(parts)
-        if len(scores) > rules.max_candidates:
+        if rules.max_candidates is not None and len(scores) > rules.max_candidates:
             best = np.argsort(-scores, kind="stable")[: rules.max_candidates]
-            boxes, scores = boxes[best], scores[best]
-            points = None if points is None else points[best]
+            boxes, scores, points = _taken((boxes, scores, points), best)
         if rules.voting is not None:
             voted = box_voting(
-                boxes, scores, rules.voting, landmarks=points, max_keep=rules.max_faces
+                boxes,
+                scores,
+                rules.voting,
+                landmarks=points,
+                drop_singles=rules.singles != "all",
+                keep_last_single=rules.singles == "last",
+                max_keep=rules.max_faces,
+                plus_one=rules.plus_one,
             )
             boxes, scores, points = voted.boxes, voted.scores, voted.landmarks
         else:
-            kept = nms(boxes, scores, rules.nms_iou, rules.max_faces)
-            boxes, scores = boxes[kept], scores[kept]
-            points = None if points is None else points[kept]
+            kept = nms(boxes, scores, rules.nms_iou, rules.max_faces, plus_one=rules.plus_one)
+            boxes, scores, points = _taken((boxes, scores, points), kept)
+        if rules.rounding is not None:
+            boxes = _rounded(box_math.clip(boxes, image_size), rules)
         boxes = box_math.clip(boxes, image_size)
-        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        inside = boxes[:, 2:] > boxes[:, :2]
         if not inside.all():
-            boxes, scores = boxes[inside], scores[inside]
-            points = None if points is None else points[inside]
+            boxes, scores, points = _taken((boxes, scores, points), inside.all(axis=1))
         return Faces(boxes, scores, points, image_size=image_size)
 
     def _check_protocol(self) -> None:
@@ -200,9 +226,11 @@ class FaceDetector:
         fixed = self.card.fixed_size
         if fixed is None:
             return
-        for size in self.protocol.sizes:
-            sides = (size, size) if isinstance(size, int) else size
-            if sides is None or sides[0] > fixed[0] or sides[1] > fixed[1]:
+        moved = [max(along) for along in zip(*self.protocol.shifts, strict=True)]
+        for item in self.protocol.sizes:
+            size = item.size if isinstance(item, protocols.Pass) else item
+            sides = _most(size)
+            if sides is None or sides[0] + moved[0] > fixed[0] or sides[1] + moved[1] > fixed[1]:
                 raise ProtocolError(
                     f"protocol {self.protocol.name!r} asks for a pass at {size or 'full size'}, "
                     f"but {self.card.name} takes only images {fixed[0]} high and {fixed[1]} wide"
@@ -217,34 +245,127 @@ class FaceDetector:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    """One canvas for the model: which image it shows, where, and whether mirrored."""
-
-    index: int
-    canvas: NDArray[np.uint8]
-    placement: images.Placement
-    mirrored: bool
-
-
 _Found = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
 """Boxes (N, 4), scores (N,) and points (N, 5, 2) or None, in pixels of the image."""
 
 
-def _survivors(candidates: Candidates, row: int, step: _Pass, min_score: float) -> _Found:
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One canvas for the model: where its faces go, what it shows, and where that lies."""
+
+    parts: list[_Found]
+    canvas: NDArray[np.uint8]
+    placement: images.Placement
+    view: View
+
+
+def _placed(
+    picture: NDArray[np.uint8], view: View, fixed: tuple[int, int] | None, multiple: int
+) -> tuple[NDArray[np.uint8], images.Placement]:
+    """Return the canvas of a view that is mirrored, moved or a part, and where it lies."""
+    part = picture if view.window is None else view.window.cut(picture)
+    shown = images.resize(part, view.size)
+    if view.mirrored:
+        shown = shown[:, ::-1]
+    down, right = view.shift
+    if down or right:
+        shown = np.pad(shown, ((down, 0), (right, 0), (0, 0)), constant_values=127)
+    canvas, _ = images.letterbox(shown, canvas=fixed, multiple=multiple)
+    scale_y, scale_x = view.size[0] / part.shape[0], view.size[1] / part.shape[1]
+    x1, y1 = (0, 0) if view.window is None else view.window[:2]
+    return canvas, images.Placement(
+        scale_x,
+        scale_y,
+        (picture.shape[0], picture.shape[1]),
+        (canvas.shape[0], canvas.shape[1]),
+        x1 - right / scale_x,
+        y1 - down / scale_y,
+    )
+
+
+def _survivors(
+    candidates: Candidates, row: int, step: _Pass, rules: TestProtocol, min_score: float
+) -> _Found:
     """Return what one pass found from a score on; everything below is never touched."""
-    kept = np.flatnonzero(candidates.scores[row] >= min_score)
+    view = step.view
+    scores = candidates.scores[row]
+    kept = np.flatnonzero(scores >= min_score)
+    if rules.pass_candidates is not None and len(kept) > rules.pass_candidates:
+        kept = kept[np.argsort(-scores[kept], kind="stable")[: rules.pass_candidates]]
+    scores = scores[kept]
     boxes = step.placement.boxes(candidates.boxes[row][kept])
     points = None
     if candidates.landmarks is not None:
         points = step.placement.points(candidates.landmarks[row][kept])
-    if step.mirrored:
-        width = step.placement.image_size[1]
-        boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+    if view.mirrored:
+        window = view.window
+        across = step.placement.image_size[1] if window is None else window.x1 + window.x2
+        boxes[:, [0, 2]] = across - boxes[:, [2, 0]]
         if points is not None:
             points = points[:, FLIP_ORDER]
-            points[..., 0] = width - points[..., 0]
-    return boxes, candidates.scores[row][kept], points
+            points[..., 0] = across - points[..., 0]
+    found = (boxes, scores, points)
+    if rules.pass_nms_iou is not None:
+        found = _taken(found, nms(boxes, scores, rules.pass_nms_iou))
+    if view.over is not None or view.under is not None or view.whole is not None:
+        found = _taken(found, _allowed(found[0], step.placement.image_size, view, rules.plus_one))
+    return found
+
+
+def _allowed(
+    boxes: NDArray[Any], image_size: tuple[int, int], view: View, plus_one: bool
+) -> NDArray[np.bool_]:
+    """Which boxes (N, 4) are of a size, and where they are, that a view is asked for."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    ok = np.ones(len(boxes), np.bool_)
+    if view.over is not None:
+        ok &= sides.max(axis=1) + plus_one > view.over
+    if view.under is not None:
+        ok &= sides.min(axis=1) + plus_one < view.under
+    if view.whole is not None and view.window is not None:
+        x1, y1, x2, y2 = view.window
+        centres = (boxes[:, 2:] + boxes[:, :2]) / 2
+        inner = [
+            (x1 > 0, centres[:, 0] - x1),
+            (y1 > 0, centres[:, 1] - y1),
+            (x2 < image_size[1], x2 - centres[:, 0]),
+            (y2 < image_size[0], y2 - centres[:, 1]),
+        ]
+        ok &= sides.max(axis=1) <= view.whole
+        for is_cut, far in inner:
+            if is_cut:
+                ok &= far >= view.whole / 2
+    return ok
+
+
+def _taken(found: _Found, which: Any) -> _Found:
+    """Return the chosen ones, by index or mask."""
+    boxes, scores, points = found
+    return boxes[which], scores[which], None if points is None else points[which]
+
+
+def _rounded(boxes: NDArray[Any], rules: TestProtocol) -> NDArray[Any]:
+    """Return boxes (N, 4) in whole pixels, as the protocol's `rounding` says."""
+    out: NDArray[Any]
+    if rules.rounding == "corners":
+        out = np.trunc(boxes)
+        return out
+    low, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    if rules.rounding == "sides":
+        low, sides = np.trunc(low), np.trunc(sides)
+    else:
+        low, sides = np.floor(low), np.ceil(sides + rules.plus_one)
+    out = np.concatenate([low, low + sides], axis=1)
+    return out
+
+
+def _most(size: protocols.Size | Shrink) -> tuple[int, int] | None:
+    """The largest (height, width) of a pass over any image; None where there is no limit."""
+    if isinstance(size, Short):
+        return None if size.longest is None else (size.longest, size.longest)
+    if isinstance(size, Scale | Shrink) or size is None:
+        return None
+    return (size, size) if isinstance(size, int) else size
 
 
 def _joined(parts: Sequence[_Found]) -> _Found:

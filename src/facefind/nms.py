@@ -149,17 +149,30 @@ def box_voting(
     if points is not None and len(points) != len(b):
         raise ValueError(f"{len(b)} boxes but {len(points)} landmarks")
     limit = len(s) if max_keep is None else max_keep
-    left = np.argsort(-s, kind="stable")
+    order = np.argsort(-s, kind="stable")
+    ranked = b[order]
+    by_x = np.argsort(ranked[:, 0], kind="stable")
+    first, last = _reach(ranked, ranked[by_x, 0], iou_threshold)
+    free = np.ones(len(s), np.bool_)
+    unused = len(s)
     leaders: list[int] = []
     groups: list[NDArray[np.intp]] = []
-    while left.size and len(leaders) < limit:
-        joins = iou(b[left[:1]], b[left], plus_one=plus_one)[0] >= iou_threshold
-        joins[0] = True  # an empty box has IoU 0 with itself
-        group, left = left[joins], left[~joins]
-        if drop_singles and group.size == 1 and not (keep_last_single and left.size == 0):
+    for lead in range(len(s)):
+        if not free[lead]:
             continue
-        leaders.append(int(group[0]))
-        groups.append(group)
+        if len(leaders) >= limit:
+            break
+        near = by_x[first[lead] : last[lead]]
+        near = near[free[near]]
+        overlap = iou(ranked[lead : lead + 1], ranked[near], plus_one=plus_one)[0]
+        group = near[(overlap >= iou_threshold) & (near != lead)]
+        group = np.append(lead, np.sort(group))  # an empty box has IoU 0 with itself
+        free[group] = False
+        unused -= group.size
+        if drop_singles and group.size == 1 and not (keep_last_single and unused == 0):
+            continue
+        leaders.append(int(order[lead]))
+        groups.append(order[group])
     indices = np.array(leaders, np.int64)
     return Voted(
         _means(b, s, groups),
@@ -180,6 +193,24 @@ def _checked(boxes: ArrayLike, scores: ArrayLike) -> tuple[FloatArray, FloatArra
     if not np.issubdtype(s.dtype, np.floating):
         s = s.astype(np.float64)
     return b, s
+
+
+def _reach(
+    boxes: FloatArray, lefts: FloatArray, iou_threshold: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """For each box, where in the sorted left edges those begin and end that may overlap enough.
+
+    At an IoU of t, two boxes share t of the wider one's width W, and the other is at least t W
+    wide: its left edge is at most (1 - t) W to the right, and at most (1 / t - 1) W to the left.
+    """
+    if iou_threshold <= 0:
+        return np.zeros(len(boxes), np.intp), np.full(len(boxes), len(boxes), np.intp)
+    x1, x2 = boxes[:, 0].astype(np.float64), boxes[:, 2].astype(np.float64)
+    width = np.maximum(x2 - x1, 0) + 1
+    slack = 2 + 1e-4 * np.maximum(abs(x1), abs(x2))  # last pixels counted, and float32
+    low = x1 - (1 / iou_threshold - 1) * width - slack
+    high = x1 + (1 - iou_threshold) * width + slack
+    return np.searchsorted(lefts, low, "left"), np.searchsorted(lefts, high, "right")
 
 
 def _over(

@@ -1,0 +1,270 @@
+"""The test protocols of the five papers and of everyday use, one description each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from facefind.protocols.rules import Pass, Short, Shrink, TestProtocol
+
+VGA = TestProtocol(name="vga", min_score=0.02)
+"""One pass at a long side of 640, all scores from 0.02, NMS at 0.45.
+
+Source: SCRFD, sec. 5.1 (Testing); score floor and NMS threshold as in the authors' configurations.
+Differs: the authors pad all images to 640x640, here the short side is padded to a multiple of 32.
+"""
+
+ORIGINAL = replace(VGA, name="original", sizes=(None,))
+"""`vga` on the unscaled image.
+
+Source: SCRFD, released code, test mode 2.
+"""
+
+FULL = TestProtocol(name="full", sizes=(None,))
+"""`original` with the card's threshold, to use rather than to measure.
+
+Source: ours.
+"""
+
+CLOSE_UP = TestProtocol(name="close-up", sizes=(640, 160))
+"""A long side of 640, and a small pass, which finds faces that fill the image.
+
+Source: ours; insightface 1.0 joins 640 and 128 to the same end.
+"""
+
+SCRFD_1650 = replace(VGA, name="scrfd-1650", sizes=(Short(1100, 1650),))
+"""One pass at the largest size whose short side is at most 1100 and whose long side at most 1650.
+
+Source: SCRFD, released code, test mode 1 ("for single scale in other pages").
+Differs: the authors pad to 1100 high and 1650 wide, which no portrait image fits.
+"""
+
+TINAFACE = replace(SCRFD_1650, name="tinaface", min_score=0.01)
+"""`scrfd-1650` with all scores from 0.01.
+
+Source: SCRFD, sec. 3 and table 1 ("1650"); scores and NMS as in TinaFace's released configuration.
+"""
+
+TINAFACE_ORIGINAL = replace(TINAFACE, name="tinaface-original", sizes=(None,))
+"""`tinaface` on the unscaled image.
+
+Source: SCRFD, sec. 3 and table 1 ("Original").
+"""
+
+TINAFACE_MULTISCALE = replace(
+    TINAFACE,
+    name="tinaface-multiscale",
+    sizes=(Short(500), Short(800), Short(1100), Short(1400), Short(1700)),
+    flip=True,
+    shifts=((0, 0), (0, 1), (1, 0), (1, 1)),
+    max_candidates=None,
+)
+"""Five short sides, each at four shifts, each also mirrored: 40 passes.
+
+Source: SCRFD, sec. 3 and table 1 ("Multi-scale"), whose cost of 42334 G speaks for 40 passes over
+every image, though the text may be read as if only large images had them.
+Differs: how far an image is shifted and how passes are merged is not said, and no code is released:
+here one pixel, as written, and the NMS of the single pass.
+"""
+
+RETINAFACE = TestProtocol(
+    name="retinaface",
+    sizes=(Short(500), Short(800), Short(1100), Short(1400), Short(1700)),
+    flip=True,
+    min_score=0.02,
+    voting=0.4,
+    max_candidates=None,
+)
+"""Five short sides, each also mirrored, merged by box voting at 0.4.
+
+Source: RetinaFace, sec. 4.2 (Testing Details); score floor as in the released code.
+Differs: see `retinaface-released`.
+"""
+
+RETINAFACE_RELEASED = replace(
+    RETINAFACE,
+    name="retinaface-released",
+    sizes=(
+        Short(500, 750),
+        Short(800, 1200),
+        Short(1100, 1650),
+        Short(1400, 2100),
+        Short(1700, 2550),
+    ),
+    singles="last",
+    plus_one=True,
+    rounding="sides",
+    max_faces=750,
+)
+"""`retinaface` as the released code makes it (test mode 1).
+
+Source: insightface, detection/retinaface, test_widerface.py and retinaface.py.
+Differs: from the paper in that the long side is at most 1.5 times the named short side, boxes that
+nothing else votes for are dropped, 750 faces are kept and whole pixels are written. From the code
+in that mirrored boxes go back by x -> W - x, not W - x - 1, and points are averaged with their
+boxes where the code gives none. The code also halves the scores of stride 4, where a network has
+it: that is the network's to do, for a protocol sees no strides.
+"""
+
+RETINAFACE_1600 = TestProtocol(
+    name="retinaface-1600",
+    sizes=(Short(1600, 2150),),
+    min_score=0.02,
+    nms_iou=0.4,
+    plus_one=True,
+    rounding="sides",
+    max_candidates=None,
+)
+"""One pass at a short side of 1600 and a long side of at most 2150, NMS at 0.4.
+
+Source: insightface, detection/retinaface, test_widerface.py, test mode 0; the paper has none.
+Differs: biubug6's port of it writes boxes by "corners".
+"""
+
+RETINAFACE_ORIGINAL = replace(
+    RETINAFACE_1600, name="retinaface-original", sizes=(None,), rounding="corners"
+)
+"""`retinaface-1600` on the unscaled image.
+
+Source: biubug6/Pytorch_Retinaface, test_widerface.py.
+"""
+
+SMALLHARDFACE = TestProtocol(
+    name="smallhardface",
+    sizes=(Short(100), Short(300), Short(600), Short(1000), Short(1400)),
+    flip=True,
+    min_score=0.05,
+    voting=0.4,
+    max_candidates=None,
+)
+"""Five short sides, each also mirrored, merged by box voting.
+
+Source: SmallHardFace, sec. 4.1; score floor and IoU as in the released code, for the paper names
+none (PyramidBox, to which it refers, votes at 0.3).
+Differs: see `smallhardface-released`.
+"""
+
+SMALLHARDFACE_RELEASED = replace(
+    SMALLHARDFACE,
+    name="smallhardface-released",
+    sizes=(
+        Short(100, 150),
+        Short(300, 450),
+        Short(600, 900),
+        Short(1000, 1500),
+        Short(1400, 2100),
+    ),
+    pass_candidates=10_000,
+    singles="last",
+    plus_one=True,
+    rounding="corners",
+)
+"""`smallhardface` as the released code makes it.
+
+Source: bairdzhang/smallhardface, lib/test.py and the configuration for WIDER FACE.
+Differs: from the paper in that the long side is at most 1.5 times the named short side, boxes that
+nothing else votes for are dropped, 10,000 boxes of a pass are looked at and whole pixels written.
+"""
+
+SMALLHARDFACE_FDDB = replace(
+    SMALLHARDFACE_RELEASED,
+    name="smallhardface-fddb",
+    sizes=(Short(50, 75), Short(190, 285), Short(390, 585)),
+    rounding=None,
+)
+"""`smallhardface-released` at the three sizes for FDDB, with exact boxes.
+
+Source: bairdzhang/smallhardface, the configuration for FDDB.
+"""
+
+SMALLHARDFACE_AFW = replace(
+    SMALLHARDFACE_FDDB,
+    name="smallhardface-afw",
+    sizes=(Short(50, 75), Short(100, 150), Short(200, 300), Short(400, 600), Short(600, 900)),
+)
+"""`smallhardface-released` at the five sizes for AFW, with exact boxes.
+
+Source: bairdzhang/smallhardface, the configuration for AFW.
+Differs: the code also lowers each box's top by a fifth of its height, which is left to evaluation.
+"""
+
+SMALLHARDFACE_PASCAL = replace(
+    SMALLHARDFACE_FDDB,
+    name="smallhardface-pascal",
+    sizes=(Short(100, 150), Short(300, 450)),
+    flip=False,
+)
+"""`smallhardface-released` at the two sizes for PASCAL faces, unmirrored, with exact boxes.
+
+Source: bairdzhang/smallhardface, the configuration for PASCAL faces.
+Differs: as `smallhardface-afw`.
+"""
+
+DSFD = TestProtocol(
+    name="dsfd",
+    sizes=(Shrink(),),
+    min_score=0.01,
+    pass_candidates=5000,
+    pass_nms_iou=0.3,
+    voting=0.3,
+    rounding="outward",
+    max_candidates=None,
+    max_faces=750,
+)
+"""Multiples of the image's own size up to 3, as far as 10.7 megapixels allow, and one mirrored.
+
+Each pass has NMS at 0.3 over its best 5000 boxes; small passes give only faces over 30 pixels,
+large ones only faces under 100, and box voting at 0.3 merges them to at most 750.
+
+Source: DSFD, sec. 4.1 (NMS, 750 of 5000, rounding) and 4.3 (a pyramid "similar" to
+FAN's); the multiples, gates, voting and score floor as in the released code: the paper names none.
+Differs: see `dsfd-released`.
+"""
+
+DSFD_RELEASED = replace(DSFD, name="dsfd-released", singles="none", plus_one=True)
+"""`dsfd` as the released code makes it.
+
+Source: Tencent/FaceDetection-DSFD, widerface_val.py.
+Differs: from the paper in that boxes that nothing else votes for are dropped, the very last too,
+and 1 is added to widths and heights. From the code in that boxes are cut at the image's edges.
+"""
+
+DSFD_FDDB = replace(DSFD_RELEASED, name="dsfd-fddb", sizes=(Pass(flip=True),), min_score=0.05)
+"""`dsfd-released` on the unscaled image, also mirrored, for FDDB.
+
+Source: Tencent/FaceDetection-DSFD, fddb_test.py.
+"""
+
+DSFD_DEMO = replace(
+    DSFD_RELEASED,
+    name="dsfd-demo",
+    sizes=(Shrink(most_pixels=2000 * 2000, most=None, steps=(), extra=()),),
+    rounding=None,
+)
+"""`dsfd-released` up to 4 megapixels and with fewer passes.
+
+Source: Tencent/FaceDetection-DSFD, demo.py, which shows scores from 0.1.
+"""
+
+ASFD = replace(DSFD, name="asfd", rounding=None)
+"""`dsfd` with exact boxes.
+
+Source: ASFD, sec. 4.1 (NMS, 750 of 5000) and 4.3, whose pyramids follow DSFD. No code for it is
+released; the authors' earlier code for one size shows scores from 0.05.
+"""
+
+PROTOCOLS: Mapping[str, TestProtocol] = MappingProxyType(
+    {
+        protocol.name: protocol
+        for protocol in (
+            *(VGA, ORIGINAL, FULL, CLOSE_UP, SCRFD_1650),
+            *(TINAFACE, TINAFACE_ORIGINAL, TINAFACE_MULTISCALE),
+            *(RETINAFACE, RETINAFACE_RELEASED, RETINAFACE_1600, RETINAFACE_ORIGINAL),
+            *(SMALLHARDFACE, SMALLHARDFACE_RELEASED),
+            *(SMALLHARDFACE_FDDB, SMALLHARDFACE_AFW, SMALLHARDFACE_PASCAL),
+            *(DSFD, DSFD_RELEASED, DSFD_FDDB, DSFD_DEMO, ASFD),
+        )
+    }
+)
+"""Named protocols; each is described where it is made, above."""
