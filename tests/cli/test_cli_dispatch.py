@@ -50,15 +50,15 @@ def test_command_like_no_other_is_told_all_there_are(capsys: pytest.CaptureFixtu
 
 def test_every_command_has_its_file_and_no_file_is_left_over() -> None:
     folder = Path(importlib.import_module("facefind.cli").__file__ or "").parent
+    files = {path.stem: path for path in folder.glob("*.py") if path.stem != "__init__"}
+    files |= {path.parent.name: path for path in folder.glob("*/__init__.py")}
     commands = {
-        path.stem
-        for path in folder.glob("*.py")
-        if "def main(" in path.read_text(encoding="utf-8") and path.stem != "__init__"
+        name for name, path in files.items() if "def main(" in path.read_text(encoding="utf-8")
     }
     assert commands == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"evaluate", "train", "cost"}))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"data", "evaluate", "train", "cost"}))
 def test_help_of_a_command_comes_from_tyro(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])

@@ -95,13 +95,20 @@ def test_official_labels_give_easy_medium_and_hard(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["pascal"], "no protocol 'pascal'"),
+        (["coco"], "no protocol 'coco'"),
         (["wider", "--labels", "{set}"], "give either --model"),
         (["wider", "--labels", "{set}", "--model", "x"], "--images"),
         (["wider", "--labels", "gone", "--detections", "x.jsonl"], "gone"),
         (["wider", "--labels", "{set}", "--detections", "gone.jsonl"], "gone.jsonl"),
         (["wider", "--labels", "{set}", "--detections", "x", "--subset", "gone.txt"], "gone.txt"),
         (["wider", "--labels", "{set}", "--model", "x", "--min-score", "2"], "--min-score 2"),
+        (["wider", "--labels", "{set}", "--detections", "x", "--keep", "y"], "--keep keeps"),
+        (["fddb", "--labels", "gone", "--detections", "x"], "gone"),
+        (["pascal", "--labels", "gone", "--detections", "x"], "gone"),
+        (["landmarks", "--labels", "{set}", "--detections", "gone.jsonl"], "gone.jsonl"),
+        (["cost", "--model", "x.onnx", "--sizes", "big"], "--sizes big"),
+        (["compare", "gone.json"], "two results"),
+        (["verification", "--embeddings", "gone.npy"], "--pairs"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facefind.datasets import Sample
-from facefind.errors import ProtocolError
+from facefind.errors import DataError, ProtocolError
 from facefind.evaluation import fddb, landmarks, report, voc, wider
 
 
@@ -106,3 +106,40 @@ def test_other_protocols_have_tables_and_curves(tmp_path):
         assert "<path" in (tmp_path / "curves.svg").read_text()
     with pytest.raises(ProtocolError, match="3 kinds"):
         report.draw(results, tmp_path / "mixed.svg")
+
+
+def test_reports_read_back_are_told_apart_by_what_they_depend_on():
+    truth, found = problem()
+    first = report.plain(wider.evaluate(found, truth, "strict"))
+    rules = {"name": "vga", "sizes": [640], "flip": False}
+    first |= {"test_protocol": rules, "min_score": 0.02}
+    other = first | {
+        "test_protocol": rules | {"name": "x", "sizes": [None]},
+        "images_absent": ["a"],
+    }
+    unsaid = {key: value for key, value in first.items() if key != "test_protocol"}
+    assert report.unlike({"a": first, "b": unsaid}) == {}
+    differ = report.unlike({"a": first, "b": other})
+    assert differ == {"test_protocol.sizes": {"a": [640], "b": [None]}}
+    differ = report.unlike({"a": first | {"images_absent": []}, "b": other})
+    assert differ["images_absent"] == {"a": 0, "b": 1}
+    assert "NOT COMPARABLE: test_protocol.sizes differs" in report.table(
+        {"a": first, "b": other}, force=True
+    )
+
+
+def test_published_curves_of_wider_and_fddb(tmp_path, shared):
+    pytest.importorskip("matplotlib")
+    folder = shared / "data/wider_reference/baseline_curves"
+    curves, problems = report.read_published(folder)
+    assert set(curves["ACF-WIDER"]) == {"easy", "medium", "hard"}
+    assert all("pip install h5py" in problem for problem in problems)
+    truth, found = problem()
+    result = wider.evaluate(found, truth)
+    report.draw({"mine": result}, tmp_path / "curves.svg", curves)
+    (tmp_path / "Other-DiscROC.txt").write_text("0.5 10\n0.7 500\n0.8 3000\n")
+    curves, problems = report.read_published(tmp_path)
+    assert curves == {"Other": {"discrete": ([10, 500, 3000], [0.5, 0.7, 0.8])}}
+    assert problems == []
+    with pytest.raises(DataError, match="wanted wider_pr_info"):
+        report.read_published(shared / "papers")

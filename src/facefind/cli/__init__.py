@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "detect": "find the faces in images, folders or globs",
     "models": "list the models that ship, with their cards",
     "evaluate": "measure a model, or detections, on a labelled set",
+    "data": "convert, check and count labelled sets",
     "train": "train a recipe, or go on with a run",
     "export": "turn a run or checkpoint into one checked ONNX file",
     "cost": "count a recipe's parameters and multiply-adds by part",

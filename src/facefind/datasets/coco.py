@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import Missing, image_root, locate
+from facefind.datasets.files import Flat, Missing, image_root, locate
 from facefind.datasets.sample import Sample, partial, read_size
 from facefind.errors import DataError
 
@@ -26,6 +26,7 @@ def read(
     images: str | Path | None = None,
     exhaustive: bool | None = None,
     missing: Missing = "error",
+    flat: Flat = "drop",
 ) -> list[Sample]:
     """Samples of a COCO JSON file, or of a folder with exactly one.
 
@@ -43,6 +44,7 @@ def read(
             over the whole image, so that other faces are never background. None: what the
             file's `info.exhaustive` says, True where it says nothing.
         missing: what to do where an image file is absent.
+        flat: what to do with boxes without area.
 
     Raises:
         DataError: where the file is no COCO JSON; names the annotation at fault.
@@ -71,7 +73,7 @@ def read(
     found = locate(names, folder, source, missing)
     kinds = _attribute_kinds(annotations)
     samples = [
-        _sample(picture, name, found[name], faces[picture["id"]], kinds)
+        _sample(picture, name, found[name], faces[picture["id"]], kinds, flat)
         for picture, name in zip(pictures, names, strict=True)
         if name in found
     ]
@@ -128,8 +130,10 @@ def _sample(
     path: Path,
     faces: list[dict[str, Any]],
     kinds: dict[str, type],
+    flat: Flat,
 ) -> Sample:
-    faces = [face for face in faces if face["bbox"][2] > 0 and face["bbox"][3] > 0]
+    if flat == "drop":
+        faces = [face for face in faces if face["bbox"][2] > 0 and face["bbox"][3] > 0]
     boxes = np.array([face["bbox"] for face in faces], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     blank = [0.0] * 15

@@ -12,6 +12,9 @@ from facefind.errors import DataError
 Missing = Literal["error", "skip", "keep"]
 """What to do with labels whose image file is absent: stop, leave the picture out, or keep it."""
 
+Flat = Literal["drop", "keep"]
+"""What to do with boxes without area, which no detector can be judged by: keep them to check."""
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".avif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 
 log = logging.getLogger("facefind.datasets")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import Missing, bad_line, image_root, locate, read_text
+from facefind.datasets.files import Flat, Missing, bad_line, image_root, locate, read_text
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
 
@@ -31,7 +31,11 @@ class _Picture:
 
 
 def read(
-    root: str | Path, *, images: str | Path | None = None, missing: Missing = "error"
+    root: str | Path,
+    *,
+    images: str | Path | None = None,
+    missing: Missing = "error",
+    flat: Flat = "drop",
 ) -> list[Sample]:
     """Samples of a `label.txt` (RetinaFace) or `labelv2.txt` (SCRFD) file, or of its folder.
 
@@ -39,8 +43,9 @@ def read(
     is how the two are told apart. Faces follow, one a line: in label.txt `x y w h`, five times
     `x y flag` and a quality, in labelv2 `x1 y1 x2 y2` and five times `x y flag`. Points may be
     left out; one whose three numbers are -1 is not labelled (NaN). A bare fifth number 1 in
-    labelv2 marks a box to ignore. Boxes without area are dropped. Adds the attributes
-    `points_flag` (G, 5; 0 visible, 1 occluded, -1 none) and, from label.txt, `quality`.
+    labelv2 marks a box to ignore. Boxes without area are dropped unless `flat` says "keep". Adds
+    the attributes `points_flag` (G, 5; 0 visible, 1 occluded, -1 none) and, from label.txt,
+    `quality`.
 
     Images are sought in `images` beside the label file unless `images` is given.
 
@@ -54,7 +59,7 @@ def read(
         if not there:
             raise DataError(f"{source}: wanted label.txt or labelv2.txt in it; pass the file")
         source = there[0]
-    pictures = _parse(source)
+    pictures = _parse(source, flat)
     folder = image_root(source.parent, images, "images")
     found = locate((picture.name for picture in pictures), folder, source, missing)
     return [_sample(picture, found[picture.name]) for picture in pictures if picture.name in found]
@@ -100,7 +105,7 @@ def _points_row(sample: Sample, face: int) -> list[float]:
     return row
 
 
-def _parse(source: Path) -> list[_Picture]:
+def _parse(source: Path, flat: Flat) -> list[_Picture]:
     pictures: list[_Picture] = []
     seen: set[str] = set()
     for number, line in enumerate(read_text(source), 1):
@@ -124,7 +129,7 @@ def _parse(source: Path) -> list[_Picture]:
         if len(values) not in ((4, 5, 19) if second else (4, 20)):
             raise bad_line(source, number, line, _V2 if second else _V1)
         box = values[:4] if second else [*values[:2], values[0] + values[2], values[1] + values[3]]
-        if box[2] <= box[0] or box[3] <= box[1]:
+        if flat == "drop" and (box[2] <= box[0] or box[3] <= box[1]):
             continue
         picture.boxes.append(box)
         picture.points.append(values[4:19] if len(values) >= 19 else [-1.0] * 15)

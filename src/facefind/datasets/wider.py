@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import Missing, bad_line, image_root, locate, read_text
+from facefind.datasets.files import Flat, Missing, bad_line, image_root, locate, read_text
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
@@ -25,6 +25,7 @@ def read(
     images: str | Path | None = None,
     points: str | Path | bool = True,
     missing: Missing = "error",
+    flat: Flat = "drop",
 ) -> list[Sample]:
     """Samples of a WIDER FACE label file or of the folder that holds one.
 
@@ -41,6 +42,7 @@ def read(
             attributes `points_visible` (the file's 0/1 flag) and `points_blur`, both -1 where
             a face has no points.
         missing: what to do where an image file is absent.
+        flat: what to do with boxes without area.
 
     Raises:
         DataError: with file and line, where a line is not as the format demands.
@@ -58,7 +60,7 @@ def read(
     samples = []
     for name, rows in blocks:
         if name in found:
-            samples.append(_sample(name, found[name], rows, five, source))
+            samples.append(_sample(name, found[name], rows, five, source, flat))
     return samples
 
 
@@ -113,6 +115,7 @@ def _sample(
     rows: npt.NDArray[np.int64],
     five: dict[str, Points] | None,
     source: Path,
+    flat: Flat,
 ) -> Sample:
     landmarks = np.full((len(rows), 5, 2), np.nan, np.float32)
     flags = np.full((len(rows), 2), -1, np.float32)
@@ -133,7 +136,7 @@ def _sample(
                 "but no such face; both files must be of the same annotation"
             )
     sides = rows[:, 2:4]
-    keep = np.all(sides > 0, axis=1)
+    keep = np.all(sides > 0, axis=1) | (flat == "keep")
     boxes = np.concatenate([rows[:, :2], rows[:, :2] + sides], axis=1)[keep]
     columns = (4, 5, 6, 8, 9)
     attributes: dict[str, npt.NDArray[np.generic]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import SUFFIXES, bad_line, read_text
+from facefind.datasets.files import SUFFIXES, Flat, bad_line, read_text
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
 
@@ -20,7 +20,9 @@ _FACE = (
 )
 
 
-def read(root: str | Path, *, images: str | Path | None = None) -> list[Sample]:
+def read(
+    root: str | Path, *, images: str | Path | None = None, flat: Flat = "drop"
+) -> list[Sample]:
     """Samples of a folder with `images/` and `labels/` side by side.
 
     Every picture below `images` counts; one without a label file has no faces. A line is
@@ -32,6 +34,7 @@ def read(root: str | Path, *, images: str | Path | None = None) -> list[Sample]:
         root: the folder that holds both.
         images: the picture folder, if it is not `root/images`; labels are then in the folder
             whose path has `labels` for the last `images`, or in `root/labels`.
+        flat: what to do with boxes without area.
 
     Raises:
         DataError: with file and line, where a line is not as the format demands; where a label
@@ -50,7 +53,7 @@ def read(root: str | Path, *, images: str | Path | None = None) -> list[Sample]:
         name = path.relative_to(folder)
         label = name.with_suffix(".txt")
         unused.discard(label)
-        samples.append(_sample(name.as_posix(), path, labels / label))
+        samples.append(_sample(name.as_posix(), path, labels / label, flat))
     if unused:
         raise DataError(
             f"{labels}: {len(unused)} label files have no image in {folder}, e.g. {min(unused)}"
@@ -87,7 +90,7 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
         log.warning("%s: %d ignored boxes have no place in this layout, left out", root, dropped)
 
 
-def _sample(name: str, path: Path, label: Path) -> Sample:
+def _sample(name: str, path: Path, label: Path, flat: Flat) -> Sample:
     height, width = read_size(path)
     scale = np.array([width, height], np.float64)
     boxes, points, classes = [], [], []
@@ -103,7 +106,7 @@ def _sample(name: str, path: Path, label: Path) -> Sample:
         if np.abs(values[1:5]).max() > 2:
             raise bad_line(label, number, line, "fractions of the image, not pixels")
         centre, side = values[1:3] * scale, values[3:5] * scale
-        if side.min() <= 0:
+        if flat == "drop" and side.min() <= 0:
             continue
         boxes.append([*(centre - side / 2), *(centre + side / 2)])
         points.append(_points(values[5:]) * scale)

@@ -1,0 +1,302 @@
+"""`facefind data`: convert, check and count labelled sets."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from facefind.cli import output
+from facefind.cli.options import File, Flag, Folder, Text
+from facefind.errors import DataError
+
+if TYPE_CHECKING:
+    from facefind.datasets import Report, Sample
+
+__all__ = ["main", "samples_of"]
+
+ACTIONS = {
+    "convert": "write the labels of a set in another layout",
+    "check": "look for what is wrong in a set, and for pictures it shares with another",
+    "stats": "count what a set holds",
+}
+_KINDS = {
+    "name": "two pictures of one name",
+    "file": "image missing or unreadable",
+    "size": "image of another size than labelled",
+    "area": "box without area",
+    "outside": "box outside its image",
+    "twice": "box labelled twice",
+    "tiny": "tiny box",
+    "order": "points in the wrong order",
+    "points": "points far from their box",
+    "copy": "same picture twice",
+}
+_REMARKS = {"tiny"}  # told, but no fault
+_EXAMPLES = 3
+Place = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR|FILE")]
+
+
+def main(args: Sequence[str]) -> int:
+    """Exit code of `facefind data` with these arguments."""
+    name, *rest = args or ["--help"]
+    if name in ("-h", "--help"):
+        width = max(map(len, ACTIONS))
+        lines = ["usage: facefind data ACTION [OPTION ...]", "", "Labelled sets.", "", "actions:"]
+        lines += [f"  {action:<{width}}  {text}" for action, text in ACTIONS.items()]
+        print("\n".join([*lines, "", "facefind data ACTION --help tells its options."]))
+        return 0
+    if name not in ACTIONS:
+        raise DataError(f"there is no action {name!r}; there are {', '.join(ACTIONS)}")
+    command = shlex.join(["facefind", "data", *args])
+    program = f"facefind data {name}"
+    if name == "convert":
+        return _convert(tyro.cli(_Convert, args=rest, prog=program), command)
+    if name == "check":
+        return _check(tyro.cli(_Check, args=rest, prog=program), command)
+    return _stats(tyro.cli(_Stats, args=rest, prog=program), command)
+
+
+def samples_of(
+    root: str | Path, *, layout: str | None = None, images: Path | None = None, **options: Any
+) -> list[Sample]:
+    """Samples of a set in any layout, those without an image file too.
+
+    `root` may begin with `partial:`. Options that the layout's reader does not know are left out.
+    """
+    from facefind import datasets
+
+    place = str(root)
+    path = Path(place.removeprefix("partial:"))
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if layout is None:
+        layout = datasets.recognise(path)
+    if layout not in datasets.READERS:
+        raise DataError(f"layout {layout!r}: wanted one of {', '.join(datasets.READERS)}")
+    known = inspect.signature(datasets.READERS[layout]).parameters
+    options |= {"missing": "keep"} | ({} if images is None else {"images": images})
+    fit = {key: value for key, value in options.items() if key in known}
+    return datasets.read(place, layout=layout, **fit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Set:
+    """Options of every action."""
+
+    images: Folder = None
+    """The folder of the pictures; the layout's usual one where not given."""
+    layout: Text = None
+    """The layout, where it shall not be recognised."""
+    json: Flag = False
+    """Print JSON instead of a table."""
+    out: File = None
+    """Write the same as JSON to this file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Convert(_Set):
+    """Write the labels of a set in another layout.
+
+    What a layout cannot hold is left out and told: yolo, retinaface and voc keep no ignored boxes
+    or no points, most keep no attributes, wider rounds to whole pixels.
+    """
+
+    root: Place
+    """The set: its folder or label file, of any layout."""
+    target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+    """The folder to write."""
+    to: Literal["wider", "coco", "retinaface", "scrfd", "yolo", "voc"]
+    """The layout to write."""
+    pictures: Literal["none", "copy", "link"] = "none"
+    """Put the pictures where the layout wants them: not at all, as copies, or as links."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Check(_Set):
+    """Look for what is wrong in a set, and for pictures it shares with another.
+
+    The exit code is 1 where something is wrong; tiny boxes alone are no fault.
+    """
+
+    root: Place
+    """The set: its folder or label file, of any layout."""
+    other: Annotated[
+        Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[OTHER]", help_behavior_hint="")
+    ] = None
+    """A set that must share no picture with it, such as the one to measure on."""
+    other_images: Folder = None
+    """The folder of the other set's pictures."""
+    tiny: float = 4.0
+    """Sides below so many pixels are pointed out."""
+    figure: File = None
+    """Draw sizes, counts, places and shapes of the faces to this file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stats(_Set):
+    """Count what a set holds."""
+
+    root: Place
+    """The set: its folder or label file, of any layout."""
+    figure: File = None
+    """Draw sizes, counts, places and shapes of the faces to this file."""
+
+
+def _convert(asked: _Convert, command: str) -> int:
+    from facefind import datasets
+
+    samples = samples_of(asked.root, layout=asked.layout, images=asked.images)
+    absent = [sample.name for sample in samples if not sample.path.is_file()]
+    needs_size = asked.to in ("coco", "scrfd", "yolo", "voc")
+    if absent and (
+        asked.pictures != "none"
+        or (needs_size and any(s.image_size is None and not s.path.is_file() for s in samples))
+    ):
+        raise DataError(
+            f"{asked.root}: {len(absent)} of {len(samples)} images are not there, e.g. "
+            f"{absent[0]}; this layout needs them: give their folder with --images"
+        )
+    if asked.target.resolve() == Path(str(asked.root).removeprefix("partial:")).resolve():
+        raise DataError(f"{asked.target} is the set itself; give another folder")
+    place = datasets.write(samples, asked.target, asked.to, images=asked.pictures)
+    again = samples_of(place if place.is_file() else asked.target, layout=asked.to)
+    lost = _lost(samples, again)
+    gone: dict[str, Any] = {key: a - b for key, (a, b) in lost.items() if a > b}
+    if names := sorted(_attributes(samples) - _attributes(again)):
+        gone["attributes"] = names
+    report = {
+        "labels": str(place),
+        "layout": asked.to,
+        "images": len(samples),
+        "images_absent": len(absent),
+        "faces": sum(map(len, samples)),
+        "written": {key: value[1] for key, value in lost.items()},
+        "lost": gone,
+        "digest": datasets.digest(samples),
+        "digest_written": datasets.digest(again),
+        "command": command,
+    }
+    lines = [f"{place}: {len(again)} images, {sum(map(len, again))} boxes"]
+    for what, number in gone.items():
+        shown = f"{what} {', '.join(number)}" if isinstance(number, list) else f"{number} {what}"
+        lines.append(f"not kept by {asked.to}: {shown}")
+    output.emit(report, "\n".join(lines), as_json=asked.json, out=asked.out)
+    return 0
+
+
+def _lost(before: Sequence[Sample], after: Sequence[Sample]) -> dict[str, tuple[int, int]]:
+    """What is counted of each kind before and after."""
+    counts = []
+    for samples in (before, after):
+        counts.append(
+            {
+                "images": len(samples),
+                "faces": sum(int((~sample.ignore).sum()) for sample in samples),
+                "ignored boxes": sum(int(sample.ignore.sum()) for sample in samples),
+                "faces with points": sum(_pointed(sample) for sample in samples),
+            }
+        )
+    return {key: (counts[0][key], counts[1][key]) for key in counts[0]}
+
+
+def _attributes(samples: Sequence[Sample]) -> set[str]:
+    return {key for sample in samples for key in sample.attributes}
+
+
+def _pointed(sample: Sample) -> int:
+    import numpy as np
+
+    return int(np.isfinite(sample.landmarks).all(axis=(1, 2)).sum())
+
+
+def _check(asked: _Check, command: str) -> int:
+    from facefind import datasets
+
+    samples = samples_of(asked.root, layout=asked.layout, images=asked.images, flat="keep")
+    others = [] if asked.other is None else samples_of(asked.other, images=asked.other_images)
+    result = datasets.check(samples, others, tiny=asked.tiny)
+    if asked.figure is not None:
+        _draw(samples, asked.figure)
+    report = result.to_dict() | {"command": command, "other": str(asked.other or "")}
+    output.emit(report, _text(result), as_json=asked.json, out=asked.out)
+    return 1 if set(result.counts) - _REMARKS else 0
+
+
+def _text(result: Report) -> str:
+    lines = [
+        f"{result.images} images ({result.empty_images} without faces), {result.faces} faces "
+        f"({result.with_points} with points), {result.ignored} ignored boxes",
+        "",
+        output.table(
+            ("side, pixels", "faces"), [(k, str(n)) for k, n in result.sizes.items()], right=(1,)
+        ),
+        "",
+    ]
+    if not result.findings:
+        return "\n".join([*lines, "nothing is wrong"])
+    counts = Counter(finding.kind for finding in result.findings)
+    for kind, text in _KINDS.items():
+        if not counts[kind]:
+            continue
+        lines.append(f"{text}: {counts[kind]}")
+        some = [finding for finding in result.findings if finding.kind == kind][:_EXAMPLES]
+        for finding in some:
+            face = "" if finding.face is None else f", face {finding.face}"
+            lines.append(f"  {finding.image}{face}: {finding.detail}")
+        if counts[kind] > len(some):
+            lines.append("  ...")
+    return "\n".join([*lines, "", "--json or --out names every one"])
+
+
+def _stats(asked: _Stats, command: str) -> int:
+    from facefind.datasets.statistics import QUANTILES, statistics
+
+    samples = samples_of(asked.root, layout=asked.layout, images=asked.images)
+    result = statistics(samples)
+    if asked.figure is not None:
+        _draw(samples, asked.figure)
+    header = ("", *(f"{100 * q:g}%" for q in QUANTILES))
+    rows = [
+        (text, *(f"{value:.4g}" for value in values))
+        for text, values in (
+            ("faces an image", result.faces_an_image),
+            ("face side, pixels", result.side),
+            ("face side / image side", result.relative_side),
+            ("face width / height", result.aspect),
+            ("image width", result.image_width),
+            ("image height", result.image_height),
+        )
+        if values
+    ]
+    lines = [
+        f"{result.images} images ({result.empty_images} without faces) in {result.groups} groups, "
+        f"{result.faces} faces ({result.with_points} with points), {result.ignored} ignored boxes",
+        "",
+        output.table(header, rows, right=range(1, len(header))),
+        "",
+    ]
+    for key, counts in result.attributes.items():
+        lines.append(f"{key}: " + ", ".join(f"{value or '-'} {n}" for value, n in counts.items()))
+    lines.append(f"labels {result.digest[:12]}")
+    report = result.to_dict() | {"root": str(asked.root), "command": command}
+    output.emit(report, "\n".join(lines), as_json=asked.json, out=asked.out)
+    return 0
+
+
+def _draw(samples: Sequence[Sample], figure: Path) -> None:
+    from facefind.datasets.statistics import draw
+
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        draw(samples, figure)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"--figure {figure}: {error}") from error

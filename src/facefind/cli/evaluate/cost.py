@@ -1,0 +1,142 @@
+"""`facefind evaluate cost`: what models cost, by image size."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from facefind.cli import output
+from facefind.cli.options import File, Flag, Whole
+from facefind.errors import DataError
+from facefind.runtimes import Precision, RuntimeName
+
+if TYPE_CHECKING:
+    from facefind.evaluation.cost import Cost
+
+__all__ = ["run"]
+
+_HEADER = ("model", "image", "parameters", "multiply-adds", "ms", "images/s", "peak MiB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CostOfModels:
+    """Measure parameters, multiply-adds, latency and peak memory of models by image size.
+
+    Latency is from a decoded image of noise to faces, the median of the rounds; each size runs in a
+    process of its own, whose peak of memory is told.
+    """
+
+    model: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
+    """Models that ship or .onnx files."""
+    sizes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WIDTHxHEIGHT ...")] = (
+        "320x240",
+        "640x480",
+        "1280x960",
+    )
+    """Image sizes in pixels."""
+    rounds: int = 20
+    """Times each is measured."""
+    runtime: RuntimeName = "auto"
+    """The library that runs the model."""
+    precision: Precision = "fp32"
+    """Numbers it computes with."""
+    threads: Whole = None
+    """CPU threads; the runtime's own choice where not given."""
+    markdown: Flag = False
+    """Print a Markdown table."""
+    out: File = None
+    """Write the result as JSON to this file."""
+    json: Flag = False
+    """Print JSON instead of a table."""
+
+
+def run(args: Sequence[str], command: str) -> int:
+    """Exit code 0 once the table is told, 1 where a model does not take one of the sizes."""
+    from facefind import __version__, weights
+    from facefind.evaluation.cost import measure
+    from facefind.runtimes import open_model
+
+    asked = tyro.cli(_CostOfModels, args=args, prog="facefind evaluate cost")
+    if not asked.model:
+        raise DataError("--model: name at least one")
+    sizes = [_size(text) for text in asked.sizes]
+    costs: list[Cost] = []
+    left_out = 0
+    for name in asked.model:
+        path = weights.find(name)
+        fixed = open_model(path, asked.runtime, 1).card.fixed_size
+        fit = [s for s in sizes if fixed is None or (s[0] <= fixed[0] and s[1] <= fixed[1])]
+        for height, width in [size for size in sizes if size not in fit]:
+            left_out += 1
+            print(
+                f"facefind evaluate: {path.name} takes only {fixed}, not {width}x{height}",
+                file=sys.stderr,
+            )
+        if fit:
+            cost = measure(
+                path,
+                fit,
+                rounds=asked.rounds,
+                runtime=asked.runtime,
+                precision=asked.precision,
+                threads=asked.threads,
+            )
+            costs.append(cost)
+    rows = [row for cost in costs for row in _rows(cost)]
+    text = _markdown(rows) if asked.markdown else output.table(_HEADER, rows, right=range(2, 7))
+    notes = sorted(
+        {f"{c.runtime}, {c.provider}, {c.precision}, {c.threads} threads" for c in costs}
+    )
+    text += f"\n\n{'; '.join(notes)}; {_processor()}"
+    report = {
+        "measure": "cost",
+        "protocol": f"decoded image of noise to faces, median of {asked.rounds}",
+        "models": [cost.to_dict() for cost in costs],
+        "processor": _processor(),
+        "facefind": __version__,
+        "command": command,
+    }
+    output.emit(report, text, as_json=asked.json, out=asked.out)
+    return 1 if left_out else 0
+
+
+def _rows(cost: Cost) -> list[tuple[str, ...]]:
+    return [
+        (
+            cost.model,
+            f"{timing.width}x{timing.height}",
+            f"{cost.parameters / 1e6:.2f} M",
+            f"{timing.multiply_adds / 1e9:.2f} G",
+            f"{timing.milliseconds:.1f}",
+            f"{1e3 / timing.milliseconds:.1f}",
+            "-" if timing.peak_mib is None else f"{timing.peak_mib:.0f}",
+        )
+        for timing in cost.timings
+    ]
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(_HEADER) + " |", "|---" * len(_HEADER) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise DataError(f"--sizes {text}: wanted WIDTHxHEIGHT, such as 640x480")
+    return int(match[2]), int(match[1])
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

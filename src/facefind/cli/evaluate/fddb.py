@@ -1,0 +1,98 @@
+"""`facefind evaluate fddb`: discrete and continuous ROC curves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from facefind.cli import output
+from facefind.cli.evaluate.finding import Finding, find
+from facefind.cli.evaluate.telling import Drawing, remarks, tell
+from facefind.errors import DataError
+from facefind.evaluation.regions import Mode
+
+if TYPE_CHECKING:
+    from facefind.datasets import Sample
+    from facefind.evaluation.fddb import FddbResult
+
+__all__ = ["run"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Fddb(Drawing, Finding):
+    """Measure ROC curves under the FDDB protocol, all folds pooled.
+
+    Images that are not there are left out with their faces, and named. Boxes are judged as they
+    are unless --shape turns them into ellipses.
+    """
+
+    labels: Annotated[Path, tyro.conf.arg(metavar="DIR|FILE")]
+    """A list of ellipses, or the folder of FDDB-fold-XX-ellipseList.txt files."""
+    mode: Mode = "official"
+    """How overlaps are taken: of OpenCV's filled shapes, as the authors do, or of exact areas."""
+    shape: Literal["box", "ellipse", "fitted"] = "box"
+    """Judge the boxes, upright ellipses made from them in closed form, or ellipses by a rule that
+    is fitted on the other folds."""
+
+
+def run(args: Sequence[str], command: str) -> int:
+    """Exit code 0 once the result is told, 1 where images could not be read."""
+    from facefind.cli.data import samples_of
+    from facefind.evaluation import fddb
+
+    asked = tyro.cli(_Fddb, args=args, prog="facefind evaluate fddb")
+    asked.check()
+    every = samples_of(asked.labels, layout="fddb", images=asked.images)
+    samples = [sample for sample in every if sample.path.is_file()]
+    absent = [sample.name for sample in every if not sample.path.is_file()]
+    if not samples:
+        raise DataError(
+            f"{asked.labels}: none of the {len(every)} labelled images is there (wanted e.g. "
+            f"{every[0].path if every else 'any'}); give their folder with --images"
+        )
+    found = find(asked, {s.name: s.path for s in samples}, fddb.read_detections)
+    faces = _of_samples(found.faces, samples, absent)
+    faces = _shaped(faces, samples, asked)
+    result = fddb.evaluate(faces, samples, asked.mode)
+    lines = [_table(result), ""]
+    lines.append(f"{result.protocol}; {result.images} images, {result.faces} faces, {asked.shape}")
+    means = "left out with their faces"
+    lines += remarks(found.source, result.missing, absent, found.failed, means)
+    more = {"images_absent": absent, "images_failed": found.failed, "shape": asked.shape}
+    more["image_set"] = f"FDDB, {len({sample.group for sample in samples})} folds"
+    tell(asked, "fddb", result, "\n".join(lines), command, found.source, **more)
+    return 1 if found.failed else 0
+
+
+def _of_samples(
+    faces: Mapping[str, Any], samples: Sequence[Sample], absent: Sequence[str]
+) -> dict[str, Any]:
+    """The faces without those of images that are labelled but not there."""
+    from facefind.evaluation.detections import key
+
+    left_out = {key(name) for name in absent}
+    return {name: value for name, value in faces.items() if key(name) not in left_out}
+
+
+def _shaped(faces: dict[str, Any], samples: Sequence[Sample], asked: _Fddb) -> dict[str, Any]:
+    from facefind.evaluation import fddb
+    from facefind.evaluation.detections import pair
+
+    if asked.shape == "box":
+        return faces
+    if asked.shape == "fitted":
+        return dict(fddb.refit(faces, samples, asked.mode))
+    pairs = {name: pair(name, value) for name, value in faces.items()}
+    return {name: (fddb.ellipses(boxes), scores) for name, (boxes, scores) in pairs.items()}
+
+
+def _table(result: FddbResult) -> str:
+    rows = [
+        (f"{limit:,}", f"{100 * rate:.2f}", f"{100 * result.continuous[limit]:.2f}")
+        for limit, rate in result.discrete.items()
+    ]
+    return output.table(("false positives", "discrete", "continuous"), rows, right=(0, 1, 2))

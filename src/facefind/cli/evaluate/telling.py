@@ -1,0 +1,150 @@
+"""What every protocol says at its end: a table, a Markdown row, JSON, and a figure."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from facefind.cli import output
+from facefind.cli.options import File, Flag, Folder, Text
+from facefind.errors import DataError
+
+__all__ = ["Drawing", "Telling", "remarks", "tell"]
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Telling:
+    """Options of every protocol on how its result is told."""
+
+    name: Text = None
+    """What the result is called in tables and figures; the model's or file's where not given."""
+    markdown: Flag = False
+    """Print a Markdown table row instead of a table."""
+    out: File = None
+    """Write the result as JSON to this file."""
+    json: Flag = False
+    """Print JSON instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Telling):
+    """The same, of protocols that have curves."""
+
+    curves: Flag = False
+    """Have the curves in the JSON, too."""
+    figure: File = None
+    """Draw the curves to this file: .png, .svg or .pdf."""
+    published: Folder = None
+    """Draw the curves of other methods along: a folder of WIDER FACE's wider_pr_info_*.mat or of
+    FDDB's *DiscROC.txt and *ContROC.txt files."""
+
+
+def tell(
+    asked: Telling,
+    measure: str,
+    result: Any,
+    text: str,
+    command: str,
+    source: Mapping[str, Any] = {},
+    **more: Any,
+) -> None:
+    """Print, write and draw a result of `facefind.evaluation`; `more` goes to the report as it is.
+
+    `source` is what found the faces. None of it is lost: the report names the measure, the
+    protocol, the settings, the set and its digest, the weights, the versions and the command.
+    """
+    from facefind import __version__
+    from facefind.evaluation import report as reports
+
+    curves = isinstance(asked, Drawing) and asked.curves
+    known = result.to_dict(curves=True) if isinstance(asked, Drawing) else result.to_dict()
+    full = {"measure": measure} | known | dict(source) | more
+    full |= {"facefind": __version__, "versions": _versions(), "command": command}
+    full = reports.finite(full)
+    name = asked.name or _name(full, measure)
+    full["name"] = name
+    if isinstance(asked, Drawing) and asked.figure is not None:
+        draw({name: full}, asked.figure, asked.published)
+    elif isinstance(asked, Drawing) and asked.published is not None:
+        raise DataError("--published goes into the figure: name its file with --figure")
+    if not curves and isinstance(asked, Drawing):
+        without = result.to_dict().keys()
+        full = {key: value for key, value in full.items() if key not in known or key in without}
+    if asked.markdown:
+        text = reports.table({name: full})
+    output.emit(full, text, as_json=asked.json, out=asked.out)
+
+
+def draw(results: Mapping[str, Any], figure: Path, published: Path | None) -> None:
+    """Draw curves, with those of a folder of other methods where given."""
+    from facefind.evaluation import report as reports
+
+    others: reports.Published = {}
+    if published is not None:
+        others, problems = reports.read_published(published)
+        for problem in problems[:_SHOWN]:
+            print(f"facefind evaluate: left out of the figure: {problem}", file=sys.stderr)
+        sets = {report.get("image_set") for report in results.values()}
+        if parts := sorted(str(one) for one in sets if " of " in str(one)):
+            print(
+                f"facefind evaluate: published curves are of a whole set, these of {parts[0]}",
+                file=sys.stderr,
+            )
+        if len(problems) > _SHOWN:
+            more = len(problems) - _SHOWN
+            print(f"facefind evaluate: and {more} more files left out", file=sys.stderr)
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        reports.draw(results, figure, others)
+    except ValueError as error:
+        raise DataError(f"--figure {figure}: {error}") from error
+
+
+def remarks(
+    report: Mapping[str, Any],
+    missing: Sequence[str] = (),
+    absent: Sequence[str] = (),
+    failed: Mapping[str, str] = {},
+    absent_means: str = "their faces count as missed",
+) -> list[str]:
+    """Lines below a table: what was left out, and what the figures depend on."""
+    lines = []
+    if absent:
+        lines.append(
+            f"image files that are not there: {len(absent)} ({absent_means}), e.g. {absent[0]}"
+        )
+    if failed:
+        lines.append(f"images that can't be read: {len(failed)}, e.g. {next(iter(failed))}")
+    others = [name for name in missing if name not in set(absent) | set(failed)]
+    if others:
+        lines.append(f"without detections: {len(others)}, e.g. {others[0]}")
+    if "test_protocol" in report:
+        line = f"{report['model']}, test protocol {report['test_protocol']['name']}"
+        if report.get("images_timed"):
+            line += f", {report['images_timed']} images in {report['seconds']} s"
+        lines.append(line)
+    return lines
+
+
+def _name(report: Mapping[str, Any], measure: str) -> str:
+    for key in ("model", "detections_from"):
+        if report.get(key):
+            return Path(report[key]).stem
+    return measure
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("numpy", "scipy", "opencv-python-headless"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
