@@ -86,8 +86,8 @@ def released(row: str) -> Recipe:
     )
 
 
-def short(row: str, epochs: float = 60.0) -> Recipe:
-    """A training of hours on a CPU: the same face sizes in windows of half the side.
+def short(row: str) -> Recipe:
+    """A training of an hour on a CPU: the same face sizes in windows of half the side.
 
     Half the window (320 pixels) and half the crop sides keep the scale at which faces are seen,
     at a quarter of the work. AdamW on a cosine with averaged weights needs fewer epochs than the
@@ -98,13 +98,14 @@ def short(row: str, epochs: float = 60.0) -> Recipe:
         base,
         name=f"{row}-short",
         data=DataConfig(balance=0.5),
-        augment=AugmentConfig(
+        augment=replace(
+            base.augment,
             size=320,
             crop_sides=tuple(side / 2 for side in base.augment.crop_sides),
             min_face=4.0,
         ),
-        optim=OptimConfig(name="adamw", lr=2e-3, weight_decay=0.05, ema=0.999, clip=10.0),
-        schedule=ScheduleConfig(epochs=epochs, kind="cosine", warmup_epochs=1.0),
+        optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.05, ema=0.999, clip=10.0),
+        schedule=ScheduleConfig(epochs=18.0, batch=16, kind="cosine", warmup_epochs=1.0),
         run=RunConfig(precision="bf16"),
     )
 
