@@ -11,6 +11,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.options import File, Flag, Folder, Text, Whole
+from facefind.errors import DataError
 
 if TYPE_CHECKING:
     from facefind.search.study import Settings
@@ -94,6 +95,8 @@ class _Search:
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind search` with these arguments."""
     asked = tyro.cli(_Search, args=list(args), prog="facefind search")
+    if not asked.data:
+        raise DataError("no training images were given; name at least one set with --data")
     settings = _settings(asked)
     name = f"search-{asked.system}-{asked.gflops:g}g-{asked.budget}"
     folder = asked.out or Path("runs") / name

@@ -37,7 +37,7 @@ def report(study: Study) -> dict[str, Any]:
             result
             for rung in range(len(settings.rung_epochs))
             for trial in study.trials(step, rung)
-            if (result := study.store.result(trial.key))
+            if (result := study.result(trial.key))
         ]
         steps[f"step{step}"] = {
             "networks": len(entries),

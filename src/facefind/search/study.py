@@ -163,6 +163,9 @@ class Study:
         if settings.models < 1:
             raise DataError(f"models is {settings.models}; wanted at least 1")
         self.store, self.settings = Store(Path(folder)), settings
+        # What is once written never changes, so it is read and parsed once.
+        self._networks: dict[int, list[SCRFDConfig]] = {}
+        self._results: dict[str, dict[str, Any]] = {}
         content = _identity(settings.to_dict()) | {"data": _data(settings.trial)}
         while (known := self.store.read("study.json")) is None:
             with self.store.claim("study") as got:
@@ -189,6 +192,8 @@ class Study:
         Raises:
             StudyError: for step 2, if step 1 is not finished or gave no score at all.
         """
+        if step in self._networks:
+            return self._networks[step]
         name = f"step{step}.json"
         while (known := self.store.read(name)) is None:
             with self.store.claim(f"draw-{step}") as got:
@@ -197,7 +202,18 @@ class Study:
                     networks = [dataclasses.asdict(config) for config in drawn]
                     self.store.write(name, {"networks": networks})
             time.sleep(0 if got else _POLL)
-        return [_network(self.settings.trial, plain) for plain in known["networks"]]
+        found = [_network(self.settings.trial, plain) for plain in known["networks"]]
+        self._networks[step] = found
+        return found
+
+    def result(self, key: str) -> dict[str, Any] | None:
+        """The result of a trial, None until it has ended."""
+        if key not in self._results:
+            result = self.store.result(key)
+            if result is None:
+                return None
+            self._results[key] = result
+        return self._results[key]
 
     def _draw(self, step: int) -> list[SCRFDConfig]:
         s = self.settings
@@ -271,12 +287,12 @@ class Study:
 
     def _finish(self, step: int, rung: int, runner: Runner) -> None:
         trials = self.trials(step, rung)
-        while pending := [t for t in trials if self.store.result(t.key) is None]:
+        while pending := [t for t in trials if self.result(t.key) is None]:
             if not runner(self, pending):
                 time.sleep(_POLL)  # others are at work on all of them
 
     def _score(self, step: int, index: int, rung: int) -> float:
-        result = self.store.result(f"step{step}-{index:04}-rung{rung}")
+        result = self.result(f"step{step}-{index:04}-rung{rung}")
         if result is None:
             raise StudyError(f"step {step} is not finished: run the search again to go on")
         ap = result.get("ap")
