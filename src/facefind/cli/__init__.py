@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "measure a model, or detections, on a labelled set",
     "data": "convert, check and count labelled sets",
     "train": "train a recipe, or go on with a run",
+    "search": "find the best network of a compute budget",
     "export": "turn a run or checkpoint into one checked ONNX file",
     "cost": "count a recipe's parameters and multiply-adds by part",
     "samples": "count faces and positive anchors by scale over an epoch",

@@ -285,7 +285,8 @@ def _evaluate(
 
     if not held_out:
         return
-    some = list(held_out[: recipe.run.evaluate_images or None])
+    wanted = recipe.run.evaluate_images or len(held_out)
+    some = held_out[:: max(len(held_out) // wanted, 1)][:wanted]  # of all events, not the first ones
     detector = FaceDetector(TorchRuntime(network), protocol=recipe.protocol, min_score=0.02)
     faces = {sample.name: detector.detect(sample.path) for sample in some}
     result = wider.evaluate(faces, wider.from_samples(some, title="held out"), mode="strict")
