@@ -286,7 +286,8 @@ def _evaluate(
     if not held_out:
         return
     wanted = recipe.run.evaluate_images or len(held_out)
-    some = held_out[:: max(len(held_out) // wanted, 1)][:wanted]  # of all events, not the first ones
+    spread = max(len(held_out) // wanted, 1)  # over all events, which stand one after another
+    some = held_out[::spread][:wanted]
     detector = FaceDetector(TorchRuntime(network), protocol=recipe.protocol, min_score=0.02)
     faces = {sample.name: detector.detect(sample.path) for sample in some}
     result = wider.evaluate(faces, wider.from_samples(some, title="held out"), mode="strict")
