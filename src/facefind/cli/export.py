@@ -84,17 +84,23 @@ def export(
 
 
 def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
-    """What the card says of how the weights came about; sets by their folders' names alone."""
+    """What the card says of how the weights came about; sets by name alone."""
     facts = (run if run.is_dir() else run.parent) / "run.json"
     made: dict[str, Any] = {}
     if facts.is_file():
         made = json_text.loads(facts.read_text(encoding="utf-8"))
     wanted = ("images", "images_held_out", "digest", "steps", "commit", "torch")
     return {
-        "sets": [Path(root.removeprefix("partial:")).name for root in recipe.data.root],
+        "sets": [_set_name(root) for root in recipe.data.root],
         "augment": dataclasses.asdict(recipe.augment),
         "optim": dataclasses.asdict(recipe.optim),
         "schedule": dataclasses.asdict(recipe.schedule),
         "seed": recipe.run.seed,
         **{key: made[key] for key in wanted if key in made},
     }
+
+
+def _set_name(root: str) -> str:
+    """A set's folder by name alone, or a label file with its folder's name."""
+    path = Path(root.removeprefix("partial:"))
+    return f"{path.parent.name}/{path.name}" if path.suffix else path.name
