@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from facefind import recipes
 from facefind.errors import DataError, WeightsError
 from facefind.learn import checkpoints
 from facefind.learn.ema import EMA
-from facefind.learn.engine import TrainingError, train
+from facefind.learn.engine import TrainingError, read_sets, train
 from facefind.learn.recipe import ScheduleConfig
 from facefind.learn.schedule import learning_rate
 
@@ -48,6 +49,18 @@ def test_a_run_learns_and_leaves_its_records(recipe):
     assert loaded == recipe
     assert same(network.state_dict(), weights(folder, name="final.pt"))
     assert list((folder / "tensorboard").iterdir())
+
+
+def test_an_unreadable_held_out_image_is_passed_over(recipe, tiny_set, tmp_path, caplog):
+    broken = tmp_path / "set"
+    shutil.copytree(tiny_set, broken)
+    data = dataclasses.replace(recipe.data, root=(str(broken),), hold_out=0.4)
+    _, held_out = read_sets(data)
+    assert len(held_out) > 1
+    held_out[0].path.write_bytes(b"")
+    folder = train(dataclasses.replace(recipe, data=data))
+    assert held_out[0].path.name in caplog.text
+    assert "ap_" in (folder / "log.jsonl").read_text()
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(recipe, tmp_path):

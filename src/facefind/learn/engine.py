@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from facefind import datasets
 from facefind.datasets import Sample
-from facefind.errors import DataError, FacefindError
+from facefind.errors import DataError, FacefindError, ImageError
 from facefind.learn import checkpoints
 from facefind.learn.distributed import world
 from facefind.learn.ema import EMA
@@ -30,6 +31,8 @@ from facefind.learn.loader import Batch, TrainingSet, loader
 from facefind.learn.logs import Log
 from facefind.learn.recipe import DataConfig, OptimConfig, Recipe
 from facefind.learn.schedule import learning_rate
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingError(FacefindError):
@@ -289,7 +292,13 @@ def _evaluate(
     spread = max(len(held_out) // wanted, 1)  # over all events, which stand one after another
     some = held_out[::spread][:wanted]
     detector = FaceDetector(TorchRuntime(network), protocol=recipe.protocol, min_score=0.02)
-    faces = {sample.name: detector.detect(sample.path) for sample in some}
+    faces = {}
+    for sample in some:
+        try:
+            faces[sample.name] = detector.detect(sample.path)
+        except ImageError as error:
+            logger.warning("passed over a held-out image: %s", error)
+    some = [sample for sample in some if sample.name in faces]
     result = wider.evaluate(faces, wider.from_samples(some, title="held out"), mode="strict")
     ap = {f"ap_{subset}": value for subset, value in result.ap.items()}
     log.write(step, **ap)
