@@ -12,6 +12,7 @@ from PIL import Image
 
 from facefind import weights
 from facefind.cli import main
+from facefind.cli.evaluate import telling
 
 
 @pytest.fixture
@@ -124,3 +125,16 @@ def test_mistakes_are_one_line_and_exit_code_2(
 def test_help_names_the_protocols(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate"]) == 0
     assert "wider" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("report", "name"),
+    [
+        ({"model": "scrfd-2.5g-kps"}, "scrfd-2.5g-kps"),
+        ({"model": "runs/scrfd-2.5g.onnx"}, "scrfd-2.5g"),
+        ({"detections_from": "found.jsonl"}, "found"),
+        ({}, "wider"),
+    ],
+)
+def test_a_result_is_called_after_its_model(report: dict[str, str], name: str) -> None:
+    assert telling._name(report, "wider") == name

@@ -136,7 +136,9 @@ def remarks(
 def _name(report: Mapping[str, Any], measure: str) -> str:
     for key in ("model", "detections_from"):
         if report.get(key):
-            return Path(report[key]).stem
+            source = Path(report[key])
+            # a model's own name may have a point in it: scrfd-2.5g
+            return source.stem if source.suffix in {".onnx", ".jsonl", ".txt"} else source.name
     return measure
 
 
