@@ -67,6 +67,25 @@ def test_boxes_and_points_move_with_the_pixels(scene):
         assert np.isclose(labels.landmarks, row, atol=0.05).all((1, 2)).any()
 
 
+def test_background_windows_may_hold_no_face():
+    corner = Labels(
+        np.array([[0, 0, 8, 8]], np.float32),
+        np.full((1, 5, 2), np.nan, np.float32),
+        np.zeros(1, bool),
+    )
+
+    def holding(background):
+        rng = np.random.default_rng(0)
+        windows = [
+            draw_window((200, 200), corner, (0.2,), rng, background=background) for _ in range(50)
+        ]
+        return sum(w.left <= 4 and w.top <= 4 for w in windows)
+
+    assert holding(0.0) == 50
+    assert holding(1.0) < 10
+    assert 10 < holding(0.5) < 45
+
+
 def test_a_crop_shows_the_right_pixels():
     image = np.zeros((40, 60, 3), np.uint8)
     image[10:20, 30:40] = (10, 200, 30)

@@ -62,6 +62,7 @@ def draw_window(
     sides: Sequence[float],
     rng: np.random.Generator,
     tries: int = 250,
+    background: float = 0.0,
 ) -> Window:
     """A random square window that holds the centre of at least one face.
 
@@ -75,11 +76,15 @@ def draw_window(
         sides: multiples of the short side; above 1 the faces shrink.
         rng: random generator.
         tries: positions tried for each side.
+        background: probability that the first window is taken, face or not. A network that sees
+            faces in every window learns to find one in an empty picture, too.
 
     Source: SCRFD, sec. 4.1 and 5.1: sides beyond 1 are the sample redistribution.
     """
     height, width = image_size
     centers = (labels.boxes[:, :2] + labels.boxes[:, 2:])[~labels.ignore] / 2
+    if background and rng.random() < background:
+        centers = centers[:0]
     for _ in range(20):
         side = max(int(rng.choice(np.asarray(sides)) * min(height, width)), 1)
         # Left and top range over all places where window and image cover each other.

@@ -70,7 +70,9 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
     def _drawn(self, sample: Sample, rng: np.random.Generator) -> tuple[Tensor, Target, str]:
         config, labels = self.config, Labels(sample.boxes, sample.landmarks, sample.ignore)
         image_size = sample.image_size or read_size(sample.path)
-        window = draw_window(image_size, labels, config.crop_sides, rng)
+        window = draw_window(
+            image_size, labels, config.crop_sides, rng, background=config.background
+        )
         image = decoded(sample.path, self.cache, shrink=window.side // config.size)
         shrink = image_size[0] / image.shape[0]
         image, labels = crop(

@@ -47,6 +47,8 @@ class AugmentConfig:
     """Side of the square that the network is given, in pixels."""
     crop_sides: tuple[float, ...] = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
     """Sides of the square crop as multiples of the image's short side (SCRFD, sec. 4.1 and 5.1)."""
+    background: float = 0.0
+    """Probability that a crop is taken wherever it falls, face or not."""
     fill: tuple[int, int, int] = (123, 117, 104)
     """RGB where a crop reaches beyond the image; by default the mean colour of ImageNet."""
     cut_boxes: bool = True

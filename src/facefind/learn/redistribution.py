@@ -86,7 +86,8 @@ def count(
     for place, number in islice(Stream([s.group for s in samples], seed), wanted):
         sample, size = _readable(samples, number)
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
-        window = draw_window(size, labels, config.crop_sides, np.random.default_rng((seed, place)))
+        rng = np.random.default_rng((seed, place))
+        window = draw_window(size, labels, config.crop_sides, rng, background=config.background)
         held = crop_labels(labels, window, config.size, cut_boxes=config.cut_boxes)
         sides = held.boxes[:, 2:] - held.boxes[:, :2]
         learnt = ~held.ignore & ~(sides < config.min_face).any(1)
