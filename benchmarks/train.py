@@ -61,7 +61,7 @@ def main() -> None:
         began = time.perf_counter()
         with torch.autocast(device.type, kind, enabled=kind is not None):
             outputs = network(images.contiguous(memory_format=layout))
-        loss = torch.stack(list(network.losses(outputs, faces).values())).sum()
+        loss = torch.stack(list(network.losses(outputs, faces).terms.values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

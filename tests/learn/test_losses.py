@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facefind.learn.boxes import diou, iou
-from facefind.learn.losses import diou_loss, landmark_loss, quality_focal
+from facefind.learn.losses import diou_loss, landmark_loss, quality_focal, weakest_positive
 
 
 @settings(max_examples=200, deadline=None)
@@ -55,3 +55,12 @@ def test_landmark_loss_is_smooth_l1_summed():
     offsets[0, 1, 1] = 0.05  # within: d^2 / (2 beta)
     want = (1 - 1 / 18) + 0.05**2 / (2 / 9)
     assert landmark_loss(offsets, torch.zeros(1, 5, 2)).item() == pytest.approx(want, rel=1e-5)
+
+
+def test_the_weakest_positive_by_image():
+    scores = torch.tensor([0.9, 0.2, 0.7, 0.5], requires_grad=True)
+    weakest = weakest_positive(scores, torch.tensor([0, 2, 0, 2]), 4)
+    assert weakest.tolist() == pytest.approx([0.7, math.nan, 0.2, math.nan], nan_ok=True)
+    assert not weakest.requires_grad
+    none = weakest_positive(torch.zeros(0), torch.zeros(0, dtype=torch.int64), 2)
+    assert none.isnan().all()

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from facefind.learn.assigners import atss
 from facefind.learn.targets import Target
 from facefind.systems.scrfd import FAMILY
 
@@ -34,7 +37,7 @@ def losses(network, targets):
     torch.manual_seed(1)
     network.train()
     outputs = network(torch.randint(0, 256, (len(targets), 3, 96, 96)).float())
-    return network.losses(outputs, targets)
+    return network.losses(outputs, targets).terms
 
 
 FACE = Target(
@@ -82,10 +85,25 @@ def test_the_terms_fall_when_trained_on_one_image():
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     totals = []
     for _ in range(40):
-        terms = network.losses(network(image), [FACE])
+        terms = network.losses(network(image), [FACE]).terms
         optimizer.zero_grad()
         sum(terms.values()).backward()
         optimizer.step()
         totals.append({k: v.item() for k, v in terms.items()})
     assert totals[-1]["box"] < 0.5 * totals[0]["box"]
     assert totals[-1]["kps"] < 0.5 * totals[0]["kps"]
+
+
+def test_the_weakest_is_the_lowest_score_of_an_image_s_positives(network):
+    outputs = network(torch.randint(0, 256, (3, 3, 96, 96)).float())
+    anchors = outputs.anchors
+    outputs = replace(outputs, raw=outputs.raw._replace(logits=torch.randn(3, len(anchors.sizes))))
+    second = Target(FACE.boxes + 30, FACE.landmarks, FACE.ignore)
+    weakest = network.losses(outputs, [FACE, Target.empty(), second]).weakest
+    assert weakest.shape == (3,)
+    assert not weakest.requires_grad
+    assert weakest.isnan().tolist() == [False, True, False]
+    scores = outputs.raw.logits.sigmoid()
+    for index, target in ((0, FACE), (2, second)):
+        positive = atss(anchors, target.boxes) >= 0
+        assert weakest[index].item() == pytest.approx(scores[index, positive].min().item())

@@ -29,6 +29,7 @@ from facefind.learn.distributed import world
 from facefind.learn.ema import EMA
 from facefind.learn.loader import Batch, TrainingSet, loader
 from facefind.learn.logs import Log
+from facefind.learn.losses import Losses
 from facefind.learn.recipe import DataConfig, OptimConfig, Recipe
 from facefind.learn.schedule import learning_rate
 
@@ -190,7 +191,8 @@ def _step(
     kind = kinds.get(recipe.run.precision)
     with torch.autocast(device.type, kind, enabled=kind is not None):
         outputs = model(images)
-    terms: dict[str, Tensor] = network.losses(outputs, targets)  # type: ignore[operator]
+    losses: Losses = network.losses(outputs, targets)  # type: ignore[operator]
+    terms = losses.terms
     loss = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(loss):
         raise TrainingError(

@@ -1,14 +1,45 @@
-"""Loss terms, element by element; a system sums and normalises them.
+"""Loss terms, element by element; a system sums and normalises them into `Losses`.
 
-Legend: P positive anchors.
+Legend: B batch, P positive anchors.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from facefind.learn.boxes import diou
+
+
+class Losses(NamedTuple):
+    """What a system's `losses` returns: what to minimise, and how hard each image was.
+
+    Attributes:
+        terms: loss terms by name, weighted and ready to be added.
+        weakest: (B,) the lowest face score among an image's positive anchors, in 0..1 and without
+            gradient; NaN for an image without any.
+    """
+
+    terms: dict[str, Tensor]
+    weakest: Tensor
+
+
+def weakest_positive(scores: Tensor, image: Tensor, images: int) -> Tensor:
+    """The lowest of the positives' scores by image (B,), NaN for an image without any.
+
+    Args:
+        scores: (P,) face scores of the positive anchors, in 0..1.
+        image: (P,) the image that each lies in, int64.
+        images: B.
+
+    Source: SmallHardFace, sec. 3.2: the worst positive anchor score (WPAS).
+    """
+    lowest = scores.new_full((images,), torch.inf)
+    lowest = lowest.scatter_reduce(0, image, scores.detach(), "amin")
+    return lowest.masked_fill(lowest.isinf(), torch.nan)
 
 
 def quality_focal(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:

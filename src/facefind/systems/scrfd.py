@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from facefind.learn.assigners import atss, inside_any
 from facefind.learn.boxes import iou
 from facefind.learn.distributed import mean_over_processes
-from facefind.learn.losses import diou_loss, landmark_loss, quality_focal
+from facefind.learn.losses import (
+    Losses,
+    diou_loss,
+    landmark_loss,
+    quality_focal,
+    weakest_positive,
+)
 from facefind.learn.recipe import NetworkConfig
 from facefind.learn.targets import Target
 from facefind.nn.anchors import Anchors, square_anchors
@@ -81,8 +87,8 @@ class SCRFD(nn.Module):
             points = decode_points(raw.offsets.float(), anchors.centers, anchors.strides)
         return boxes, raw.logits.float().sigmoid(), points
 
-    def losses(self, outputs: Outputs, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Loss terms, weighted and ready to be added: `cls`, `box` and, with points, `kps`.
+    def losses(self, outputs: Outputs, targets: Sequence[Target]) -> Losses:
+        """Loss terms `cls`, `box` and, with points, `kps`; and each image's weakest positive.
 
         An image without faces adds to `cls` alone. Without any face in the batch, `box` and `kps`
         are exactly 0 and still carry (zero) gradients to every parameter.
@@ -116,6 +122,7 @@ class SCRFD(nn.Module):
         terms = {"cls": (quality_focal(logits, quality) * counted).sum() / normaliser}
 
         weight = logits[image, anchor].detach().sigmoid()
+        weakest = weakest_positive(weight, image, len(targets))
         divisor = mean_over_processes(weight.sum()).clamp(min=1e-6)
         box = (diou_loss(predicted, face) * weight).sum() + distances.sum() * 0
         terms["box"] = self.weights.box * box / divisor
@@ -126,7 +133,7 @@ class SCRFD(nn.Module):
             goal = encode_points(point[labelled], centers[labelled], strides[labelled])
             kps = (landmark_loss(offsets[image, anchor], goal) * weight[labelled]).sum()
             terms["kps"] = self.weights.landmarks * (kps + offsets.sum() * 0) / divisor
-        return terms
+        return Losses(terms, weakest)
 
 
 @dataclass(frozen=True, kw_only=True)
