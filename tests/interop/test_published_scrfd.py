@@ -83,7 +83,9 @@ def test_a_file_becomes_a_network(wrapped, tmp_path):
 
 def test_a_file_becomes_a_checkpoint(tmp_path):
     torch.save({"state_dict": official("scrfd-2.5g")}, tmp_path / "official.pth")
-    assert interop.convert(tmp_path / "official.pth", tmp_path / "ours.pt") == "scrfd-2.5g"
+    done = interop.convert(tmp_path / "official.pth", tmp_path / "ours.pt")
+    assert (done.format, done.recipe) == ("scrfd-mmdet", "scrfd-2.5g-released")
+    assert "non-commercial" in done.licence
     made, network = recipes.load_network(tmp_path / "ours.pt")
     assert made == recipes.get("scrfd-2.5g-released")
     assert interop.recognise(network.state_dict()) == "scrfd-2.5g"
@@ -153,7 +155,7 @@ def written(network: nn.Module, path, *, skip: int = 0) -> None:
         values[key] = tensor.detach()
         return key
 
-    for index, (_, module) in enumerate(interop._run_order(network)):
+    for index, (_, module) in enumerate(interop.scrfd._run_order(network)):
         if index < skip:
             continue
         x = f"x{index}"

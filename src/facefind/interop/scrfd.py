@@ -1,10 +1,8 @@
-"""Published checkpoints and our networks: names and weights, both ways.
+"""Published SCRFDs and our networks: names and weights, both ways.
 
-SCRFD's official files come in two kinds: mmdetection's `.pth`, whose names are mapped here, and
+The official files come in two kinds: mmdetection's `.pth`, whose names are mapped here, and
 ONNX files, whose backbones have lost their names and whose batch normalisation is folded. Those are
 loaded in the order in which both networks run their layers.
-
-InsightFace states that its weights are for non-commercial research.
 """
 
 from __future__ import annotations
@@ -19,9 +17,9 @@ from torch import Tensor, nn
 
 from facefind import recipes
 from facefind.errors import WeightsError
-from facefind.learn import checkpoints
+from facefind.interop.formats import Format, read_state
 from facefind.learn.recipe import Recipe
-from facefind.nn.fusing import fuse
+from facefind.nn.fusing import fuse, unfuse
 from facefind.nn.layers import Scale
 from facefind.systems.scrfd import ROWS, SCRFD
 
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
 State = Mapping[str, Tensor]
+
+LICENCE = "non-commercial research only, as InsightFace states of its weights"
 
 _LEFTOVER = "bbox_head.integral.project"  # buffer of a loss that no published model uses
 _LEFTOVER_SIZE = 9
@@ -153,21 +153,6 @@ def load_mmdet(path: str | Path) -> tuple[str, SCRFD]:
     return row, network.eval()
 
 
-def convert(path: str | Path, out: str | Path) -> str:
-    """Write an official `.pth` file as a checkpoint of ours, and return its row.
-
-    `facefind export` and `recipes.load_network` take the checkpoint; the recipe in it is the
-    released training of the row.
-
-    Raises:
-        WeightsError: if the file cannot be read or holds no SCRFD.
-    """
-    row, state = _read_mmdet(Path(path))
-    recipe = released_recipe(row)
-    checkpoints.save(Path(out), {"network": state, "recipe": recipe.to_dict(), "step": 0})
-    return row
-
-
 def released_recipe(row: str) -> Recipe:
     """The recipe of a row's released training, or the paper's where no training was released."""
     name = f"{row.removesuffix('-released')}-released"
@@ -175,16 +160,7 @@ def released_recipe(row: str) -> Recipe:
 
 
 def _read_mmdet(path: Path) -> tuple[str, dict[str, Tensor]]:
-    if not path.is_file():
-        raise WeightsError(f"no file {path}; wanted a .pth of the authors' SCRFD")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise WeightsError(f"{path} cannot be read as a torch checkpoint: {error}") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} holds no state dict; wanted a .pth of the authors' SCRFD")
-    ours = from_mmdet(state)
+    ours = from_mmdet(read_state(path, "a .pth of the authors' SCRFD"))
     return recognise(ours), ours
 
 
@@ -227,6 +203,20 @@ def load_onnx(path: str | Path, row: str) -> nn.Module:
             if isinstance(module, Scale):
                 _fill(module.scale, f"bbox_{name}.scale", values, f"{name}.scale", path)
     return network
+
+
+def _read_onnx(path: Path, row: str | None) -> tuple[Recipe, dict[str, Tensor]]:
+    if row is None:
+        raise WeightsError(f"{path} does not tell its row; say it, one of {', '.join(ROWS)}")
+    fused = load_onnx(path, row)
+    return released_recipe(row), unfuse(fused, ROWS[row].build()).state_dict()
+
+
+def _read_pth(path: Path, row: str | None) -> tuple[Recipe, dict[str, Tensor]]:
+    found, state = _read_mmdet(path)
+    if row not in (None, found, f"{found}-released"):
+        raise WeightsError(f"{path} is no {row}, it is {found}")
+    return released_recipe(found), state
 
 
 def _fill(
@@ -290,3 +280,29 @@ def _run_order(network: nn.Module) -> Iterator[tuple[str, Any]]:
         for hook in hooks:
             hook.remove()
     yield from ran
+
+
+def _has_head(held: frozenset[str]) -> bool:
+    return any(name.startswith("bbox_head.stride_") for name in held)
+
+
+def _has_backbone(held: frozenset[str]) -> bool:
+    return any(name.startswith("backbone.") for name in held)
+
+
+FORMATS = (
+    Format(
+        name="scrfd-mmdet",
+        about="InsightFace's SCRFD, .pth",
+        licence=LICENCE,
+        claims=lambda held: _has_head(held) and _has_backbone(held),
+        read=_read_pth,
+    ),
+    Format(
+        name="scrfd-onnx",
+        about="InsightFace's SCRFD, .onnx",
+        licence=LICENCE,
+        claims=lambda held: _has_head(held) and not _has_backbone(held),
+        read=_read_onnx,
+    ),
+)

@@ -1,0 +1,99 @@
+"""Published checkpoints and our networks: one file a system, all known kinds in `FORMATS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from facefind.errors import WeightsError
+from facefind.interop import scrfd
+from facefind.interop.formats import Format, names
+from facefind.interop.scrfd import (
+    from_mmdet,
+    load_mmdet,
+    load_onnx,
+    recognise,
+    released_recipe,
+    to_mmdet,
+)
+from facefind.learn import checkpoints
+
+__all__ = [
+    "FORMATS",
+    "Converted",
+    "Format",
+    "convert",
+    "from_mmdet",
+    "load_mmdet",
+    "load_onnx",
+    "recognise",
+    "released_recipe",
+    "tell",
+    "to_mmdet",
+]
+
+FORMATS: Mapping[str, Format] = MappingProxyType({one.name: one for one in (*scrfd.FORMATS,)})
+"""Every kind of published file that is read here, by name."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a published file was: its kind, the recipe of its network, and its weights' terms."""
+
+    format: str
+    recipe: str
+    licence: str
+
+
+def tell(path: str | Path) -> Format:
+    """The kind of a published file, by the names of its tensors.
+
+    Raises:
+        WeightsError: if the file can't be read, or is of no kind or of several; names the kinds.
+    """
+    held = names(Path(path))
+    fit = [one for one in FORMATS.values() if one.claims(held)]
+    if len(fit) == 1:
+        return fit[0]
+    if fit:
+        raise WeightsError(f"{path} may be {' or '.join(one.name for one in fit)}: say which")
+    some = ", ".join(sorted(held)[:3])
+    raise WeightsError(
+        f"{path} is no published file that is known here (its tensors are {some}, ...); "
+        f"known: {', '.join(f'{one.name} ({one.about})' for one in FORMATS.values())}"
+    )
+
+
+def convert(
+    path: str | Path, out: str | Path, *, format: str | None = None, row: str | None = None
+) -> Converted:
+    """Write a published file as a checkpoint of ours, and say what it was.
+
+    `facefind export` and `recipes.load_network` take the checkpoint; the recipe in it is the
+    released training of the row. The weights are loaded strictly before anything is written.
+
+    Args:
+        path: the published file.
+        out: the checkpoint, by custom `.pt`; what is there is replaced.
+        format: a name in `FORMATS`; found out by the names of the tensors where None.
+        row: which network of the system it is, for files that do not tell.
+
+    Raises:
+        WeightsError: if the file can't be read, is none of the kind, or does not tell its row.
+    """
+    if format is not None and format not in FORMATS:
+        raise WeightsError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
+    kind = tell(path) if format is None else FORMATS[format]
+    recipe, state = kind.read(Path(path), row)
+    network = recipe.network.build()
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit {recipe.name}: {error}") from error
+    target = Path(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = {"network": network.state_dict(), "recipe": recipe.to_dict(), "step": 0}
+    checkpoints.save(target, content)
+    return Converted(kind.name, recipe.name, kind.licence)

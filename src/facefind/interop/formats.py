@@ -1,0 +1,91 @@
+"""Published kinds of files: how one is told from another and read as a recipe and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facefind.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from facefind.learn.recipe import Recipe
+
+__all__ = ["Format", "names", "read_state"]
+
+_WRAPPERS = ("state_dict", "model")
+_PREFIX = "module."  # what torch's data parallel wrappers put before every name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A kind of files that others have published.
+
+    Attributes:
+        name: what the kind is called here, such as `scrfd-mmdet`.
+        about: whose files they are, in a few words.
+        licence: the terms under which their authors gave the weights.
+        claims: whether a file is of this kind, by the names of its tensors.
+        read: recipe, and state dict for a strict load into its network, of a file and the row that
+            the caller says it is (None: the file must tell). Raises WeightsError where the file
+            is no such thing, or does not tell its row.
+    """
+
+    name: str
+    about: str
+    licence: str
+    claims: Callable[[frozenset[str]], bool]
+    read: Callable[[Path, str | None], tuple[Recipe, Mapping[str, Tensor]]]
+
+
+def names(path: Path) -> frozenset[str]:
+    """Names of the tensors that an .onnx file or a torch checkpoint holds.
+
+    Raises:
+        WeightsError: if there is no such file or it can't be read as either.
+    """
+    if path.suffix != ".onnx":
+        return frozenset(read_state(path))
+    import onnx
+
+    if not path.is_file():
+        raise WeightsError(f"no file {path}; wanted a published .onnx file")
+    try:
+        graph = onnx.load(str(path)).graph
+    except Exception as error:  # protobuf's own kinds
+        raise WeightsError(f"{path} cannot be read as an ONNX file: {error}") from error
+    return frozenset(tensor.name for tensor in graph.initializer)
+
+
+def read_state(path: Path, wanted: str = "a published .pth file") -> dict[str, Tensor]:
+    """The state dict of a torch checkpoint of others, out of its wrapping, on the CPU.
+
+    Only tensors and plain values are unpickled. `state_dict` or `model` around it and `module.`
+    before every name are taken off.
+
+    Raises:
+        WeightsError: if the file is missing, damaged or holds no state dict; says what was wanted.
+    """
+    import torch
+
+    if not path.is_file():
+        raise WeightsError(f"no file {path}; wanted {wanted}")
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise WeightsError(f"{path} cannot be read as a torch checkpoint: {error}") from error
+    for key in _WRAPPERS:
+        if isinstance(content, dict) and key in content:
+            content = content[key]
+    if (
+        not isinstance(content, dict)
+        or not content
+        or not all(isinstance(value, torch.Tensor) for value in content.values())
+    ):
+        raise WeightsError(f"{path} holds no state dict; wanted {wanted}")
+    if all(name.startswith(_PREFIX) for name in content):
+        return {name.removeprefix(_PREFIX): value for name, value in content.items()}
+    return dict(content)
