@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,7 +7,14 @@ from hypothesis import strategies as st
 
 from facefind.nn.anchors import square_anchors
 from facefind.nn.backbones import BasicBlock, Bottleneck, MobileNetV1, ResNetV1e
-from facefind.nn.coders import decode_distances, decode_points, encode_distances, encode_points
+from facefind.nn.coders import (
+    BoxCoder,
+    PointCoder,
+    decode_distances,
+    decode_points,
+    encode_distances,
+    encode_points,
+)
 from facefind.nn.cost import measure
 from facefind.nn.layers import group_norm
 from facefind.nn.necks import PAFPN
@@ -24,6 +33,58 @@ def test_anchors_stand_where_scrfd_s_stand():
 def test_a_vga_square_has_16800_anchors():
     sizes = [(640 // s, 640 // s) for s in (8, 16, 32)]
     assert square_anchors(sizes, (8, 16, 32), ((16, 32),) * 3).sizes.numel() == 16_800
+
+
+def test_anchors_stand_where_they_are_shifted():
+    sizes, strides, sides = [(2, 2), (1, 1)], (8, 16), ((16,), (64,))
+    for offset in (7.5, (7.5, 7.5)):
+        anchors = square_anchors(sizes, strides, sides, offset=offset)
+        assert anchors.centers.tolist() == [
+            *([7.5, 7.5], [15.5, 7.5], [7.5, 15.5], [15.5, 15.5]),
+            [7.5, 7.5],
+        ]
+    assert anchors.corners(plus_one=True)[0].tolist() == [0, 0, 15, 15]
+    assert anchors.boxes[0].tolist() == [-0.5, -0.5, 15.5, 15.5]
+    middles = square_anchors(sizes, strides, sides, offset=(4, 8))
+    assert middles.centers[[0, 4]].tolist() == [[4, 4], [8, 8]]
+
+
+@pytest.mark.parametrize("plus_one", [False, True])
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31))
+def test_the_delta_coders_undo_each_other(plus_one, seed):
+    generator = torch.Generator().manual_seed(seed)
+    anchors = square_anchors([(4, 5), (2, 3)], (8, 16), ((16, 32), (64, 128)), offset=7.5)
+    at = anchors.corners(plus_one=plus_one).double()
+    corners = torch.rand(2, len(at), 2, generator=generator, dtype=torch.float64) * 100
+    sides = 1 + torch.rand(2, len(at), 2, generator=generator, dtype=torch.float64) * 300
+    boxes = torch.cat([corners, corners + sides], -1)
+    coder = BoxCoder((0.1, 0.1, 0.2, 0.2), plus_one)
+    assert torch.allclose(coder.decode(coder.encode(boxes, at), at), boxes)
+    points = torch.rand(2, len(at), 5, 2, generator=generator, dtype=torch.float64) * 100
+    for std in (0.1, 1.0):
+        pointer = PointCoder(std, plus_one)
+        assert torch.allclose(pointer.decode(pointer.encode(points, at), at), points)
+
+
+def test_deltas_by_hand():
+    anchor = torch.tensor([[0.0, 0, 15, 15]])  # 16 pixels around (7.5, 7.5)
+    box = torch.tensor([[4.0, 0, 35, 15]])  # 32 x 16 pixels around (19.5, 7.5)
+    points = torch.tensor([[[15.5, 7.5], [7.5, 3.5]]])
+    assert BoxCoder(plus_one=True).encode(box, anchor)[0].tolist() == pytest.approx(
+        [12 / 16, 0, math.log(2), 0]
+    )
+    assert BoxCoder((0.1, 0.1, 0.2, 0.2)).encode(box, anchor)[0].tolist() == pytest.approx(
+        [12 / 15 / 0.1, 0, math.log(31 / 15) / 0.2, 0]
+    )
+    assert PointCoder(plus_one=True).encode(points, anchor).flatten().tolist() == pytest.approx(
+        [0.5, 0, 0, -0.25]
+    )
+
+
+def test_no_decoded_box_overflows():
+    found = BoxCoder().decode(torch.tensor([[0.0, 0, 500, 500]]), torch.tensor([[0.0, 0, 16, 16]]))
+    assert (found[0, 2:] - found[0, :2]).tolist() == pytest.approx([1000, 1000])
 
 
 @settings(max_examples=100, deadline=None)

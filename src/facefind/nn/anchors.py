@@ -31,7 +31,14 @@ class Anchors:
     @property
     def boxes(self) -> Tensor:
         """(A,4) xyxy corners of the anchors, in input pixels; some reach beyond the image."""
-        half = self.sizes[:, None] / 2
+        return self.corners()
+
+    def corners(self, *, plus_one: bool = False) -> Tensor:
+        """(A,4) xyxy corners; with `plus_one` those of the first and last pixel that are covered.
+
+        An anchor of side 16 around (7.5, 7.5) is then (0, 0, 15, 15), as older detectors write it.
+        """
+        half = (self.sizes[:, None] - float(plus_one)) / 2
         return torch.cat([self.centers - half, self.centers + half], dim=1)
 
 
@@ -40,6 +47,7 @@ def square_anchors(
     strides: Sequence[int],
     sizes: Sequence[Sequence[float]],
     device: torch.device | None = None,
+    offset: float | Sequence[float] = 0.0,
 ) -> Anchors:
     """Anchors for feature maps of the given (H_l, W_l), float32.
 
@@ -48,15 +56,20 @@ def square_anchors(
         strides: stride of each level in input pixels.
         sizes: sides of the anchors on one cell of each level, in input pixels.
         device: where the tensors are made.
+        offset: pixels from a cell's top left corner to its anchors' centre, right and down alike:
+            one number, or one a level.
 
     Source: SCRFD, sec. 4 ({16,32}, {64,128}, {256,512} at strides 8, 16, 32).
     Differs: the text does not place the anchors; the authors' code puts them on the cell's top
-    left corner (j*stride, i*stride) with no half-cell offset, and so do we.
+    left corner (j*stride, i*stride) with no half-cell offset, and so do we by default.
     """
     centers, all_strides, all_sizes, per_level = [], [], [], []
-    for (height, width), stride, sides in zip(map_sizes, strides, sizes, strict=True):
-        ys = torch.arange(height, device=device, dtype=torch.float32) * stride
-        xs = torch.arange(width, device=device, dtype=torch.float32) * stride
+    offsets = [offset] * len(strides) if isinstance(offset, int | float) else offset
+    for (height, width), stride, sides, shift in zip(
+        map_sizes, strides, sizes, offsets, strict=True
+    ):
+        ys = torch.arange(height, device=device, dtype=torch.float32) * stride + shift
+        xs = torch.arange(width, device=device, dtype=torch.float32) * stride + shift
         grid = torch.stack(
             [xs[None, :].expand(height, width), ys[:, None].expand(height, width)], dim=-1
         )
