@@ -1,6 +1,7 @@
-"""Backbones: image -> feature maps C2..C5 at strides 4, 8, 16, 32, trained from scratch."""
+"""Backbones: image -> feature maps at strides 4, 8, 16 and, but for VGG, 32."""
 
 from facefind.nn.backbones.mobilenet import MobileNetV1
 from facefind.nn.backbones.resnet import BasicBlock, Bottleneck, ResNetV1e
+from facefind.nn.backbones.vgg import VGG
 
-__all__ = ["BasicBlock", "Bottleneck", "MobileNetV1", "ResNetV1e"]
+__all__ = ["VGG", "BasicBlock", "Bottleneck", "MobileNetV1", "ResNetV1e"]

@@ -12,10 +12,12 @@ from facefind.nn.layers import ConvNormAct, DepthwiseSeparable
 class MobileNetV1(nn.Module):
     """Depthwise-separable backbone: (B,3,H,W) -> [C2, C3, C4, C5] at strides 4, 8, 16, 32.
 
+    With fewer depths and widths the coarsest stages are left out.
+
     Args:
         stem: channels of the stem's 3x3 stride-2 convolution and of the separable block after it.
-        depths: separable blocks in each of the four stages; the first of a stage has stride 2.
-        widths: channels of the four stages.
+        depths: separable blocks in each of the stages; the first of a stage has stride 2.
+        widths: channels of the stages.
 
     Source: SCRFD, sec. 4.2 and Fig. 8 (mobile regime); MobileNets (arXiv:1704.04861), table 1.
     """
@@ -33,7 +35,8 @@ class MobileNetV1(nn.Module):
             blocks += [DepthwiseSeparable(width, width) for _ in range(depth - 1)]
             stages.append(nn.Sequential(*blocks))
             inputs = width
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        for number, stage in enumerate(stages, 1):
+            self.add_module(f"layer{number}", stage)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -42,7 +45,7 @@ class MobileNetV1(nn.Module):
         """Feature maps C2..C5 of a normalised image `x` (B,3,H,W)."""
         x = self.stem(x)
         maps = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for number in range(1, len(self.widths) + 1):
+            x = self.get_submodule(f"layer{number}")(x)
             maps.append(x)
         return maps

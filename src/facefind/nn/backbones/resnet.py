@@ -79,10 +79,12 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 class ResNetV1e(nn.Module):
     """Residual backbone: (B,3,H,W) -> [C2, C3, C4, C5] at strides 4, 8, 16, 32.
 
+    With fewer depths and widths the coarsest stages are left out.
+
     Args:
         block: `BasicBlock` or `Bottleneck`.
         stem: output channels of the stem; its first two convolutions have half of them.
-        depths: blocks in each of the four stages.
+        depths: blocks in each of the stages.
         widths: channels of the stages before the block's expansion.
 
     Source: SCRFD, sec. 4.2.
@@ -112,7 +114,8 @@ class ResNetV1e(nn.Module):
                 blocks.append(block(inputs, width, stride=2 if number > 0 and index == 0 else 1))
                 inputs = width * block.expansion
             stages.append(nn.Sequential(*blocks))
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        for number, stage in enumerate(stages, 1):
+            self.add_module(f"layer{number}", stage)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -126,7 +129,7 @@ class ResNetV1e(nn.Module):
         """Feature maps C2..C5 of a normalised image `x` (B,3,H,W)."""
         x = self.maxpool(self.stem(x))
         maps = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for number in range(1, len(self.widths) + 1):
+            x = self.get_submodule(f"layer{number}")(x)
             maps.append(x)
         return maps
