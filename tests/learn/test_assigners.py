@@ -145,19 +145,25 @@ def test_a_face_without_area_is_forced_on_nothing():
 def plain_simota(boxes: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """SimOTA one face and one anchor at a time."""
     centers, strides = ANCHORS.centers.numpy(), ANCHORS.strides.numpy()
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = [[b[0] < x < b[2] and b[1] < y < b[3] for x, y in centers] for b in boxes]
+    near = [
+        [
+            max(abs(x - m[0]), abs(y - m[1])) < 2.5 * s
+            for (x, y), s in zip(centers, strides, strict=True)
+        ]
+        for m in middles
+    ]
+    candidates = np.flatnonzero(np.any(inside, 0) | np.any(near, 0))
     claims: dict[int, list[tuple[float, int]]] = {}
     for face, box in enumerate(boxes):
-        middle = (box[:2] + box[2:]) / 2
         costs, overlaps = {}, []
-        for a, (x, y) in enumerate(centers):
-            inside = box[0] < x < box[2] and box[1] < y < box[3]
-            near = max(abs(x - middle[0]), abs(y - middle[1])) < 2.5 * strides[a]
-            if not inside and not near:
-                continue
+        for a in candidates:
             shared = float(iou(torch.from_numpy(box), torch.from_numpy(predicted[a])))
             overlaps.append(shared)
-            cost = -np.log(max(scores[a], 1e-6)) - 3 * np.log(max(shared, 1e-8))
-            costs[a] = cost + 1e5 * (not (inside and near))
+            if inside[face][a] or near[face][a]:
+                cost = -np.log(max(scores[a], 1e-6)) - 3 * np.log(max(shared, 1e-8))
+                costs[a] = cost + 1e5 * (not (inside[face][a] and near[face][a]))
         wanted = max(int(sum(sorted(overlaps)[-10:])), 1)
         for a in sorted(costs, key=lambda a: (costs[a], a))[:wanted]:
             claims.setdefault(a, []).append((costs[a], face))

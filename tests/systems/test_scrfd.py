@@ -77,9 +77,10 @@ def test_ignored_regions_take_no_part(network):
     assert 0 < losses(network, [with_face])["cls"] < losses(network, [FACE])["cls"]
 
 
-def test_the_terms_fall_when_trained_on_one_image():
+@pytest.mark.parametrize("assigner", ["atss", "simota"])
+def test_the_terms_fall_when_trained_on_one_image(assigner):
     torch.manual_seed(0)
-    network = FAMILY["scrfd-500m-kps"].build().train()
+    network = replace(FAMILY["scrfd-500m-kps"], assigner=assigner).build().train()
     image = torch.full((1, 3, 96, 96), 90.0)
     image[:, :, 20:56, 20:52] = 200
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)

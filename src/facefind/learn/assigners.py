@@ -190,8 +190,8 @@ def simota(
     inside, near = inside[:, index], near[:, index]
     overlap = iou(boxes[:, None], predicted[index])
     cost = (
-        -scores[index].clamp(min=1e-6).log()
-        - overlap_weight * overlap.clamp(min=1e-8).log()
+        -scores[index].double().clamp(min=1e-6).log()  # single precision drowns in 1e5
+        - overlap_weight * overlap.double().clamp(min=1e-8).log()
         + 1e5 * ~(inside & near)
         + 1e8 * ~(inside | near)
     )

@@ -9,14 +9,14 @@ Legend: B batch, A anchors over all levels, G ground-truth faces, P positive anc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from facefind.learn.assigners import atss, inside_any
+from facefind.learn.assigners import atss, inside_any, simota
 from facefind.learn.boxes import iou
 from facefind.learn.distributed import mean_over_processes
 from facefind.learn.losses import (
@@ -38,6 +38,18 @@ from facefind.nn.necks import PAFPN
 STRIDES = (8, 16, 32)
 ANCHOR_SIZES = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
 """Sides of the square anchors at each stride, in pixels (sec. 4)."""
+
+
+Assigner = Callable[[Anchors, Tensor, Tensor, Tensor], Tensor]
+"""Anchors, boxes (G,4), predicted boxes (A,4) and scores (A,) -> each anchor's face or -1: (A,)."""
+
+
+def _atss(anchors: Anchors, boxes: Tensor, predicted: Tensor, scores: Tensor) -> Tensor:
+    return atss(anchors, boxes)  # geometry alone decides
+
+
+ASSIGNERS: dict[str, Assigner] = {"atss": _atss, "simota": simota}
+"""What may choose the anchors of a face in training; the paper's is ATSS (sec. 5.1)."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +77,11 @@ class SCRFD(nn.Module):
         neck: nn.Module,
         head: nn.Module,
         weights: LossWeights | None = None,
+        assign: Assigner = _atss,
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.head = backbone, neck, head
-        self.weights = weights or LossWeights()
+        self.weights, self.assign = weights or LossWeights(), assign
 
     def forward(self, images: Tensor) -> Outputs:
         """Raw outputs for images (B,3,H,W), RGB in 0..255, H and W multiples of 32."""
@@ -101,9 +114,11 @@ class SCRFD(nn.Module):
         logits, distances = raw.logits.float(), raw.distances.float()
         quality = torch.zeros_like(logits)
         counted = torch.ones_like(logits)
+        now = decode_distances(distances.detach(), anchors.centers, anchors.strides)
+        scores = logits.detach().sigmoid()
         image_index, anchor_index, faces, points = [], [], [], []
         for index, target in enumerate(targets):
-            assigned = atss(anchors, target.boxes)
+            assigned = self.assign(anchors, target.boxes, now[index], scores[index])
             positive = (assigned >= 0).nonzero().squeeze(1)
             if target.ignore.shape[0]:
                 counted[index, inside_any(anchors.centers, target.ignore) & (assigned < 0)] = 0
@@ -121,7 +136,7 @@ class SCRFD(nn.Module):
         normaliser = mean_over_processes(logits.new_tensor(float(positives))).clamp(min=1)
         terms = {"cls": (quality_focal(logits, quality) * counted).sum() / normaliser}
 
-        weight = logits[image, anchor].detach().sigmoid()
+        weight = scores[image, anchor]
         weakest = weakest_positive(weight, image, len(targets))
         divisor = mean_over_processes(weight.sum()).clamp(min=1e-6)
         box = (diou_loss(predicted, face) * weight).sum() + distances.sum() * 0
@@ -164,6 +179,8 @@ class SCRFDConfig(NetworkConfig):
     """Whether a learnt scalar a level multiplies the box output."""
     landmarks: bool = False
     """Whether five points are regressed."""
+    assigner: Literal["atss", "simota"] = "atss"
+    """What chooses the anchors of a face in training."""
     loss: LossWeights = field(default_factory=LossWeights)
 
     def build(self) -> SCRFD:
@@ -186,7 +203,8 @@ class SCRFDConfig(NetworkConfig):
             scales=self.scales,
             landmarks=self.landmarks,
         )
-        return SCRFD(backbone, PAFPN(backbone.widths[1:], self.neck), head, self.loss)
+        neck = PAFPN(backbone.widths[1:], self.neck)
+        return SCRFD(backbone, neck, head, self.loss, ASSIGNERS[self.assigner])
 
 
 def with_landmarks(row: SCRFDConfig, *, scales: bool = True) -> SCRFDConfig:
