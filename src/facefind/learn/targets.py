@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,11 +16,14 @@ class Target:
         boxes: (G,4) xyxy of the faces to be found.
         landmarks: (G,5,2); NaN where a face has no points.
         ignore: (I,4) xyxy of regions that are neither face nor background.
+        size: (H,W) of the image itself, where the input is padded to its right and below to make
+            a batch; None: the image fills the input.
     """
 
     boxes: Tensor
     landmarks: Tensor
     ignore: Tensor
+    size: tuple[int, int] | None = None
 
     @classmethod
     def empty(cls) -> Target:
@@ -29,4 +32,5 @@ class Target:
 
     def to(self, device: torch.device) -> Target:
         """The same target on another device."""
-        return Target(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        boxes, landmarks = self.boxes.to(device), self.landmarks.to(device)
+        return replace(self, boxes=boxes, landmarks=landmarks, ignore=self.ignore.to(device))
