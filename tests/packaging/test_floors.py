@@ -14,7 +14,7 @@ import facefind
 
 ROOT = Path(facefind.__file__).parent
 FLOORS = {
-    **dict.fromkeys(["errors", "faces", "boxes", "landmarks", "nms"], 0),
+    **dict.fromkeys(["errors", "faces", "boxes", "landmarks", "nms", "mesh"], 0),
     **dict.fromkeys(["images", "drawing"], 1),
     **dict.fromkeys(["runtimes", "weights", "protocols", "detector", "video"], 2),
     **dict.fromkeys(["datasets", "evaluation"], 3),

@@ -1,0 +1,1 @@
+"""The dense regression branch of RetinaFace: mesh decoder, camera, light, renderer, loss."""
