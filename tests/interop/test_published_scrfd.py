@@ -233,3 +233,30 @@ def test_our_network_with_published_weights_is_the_published_network(shared, fil
     assert (ours.landmarks is None) == (theirs.landmarks is None) == ("kps" not in row)
     if ours.landmarks is not None:
         np.testing.assert_allclose(ours.landmarks, theirs.landmarks, atol=0.02)
+
+
+@pytest.mark.parametrize("row", KINDS)
+def test_a_folded_file_becomes_a_checkpoint_of_the_same_outputs(row, tmp_path):
+    network = fuse(lively(row))
+    written(network, tmp_path / "folded.onnx")
+    assert interop.tell(tmp_path / "folded.onnx").name == "scrfd-onnx"
+    done = interop.convert(tmp_path / "folded.onnx", tmp_path / "deep" / "ours.pt")
+    assert done.recipe == f"{row}-released"
+    recipe, ours = recipes.load_network(tmp_path / "deep" / "ours.pt")
+    assert recipe.name == done.recipe
+    assert [m for m in ours.modules() if isinstance(m, nn.BatchNorm2d)]
+    pictures = torch.randint(0, 256, (1, 3, 64, 96))
+    for got, want in zip(ours(pictures).raw, network(pictures).raw, strict=True):
+        assert (got is None) == (want is None)
+        if got is not None:
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_a_row_that_a_file_is_not_is_refused(tmp_path):
+    torch.save({"state_dict": official("scrfd-2.5g")}, tmp_path / "official.pth")
+    with pytest.raises(WeightsError, match=r"is no scrfd-10g, it is scrfd-2\.5g"):
+        interop.convert(tmp_path / "official.pth", tmp_path / "ours.pt", row="scrfd-10g")
+    written(fuse(lively("scrfd-500m")), tmp_path / "short.onnx", skip=1)
+    with pytest.raises(WeightsError, match="layers are those of none"):
+        interop.convert(tmp_path / "short.onnx", tmp_path / "ours.pt")
+    assert not (tmp_path / "ours.pt").exists()

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "data": "convert, check and count labelled sets",
     "train": "train a recipe, or go on with a run",
     "search": "find the best network of a compute budget",
+    "convert": "turn a published checkpoint into one of facefind",
     "export": "turn a run or checkpoint into one checked ONNX file",
     "cost": "count a recipe's parameters and multiply-adds by part",
     "samples": "count faces and positive anchors by scale over an epoch",

@@ -48,7 +48,8 @@ def export(
         name: The model's name; the file's where not given.
         protocol: How images are scaled and faces merged where users ask for nothing else.
         min_score: Score from which faces are shown where users ask for nothing else.
-        licence: Terms under which the weights may be used.
+        licence: Terms under which the weights may be used; those of a checkpoint that facefind
+            convert made where not given.
         notes: What else users should know.
         json: Print the card as JSON.
     """
@@ -61,14 +62,15 @@ def export(
         raise DataError(f"--out {out}: the name of the file must end in .onnx")
     protocols.get(protocol)
     recipe, network = recipes.load_network(run)
+    published = _published(run)
     card = Card(
         name=name or out.stem,
         system=recipe.network.system,
         recipe=recipe.name,
         protocol=protocol,
         min_score=min_score,
-        training=_training(recipe, run),
-        licence=licence,
+        training={"published": published} if published else _training(recipe, run),
+        licence=licence or published.get("licence", ""),
         commit=provenance()["commit"],
         notes=notes,
     )
@@ -81,6 +83,16 @@ def export(
         digest = hashlib.sha256(out.read_bytes()).hexdigest()
         print(f"{out}: {written.parameters:,} parameters, {size:.1f} MB, SHA-256 {digest}")
     return 0
+
+
+def _published(run: Path) -> dict[str, str]:
+    """What a converted checkpoint says of the file that it was made from; empty for our own."""
+    from facefind.learn import checkpoints
+
+    if run.is_dir():
+        return {}
+    known: dict[str, str] = checkpoints.load(run).get("published", {})
+    return known
 
 
 def _training(recipe: Recipe, run: Path) -> dict[str, Any]:

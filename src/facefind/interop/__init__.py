@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -45,6 +46,11 @@ class Converted:
     format: str
     recipe: str
     licence: str
+    source_sha256: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
 
 
 def tell(path: str | Path) -> Format:
@@ -72,7 +78,8 @@ def convert(
     """Write a published file as a checkpoint of ours, and say what it was.
 
     `facefind export` and `recipes.load_network` take the checkpoint; the recipe in it is the
-    released training of the row. The weights are loaded strictly before anything is written.
+    released training of the row, and its `published` entry is what comes back. The weights are
+    loaded strictly before anything is written.
 
     Args:
         path: the published file.
@@ -94,6 +101,8 @@ def convert(
         raise WeightsError(f"{path} does not fit {recipe.name}: {error}") from error
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    done = Converted(kind.name, recipe.name, kind.licence, digest)
     content = {"network": network.state_dict(), "recipe": recipe.to_dict(), "step": 0}
-    checkpoints.save(target, content)
-    return Converted(kind.name, recipe.name, kind.licence)
+    checkpoints.save(target, content | {"published": done.to_dict()})
+    return done

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facefind.errors import WeightsError
+from facefind.runtimes import METADATA_KEY
 
 if TYPE_CHECKING:
+    from onnx import GraphProto
     from torch import Tensor
 
     from facefind.learn.recipe import Recipe
 
-__all__ = ["Format", "names", "read_state"]
+__all__ = ["Format", "names", "read_graph", "read_state"]
 
 _WRAPPERS = ("state_dict", "model")
 _PREFIX = "module."  # what torch's data parallel wrappers put before every name
@@ -47,17 +49,28 @@ def names(path: Path) -> frozenset[str]:
     Raises:
         WeightsError: if there is no such file or it can't be read as either.
     """
-    if path.suffix != ".onnx":
-        return frozenset(read_state(path))
+    if path.suffix == ".onnx":
+        return frozenset(tensor.name for tensor in read_graph(path).initializer)
+    return frozenset(read_state(path))
+
+
+def read_graph(path: Path) -> GraphProto:
+    """The graph of an ONNX file of others.
+
+    Raises:
+        WeightsError: if the file is missing, damaged, or an export of ours.
+    """
     import onnx
 
     if not path.is_file():
         raise WeightsError(f"no file {path}; wanted a published .onnx file")
     try:
-        graph = onnx.load(str(path)).graph
+        model = onnx.load(str(path))
     except Exception as error:  # protobuf's own kinds
         raise WeightsError(f"{path} cannot be read as an ONNX file: {error}") from error
-    return frozenset(tensor.name for tensor in graph.initializer)
+    if any(entry.key == METADATA_KEY for entry in model.metadata_props):
+        raise WeightsError(f"{path} is a model of facefind already: facefind detect takes it as is")
+    return model.graph
 
 
 def read_state(path: Path, wanted: str = "a published .pth file") -> dict[str, Tensor]:
@@ -77,6 +90,8 @@ def read_state(path: Path, wanted: str = "a published .pth file") -> dict[str, T
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise WeightsError(f"{path} cannot be read as a torch checkpoint: {error}") from error
+    if isinstance(content, dict) and {"network", "recipe"} <= content.keys():
+        raise WeightsError(f"{path} is a checkpoint of facefind already: facefind export takes it")
     for key in _WRAPPERS:
         if isinstance(content, dict) and key in content:
             content = content[key]

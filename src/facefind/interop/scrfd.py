@@ -7,7 +7,9 @@ loaded in the order in which both networks run their layers.
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 from facefind import recipes
 from facefind.errors import WeightsError
-from facefind.interop.formats import Format, read_state
+from facefind.interop.formats import Format, read_graph, read_state
 from facefind.learn.recipe import Recipe
 from facefind.nn.fusing import fuse, unfuse
 from facefind.nn.layers import Scale
@@ -178,12 +180,11 @@ def load_onnx(path: str | Path, row: str) -> nn.Module:
     Raises:
         WeightsError: if the file's layers are not those of the row.
     """
-    import onnx
     from onnx import numpy_helper
 
     if row not in ROWS:
         raise WeightsError(f"there is no row {row!r}; there are {', '.join(ROWS)}")
-    graph = onnx.load(str(path)).graph
+    graph = read_graph(Path(path))
     values = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
     network = fuse(ROWS[row].build())
     theirs, ours = list(_layers(graph)), list(_run_order(network))
@@ -206,10 +207,27 @@ def load_onnx(path: str | Path, row: str) -> nn.Module:
 
 
 def _read_onnx(path: Path, row: str | None) -> tuple[Recipe, dict[str, Tensor]]:
-    if row is None:
-        raise WeightsError(f"{path} does not tell its row; say it, one of {', '.join(ROWS)}")
-    fused = load_onnx(path, row)
-    return released_recipe(row), unfuse(fused, ROWS[row].build()).state_dict()
+    known = _row_of(path) if row is None else row
+    return released_recipe(known), unfuse(load_onnx(path, known), ROWS[known].build()).state_dict()
+
+
+def _row_of(path: Path) -> str:
+    """The row whose convolutions and group normalisations have the shapes of a file's."""
+    graph = read_graph(path)
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    weights = {weight for weight, _ in _layers(graph)}  # levels may share a layer
+    held = Counter(math.prod(sizes[weight]) for weight in weights)
+    fit = []
+    for row, config in ROWS.items():
+        with torch.device("meta"):
+            modules = config.build().modules()
+        layers = [m for m in modules if isinstance(m, nn.Conv2d | nn.GroupNorm)]
+        if Counter(layer.weight.numel() for layer in layers) == held:
+            fit.append(row)
+    if len(fit) == 1:
+        return fit[0]
+    found = f"it may be {' or '.join(fit)}" if fit else "its layers are those of none"
+    raise WeightsError(f"{path}: {found}; name its row, one of {', '.join(ROWS)}")
 
 
 def _read_pth(path: Path, row: str | None) -> tuple[Recipe, dict[str, Tensor]]:
