@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated
 
 import tyro
 
-from facefind.cli import output
+from facefind.cli import output, pictures
 from facefind.cli.options import File, Flag, Folder, Number, Text, Whole
-from facefind.errors import DataError, ImageError
+from facefind.errors import DataError
 from facefind.runtimes import Precision, RuntimeName
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ __all__ = ["detect", "main"]
 
 _DRAWABLE = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _HEADER = ("image", "size", "faces", "scores")
-# An image or a runtime may fail in these ways without the next image being any worse for it.
-_ONE_IMAGE = (ImageError, OSError, RuntimeError, MemoryError)
 
 
 def main(args: Sequence[str]) -> int:
@@ -71,7 +68,7 @@ def detect(
         runtime: The library that runs the model; auto takes the fastest that is installed.
         precision: Numbers it computes with: fp32, or bf16 where the CPU has it.
         threads: CPU threads; the runtime's own choice where not given.
-        batch: Images in memory at a time.
+        batch: Images that are searched together; the next ones are read meanwhile.
         out: Write one JSON line per image to this file, as each is done.
         draw: Write a copy of each image with its faces drawn to this folder.
         resume: Go on with --out: skip the images that it already holds.
@@ -83,9 +80,9 @@ def detect(
         raise DataError(f"--min-score {min_score}: wanted a number from 0 to 1")
     if resume and out is None:
         raise DataError("--resume goes on with the file of --out: name it")
-    todo = _named(images)
+    todo = pictures.named(images)
     if draw is not None:
-        _check_targets(todo)
+        pictures.distinct({name: _target(name) for name in todo}, todo, "drawn copies")
 
     from facefind import FaceDetector
 
@@ -98,7 +95,7 @@ def detect(
         min_score=min_score,
         batch_size=batch,
     )
-    known = _keep_whole_lines(out) if resume and out is not None else set()
+    known = pictures.keep_whole_lines(out, "detect") if resume and out is not None else set()
     todo = {name: path for name, path in todo.items() if name not in known}
     with ExitStack() as stack:
         sinks: list[IO[str]] = [sys.stdout] if json else []
@@ -134,7 +131,7 @@ class _Report:
         with tqdm(
             total=len(todo), unit="image", leave=False, disable=not sys.stderr.isatty()
         ) as bar:
-            for name, result in _results(todo, detector, batch):
+            for name, result in pictures.searched(todo, detector, batch):
                 bar.update()
                 if isinstance(result, BaseException):
                     self.failed += 1
@@ -167,72 +164,10 @@ class _Report:
         return 1 if self.failed else 0
 
 
-def _results(
-    todo: dict[str, Path], detector: FaceDetector, batch: int
-) -> Iterator[tuple[str, Any]]:
-    """Name and (picture, faces), or the error instead, of each image."""
-    from facefind import images
-
-    names = iter(todo)
-    while chunk := list(islice(names, batch)):
-        read: dict[str, npt.NDArray[np.uint8]] = {}
-        for name in chunk:
-            try:
-                read[name] = images.read(todo[name])
-            except _ONE_IMAGE as error:
-                yield name, error
-        yield from _found(read, detector)
-
-
-def _found(
-    read: dict[str, npt.NDArray[np.uint8]], detector: FaceDetector
-) -> Iterable[tuple[str, Any]]:
-    """The same for pictures in memory; where they fail together, each on its own."""
-    try:
-        found = detector.detect(list(read.values())) if read else []
-        return [(name, (read[name], faces)) for name, faces in zip(read, found, strict=True)]
-    except _ONE_IMAGE as error:
-        if len(read) == 1:
-            return [(name, error) for name in read]
-        return [pair for name in read for pair in _found({name: read[name]}, detector)]
-
-
-def _named(sources: Sequence[str]) -> dict[str, Path]:
-    """Files by the name they are told under: as given, or the path within the given folder."""
-    from facefind import images
-
-    if not sources:
-        raise DataError("no images given: name files, folders or globs")
-    named: dict[str, Path] = {}
-    for source in sources:
-        single = Path(source).is_file()
-        for path, below in images.find(source):
-            name = source if single else below
-            if named.setdefault(name, path) != path:
-                raise DataError(
-                    f"{named[name]} and {path} would both be called {name}: "
-                    "give the folder above them, or one folder at a time"
-                )
-    return named
-
-
 def _target(name: str) -> Path:
     """Where a drawn copy lies below the folder of --draw; formats without a writer become PNG."""
-    path = Path(name)
-    if path.is_absolute() or ".." in path.parts:
-        path = Path(path.name)
+    path = pictures.below(name)
     return path if path.suffix.lower() in _DRAWABLE else path.with_name(path.name + ".png")
-
-
-def _check_targets(todo: dict[str, Path]) -> None:
-    taken: dict[Path, Path] = {}
-    for name, path in todo.items():
-        other = taken.setdefault(_target(name), path)
-        if other != path:
-            raise DataError(
-                f"drawn copies of {other} and {path} would both be {_target(name)}: "
-                "give the folder above them instead"
-            )
 
 
 def _save(path: Path, picture: npt.NDArray[np.uint8], faces: Faces) -> None:
@@ -270,26 +205,3 @@ def _portrait(faces: Faces) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _keep_whole_lines(out: Path) -> set[str]:
-    """Names of the images that `out` holds; a last line that a kill left torn is cut off."""
-    if not out.exists():
-        return set()
-    names: set[str] = set()
-    whole = 0
-    with out.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                if not line.endswith(b"\n"):
-                    break
-                names.add(json.loads(line)["image"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f"{out}, line {number}: no result of facefind detect, so --resume can't go on "
-                    "with it; give another --out"
-                ) from error
-            whole += len(line)
-    with out.open("r+b") as lines:
-        lines.truncate(whole)
-    return names

@@ -11,10 +11,9 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -22,22 +21,19 @@ import numpy as np
 import numpy.typing as npt
 import tyro
 
-from facefind.cli import output
+from facefind.cli import output, pictures
 from facefind.cli.options import File, Folder, Number, Text, Whole
 from facefind.datasets.files import bad_line, read_text
-from facefind.errors import DataError, ImageError
+from facefind.errors import DataError
 from facefind.runtimes import Precision, RuntimeName
 
 if TYPE_CHECKING:
-    from facefind.detector import FaceDetector
     from facefind.faces import Faces
 
 __all__ = ["Finding", "Found", "Record", "find"]
 
 Floats = npt.NDArray[np.float64]
 _LEAST_SCORE = 0.02
-# An image may fail in these ways without the next one being any worse for it.
-_ONE_IMAGE = (ImageError, OSError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,12 +219,13 @@ def _detect(asked: Finding, paths: Mapping[str, Path]) -> Found:
             sink = stack.enter_context(asked.keep.open("a", encoding="utf-8"))
         quiet = not sys.stderr.isatty()
         bar = stack.enter_context(tqdm(total=len(todo), unit="image", disable=quiet))
-        for name, faces in _results(todo, detector):
+        for name, result in pictures.searched(todo, detector, detector.batch_size):
             bar.update()
-            if isinstance(faces, BaseException):
-                failed[name] = " ".join(str(faces).split()) or type(faces).__name__
+            if isinstance(result, BaseException):
+                failed[name] = " ".join(str(result).split()) or type(result).__name__
                 bar.write(f"facefind evaluate: {name}: {failed[name]}", file=sys.stderr)
                 continue
+            _, faces = result
             found[name] = Record.of(faces)
             if sink is not None:
                 sink.write(found[name].line(name) + "\n")
@@ -241,34 +238,6 @@ def _detect(asked: Finding, paths: Mapping[str, Path]) -> Found:
     if asked.keep is not None:
         source["detections_kept"] = str(asked.keep)
     return Found({name: found[name] for name in paths if name in found}, source, failed)
-
-
-def _results(todo: Mapping[str, Path], detector: FaceDetector) -> Iterator[tuple[str, Any]]:
-    """Name and Faces, or the error instead, of each image."""
-    from facefind import images
-
-    names = iter(todo)
-    while chunk := list(islice(names, detector.batch_size)):
-        pictures = {}
-        for name in chunk:
-            try:
-                pictures[name] = images.read(todo[name])
-            except _ONE_IMAGE as error:
-                yield name, error
-        try:
-            found: Sequence[Any] = detector.detect(list(pictures.values()))
-        except _ONE_IMAGE as error:
-            found = [_alone(picture, detector, error) for picture in pictures.values()]
-        yield from zip(pictures, found, strict=True)
-
-
-def _alone(picture: npt.NDArray[np.uint8], detector: FaceDetector, error: Exception) -> Any:
-    if detector.batch_size == 1:
-        return error
-    try:
-        return detector.detect(picture)
-    except _ONE_IMAGE as own:
-        return own
 
 
 def _resume(keep: Path | None, source: Mapping[str, Any]) -> dict[str, Record]:

@@ -1,0 +1,127 @@
+"""Pictures that a command works through: named, read ahead, searched for faces, gone on with."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facefind.errors import DataError, ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from facefind.detector import FaceDetector
+
+    Picture = npt.NDArray[np.uint8]
+
+__all__ = ["below", "distinct", "keep_whole_lines", "named", "searched"]
+
+_READERS = 2
+# An image or a runtime may fail in these ways without the next image being any worse for it.
+_ONE_IMAGE = (ImageError, OSError, RuntimeError, MemoryError)
+
+
+def named(sources: Sequence[str]) -> dict[str, Path]:
+    """Files by the name they are told under: as given, or the path within the given folder."""
+    from facefind import images
+
+    if not sources:
+        raise DataError("no images given: name files, folders or globs")
+    found: dict[str, Path] = {}
+    for source in sources:
+        single = Path(source).is_file()
+        for path, inside in images.find(source):
+            name = source if single else inside
+            if found.setdefault(name, path) != path:
+                raise DataError(
+                    f"{found[name]} and {path} would both be called {name}: "
+                    "give the folder above them, or one folder at a time"
+                )
+    return found
+
+
+def below(name: str) -> Path:
+    """Where what is made of a picture lies below an output folder: its name, kept inside."""
+    path = Path(name)
+    return Path(path.name) if path.is_absolute() or ".." in path.parts else path
+
+
+def distinct(made: Mapping[str, Path], todo: Mapping[str, Path], what: str) -> None:
+    """Raise DataError where two of the pictures `todo` would be `made` into one file."""
+    taken: dict[Path, Path] = {}
+    for name, path in todo.items():
+        other = taken.setdefault(made[name], path)
+        if other != path:
+            raise DataError(
+                f"{what} of {other} and {path} would both be {made[name]}: "
+                "give the folder above them, or one folder at a time"
+            )
+
+
+def searched(
+    todo: Mapping[str, Path], detector: FaceDetector, batch: int
+) -> Iterator[tuple[str, Any]]:
+    """Name and (picture, faces), or the error instead, of each image, in order.
+
+    `batch` images go to the detector together; the next ones are read by threads meanwhile.
+    """
+    from facefind import images
+
+    names = iter(todo)
+    waiting: deque[dict[str, Future[Picture]]] = deque()
+    with ThreadPoolExecutor(_READERS, "reader") as readers:
+        while True:
+            chunk = list(islice(names, batch))
+            if chunk:
+                waiting.append({name: readers.submit(images.read, todo[name]) for name in chunk})
+            if not waiting:
+                return
+            if len(waiting) < 2 and chunk:
+                continue
+            read: dict[str, Picture] = {}
+            for name, future in waiting.popleft().items():
+                try:
+                    read[name] = future.result()
+                except _ONE_IMAGE as error:
+                    yield name, error
+            yield from _found(read, detector)
+
+
+def _found(read: dict[str, Picture], detector: FaceDetector) -> Iterable[tuple[str, Any]]:
+    """The same for pictures in memory; where they fail together, each on its own."""
+    try:
+        found = detector.detect(list(read.values())) if read else []
+        return [(name, (read[name], faces)) for name, faces in zip(read, found, strict=True)]
+    except _ONE_IMAGE as error:
+        if len(read) == 1:
+            return [(name, error) for name in read]
+        return [pair for name in read for pair in _found({name: read[name]}, detector)]
+
+
+def keep_whole_lines(out: Path, command: str) -> set[str]:
+    """Names of the images that `out` holds; a last line that a kill left torn is cut off."""
+    if not out.exists():
+        return set()
+    names: set[str] = set()
+    whole = 0
+    with out.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                if not line.endswith(b"\n"):
+                    break
+                names.add(json.loads(line)["image"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{out}, line {number}: no result of facefind {command}, so --resume can't go "
+                    "on with it; give another --out"
+                ) from error
+            whole += len(line)
+    with out.open("r+b") as lines:
+        lines.truncate(whole)
+    return names
