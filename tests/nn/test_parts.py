@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facefind.nn.anchors import square_anchors
-from facefind.nn.backbones import BasicBlock, Bottleneck, MobileNetV1, ResNetV1e
+from facefind.nn.backbones import BasicBlock, Bottleneck, MobileNetV1, ResNet, ResNetV1e
 from facefind.nn.coders import (
     BoxCoder,
     PointCoder,
@@ -15,9 +15,12 @@ from facefind.nn.coders import (
     encode_distances,
     encode_points,
 )
+from facefind.nn.context import ContextModule
 from facefind.nn.cost import measure
+from facefind.nn.deform import DeformConv2d
+from facefind.nn.heads import LinearHead
 from facefind.nn.layers import group_norm
-from facefind.nn.necks import PAFPN
+from facefind.nn.necks import FPN, PAFPN
 
 
 def test_anchors_stand_where_scrfd_s_stand():
@@ -104,6 +107,8 @@ def test_coders_undo_each_other(seed):
     ("backbone", "widths"),
     [
         (MobileNetV1((8, 16), (1, 2, 1, 1), (16, 24, 32, 40)), (16, 24, 32, 40)),
+        (MobileNetV1((8, 16), (1, 2, 1, 1), (16, 24, 32, 40), first=(7, 4)), (16, 24, 32, 40)),
+        (ResNet(BasicBlock, (1, 2, 1, 1), (8, 8, 16, 24)), (8, 8, 16, 24)),
         (ResNetV1e(BasicBlock, 8, (1, 2, 1, 1), (8, 8, 16, 24)), (8, 8, 16, 24)),
         (ResNetV1e(Bottleneck, 8, (1, 1, 1, 1), (8, 8, 16, 24)), (32, 32, 64, 96)),
     ],
@@ -129,6 +134,87 @@ def test_pafpn_lets_every_level_see_every_other():
     for out in neck(maps):
         grads = torch.autograd.grad(out.abs().sum(), maps, retain_graph=True)
         assert all(g.abs().sum() > 0 for g in grads)
+
+
+@pytest.mark.parametrize(
+    ("depths", "parameters"),
+    [((3, 4, 6, 3), 23_508_032), ((3, 4, 23, 3), 42_500_160), ((3, 8, 36, 3), 58_143_808)],
+)
+def test_resnets_are_torchvision_s_without_the_classifier(depths, parameters):
+    """ResNet-50, -101 and -152 of torchvision 0.19 have 2,049,000 more, those of `fc`."""
+    with torch.device("meta"):
+        network = ResNet(Bottleneck, depths)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    names = network.state_dict()
+    assert names["conv1.weight"].shape == (64, 3, 7, 7)
+    for name in (
+        "bn1.running_mean",
+        "layer1.0.downsample.0.weight",
+        "layer4.2.bn3.num_batches_tracked",
+    ):
+        assert name in names
+    assert names["layer2.0.downsample.0.weight"].shape == (512, 256, 1, 1)
+    assert names["layer2.0.downsample.1.weight"].shape == (512,)
+    assert "layer2.1.downsample.0.weight" not in names
+
+
+def test_a_resnet_s_stride_lies_in_the_3x3_convolution():
+    block = ResNet(Bottleneck, (1, 1, 1, 1), (4, 4, 4, 4)).layer2[0]
+    assert (block.conv1.stride, block.conv2.stride) == ((1, 1), (2, 2))
+
+
+def test_mobilenet_refuses_other_strides():
+    with pytest.raises(ValueError, match="was 3"):
+        MobileNetV1((8, 16), (1, 1, 1, 1), (8, 8, 8, 8), first=(3, 3))
+
+
+@pytest.mark.parametrize("conv", [None, DeformConv2d])
+def test_fpn_lets_fine_levels_see_coarse_ones(conv):
+    neck = FPN((8, 12, 16), 4, coarser=True, **({"conv": conv} if conv else {})).eval()
+    maps = [torch.randn(1, c, s, s, requires_grad=True) for c, s in ((8, 17), (12, 9), (16, 5))]
+    outs = neck(maps)
+    assert [tuple(out.shape) for out in outs] == [(1, 4, s, s) for s in (17, 9, 5, 3)]
+    for level, out in enumerate(outs):
+        grads = torch.autograd.grad(out.square().sum(), maps, retain_graph=True, allow_unused=True)
+        seen = [grad is not None and bool(grad.abs().sum() > 0) for grad in grads]
+        assert seen == [place >= min(level, 2) for place in range(3)]
+
+
+@pytest.mark.parametrize("conv", [None, DeformConv2d])
+def test_a_context_module_sees_3_5_and_7_pixels(conv):
+    torch.manual_seed(0)
+    module = ContextModule(8, slope=0.1, **({"conv": conv} if conv else {})).eval()
+    x = torch.randn(1, 8, 11, 11)
+    changed = x.clone()
+    changed[:, :, 5, 5] += 10
+    moved = (module(changed) - module(x)).abs()[0] > 1e-3
+    for channels, reach in ((slice(0, 4), 1), (slice(4, 6), 2), (slice(6, 8), 3)):
+        rows = moved[channels].any(0).any(1).nonzero().flatten()
+        assert 5 - reach <= rows.min()
+        assert rows.max() <= 5 + reach
+        assert rows.max() - rows.min() > 2 * reach - 2  # and no less, but for rectified edges
+    assert (module(x) >= 0).all()
+    with pytest.raises(ValueError, match="multiple of 4"):
+        ContextModule(10)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_linear_head_keeps_the_order_of_the_anchors(shared):
+    head = LinearHead(4, {"cls": 2, "box": 4}, levels=2, anchors_per_cell=3, shared=shared)
+    maps = [torch.randn(2, 4, 3, 5), torch.randn(2, 4, 2, 2)]
+    found = head(maps)
+    assert {name: tuple(x.shape) for name, x in found.items()} == {
+        "cls": (2, 57, 2),
+        "box": (2, 57, 4),
+    }
+    # row 1, column 2, anchor 1 of the first level; row 0, column 1, anchor 2 of the second
+    for level, row, column, anchor, place in ((0, 1, 2, 1, 22), (1, 0, 1, 2, 50)):
+        conv = head.box[0 if shared else level]
+        want = conv(maps[level])[:, 4 * anchor : 4 * anchor + 4, row, column]
+        torch.testing.assert_close(found["box"][:, place], want)
+    assert len(head.cls) == (1 if shared else 2)
+    with pytest.raises(ValueError, match="given 1 maps"):
+        head(maps[:1])
 
 
 def test_group_norm_refuses_what_does_not_divide():

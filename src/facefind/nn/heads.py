@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -108,6 +108,53 @@ class TowerHead(nn.Module):
             torch.cat(distances, 1),
             torch.cat(offsets, 1).reshape(*logits[0].shape[:1], -1, 5, 2) if offsets else None,
         )
+
+
+class LinearHead(nn.Module):
+    """A 1x1 convolution a level for each kind of output, on maps that context modules have made.
+
+    Args:
+        inputs: channels of the maps.
+        outputs: numbers an anchor by name, as {"box": 4}.
+        levels: number of pyramid levels.
+        anchors_per_cell: anchors on each cell.
+        shared: one set of convolutions serves all levels, instead of one a level.
+
+    Source: RetinaFace, sec. 4.2 (Loss Head).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: Mapping[str, int],
+        *,
+        levels: int,
+        anchors_per_cell: int,
+        shared: bool,
+    ) -> None:
+        super().__init__()
+        self.outputs, self.levels = dict(outputs), levels
+        copies = 1 if shared else levels
+        for name, values in outputs.items():
+            convs = [nn.Conv2d(inputs, values * anchors_per_cell, 1) for _ in range(copies)]
+            for conv in convs:
+                nn.init.normal_(conv.weight, std=0.01)
+                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+            self.add_module(name, nn.ModuleList(convs))
+
+    def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Outputs (B,A,values) by name, in the order of `Anchors`: level, row, column, anchor."""
+        if len(maps) != self.levels:
+            raise ValueError(f"the head was given {len(maps)} maps; it was built for {self.levels}")
+        found = {}
+        for name, values in self.outputs.items():
+            convs = self.get_submodule(name)
+            assert isinstance(convs, nn.ModuleList)
+            levels = [
+                _by_anchor(convs[level % len(convs)](x), values) for level, x in enumerate(maps)
+            ]
+            found[name] = torch.cat(levels, 1)
+        return found
 
 
 def _by_anchor(x: Tensor, values: int) -> Tensor:

@@ -27,6 +27,21 @@ def group_norm(groups: int) -> Norm:
     return make
 
 
+Conv3x3 = Callable[[int, int], nn.Module]
+"""Makes a 3x3 convolution without bias, (B,C,H,W) -> (B,out,H,W), for two numbers of channels:
+`conv3x3`, `DeformConv2d`, ..."""
+
+
+def conv3x3(inputs: int, outputs: int) -> nn.Module:
+    """The plain `Conv3x3`."""
+    return nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
+
+
+def relu(slope: float = 0.0) -> nn.Module:
+    """A ReLU, or a leaky one where what is negative is multiplied by a slope instead of 0."""
+    return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+
+
 class ConvNormAct(nn.Sequential):
     """Convolution without bias, normalisation, ReLU: (B,C,H,W) -> (B,out,H/stride,W/stride)."""
 
@@ -38,11 +53,12 @@ class ConvNormAct(nn.Sequential):
         stride: int = 1,
         groups: int = 1,
         norm: Norm = nn.BatchNorm2d,
+        slope: float = 0.0,
     ) -> None:
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
             norm(outputs),
-            nn.ReLU(inplace=True),
+            relu(slope),
         )
 
 
@@ -55,11 +71,16 @@ class DepthwiseSeparable(nn.Sequential):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int = 1, norm: Norm = nn.BatchNorm2d
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int = 1,
+        norm: Norm = nn.BatchNorm2d,
+        slope: float = 0.0,
     ) -> None:
         super().__init__(
-            *ConvNormAct(inputs, inputs, 3, stride, groups=inputs, norm=norm),
-            *ConvNormAct(inputs, outputs, 1, norm=norm),
+            *ConvNormAct(inputs, inputs, 3, stride, groups=inputs, norm=norm, slope=slope),
+            *ConvNormAct(inputs, outputs, 1, norm=norm, slope=slope),
         )
 
 

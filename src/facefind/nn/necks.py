@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facefind.nn.layers import Conv3x3, ConvNormAct, conv3x3, relu
+
 
 class PAFPN(nn.Module):
     """Path-aggregation pyramid: maps (B,C_l,H_l,W_l) -> maps (B,width,H_l,W_l), fine to coarse.
@@ -41,6 +43,57 @@ class PAFPN(nn.Module):
         for level, conv in enumerate(self.downsample_convs):
             up[level + 1] = up[level + 1] + conv(up[level])
         return [up[0], *(conv(x) for conv, x in zip(self.pafpn_convs, up[1:], strict=True))]
+
+
+class FPN(nn.Module):
+    """Feature pyramid: maps (B,C_l,H_l,W_l) -> maps (B,width,H_l,W_l), fine to coarse.
+
+    Each map is brought to one width by a 1x1 convolution. From the coarsest down, a map is doubled
+    in size (nearest) and added to the finer one, which a 3x3 convolution then smooths. Every
+    convolution is normalised and rectified.
+
+    Args:
+        inputs: channels of each map.
+        width: channels of the outputs.
+        conv: makes the smoothing convolutions.
+        slope: of all ReLUs on their negative side.
+        coarser: whether one more map is made, by a 3x3 stride-2 convolution of the coarsest input.
+
+    Source: FPN (arXiv:1612.03144), sec. 3; RetinaFace, sec. 4.2 (Feature Pyramid).
+    Differs: FPN smooths beside the way down; here, as in RetinaFace's released code, the smoothed
+    map goes on down, and the coarsest one is not smoothed.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        width: int,
+        *,
+        conv: Conv3x3 = conv3x3,
+        slope: float = 0.0,
+        coarser: bool = False,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.laterals = nn.ModuleList(
+            ConvNormAct(channels, width, 1, slope=slope) for channels in inputs
+        )
+        self.smooths = nn.ModuleList(
+            nn.Sequential(conv(width, width), nn.BatchNorm2d(width), relu(slope))
+            for _ in inputs[:-1]
+        )
+        self.coarser = None
+        if coarser:
+            self.coarser = ConvNormAct(inputs[-1], width, 3, 2, slope=slope)
+            nn.init.xavier_uniform_(self.coarser[0].weight)  # type: ignore[arg-type]
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """One map a level, all of `width` channels."""
+        out = [conv(x) for conv, x in zip(self.laterals, maps, strict=True)]
+        for level in range(len(out) - 2, -1, -1):
+            up = functional.interpolate(out[level + 1], size=out[level].shape[-2:])
+            out[level] = self.smooths[level](out[level] + up)
+        return out if self.coarser is None else [*out, self.coarser(maps[-1])]
 
 
 def _conv3x3(width: int, stride: int = 1) -> nn.Conv2d:
