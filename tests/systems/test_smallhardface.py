@@ -1,0 +1,329 @@
+"""SmallHardFace: counts, anchors, targets, hard anchors, losses, the weakest positive."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from golden import smallhardface as golden
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import smallhardface_targets as oracle
+from torch import nn
+from torch.nn import functional
+
+from facefind.learn.hard_anchors import by_quota
+from facefind.learn.targets import Target
+from facefind.nn.cost import measure
+from facefind.systems.smallhardface import (
+    DILATIONS,
+    ROWS,
+    DilatedHead,
+    Outputs,
+    Raw,
+    SmallHardFaceConfig,
+)
+
+# Parameters, and multiply-adds of convolutions at 640x480.
+COUNTS = {
+    "smallhardface": (18_077_010, 111_035_596_800),
+    "smallhardface-single": (17_929_426, 108_912_230_400),
+    "smallhardface-three": (19_111_652, 109_795_584_000),
+    "smallhardface-light": (300_298, 982_732_800),
+}
+SMALL = {"reduced": 8, "fused": 12, "head": 8}
+VGG = {"depths": (1, 1, 1, 1, 1), "widths": (4, 4, 4, 8, 8)} | SMALL
+MOBILE = {"block": "depthwise", "stem": (4, 4), "depths": (1, 1, 1), "widths": (4, 8, 8)} | SMALL
+RESNET = {"block": "bottleneck", "stem": (8,), "depths": (1, 1, 1), "widths": (4, 4, 4)} | SMALL
+KINDS = {
+    "full": replace(ROWS["smallhardface"], **VGG),
+    "released": replace(ROWS["smallhardface"], **VGG, plus_one=True),
+    "single": replace(ROWS["smallhardface-single"], **VGG),
+    "three": replace(ROWS["smallhardface-three"], **VGG),
+    "light": replace(ROWS["smallhardface-light"], **SMALL),
+    "mobile": replace(ROWS["smallhardface-light"], **MOBILE),
+    "resnet": replace(ROWS["smallhardface-three"], **RESNET, norm=True),
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+def build(config: SmallHardFaceConfig, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return config.build()
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_counts(row):
+    with torch.device("meta"):
+        cost = measure(ROWS[row].build(), 480, 640)
+    assert (cost.parameters, cost.multiply_adds) == COUNTS[row]
+
+
+def test_the_full_model_is_vgg_and_3_362_322_more():
+    with torch.device("meta"):
+        parts = measure(ROWS["smallhardface"].build(), 32, 32).parts
+    assert parts["backbone"]["parameters"] == 14_714_688
+    assert parts["neck"]["parameters"] + parts["head"]["parameters"] == 3_362_322
+
+
+@pytest.mark.parametrize("name", golden.ROWS)
+def test_golden_outputs(name):
+    wanted = json.loads(golden.FILE.read_text())[name]
+    found = golden.outputs(name)
+    assert found.pop("state") == wanted.pop("state"), "names or shapes changed: checkpoints break"
+    assert found.keys() == wanted.keys()
+    for part, values in found.items():
+        assert values == pytest.approx(wanted[part], rel=1e-6, abs=1e-7), part
+
+
+def test_candidates_have_the_contract_s_shapes(kind):
+    network = build(KINDS[kind]).eval()
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    boxes, scores, points = network.candidates(images)
+    per_cell = 2 if KINDS[kind].three_maps else 3
+    cells = 8 * 12 + (4 * 6 + 2 * 3 if KINDS[kind].three_maps else 0)
+    assert boxes.shape == (2, per_cell * cells, 4)
+    assert scores.shape == (2, per_cell * cells)
+    assert points is None
+    assert ((scores > 0) & (scores < 1)).all()
+    assert KINDS[kind].strides == ((8, 16, 32) if KINDS[kind].three_maps else (8,))
+
+
+def test_one_map_takes_sizes_that_are_multiples_of_16():
+    boxes, _, _ = build(KINDS["full"]).candidates(torch.zeros(1, 3, 48, 16))
+    assert boxes.shape[1] == 6 * 2 * 3
+    build(KINDS["three"]).candidates(torch.zeros(1, 3, 48, 16))
+
+
+def test_the_anchors_of_a_small_image():
+    anchors = build(KINDS["full"])(torch.zeros(1, 3, 32, 32)).anchors
+    windows = oracle.anchors(4, 4)
+    assert windows[:3].tolist() == [[0, 0, 15, 15], [-8, -8, 23, 23], [-24, -24, 39, 39]]
+    # Ours end where the next pixel begins, the released ones on the last pixel.
+    assert torch.equal(anchors.boxes, torch.tensor(windows + np.array([0, 0, 1, 1])).float())
+    assert anchors.per_level == (48,)
+
+
+def test_three_maps_carry_six_sizes():
+    anchors = build(KINDS["three"])(torch.zeros(1, 3, 64, 64)).anchors
+    assert anchors.per_level == (128, 32, 8)
+    assert sorted(set(anchors.sizes.tolist())) == [16, 32, 64, 128, 256, 512]
+    assert anchors.boxes[0].tolist() == [0, 0, 16, 16]
+
+
+def test_the_three_branches_share_one_convolution():
+    torch.manual_seed(0)
+    head = DilatedHead(6, 8, DILATIONS, norm=False)
+    assert [name for name, p in head.named_parameters() if p.shape == (8, 8, 3, 3)] == [
+        "shared.weight"
+    ]
+    x = torch.randn(2, 6, 9, 11)
+    raw = head([x])
+    inside, weight = head.reduce(x), head.shared.weight
+    for branch, dilation in enumerate((1, 2, 4)):
+        seen = functional.conv2d(inside, weight, head.shared.bias, 1, dilation, dilation).relu()
+        logits = head.cls[branch](seen).permute(0, 2, 3, 1).reshape(2, 99, 2)
+        deltas = head.box[branch](seen).permute(0, 2, 3, 1).reshape(2, 99, 4)
+        torch.testing.assert_close(raw.logits[:, branch::3], logits)
+        torch.testing.assert_close(raw.deltas[:, branch::3], deltas)
+        (grad,) = torch.autograd.grad(raw.logits[:, branch::3].sum(), weight, retain_graph=True)
+        assert grad.abs().sum() > 0
+
+
+def test_a_plain_head_keeps_the_order_of_the_anchors():
+    network = build(KINDS["single"])
+    with torch.no_grad():
+        for parameter in network.head.parameters():
+            parameter.zero_()
+        network.head.cls[0].bias.copy_(torch.tensor([1.0, 2, 3, 4, 5, 6]))  # classes, then anchors
+        network.head.box[0].bias.copy_(torch.arange(12.0))
+    raw = network(torch.zeros(1, 3, 16, 16)).raw
+    assert raw.logits[0, :4].tolist() == [[1, 4], [2, 5], [3, 6], [1, 4]]
+    assert raw.deltas[0, 1].tolist() == [4, 5, 6, 7]
+
+
+def test_the_dilated_head_stands_on_one_map_only():
+    with pytest.raises(ValueError, match="dilated off"):
+        replace(KINDS["three"], dilated=True).build()
+
+
+def target(faces, ignore=()):
+    boxes = torch.tensor(faces, dtype=torch.float32).reshape(-1, 4)
+    regions = torch.tensor(ignore, dtype=torch.float32).reshape(-1, 4)
+    return Target(boxes, torch.full((len(boxes), 5, 2), torch.nan), regions)
+
+
+def made_outputs(height, width, seed=0, images=1):
+    """Outputs of the right anchors with random numbers in them."""
+    generator = torch.Generator().manual_seed(seed)
+    anchors = build(KINDS["full"])(torch.zeros(1, 3, height, width)).anchors
+    count = anchors.centers.shape[0]
+    logits = 3 * torch.randn(images, count, 2, generator=generator)
+    deltas = torch.randn(images, count, 4, generator=generator)
+    return Outputs(Raw(logits, deltas), anchors, (height, width))
+
+
+faces = st.lists(
+    st.tuples(st.integers(-4, 70), st.integers(-4, 50), st.integers(6, 70), st.integers(6, 70)),
+    max_size=6,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(faces, st.integers(0, 1000))
+def test_targets_and_losses_are_the_released_code_s(some, seed):
+    boxes = [[x, y, x + w, y + h] for x, y, w, h in some]
+    outputs = made_outputs(64, 96, seed)
+    network = RELEASED
+    match = network.match(outputs, target(boxes))
+    windows = oracle.anchors(8, 12)
+    labels, regressed, goal = oracle.targets(windows, np.array(boxes, float), 64, 96)
+    assert match.labels.tolist() == labels.tolist()
+    assert match.regressed.tolist() == regressed.tolist()
+    ours = network.coder.encode(match.faces, outputs.anchors.boxes[match.regressed])
+    np.testing.assert_allclose(ours.numpy(), goal[regressed], atol=1e-5)
+
+    found = network.losses(outputs, [target(boxes)])
+    logits, deltas = (v[0].double().numpy() for v in outputs.raw)
+    cls, box, weakest = oracle.losses(logits, deltas, labels, regressed, goal)
+    assert found.terms["cls"].item() == pytest.approx(cls, rel=1e-4)
+    assert found.terms["box"].item() == pytest.approx(box, rel=1e-4)
+    assert found.weakest.item() == pytest.approx(weakest, rel=1e-4, nan_ok=True)
+
+
+RELEASED = build(KINDS["released"])
+
+
+def test_boxes_are_decoded_as_the_released_code_does():
+    network, outputs = build(KINDS["full"]), made_outputs(32, 48)
+    got = network.coder.decode(outputs.raw.deltas[0].double(), outputs.anchors.boxes.double())
+    windows = oracle.anchors(4, 6)
+    deltas = outputs.raw.deltas[0].numpy()
+    want = [oracle.decode(d, w) for d, w in zip(deltas, windows, strict=True)]
+    np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-4)
+
+
+def test_without_the_extra_pixel_a_box_is_learnt_as_it_is():
+    network, outputs = build(KINDS["full"]), made_outputs(64, 96)
+    face = [40.0, 24, 58, 41]
+    match = network.match(outputs, target([face]))
+    goal = network.coder.encode(match.faces, outputs.anchors.boxes[match.regressed])
+    back = network.coder.decode(goal, outputs.anchors.boxes[match.regressed])
+    torch.testing.assert_close(back, torch.tensor([face]).expand_as(back))
+    wider = RELEASED.match(outputs, target([face])).faces
+    assert wider[0].tolist() == [40, 24, 59, 42]
+
+
+def test_no_face_gets_an_anchor_by_force():
+    match = RELEASED.match(made_outputs(64, 96), target([[0, 0, 200, 200], [20, 20, 26, 26]]))
+    assert not (match.labels == 1).any()
+    assert not match.regressed.any()
+
+
+@pytest.mark.parametrize(
+    ("anchor", "overlap", "label", "learnt"),
+    [
+        ([32.0, 40, 48, 56], 224 / 288, 1, True),
+        ([32.0, 32, 48, 48], 160 / 352, -1, True),
+        ([32.0, 24, 48, 40], 32 / 480, 0, False),
+    ],
+)
+def test_between_the_thresholds_a_box_is_learnt_and_no_score(anchor, overlap, label, learnt):
+    outputs, face = made_outputs(64, 96), [32.0, 38, 48, 54]
+    match = build(KINDS["full"]).match(outputs, target([face]))
+    place = (outputs.anchors.boxes == torch.tensor(anchor)).all(1).nonzero().item()
+    last = np.array([0, 0, 1, 1])
+    assert oracle.overlap(anchor - last, face - last) == pytest.approx(overlap)
+    assert (match.labels[place], match.regressed[place]) == (label, learnt)
+
+
+def test_anchors_that_leave_the_image_take_no_part():
+    outputs = made_outputs(64, 96)
+    boxes = outputs.anchors.boxes
+    match = RELEASED.match(outputs, target([]))
+    inside = (boxes >= 0).all(1) & (boxes[:, 2] <= 96) & (boxes[:, 3] <= 64)
+    assert torch.equal(match.labels, torch.where(inside, 0, -1))
+    tiny = made_outputs(16, 16)
+    small = replace(tiny, image_size=(12, 12))
+    assert (RELEASED.match(small, target([])).labels == 0).all()  # none lies inside: all count
+
+
+def test_ignored_regions_are_no_background():
+    outputs = made_outputs(64, 96)
+    match = RELEASED.match(outputs, target([[30, 20, 50, 40]], ignore=[[-1, -1, 97, 65]]))
+    assert (match.labels == 1).any()
+    assert not (match.labels == 0).any()
+
+
+def test_sixty_four_of_many_positives_and_256_in_all():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(-1, 2, (2, 900), generator=generator)
+    labels[1, labels[1] == 1] = 0
+    scores = torch.rand(2, 900, generator=generator)
+    picked = by_quota(labels, scores)
+    assert ((picked == 1).sum(1).tolist(), (picked == 0).sum(1).tolist()) == ([64, 0], [192, 256])
+    assert scores[0, picked[0] == 1].max() <= scores[0, (labels[0] == 1) & (picked[0] == -1)].min()
+    assert scores[0, picked[0] == 0].min() >= scores[0, (labels[0] == 0) & (picked[0] == -1)].max()
+
+
+def test_the_weakest_positive_is_sought_before_anchors_are_picked():
+    """Among more than 64 positives, and NaN where an image has none."""
+    outputs = made_outputs(256, 256, images=3)
+    crowd = [[x, y, x + 16, y + 16] for x in range(0, 240, 16) for y in range(0, 240, 16)]
+    targets = [target(crowd), target([]), target([[0, 0, 250, 250]])]
+    labels = RELEASED.match(outputs, targets[0]).labels
+    assert (labels == 1).sum() > 64
+    scores = outputs.raw.logits.softmax(-1)[0, labels == 1, 1]
+    weakest = RELEASED.losses(outputs, targets).weakest
+    assert weakest[0] == scores.min()
+    assert weakest[1:].isnan().all()
+
+
+def test_every_image_counts_alike():
+    outputs = made_outputs(64, 96, images=2)
+    targets = [target([[30, 20, 50, 40]]), target([[10, 10, 70, 60], [60, 30, 80, 50]])]
+    both = RELEASED.losses(outputs, targets).terms
+    for name, value in both.items():
+        alone = []
+        for i in range(2):
+            raw = Raw(*(v[i : i + 1] for v in outputs.raw))
+            alone.append(RELEASED.losses(replace(outputs, raw=raw), targets[i : i + 1]).terms[name])
+        torch.testing.assert_close(value, sum(alone) / 2)
+
+
+def test_an_image_without_faces_trains_every_weight(kind):
+    network = build(KINDS[kind]).train()
+    outputs = network(torch.randint(0, 256, (2, 3, 64, 96)).float())
+    found = network.losses(outputs, [Target.empty(), Target.empty()])
+    assert found.terms["cls"] > 0
+    assert found.terms["box"] == 0
+    assert found.weakest.isnan().all()
+    sum(found.terms.values()).backward()
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+
+
+def test_the_terms_fall_when_trained_on_one_image():
+    network = build(KINDS["light"]).train()
+    image = torch.full((2, 3, 96, 96), 90.0)
+    image[:, :, 20:56, 20:52] = 200
+    targets = [target([[20, 20, 52, 56]])] * 2
+    optimizer = torch.optim.AdamW(network.parameters(), 5e-3)
+    seen = []
+    for _ in range(80):
+        found = network.losses(network(image), targets)
+        optimizer.zero_grad()
+        sum(found.terms.values()).backward()
+        optimizer.step()
+        seen.append(found)
+    assert seen[-1].terms["cls"] < 0.3 * seen[0].terms["cls"]
+    assert seen[-1].terms["box"] < 0.5 * seen[0].terms["box"]
+    assert (seen[-1].weakest > 0.85).all()  # the image has become easy
