@@ -286,7 +286,7 @@ class SmallHardFace(nn.Module):
     def match(self, outputs: Outputs, target: Target) -> Match:
         """What each anchor answers for in one image.
 
-        Anchors that reach beyond the image take no part, unless all do. An anchor is a face from
+        Anchors that reach beyond the image, padding left out, take no part, unless all do. An anchor is a face from
         an IoU of 0.5 on, background below 0.3 and not in an ignored region. No face is given its
         best anchor by force: what is too large or too small for the anchors is learnt by none.
 
@@ -300,7 +300,7 @@ class SmallHardFace(nn.Module):
         if self.plus_one:
             faces = faces + faces.new_tensor([0.0, 0.0, 1.0, 1.0])
         found = by_iou(boxes, faces, positive=0.5, negative=0.3)
-        height, width = outputs.image_size
+        height, width = target.size or outputs.image_size
         within = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)
         if not within.any():
             within = torch.ones_like(within)
