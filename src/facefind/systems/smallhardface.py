@@ -286,9 +286,10 @@ class SmallHardFace(nn.Module):
     def match(self, outputs: Outputs, target: Target) -> Match:
         """What each anchor answers for in one image.
 
-        Anchors that reach beyond the image, padding left out, take no part, unless all do. An anchor is a face from
-        an IoU of 0.5 on, background below 0.3 and not in an ignored region. No face is given its
-        best anchor by force: what is too large or too small for the anchors is learnt by none.
+        Anchors that reach beyond the image, or into its padding, take no part, unless all do. An
+        anchor is a face from an IoU of 0.5 on, background below 0.3 and not in an ignored region.
+        No face is given its best anchor by force: what is too large or too small for the anchors
+        is learnt by none.
 
         Source: sec. 3.3; the border is the released code's.
         Differs: with `plus_one` off, the code's habit of counting boxes (x, y, x + w, y + h) as
