@@ -21,10 +21,12 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, str] = {
     "detect": "find the faces in images, folders or globs",
+    "align": "cut faces out, upright, for recognition",
     "models": "list the models that ship, with their cards",
     "evaluate": "measure a model, or detections, on a labelled set",
     "data": "convert, check and count labelled sets",
     "train": "train a recipe, or go on with a run",
+    "mining": "tell how many images a run's hard image mining left out",
     "search": "find the best network of a compute budget",
     "convert": "turn a published checkpoint into one of facefind",
     "export": "turn a run or checkpoint into one checked ONNX file",
