@@ -145,7 +145,7 @@ none (PyramidBox, to which it refers, votes at 0.3).
 Differs: see `smallhardface-released`.
 """
 
-SMALLHARDFACE_NO_100 = replace(
+SMALLHARDFACE_NO100 = replace(
     SMALLHARDFACE, name="smallhardface-no100", sizes=SMALLHARDFACE.sizes[1:]
 )
 """`smallhardface` without its smallest size.
@@ -153,7 +153,7 @@ SMALLHARDFACE_NO_100 = replace(
 Source: SmallHardFace, table 3, second row.
 """
 
-SMALLHARDFACE_NO_100_NO_300 = replace(
+SMALLHARDFACE_NO100_NO300 = replace(
     SMALLHARDFACE, name="smallhardface-no100-no300", sizes=SMALLHARDFACE.sizes[2:]
 )
 """`smallhardface` without its two smallest sizes: faces over its anchors are seen nowhere.
@@ -161,7 +161,7 @@ SMALLHARDFACE_NO_100_NO_300 = replace(
 Source: SmallHardFace, table 3, first row; "Ours*" of table 4.
 """
 
-SMALLHARDFACE_NO_FLIP = replace(SMALLHARDFACE, name="smallhardface-noflip", flip=False)
+SMALLHARDFACE_NOFLIP = replace(SMALLHARDFACE, name="smallhardface-noflip", flip=False)
 """`smallhardface` without mirrored passes.
 
 Source: SmallHardFace, table 4.
@@ -284,8 +284,8 @@ PROTOCOLS: Mapping[str, TestProtocol] = MappingProxyType(
             *(VGA, ORIGINAL, FULL, CLOSE_UP, SCRFD_1650),
             *(TINAFACE, TINAFACE_ORIGINAL, TINAFACE_MULTISCALE),
             *(RETINAFACE, RETINAFACE_RELEASED, RETINAFACE_1600, RETINAFACE_ORIGINAL),
-            *(SMALLHARDFACE, SMALLHARDFACE_NO_100, SMALLHARDFACE_NO_100_NO_300),
-            *(SMALLHARDFACE_NO_FLIP, SMALLHARDFACE_RELEASED),
+            *(SMALLHARDFACE, SMALLHARDFACE_NO100, SMALLHARDFACE_NO100_NO300),
+            *(SMALLHARDFACE_NOFLIP, SMALLHARDFACE_RELEASED),
             *(SMALLHARDFACE_FDDB, SMALLHARDFACE_AFW, SMALLHARDFACE_PASCAL),
             *(DSFD, DSFD_RELEASED, DSFD_FDDB, DSFD_DEMO, ASFD),
         )
