@@ -84,7 +84,7 @@ class Mesh:
         for corner in self.triangles.T:
             np.add.at(total, corner, facets)
         length = np.linalg.norm(total, axis=1, keepdims=True)
-        unit: NDArray[np.float32] = total / np.where(length > 0, length, np.float32(1))
+        unit: NDArray[np.float32] = (total / np.where(length > 0, length, 1)).astype(np.float32)
         return unit
 
 

@@ -19,7 +19,10 @@ from facefind.runtimes import Card
 
 ENVIRONMENT = "FACEFIND_WEIGHTS"
 
-__all__ = ["available", "default", "describe", "find", "folders"]
+MESH_DECODER = "face-mesh"
+"""Name of the mesh decoder over the project's own template."""
+
+__all__ = ["MESH_DECODER", "available", "default", "describe", "find", "folders", "mesh_decoder"]
 
 
 def folders() -> list[Path]:
@@ -81,6 +84,24 @@ def find(model: str | Path) -> Path:
         path = files[name]
     _check(path)
     return path
+
+
+def mesh_decoder(name: str = MESH_DECODER, beside: Path | None = None) -> Path:
+    """Return the file of a mesh decoder, `<name>.npz`.
+
+    It is looked for in the folder `beside` first, then where models are. A file with a card beside
+    it is checked against the SHA-256 there. A missing or damaged file raises WeightsError.
+    """
+    places = [*([beside] if beside else []), *folders()]
+    for folder in places:
+        path = folder / f"{name}.npz"
+        if path.is_file():
+            _check(path)
+            return path
+    raise WeightsError(
+        f"there is no mesh decoder {name}.npz in {', '.join(map(str, places))}: copy it there, or "
+        "make one by `facefind mesh pretrain`"
+    )
 
 
 def describe(path: str | Path, default: bool = False) -> Path:

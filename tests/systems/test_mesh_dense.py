@@ -1,0 +1,137 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from facefind.mesh.decoding import CAMERA
+from facefind.systems.mesh.decoder import MeshDecoder
+from facefind.systems.mesh.dense import DenseBranch, MeshConfig, crops
+from facefind.systems.mesh.template import face_template
+from facefind.systems.mesh.topology import levels
+
+CONFIG = MeshConfig(size=24, landmarks=1.0, prior=0.1)
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    torch.manual_seed(0)
+    template = face_template()
+    network = MeshDecoder.over(levels(template.mesh))
+    network.landmarks, network.mirror = template.landmarks, template.mirror
+    with torch.no_grad():
+        network.mean[:, 3:] = 0.5 + 0.4 * torch.sin(9 * network.mean[:, :2].sum(1, keepdim=True))
+        network.last.weight *= 0.02
+    return network
+
+
+@pytest.fixture
+def branch(decoder):
+    return DenseBranch(decoder, CONFIG)
+
+
+BOXES = torch.tensor([[4.0, 6, 44, 46], [20, 10, 60, 50]])
+IMAGE = torch.tensor([0, 1])
+UNKNOWN = torch.full((2, 5, 2), torch.nan)
+
+
+def shown(branch, raw):
+    """Images (2,3,64,64) in 0..255 in which the faces of `raw` are seen, and their points."""
+    with torch.no_grad():
+        whole = torch.tensor([[0.0, 0, 64, 64]]).expand(2, 4)
+        picture = branch.render(branch.resolve(raw, BOXES), whole, 64, 0.1)
+        points = picture.screen[:, branch.decoder.landmarks, :2]
+    return 255 * picture.images, points
+
+
+def test_a_face_compared_with_itself_costs_nothing_else_something(branch):
+    raw = torch.zeros(2, 144)
+    images, points = shown(branch, raw)
+    same = branch.losses(raw, BOXES, IMAGE, images, points)
+    assert set(same) == {"pixel", "mesh", "prior"}
+    assert same["mesh"] < 1e-9
+    assert same["prior"] == 0
+    aside = raw.clone()
+    aside[:, CAMERA.start] = 0.15
+    other = branch.losses(aside, BOXES, IMAGE, images, points)
+    assert same["pixel"] < 0.3 * other["pixel"]
+    assert other["mesh"] > 0.01
+
+
+def test_all_144_numbers_have_gradients_and_the_frozen_decoder_none(branch):
+    raw = (0.1 * torch.randn(2, 144, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    images = torch.rand(2, 3, 64, 64) * 255
+    terms = branch.losses(raw, BOXES, IMAGE, images, UNKNOWN)
+    assert terms["mesh"] == 0  # no face has points
+    terms["pixel"].backward()
+    assert (raw.grad != 0).all()
+    assert all(p.grad is None for p in branch.decoder.parameters())
+
+
+def test_the_loss_is_equation_3(branch, decoder):
+    """The mean over a crop's pixels of the L1 distance; uncovered ones show the image itself."""
+    raw = torch.zeros(2, 144)
+    images = torch.rand(2, 3, 64, 64) * 255
+    with torch.no_grad():
+        goal, _ = crops(images, IMAGE, BOXES, 24)
+        seen = branch.render(branch.resolve(raw, BOXES), BOXES, 24, goal / 255)
+        wanted = (255 * seen.images - goal).abs().sum(1).mean()
+        share = seen.covered.float().mean()
+    terms = branch.losses(raw, BOXES, IMAGE, images, UNKNOWN)
+    torch.testing.assert_close(terms["pixel"], 0.01 * wanted)
+    covered = DenseBranch(decoder, replace(CONFIG, mean="covered"))
+    terms = covered.losses(raw, BOXES, IMAGE, images, UNKNOWN)
+    torch.testing.assert_close(terms["pixel"], 0.01 * wanted / share, rtol=1e-2, atol=0)
+
+
+def test_nothing_to_render_is_zero_with_gradients(branch):
+    small = torch.tensor([[4.0, 6, 14, 16], [20, 10, 30, 20]])
+    for boxes, raw in ((small, torch.zeros(2, 144)), (BOXES[:0], torch.zeros(0, 144))):
+        raw.requires_grad_()
+        count = len(boxes)
+        terms = branch.losses(raw, boxes, IMAGE[:count], torch.zeros(2, 3, 64, 64), UNKNOWN[:count])
+        assert sum(terms.values()) == 0
+        sum(terms.values()).backward()
+        assert (raw.grad == 0).all()
+
+
+def test_the_number_of_rendered_anchors_is_limited(decoder):
+    branch = DenseBranch(decoder, replace(CONFIG, limit=1))
+    raw = torch.zeros(2, 144, requires_grad=True)
+    branch.losses(raw, BOXES, IMAGE, torch.rand(2, 3, 64, 64), UNKNOWN)["pixel"].backward()
+    assert (raw.grad.abs().sum(1) > 0).sum() == 1
+
+
+def test_descent_finds_a_moved_face(branch):
+    goal = torch.zeros(2, 144)
+    goal[:, CAMERA] = torch.tensor([0.06, -0.05, 0.0, 0.1, -0.2, 0.1, 0.1])
+    images, points = shown(branch, goal)
+    raw = torch.zeros(2, 144, requires_grad=True)
+    optimizer = torch.optim.Adam([raw], 0.02)
+    history = []
+    for _ in range(50):
+        terms = branch.losses(raw, BOXES, IMAGE, images, points)
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+        history.append((terms["pixel"].item(), terms["mesh"].item()))
+    assert history[-1][0] < 0.6 * history[0][0]
+    assert history[-1][1] < 0.2 * history[0][1]
+
+
+def test_a_crop_is_the_image_s_part():
+    images = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).reshape(2, 3, 16, 16)
+    found, within = crops(images, torch.tensor([1]), torch.tensor([[2.0, 4, 10, 12]]), 8)
+    torch.testing.assert_close(found[0], images[1, :, 4:12, 2:10], rtol=1e-4, atol=0.01)
+    assert within.all()
+    found, within = crops(images, torch.tensor([0]), torch.tensor([[-4.0, 4, 4, 12]]), 8)
+    np.testing.assert_array_equal(within[0].numpy(), np.arange(8)[None].repeat(8, 0) >= 4)
+    assert (found[0, :, :, :4] == 0).all()
+
+
+def test_the_landmark_term_needs_landmarks(decoder):
+    plain = MeshDecoder.of(decoder.frozen())
+    plain.landmarks = None
+    with pytest.raises(ValueError, match="--landmarks"):
+        DenseBranch(plain, CONFIG)
+    DenseBranch(plain, MeshConfig())
