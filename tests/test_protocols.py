@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from facefind import protocols
 from facefind.errors import ProtocolError
-from facefind.protocols import PROTOCOLS, TestProtocol
+from facefind.protocols import PROTOCOLS, Short, TestProtocol
 
 side = st.integers(1, 5000)
 sizes = st.none() | st.integers(1, 3000) | st.tuples(st.integers(1, 3000), st.integers(1, 3000))
@@ -60,6 +61,41 @@ def test_a_box_is_width_by_height_and_the_image_fits_inside() -> None:
 def test_an_unknown_name_is_an_error_that_lists_the_known(name: str) -> None:
     with pytest.raises(ProtocolError, match=r"no protocol is called.*vga.*WIDTHxHEIGHT"):
         protocols.get(name)
+
+
+def test_a_protocol_may_be_varied_by_its_name() -> None:
+    released = protocols.get("smallhardface-released")
+    fewer = protocols.get("SmallHardFace-Released:600,1000:no-flip")
+    assert fewer.name == "smallhardface-released:600,1000:no-flip"
+    assert fewer.sizes == (Short(600, 900), Short(1000, 1500))
+    assert fewer == replace(released, name=fewer.name, sizes=fewer.sizes, flip=False)
+    assert protocols.get("smallhardface:100,300").sizes == (Short(100), Short(300))
+    assert protocols.get("vga:320,640:flip").sizes == (320, 640)
+    assert protocols.get("640:flip") == TestProtocol(name="640:flip", sizes=(640,), flip=True)
+    assert protocols.get("smallhardface:100,300,600,1000,1400").sizes == released_shorts()
+
+
+def released_shorts() -> tuple[Short, ...]:
+    """The five short sides, which the released code cuts at 1.5 times themselves."""
+    released = protocols.get("smallhardface-released").sizes
+    return tuple(Short(size.side) for size in released if isinstance(size, Short))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("vga:flipped", "'flipped' changes nothing"),
+        ("vga:", "wanted flip, no-flip, or sides"),
+        ("vga:0", "changes nothing"),
+        ("640x480:320", "no list of sides"),
+        ("dsfd:no-flip", "rules for each pass"),
+        ("smallhardface-released:600:320,x", "'320,x'"),
+        ("nonesuch:flip", "no protocol is called 'nonesuch'"),
+    ],
+)
+def test_a_variation_that_makes_no_sense_is_told(text: str, said: str) -> None:
+    with pytest.raises(ProtocolError, match=said):
+        protocols.get(text)
 
 
 def test_a_near_name_is_suggested() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from facefind.errors import DataError, FacefindError, WeightsError
 from facefind.runtimes import Card, Precision, RuntimeName
 
-__all__ = ["Cost", "Timing", "count", "measure"]
+__all__ = ["Cost", "Timing", "count", "measure", "peak_mib"]
 
 _CHILD = "import sys; from facefind.evaluation import cost; cost._child(sys.argv[1])"
 
@@ -197,7 +197,7 @@ def _child(text: str) -> None:
         times.append(1e3 * (time.perf_counter() - started))
     facts = {
         "milliseconds": times,
-        "peak": _peak(),
+        "peak": peak_mib(),
         "shown": canvas.shape[:2],
         "runtime": detector.runtime.name,
         "provider": detector.runtime.provider,
@@ -207,7 +207,7 @@ def _child(text: str) -> None:
     print(json.dumps(facts))
 
 
-def _peak() -> float | None:
+def peak_mib() -> float | None:
     """The most MiB this process has held, or None where the system does not tell.
 
     Linux's VmHWM begins anew with a program; getrusage would count the parent's.

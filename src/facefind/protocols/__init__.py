@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from difflib import get_close_matches
 
 from facefind.errors import ProtocolError
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 _SIDE = re.compile(r"[1-9][0-9]{0,4}")
+_SIDES = re.compile(r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4})*")
 _BOX = re.compile(r"([1-9][0-9]{0,4})[x×]([1-9][0-9]{0,4})")
 
 
@@ -29,11 +31,19 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
     """Return the test protocol of a name, of a size, or the one that was given.
 
     A size is a long side ("1024", 1024) or width x height to fit inside ("640x480"); it comes with
-    the card's threshold and one pass. Anything else raises ProtocolError.
+    the card's threshold and one pass. Either may be varied: "smallhardface:600,1000,1400" has these
+    sides in place of its own, "vga:flip" is made mirrored too, "retinaface:no-flip" is not.
+    Anything else raises ProtocolError.
     """
     if isinstance(protocol, TestProtocol):
         return protocol
     text = str(protocol).strip().lower()
+    base, *changes = text.split(":")
+    if changes:
+        varied = get(base)
+        for change in changes:
+            varied = _varied(varied, change)
+        return replace(varied, name=text)
     if text in PROTOCOLS:
         return PROTOCOLS[text]
     if _SIDE.fullmatch(text):
@@ -47,4 +57,28 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
         + (f", did you mean {near[0]!r}?" if near else "")
         + f" Known: {', '.join(PROTOCOLS)}, a long side such as '1024', or a WIDTHxHEIGHT"
         " such as '640x480'"
+    )
+
+
+def _varied(protocol: TestProtocol, change: str) -> TestProtocol:
+    """The protocol with other sides, of the kind that its own first size is, or other flips."""
+    if any(isinstance(size, Pass | Shrink) for size in protocol.sizes):
+        raise ProtocolError(f"protocol {protocol.name!r} has rules for each pass: none is varied")
+    if change in ("flip", "no-flip"):
+        return replace(protocol, flip=change == "flip")
+    if not _SIDES.fullmatch(change):
+        raise ProtocolError(
+            f"{change!r} changes nothing of protocol {protocol.name!r}; wanted flip, no-flip, or "
+            "sides in pixels such as 600,1000,1400"
+        )
+    sides = [int(side) for side in change.split(",")]
+    first = protocol.sizes[0]
+    if isinstance(first, Short):
+        stretch = None if first.longest is None else first.longest / first.side
+        shorts = (Short(s, None if stretch is None else int(s * stretch + 0.5)) for s in sides)
+        return replace(protocol, sizes=tuple(shorts))
+    if isinstance(first, int) or first is None:
+        return replace(protocol, sizes=tuple(sides))
+    raise ProtocolError(
+        f"protocol {protocol.name!r} shows images at no list of sides that others could replace"
     )
