@@ -39,13 +39,12 @@ def test_five_scales_each_also_mirrored(name, table, image):
     assert all(view.over is view.under is None for view in views)  # every pass gives every size
 
 
-def test_table_3_takes_the_smallest_scales_away():
-    whole = PROTOCOLS["smallhardface"].sizes
-    for name, left in (("smallhardface-no100", 1), ("smallhardface-no100-no300", 2)):
-        assert PROTOCOLS[name].sizes == whole[left:]
-        assert PROTOCOLS[name].flip
-    alone = PROTOCOLS["smallhardface-noflip"]
-    assert (alone.sizes, alone.flip) == (whole, False)
+def test_tables_3_and_4_take_scales_or_mirrored_passes_away():
+    whole = PROTOCOLS["smallhardface"]
+    fewer = protocols.get("smallhardface:600,1000,1400")
+    assert (fewer.sizes, fewer.flip) == (whole.sizes[2:], True)
+    alone = protocols.get("smallhardface:no-flip")
+    assert (alone.sizes, alone.flip) == (whole.sizes, False)
 
 
 @pytest.mark.parametrize(

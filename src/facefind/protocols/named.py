@@ -145,28 +145,6 @@ none (PyramidBox, to which it refers, votes at 0.3).
 Differs: see `smallhardface-released`.
 """
 
-SMALLHARDFACE_NO100 = replace(
-    SMALLHARDFACE, name="smallhardface-no100", sizes=SMALLHARDFACE.sizes[1:]
-)
-"""`smallhardface` without its smallest size.
-
-Source: SmallHardFace, table 3, second row.
-"""
-
-SMALLHARDFACE_NO100_NO300 = replace(
-    SMALLHARDFACE, name="smallhardface-no100-no300", sizes=SMALLHARDFACE.sizes[2:]
-)
-"""`smallhardface` without its two smallest sizes: faces over its anchors are seen nowhere.
-
-Source: SmallHardFace, table 3, first row; "Ours*" of table 4.
-"""
-
-SMALLHARDFACE_NOFLIP = replace(SMALLHARDFACE, name="smallhardface-noflip", flip=False)
-"""`smallhardface` without mirrored passes.
-
-Source: SmallHardFace, table 4.
-"""
-
 SMALLHARDFACE_RELEASED = replace(
     SMALLHARDFACE,
     name="smallhardface-released",
@@ -284,8 +262,7 @@ PROTOCOLS: Mapping[str, TestProtocol] = MappingProxyType(
             *(VGA, ORIGINAL, FULL, CLOSE_UP, SCRFD_1650),
             *(TINAFACE, TINAFACE_ORIGINAL, TINAFACE_MULTISCALE),
             *(RETINAFACE, RETINAFACE_RELEASED, RETINAFACE_1600, RETINAFACE_ORIGINAL),
-            *(SMALLHARDFACE, SMALLHARDFACE_NO100, SMALLHARDFACE_NO100_NO300),
-            *(SMALLHARDFACE_NOFLIP, SMALLHARDFACE_RELEASED),
+            *(SMALLHARDFACE, SMALLHARDFACE_RELEASED),
             *(SMALLHARDFACE_FDDB, SMALLHARDFACE_AFW, SMALLHARDFACE_PASCAL),
             *(DSFD, DSFD_RELEASED, DSFD_FDDB, DSFD_DEMO, ASFD),
         )
