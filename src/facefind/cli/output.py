@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-__all__ = ["columns", "emit", "line", "shorten", "table", "widths", "write"]
+__all__ = ["columns", "emit", "line", "markdown", "shorten", "table", "widths", "write"]
 
 _GAP = "  "
 _NARROWEST = 16
@@ -64,6 +64,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
         for cells in rows
     ]
     return "\n\n".join(blocks)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The rows under their header as a table of Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def emit(result: object, text: str, *, as_json: bool, out: Path | None) -> None:

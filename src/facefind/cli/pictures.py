@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     Picture = npt.NDArray[np.uint8]
 
-__all__ = ["below", "distinct", "keep_whole_lines", "named", "searched"]
+__all__ = ["ONE_IMAGE", "below", "distinct", "keep_whole_lines", "named", "searched"]
 
 _READERS = 2
-# An image or a runtime may fail in these ways without the next image being any worse for it.
-_ONE_IMAGE = (ImageError, OSError, RuntimeError, MemoryError)
+ONE_IMAGE = (ImageError, OSError, RuntimeError, MemoryError)
+"""How an image, or a runtime on it, may fail without the next image being any worse for it."""
 
 
 def named(sources: Sequence[str]) -> dict[str, Path]:
@@ -88,7 +88,7 @@ def searched(
             for name, future in waiting.popleft().items():
                 try:
                     read[name] = future.result()
-                except _ONE_IMAGE as error:
+                except ONE_IMAGE as error:
                     yield name, error
             yield from _found(read, detector)
 
@@ -98,7 +98,7 @@ def _found(read: dict[str, Picture], detector: FaceDetector) -> Iterable[tuple[s
     try:
         found = detector.detect(list(read.values())) if read else []
         return [(name, (read[name], faces)) for name, faces in zip(read, found, strict=True)]
-    except _ONE_IMAGE as error:
+    except ONE_IMAGE as error:
         if len(read) == 1:
             return [(name, error) for name in read]
         return [pair for name in read for pair in _found({name: read[name]}, detector)]

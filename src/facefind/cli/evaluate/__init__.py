@@ -21,6 +21,7 @@ PROTOCOLS: dict[str, str] = {
     "afw": "average precision of AFW",
     "landmarks": "error of five points, by yaw where the labels tell it; 68 of AFLW2000-3D",
     "verification": "LFW, CFP-FP, AgeDB-30 and IJB-C from embeddings",
+    "protocols": "accuracy, time and memory of a model by test protocol",
     "cost": "parameters, multiply-adds, latency and memory of models by image size",
     "compare": "put results side by side, of one protocol and image set only",
 }

@@ -20,7 +20,7 @@ from facefind.runtimes import Precision, RuntimeName
 if TYPE_CHECKING:
     from facefind.evaluation.cost import Cost
 
-__all__ = ["run"]
+__all__ = ["processor", "run"]
 
 _HEADER = ("model", "image", "parameters", "multiply-adds", "ms", "images/s", "peak MiB")
 
@@ -90,16 +90,20 @@ def run(args: Sequence[str], command: str) -> int:
             )
             costs.append(cost)
     rows = [row for cost in costs for row in _rows(cost)]
-    text = _markdown(rows) if asked.markdown else output.table(_HEADER, rows, right=range(2, 7))
+    text = (
+        output.markdown(_HEADER, rows)
+        if asked.markdown
+        else output.table(_HEADER, rows, right=range(2, 7))
+    )
     notes = sorted(
         {f"{c.runtime}, {c.provider}, {c.precision}, {c.threads} threads" for c in costs}
     )
-    text += f"\n\n{'; '.join(notes)}; {_processor()}"
+    text += f"\n\n{'; '.join(notes)}; {processor()}"
     report = {
         "measure": "cost",
         "protocol": f"decoded image of noise to faces, median of {asked.rounds}",
         "models": [cost.to_dict() for cost in costs],
-        "processor": _processor(),
+        "processor": processor(),
         "facefind": __version__,
         "command": command,
     }
@@ -122,11 +126,6 @@ def _rows(cost: Cost) -> list[tuple[str, ...]]:
     ]
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(_HEADER) + " |", "|---" * len(_HEADER) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
 def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if match is None:
@@ -134,7 +133,8 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[2]), int(match[1])
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if "model name" in line)

@@ -28,9 +28,10 @@ from facefind.errors import DataError
 from facefind.runtimes import Precision, RuntimeName
 
 if TYPE_CHECKING:
+    from facefind.detector import FaceDetector
     from facefind.faces import Faces
 
-__all__ = ["Finding", "Found", "Record", "find"]
+__all__ = ["Finding", "Found", "Record", "find", "goes_on", "opened"]
 
 Floats = npt.NDArray[np.float64]
 _LEAST_SCORE = 0.02
@@ -103,13 +104,13 @@ class Record:
             points = np.array(given, np.float64).reshape(len(boxes), 5, 2)[order]
         return cls(boxes[order], scores[order], points)
 
-    def line(self, name: str) -> str:
-        """The record as a line of JSON."""
+    def line(self, name: str, **more: Any) -> str:
+        """The record as a line of JSON; `more` stands beside it."""
         content: dict[str, Any] = {"image": name, "boxes": self.boxes.tolist()}
         content["scores"] = self.scores.tolist()
         if self.landmarks is not None:
             content["landmarks"] = self.landmarks.tolist()
-        return json.dumps(content)
+        return json.dumps(content | more)
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,8 @@ def _records(path: Path, torn: bool = False) -> tuple[dict[str, Record], int]:
     return found, whole
 
 
-def _detect(asked: Finding, paths: Mapping[str, Path]) -> Found:
-    from tqdm import tqdm
-
+def opened(asked: Finding) -> tuple[FaceDetector, dict[str, Any]]:
+    """The detector that is asked for, and all that its faces depend on."""
     from facefind import FaceDetector, protocols, weights
 
     protocol = protocols.get(asked.protocol)
@@ -206,7 +206,18 @@ def _detect(asked: Finding, paths: Mapping[str, Path]) -> Found:
         "provider": detector.runtime.provider,
         "precision": detector.runtime.precision,
     }
-    found = _resume(asked.keep, source)
+    return detector, source
+
+
+def _detect(asked: Finding, paths: Mapping[str, Path]) -> Found:
+    from tqdm import tqdm
+
+    detector, source = opened(asked)
+    found: dict[str, Record] = {}
+    if asked.keep is not None and goes_on(asked.keep, source):
+        found, whole = _records(asked.keep, torn=True)
+        with asked.keep.open("r+b") as lines:
+            lines.truncate(whole)
     before = len(found)
     failed: dict[str, str] = {}
     todo = {name: path for name, path in paths.items() if name not in found}
@@ -240,35 +251,29 @@ def _detect(asked: Finding, paths: Mapping[str, Path]) -> Found:
     return Found({name: found[name] for name in paths if name in found}, source, failed)
 
 
-def _resume(keep: Path | None, source: Mapping[str, Any]) -> dict[str, Record]:
-    """Records that `keep` holds already, once sure that the same model and settings made them.
+def goes_on(keep: Path, source: Mapping[str, Any]) -> bool:
+    """Whether `keep` holds faces already, once sure that the same model and settings found them.
 
-    A last line that a kill left torn is cut off; a new file gets its note.
+    A last line may be one that a kill left torn. Where there are none yet, `keep` gets its note.
     """
-    if keep is None:
-        return {}
     note = _note(keep)
-    wanted = {key: value for key, value in source.items() if key != "model"}
-    if keep.is_file() and keep.stat().st_size:
-        if not note.is_file():
+    if not keep.is_file() or not keep.stat().st_size:
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        output.write(note, json.dumps(dict(source), indent=2) + "\n")
+        return False
+    if not note.is_file():
+        raise DataError(
+            f"--keep {keep}: there is such a file already, and no {note.name} beside it that "
+            "says what made it; give another file, or take it with --detections"
+        )
+    made = _read_note(note)
+    for key, value in source.items():
+        if key != "model" and made.get(key) != value:
             raise DataError(
-                f"--keep {keep}: there is such a file already, and no {note.name} beside it that "
-                "says what made it; give another file, or take it with --detections"
+                f"--keep {keep} was made with {key} {_short(made.get(key))}, not "
+                f"{_short(value)}; give another file, or remove it and {note.name}"
             )
-        made = _read_note(note)
-        for key, value in wanted.items():
-            if made.get(key) != value:
-                raise DataError(
-                    f"--keep {keep} was made with {key} {_short(made.get(key))}, not "
-                    f"{_short(value)}; give another file, or remove it and {note.name}"
-                )
-        records, whole = _records(keep, torn=True)
-        with keep.open("r+b") as lines:
-            lines.truncate(whole)
-        return records
-    keep.parent.mkdir(parents=True, exist_ok=True)
-    output.write(note, json.dumps(dict(source), indent=2) + "\n")
-    return {}
+    return True
 
 
 def _note(keep: Path) -> Path:

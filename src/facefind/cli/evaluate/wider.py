@@ -19,7 +19,7 @@ from facefind.evaluation.wider import Mode
 if TYPE_CHECKING:
     from facefind.evaluation.wider import GroundTruth, WiderResult
 
-__all__ = ["ground_truth", "run"]
+__all__ = ["ground_truth", "located", "run"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,6 @@ class _Wider(Drawing, Finding):
 
 def run(args: Sequence[str], command: str) -> int:
     """Exit code 0 once the result is told, 1 where images could not be read."""
-    from facefind.datasets.files import locate
     from facefind.evaluation.wider import evaluate
 
     asked = tyro.cli(_Wider, args=args, prog="facefind evaluate wider")
@@ -54,12 +53,7 @@ def run(args: Sequence[str], command: str) -> int:
     if asked.model is not None:
         if asked.images is None:
             raise DataError("--model needs --images, the folder that holds the labelled images")
-        paths = locate(names, asked.images, asked.labels, "keep")
-        absent = tuple(name for name, path in paths.items() if not path.is_file())
-        if names and len(absent) == len(names):
-            locate(names, asked.images, asked.labels, "error")
-        for name in absent:
-            del paths[name]
+        paths, absent = located(names, asked.images, asked.labels)
     found = find(asked, paths)
     result = evaluate(found.faces, truth, asked.mode, None if asked.subset is None else names)
     more = {"images_absent": list(absent), "images_failed": found.failed}
@@ -67,6 +61,23 @@ def run(args: Sequence[str], command: str) -> int:
     lines += remarks(found.source, result.missing, absent, found.failed)
     tell(asked, "wider", result, "\n".join(lines), command, found.source, **more)
     return 1 if found.failed else 0
+
+
+def located(
+    names: Sequence[str], images: Path, labels: Path
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Files of the labelled pictures by name, and the names of those that are not there.
+
+    Raises:
+        DataError: where none is.
+    """
+    from facefind.datasets.files import locate
+
+    paths = locate(names, images, labels, "keep")
+    absent = tuple(name for name, path in paths.items() if not path.is_file())
+    if names and len(absent) == len(names):
+        locate(names, images, labels, "error")
+    return {name: path for name, path in paths.items() if path.is_file()}, absent
 
 
 def ground_truth(labels: Path) -> GroundTruth:
