@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from facefind import boxes as box_math
 from facefind import images, protocols, weights
-from facefind.errors import FacefindError, ImageError, ProtocolError
+from facefind.errors import FacefindError, ImageError, ProtocolError, WeightsError
 from facefind.faces import Faces
 from facefind.landmarks import FLIP_ORDER
+from facefind.mesh import Decoder
+from facefind.mesh.decoding import mirrored, moved
 from facefind.nms import box_voting, nms
 from facefind.protocols import Scale, Short, Shrink, TestProtocol, View
 from facefind.runtimes import Candidates, Card, Precision, Runtime, RuntimeName, open_model
@@ -57,6 +59,8 @@ class FaceDetector:
             protocol is asked for that has one, else the threshold on the model's card.
         batch_size: Most images that go through the model together. None is 1 on a CPU, where more
             take longer an image, and 8 elsewhere.
+        mesh: Whether each face gets a mesh too, where the model gives what it takes: True for the
+            decoder on its card, or a decoder or its file. WeightsError where there is none.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class FaceDetector:
         protocol: str | int | protocols.TestProtocol | None = None,
         min_score: float | None = None,
         batch_size: int | None = None,
+        mesh: bool | str | Path | Decoder = False,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -91,6 +96,7 @@ class FaceDetector:
         )
         self._told = False
         self._check_protocol()
+        self.mesh_decoder = self._decoder(mesh, model)
 
     @property
     def card(self) -> Card:
@@ -158,8 +164,9 @@ class FaceDetector:
                 ready, steps[:batch] = steps[:batch], []
                 candidates = self.runtime(images.to_planes([step.canvas for step in ready]))
                 for row, step in enumerate(ready):
+                    meshes = self.mesh_decoder is not None
                     step.parts.append(
-                        _survivors(candidates, row, step, self.protocol, self.min_score)
+                        _survivors(candidates, row, step, self.protocol, self.min_score, meshes)
                     )
 
     def _passes(self, parts: list[_Found], picture: NDArray[np.uint8]) -> Iterator[_Pass]:
@@ -194,10 +201,10 @@ class FaceDetector:
     def _merge(self, parts: Sequence[_Found], image_size: tuple[int, int]) -> Faces:
         """Return the faces that the passes over one image found together."""
         rules = self.protocol
-        boxes, scores, points = _joined(parts)
+        boxes, scores, points, meshes = _joined(parts)
         if rules.max_candidates is not None and len(scores) > rules.max_candidates:
             best = np.argsort(-scores, kind="stable")[: rules.max_candidates]
-            boxes, scores, points = _taken((boxes, scores, points), best)
+            boxes, scores, points, meshes = _taken((boxes, scores, points, meshes), best)
         if rules.voting is not None:
             voted = box_voting(
                 boxes,
@@ -210,16 +217,37 @@ class FaceDetector:
                 plus_one=rules.plus_one,
             )
             boxes, scores, points = voted.boxes, voted.scores, voted.landmarks
+            meshes = None if meshes is None else meshes[voted.indices]  # the best one's, unmixed
         else:
             kept = nms(boxes, scores, rules.nms_iou, rules.max_faces, plus_one=rules.plus_one)
-            boxes, scores, points = _taken((boxes, scores, points), kept)
+            boxes, scores, points, meshes = _taken((boxes, scores, points, meshes), kept)
         if rules.rounding is not None:
             boxes = _rounded(box_math.clip(boxes, image_size), rules)
         boxes = box_math.clip(boxes, image_size)
         inside = boxes[:, 2:] > boxes[:, :2]
         if not inside.all():
-            boxes, scores, points = _taken((boxes, scores, points), inside.all(axis=1))
-        return Faces(boxes, scores, points, image_size=image_size)
+            found = (boxes, scores, points, meshes)
+            boxes, scores, points, meshes = _taken(found, inside.all(axis=1))
+        vertices = None
+        if meshes is not None and self.mesh_decoder is not None:
+            vertices = self.mesh_decoder.vertices(meshes[:, :-1], meshes[:, -1] > 0)
+        return Faces(boxes, scores, points, vertices, image_size=image_size)
+
+    def _decoder(self, mesh: bool | str | Path | Decoder, model: Any) -> Decoder | None:
+        """Return the decoder that was asked for, None where none was."""
+        if mesh is False:
+            return None
+        if not self.card.mesh:
+            raise WeightsError(
+                f"the model {self.card.name} gives no meshes: use one that does (see `facefind "
+                "models`), or leave mesh out"
+            )
+        if isinstance(mesh, Decoder):
+            return mesh
+        if mesh is not True:
+            return Decoder.load(mesh)
+        beside = weights.find(model).parent if isinstance(model, str | Path) else None
+        return Decoder.load(weights.mesh_decoder(self.card.mesh, beside))
 
     def _check_protocol(self) -> None:
         """Raise ProtocolError where the model takes one size and a pass would not fit in it."""
@@ -245,8 +273,9 @@ class FaceDetector:
         )
 
 
-_Found = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
-"""Boxes (N, 4), scores (N,) and points (N, 5, 2) or None, in pixels of the image."""
+_Found = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]
+"""Boxes (N, 4), scores (N,), points (N, 5, 2) or None, all in pixels of the image, and mesh
+parameters with whether the face is mirrored (N, 145) or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +313,12 @@ def _placed(
 
 
 def _survivors(
-    candidates: Candidates, row: int, step: _Pass, rules: TestProtocol, min_score: float
+    candidates: Candidates,
+    row: int,
+    step: _Pass,
+    rules: TestProtocol,
+    min_score: float,
+    with_meshes: bool = False,
 ) -> _Found:
     """Return what one pass found from a score on; everything below is never touched."""
     view = step.view
@@ -297,6 +331,10 @@ def _survivors(
     points = None
     if candidates.landmarks is not None:
         points = step.placement.points(candidates.landmarks[row][kept])
+    meshes = None
+    if with_meshes and candidates.mesh is not None:
+        meshes = moved(candidates.mesh[row][kept], step.placement.points, step.placement.scale_x)
+        meshes = np.pad(meshes, ((0, 0), (0, 1)))
     if view.mirrored:
         window = view.window
         across = step.placement.image_size[1] if window is None else window.x1 + window.x2
@@ -304,7 +342,9 @@ def _survivors(
         if points is not None:
             points = points[:, FLIP_ORDER]
             points[..., 0] = across - points[..., 0]
-    found = (boxes, scores, points)
+        if meshes is not None:
+            meshes = np.hstack([mirrored(meshes[:, :-1], across), meshes[:, -1:] + 1])
+    found: _Found = (boxes, scores, points, meshes)
     if rules.pass_nms_iou is not None:
         found = _taken(found, nms(boxes, scores, rules.pass_nms_iou))
     if view.over is not None or view.under is not None or view.whole is not None:
@@ -340,8 +380,9 @@ def _allowed(
 
 def _taken(found: _Found, which: Any) -> _Found:
     """Return the chosen ones, by index or mask."""
-    boxes, scores, points = found
-    return boxes[which], scores[which], None if points is None else points[which]
+    boxes, scores, *others = found
+    points, meshes = (None if other is None else other[which] for other in others)
+    return boxes[which], scores[which], points, meshes
 
 
 def _rounded(boxes: NDArray[Any], rules: TestProtocol) -> NDArray[Any]:
@@ -372,10 +413,12 @@ def _joined(parts: Sequence[_Found]) -> _Found:
     if len(parts) == 1:
         return parts[0]
     points = [part[2] for part in parts if part[2] is not None]
+    meshes = [part[3] for part in parts if part[3] is not None]
     return (
         np.concatenate([part[0] for part in parts]),
         np.concatenate([part[1] for part in parts]),
         np.concatenate(points) if points else None,
+        np.concatenate(meshes) if meshes else None,
     )
 
 

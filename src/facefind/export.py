@@ -17,7 +17,7 @@ import numpy as np
 
 from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.runtimes import METADATA_KEY, Candidates, Card, Runtime, installed, open_model
-from facefind.runtimes.native import INPUT, OUTPUTS
+from facefind.runtimes.native import INPUT, outputs
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,10 +37,11 @@ def export(network: nn.Module, path: str | Path, card: Card, *, seed: int = 0) -
     and three at a time, in every runtime that is installed. The network is left as it was.
 
     Args:
-        network: Module with `candidates(images) -> (boxes, scores, landmarks or None)`.
+        network: Module with `candidates(images) -> (boxes, scores, landmarks or None)`, and perhaps
+            mesh parameters as a fourth; it then says by `mesh_decoder` for which decoder.
         path: Where the file goes; what is there is replaced.
-        card: The card to carry. `landmarks` is set by what the network gives; `parameters` and
-            `multiply_adds` are counted where they are None.
+        card: The card to carry. `landmarks` and `mesh` are set by what the network gives;
+            `parameters` and `multiply_adds` are counted where they are None.
         seed: Of the random images.
 
     Raises:
@@ -80,7 +81,15 @@ def relabel(path: str | Path, card: Card) -> Path:
     old = Card.of_file(path)
     if old is None:
         raise WeightsError(f"{path} carries no card: it was not made by facefind's export")
-    for key in ("system", "strides", "size_multiple", "fixed_size", "landmarks", "color_order"):
+    for key in (
+        "system",
+        "strides",
+        "size_multiple",
+        "fixed_size",
+        "landmarks",
+        "mesh",
+        "color_order",
+    ):
         if getattr(old, key) != getattr(card, key):
             raise WeightsError(
                 f"{key} belongs to the file {path} ({getattr(old, key)}) and cannot be relabelled "
@@ -102,8 +111,9 @@ def _completed(network: nn.Module, card: Card) -> Card:
     side = 2 * card.size_multiple  # torch refuses to normalise a group of one value
     height, width = card.fixed_size or (side, side)
     with torch.inference_mode():
-        points = network.candidates(torch.zeros(1, 3, height, width, dtype=torch.uint8))[2]  # type: ignore[operator]
-    card = replace(card, landmarks=points is not None)
+        given = network.candidates(torch.zeros(1, 3, height, width, dtype=torch.uint8))  # type: ignore[operator]
+    mesh = str(getattr(network, "mesh_decoder", "")) if len(given) > 3 else ""
+    card = replace(card, landmarks=given[2] is not None, mesh=mesh)
     if card.parameters is None or card.multiply_adds is None:
         cost = measure(network, *(card.fixed_size or (480, 640)))
         card = replace(
@@ -144,7 +154,7 @@ def _to_onnx(network: nn.Module, card: Card) -> Any:
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=list(OUTPUTS if card.landmarks else OUTPUTS[:2]),
+            output_names=outputs(card),
             dynamic_shapes={INPUT: free},
             optimize=True,
             verbose=False,
@@ -193,7 +203,8 @@ def _compare(reference: Runtime, given: Runtime, seed: int) -> None:
             raise WeightsError(
                 f"export refused: {where}: the file does not run: {error}"
             ) from error
-        for name, limit in (("boxes", _PIXELS), ("scores", _SCORE), ("landmarks", _PIXELS)):
+        limits = {"boxes": _PIXELS, "scores": _SCORE, "landmarks": _PIXELS, "mesh": _PIXELS}
+        for name, limit in limits.items():
             _compare_arrays(name, limit, wanted, got, where)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,18 @@ from facefind.errors import DataError, WeightsError
 from facefind.mesh.sparse import Sparse
 from facefind.mesh.surface import Mesh
 
-__all__ = ["CAMERA", "CODE", "LIGHT", "PARAMETERS", "Decoder", "Layer", "project", "rotation"]
+__all__ = [
+    "CAMERA",
+    "CODE",
+    "LIGHT",
+    "PARAMETERS",
+    "Decoder",
+    "Layer",
+    "mirrored",
+    "moved",
+    "project",
+    "rotation",
+]
 
 CODE = slice(0, 128)
 """Where the joint shape and texture code lies among the parameters."""
@@ -109,17 +121,28 @@ class Decoder:
         out: NDArray[np.float32] = np.hstack([self.mean.vertices, colours]) + self.scale * x
         return out.astype(np.float32)
 
-    def vertices(self, parameters: NDArray[Any]) -> NDArray[np.float32]:
-        """Vertices (N,V,3) in pixels of the input for decoded parameters (N,144).
+    def vertices(
+        self, parameters: NDArray[Any], turned: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """Vertices (N,V,3) in pixels for parameters (N,144) whose camera is in pixels.
 
         x and y are pixels of the image, z is in pixels too, away from the viewer, 0 at the origin
         of the face.
+
+        Args:
+            parameters: (N,144).
+            turned: (N,) whose code was found in a mirrored image, so that left and right of the
+                shape change sides. Only meshes with a known mirror image can do that; the shapes
+                of others stay as they are.
         """
         if parameters.ndim != 2 or parameters.shape[1] != PARAMETERS:
             raise ValueError(f"parameters must be (N,{PARAMETERS}), got {parameters.shape}")
         if not len(parameters):
             return np.empty((0, len(self.mean), 3), np.float32)
-        return project(self(parameters[:, CODE])[..., :3], parameters[:, CAMERA])
+        points = self(parameters[:, CODE])[..., :3]
+        if turned is not None and turned.any() and self.mirror is not None:
+            points[turned] = points[turned][:, self.mirror] * np.array([-1, 1, 1], np.float32)
+        return project(points, parameters[:, CAMERA])
 
     def save(self, path: str | Path) -> Path:
         """Write the decoder to an .npz file, numbers in half precision; return its path.
@@ -207,6 +230,35 @@ class Decoder:
             )
         except (KeyError, ValueError, DataError) as error:
             raise WeightsError(f"{path} holds no mesh decoder: {error}") from error
+
+
+def moved(
+    parameters: NDArray[Any], points: Callable[[NDArray[Any]], NDArray[Any]], scale: float
+) -> NDArray[Any]:
+    """Parameters (N,144) for another frame of the image.
+
+    Args:
+        parameters: as they are.
+        points: takes points (N,2) to the other frame.
+        scale: pixels of this frame for one of the other.
+    """
+    out = parameters.copy()
+    x, y, focal = CAMERA.start, CAMERA.start + 1, CAMERA.stop - 1
+    out[:, x : y + 1] = points(parameters[:, x : y + 1])
+    out[:, focal] /= scale
+    return out
+
+
+def mirrored(parameters: NDArray[Any], across: float) -> NDArray[Any]:
+    """Parameters (N,144) for the mirror image, in which x becomes `across` - x.
+
+    The code stays as it is; `Decoder.vertices` can turn the shape.
+    """
+    out = parameters.copy()
+    x, yaw, roll = CAMERA.start, CAMERA.start + 4, CAMERA.start + 5
+    out[:, x] = across - out[:, x]
+    out[:, [yaw, roll, LIGHT.start]] *= -1
+    return out
 
 
 def rotation(pose: NDArray[Any]) -> NDArray[Any]:

@@ -28,6 +28,7 @@ class Card:
         size_multiple: Input height and width must be multiples of this.
         fixed_size: The only input (height, width) the file accepts, or None where any is.
         landmarks: Whether the model gives five points a face.
+        mesh: Name of the mesh decoder that its mesh parameters are for; "" where it gives none.
         protocol: Name of the test protocol used where the caller asks for none.
         min_score: Score from which a detection is shown where the caller asks for none.
         parameters: Number of weights, or None where not counted.
@@ -47,6 +48,7 @@ class Card:
     size_multiple: int = 32
     fixed_size: tuple[int, int] | None = None
     landmarks: bool = False
+    mesh: str = ""
     protocol: str = "640"
     min_score: float = 0.5
     parameters: int | None = None

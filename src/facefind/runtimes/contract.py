@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefind.errors import ImageError
+from facefind.mesh.decoding import PARAMETERS
 from facefind.runtimes.card import Card
 
 FloatArray = NDArray[np.float32]
@@ -28,11 +29,14 @@ class Candidates:
         boxes: (B, A, 4) float32 xyxy in input pixels, not clipped to the image.
         scores: (B, A) float32 in 0..1.
         landmarks: (B, A, 5, 2) float32 xy in input pixels, or None.
+        mesh: (B, A, 144) float32 mesh parameters as `facefind.mesh` has them, their camera in input
+            pixels, or None.
     """
 
     boxes: FloatArray
     scores: FloatArray
     landmarks: FloatArray | None = None
+    mesh: FloatArray | None = None
 
     def __post_init__(self) -> None:
         lead = self.scores.shape
@@ -42,6 +46,8 @@ class Candidates:
             raise ValueError(f"boxes must be {(*lead, 4)}, got {self.boxes.shape}")
         if self.landmarks is not None and self.landmarks.shape != (*lead, 5, 2):
             raise ValueError(f"landmarks must be {(*lead, 5, 2)}, got {self.landmarks.shape}")
+        if self.mesh is not None and self.mesh.shape != (*lead, PARAMETERS):
+            raise ValueError(f"mesh must be {(*lead, PARAMETERS)}, got {self.mesh.shape}")
 
     def __len__(self) -> int:
         return len(self.scores)

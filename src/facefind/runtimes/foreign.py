@@ -125,7 +125,86 @@ class ScrfdReader:
         return sorted(batched, key=lambda a: -a.shape[1])
 
 
-READERS = (ScrfdReader,)
+class RetinaFaceReader:
+    """Reads RetinaFace files of the PyTorch port: boxes, softmax scores and points, all levels.
+
+    Three levels of strides 8, 16 and 32 come with two anchors a cell, in the cell's middle, small
+    before large. The files take blue, green, red less their means. Anchors are made once a size.
+
+    Source: RetinaFace, sec. 3.1.
+    Differs: the port divides box targets by 0.1 and 0.2 and point targets by 0.1 (as in SSD).
+    """
+
+    _STRIDES = (8, 16, 32)
+    _SIDES = ((16, 32), (64, 128), (256, 512))
+    _MEAN_BGR = (104, 117, 123)
+
+    def __init__(self, name: str, kinds: list[int], fixed_size: tuple[int, int] | None) -> None:
+        self._kinds = kinds
+        self._made: tuple[tuple[int, int], FloatArray, FloatArray] | None = None
+        self.card = Card(
+            name=name,
+            system="retinaface",
+            strides=self._STRIDES,
+            size_multiple=self._STRIDES[-1],
+            fixed_size=fixed_size,
+            landmarks=10 in kinds,
+            notes="A published file in another layout, recognised by its outputs.",
+        )
+
+    @classmethod
+    def recognise(
+        cls,
+        name: str,
+        outputs: list[FloatArray],
+        size: tuple[int, int],
+        fixed_size: tuple[int, int] | None,
+    ) -> RetinaFaceReader | None:
+        """Return the reader of a file that gives these outputs for this input size, or None."""
+        kinds = [array.shape[-1] if array.ndim == 3 else 0 for array in outputs]
+        if sorted(kinds) not in ([2, 4], [2, 4, 10]):
+            return None
+        cells = sum(-(-size[0] // s) * -(-size[1] // s) for s in cls._STRIDES)
+        if {array.shape[-2] for array in outputs} != {2 * cells}:
+            return None
+        scores = outputs[kinds.index(2)]
+        if not np.allclose(scores.sum(-1), 1, atol=1e-3):  # raw, as in training
+            return None
+        return cls(name, kinds, fixed_size)
+
+    def prepare(self, images: ImageBatch) -> NDArray[np.generic]:
+        """Return the images as float32, blue first, less the means."""
+        x = images[:, ::-1].astype(np.float32)
+        x -= np.array(self._MEAN_BGR, np.float32)[:, None, None]
+        return x
+
+    def decode(self, outputs: list[FloatArray], size: tuple[int, int]) -> Candidates:
+        """Return the candidates that lie in the outputs for an input (height, width)."""
+        deltas = outputs[self._kinds.index(4)]
+        centres, sides = self._anchors(size)
+        middle = centres + deltas[..., :2] * 0.1 * sides
+        half = np.exp(deltas[..., 2:] * 0.2) * sides / 2
+        points = None
+        if 10 in self._kinds:
+            offsets = outputs[self._kinds.index(10)]
+            pairs = offsets.reshape(*offsets.shape[:-1], 5, 2)
+            points = centres[:, None] + pairs * 0.1 * sides[:, None]
+        scores = outputs[self._kinds.index(2)][..., 1]
+        return Candidates(np.concatenate([middle - half, middle + half], -1), scores, points)
+
+    def _anchors(self, size: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+        """Return the (A, 2) centres and (A, 1) sides of all levels."""
+        if self._made is None or self._made[0] != size:
+            centres, sides = [], []
+            for stride, pair in zip(self._STRIDES, self._SIDES, strict=True):
+                level = _centres(size, stride, 2) + np.float32(stride / 2)
+                centres.append(level)
+                sides.append(np.tile(np.array(pair, np.float32), len(level) // 2)[:, None])
+            self._made = size, np.concatenate(centres), np.concatenate(sides)
+        return self._made[1:]
+
+
+READERS = (ScrfdReader, RetinaFaceReader)
 
 
 def recognise(session: Session, name: str) -> Reader:
@@ -140,7 +219,8 @@ def recognise(session: Session, name: str) -> Reader:
     problem = f"{name} is neither a facefind export (no card) nor a known face detector: it has "
     wanted = (
         "; known are published SCRFD files, with a float input (B, 3, H, W) and 6, 9, 10 or 15 "
-        "outputs of scores, distances and points per level"
+        "outputs of scores, distances and points per level, and RetinaFace files, with boxes, "
+        "scores (two, by softmax) and points of all levels"
     )
     if len(session.inputs) != 1 or session.inputs[0].dtype != "float32":
         raise WeightsError(problem + described + wanted)

@@ -63,10 +63,12 @@ class OnnxModel:
             return self._run(images)
         parts = [self._run(images[i : i + 1]) for i in range(len(images))]
         points = [p.landmarks for p in parts if p.landmarks is not None]
+        meshes = [p.mesh for p in parts if p.mesh is not None]
         return Candidates(
             np.concatenate([p.boxes for p in parts]),
             np.concatenate([p.scores for p in parts]),
             np.concatenate(points) if points else None,
+            np.concatenate(meshes) if meshes else None,
         )
 
     def _run(self, images: ImageBatch) -> Candidates:

@@ -10,7 +10,12 @@ from facefind.runtimes.card import Card
 from facefind.runtimes.contract import Candidates, ImageBatch, Session
 
 INPUT = "image"
-OUTPUTS = ("boxes", "scores", "landmarks")
+
+
+def outputs(card: Card) -> list[str]:
+    """Return the names of the outputs of a file with this card, in their order."""
+    extra = {"landmarks": card.landmarks, "mesh": bool(card.mesh)}
+    return ["boxes", "scores", *(name for name, given in extra.items() if given)]
 
 
 class NativeReader:
@@ -18,26 +23,26 @@ class NativeReader:
 
     Args:
         session: A session of a file with one uint8 input `image` and the outputs `boxes`,
-            `scores` and, where the card says so, `landmarks`.
+            `scores` and, where the card says so, `landmarks` and `mesh`.
         card: The card that the file carries.
     """
 
     def __init__(self, session: Session, card: Card) -> None:
-        expected = OUTPUTS if card.landmarks else OUTPUTS[:2]
+        expected = outputs(card)
         inputs = [(port.name, port.dtype) for port in session.inputs]
-        outputs = [port.name for port in session.outputs]
-        if inputs != [(INPUT, "uint8")] or sorted(outputs) != sorted(expected):
+        found = [port.name for port in session.outputs]
+        if inputs != [(INPUT, "uint8")] or sorted(found) != sorted(expected):
             raise WeightsError(
                 f"the file of {card.name} carries a card but breaks the contract: it has inputs "
-                f"{inputs} and outputs {outputs}, wanted [('{INPUT}', 'uint8')] and "
-                f"{list(expected)}; export it anew"
+                f"{inputs} and outputs {found}, wanted [('{INPUT}', 'uint8')] and "
+                f"{expected}; export it anew"
             )
         if card.color_order != "RGB":
             raise WeightsError(
                 f"the card of {card.name} says {card.color_order}, but an export takes RGB"
             )
         self.card = card
-        self._order = [outputs.index(name) for name in expected]
+        self._order = {name: found.index(name) for name in expected}
 
     def prepare(self, images: ImageBatch) -> NDArray[np.generic]:
         """Return the array that the model takes for (B, 3, H, W) uint8 RGB images."""
@@ -45,4 +50,4 @@ class NativeReader:
 
     def decode(self, outputs: list[NDArray[np.float32]], size: tuple[int, int]) -> Candidates:
         """Return the candidates that lie in the outputs for an input (height, width)."""
-        return Candidates(*(outputs[i] for i in self._order))
+        return Candidates(**{name: outputs[i] for name, i in self._order.items()})

@@ -20,8 +20,9 @@ class TorchRuntime:
     """A network that follows the `candidates` contract, run by torch.
 
     Args:
-        network: Module with `candidates(x) -> (boxes, scores, landmarks or None)` for
-            (B, 3, H, W) uint8 RGB images. It is put in eval mode and moved to the device.
+        network: Module with `candidates(x) -> (boxes, scores, landmarks or None)`, and perhaps mesh
+            parameters as a fourth, for (B, 3, H, W) uint8 RGB images. It is put in eval mode and
+            moved to the device.
         card: Its card; without one a plain card named after the class is made.
         threads: CPU threads of torch, which has one number for the whole process; None leaves it.
         precision: "fp32", or "bf16" by autocast where the device has such arithmetic. On NVIDIA
@@ -55,7 +56,9 @@ class TorchRuntime:
             torch.set_num_threads(threads)
         self.precision: Precision = precision
         kind = type(network).__name__.lower()
-        self.card = card or Card(name=kind, system=kind)
+        # A network with a mesh branch says for which decoder its parameters are.
+        mesh = str(getattr(network, "mesh_decoder", ""))
+        self.card = card or Card(name=kind, system=kind, mesh=mesh)
         self._network = network.to(self._device).eval()
 
     @property
@@ -75,11 +78,12 @@ class TorchRuntime:
         x = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
         bf16 = self.precision == "bf16"
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, bf16):
-            boxes, scores, landmarks = self._network.candidates(x)  # type: ignore[operator]
+            boxes, scores, landmarks, *mesh = self._network.candidates(x)  # type: ignore[operator]
         return Candidates(
             boxes.float().cpu().numpy(),
             scores.float().cpu().numpy(),
             None if landmarks is None else landmarks.float().cpu().numpy(),
+            mesh[0].float().cpu().numpy() if mesh else None,
         )
 
     def __repr__(self) -> str:
