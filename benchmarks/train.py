@@ -17,7 +17,7 @@ import time
 import torch
 
 from facefind import recipes
-from facefind.learn.engine import make_optimizer
+from facefind.learn.optimizers import make_optimizer
 from facefind.learn.targets import Target
 
 MODES = {

@@ -17,8 +17,11 @@ from facefind.errors import DataError, WeightsError
 from facefind.learn import checkpoints
 from facefind.learn.ema import EMA
 from facefind.learn.engine import TrainingError, read_sets, train
-from facefind.learn.recipe import ScheduleConfig
+from facefind.learn.loader import TrainingSet, loader
+from facefind.learn.mining import passes
+from facefind.learn.recipe import MiningConfig, OptimConfig, ScheduleConfig
 from facefind.learn.schedule import learning_rate
+from facefind.learn.stream import Epochs, Stream
 
 
 def weights(folder, key="network", name="last.pt"):
@@ -73,6 +76,75 @@ def test_a_resumed_run_equals_an_uninterrupted_one(recipe, tmp_path):
         assert same(weights(tmp_path / "whole", key), weights(tmp_path / "parts", key))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_mined_run_equals_an_uninterrupted_one(recipe, tmp_path, workers):
+    """Threshold 0 marks every image with a positive anchor easy, so that passes do get shorter."""
+    mined = dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(recipe.data, workers=workers),
+        optim=dataclasses.replace(recipe.optim, accumulate=2),
+        schedule=dataclasses.replace(recipe.schedule, epochs=12),
+        mining=MiningConfig(on=True, threshold=0.0, lag=4),
+    )
+    whole, parts = at(mined, tmp_path / "whole"), at(mined, tmp_path / "parts")
+    train(whole)
+    for stop in (5, 11, None):
+        train(parts, resume=True, stop_at=stop)
+    for key in ("network", "ema"):
+        assert same(weights(tmp_path / "whole", key), weights(tmp_path / "parts", key))
+    begun = passes(tmp_path / "whole")
+    assert max(one.skipped for _, one in begun) > 0.3
+    assert passes(tmp_path / "parts") == begun
+    plain = at(dataclasses.replace(mined, mining=MiningConfig()), tmp_path / "plain")
+    train(plain)
+    assert not same(weights(tmp_path / "whole"), weights(tmp_path / "plain"))
+    longer = dataclasses.replace(mined.schedule, epochs=14)
+    late = dataclasses.replace(plain, mining=mined.mining, schedule=longer)
+    train(late, resume=True)  # mining may begin late
+    last = checkpoints.load(tmp_path / "whole" / "last.pt")["step"]
+    assert passes(tmp_path / "plain")[0][0] == last + 1
+
+
+def test_more_loading_processes_than_the_lag_is_an_error(recipe):
+    mining = MiningConfig(on=True, lag=1)
+    data = dataclasses.replace(recipe.data, workers=2)
+    with pytest.raises(DataError, match=r"--mining\.lag"):
+        train(dataclasses.replace(recipe, data=data, mining=mining))
+
+
+def test_a_batch_in_parts_gives_the_mean_gradient(recipe, tmp_path):
+    """One step of plain SGD on two halves is the mean of the steps on each half."""
+    network = dataclasses.replace(recipe.network, head_groups=4, landmarks=False)
+    base = dataclasses.replace(
+        recipe,
+        network=network,
+        data=dataclasses.replace(recipe.data, balance=0.0),
+        optim=OptimConfig(lr=1.0, momentum=0.0, weight_decay=0.0, clip=0.0),
+        schedule=ScheduleConfig(epochs=4, batch=4, warmup_epochs=0.0),
+    )
+    torch.manual_seed(base.run.seed)
+    before = dict(base.network.build().named_parameters())
+    samples, _ = read_sets(base.data)
+    dataset = TrainingSet(samples, base.augment, base.run.seed)
+    stream = Stream(Epochs([""] * len(samples), base.run.seed))
+    gradients = []
+    halves = itertools.islice(loader(dataset, stream, batch=2), 2)
+    for images, targets, _ in halves:
+        torch.manual_seed(base.run.seed)
+        fresh = base.network.build().train()
+        sum(fresh.losses(fresh(images), targets).terms.values()).backward()
+        gradients.append({name: p.grad for name, p in fresh.named_parameters()})
+    optim = dataclasses.replace(base.optim, accumulate=2)
+    train(at(dataclasses.replace(base, optim=optim), tmp_path / "run"), stop_at=1)
+    after = weights(tmp_path / "run")
+    for name, start in before.items():
+        mean = (gradients[0][name] + gradients[1][name]) / 2
+        assert torch.allclose(start - after[name], mean, atol=1e-4, rtol=1e-3), name
+    odd = dataclasses.replace(base, optim=dataclasses.replace(base.optim, accumulate=3))
+    with pytest.raises(TrainingError, match="in 3 parts"):
+        train(at(odd, tmp_path / "odd"))
+
+
 def test_a_killed_run_goes_on_from_its_last_checkpoint(recipe, tmp_path):
     endless = at(recipe, tmp_path / "run", checkpoint_every=0.0)
     endless = dataclasses.replace(
@@ -102,7 +174,9 @@ def test_two_processes_train_as_one(recipe, tmp_path):
     """
     network = dataclasses.replace(recipe.network, head_groups=4, landmarks=False)
     recipe = dataclasses.replace(
-        recipe, network=network, optim=dataclasses.replace(recipe.optim, name="sgd", lr=0.01)
+        recipe,
+        network=network,
+        optim=dataclasses.replace(recipe.optim, name="sgd", lr=0.01),
     )
     script = tmp_path / "run.py"
     script.write_text(
@@ -134,6 +208,35 @@ def test_two_processes_train_as_one(recipe, tmp_path):
         moved = max(moved, (value.float() - fresh[key].float()).abs().max().item())
     assert moved > 1e-3
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
+
+
+def test_two_processes_mine_lists_of_their_own_and_go_on(recipe, tmp_path):
+    mined = dataclasses.replace(
+        recipe,
+        schedule=dataclasses.replace(recipe.schedule, epochs=8),
+        mining=MiningConfig(on=True, threshold=0.0, lag=1),
+    )
+    script = (
+        "import json, sys; from facefind import recipes; from facefind.learn.engine import train; "
+        "recipe = recipes.from_dict(json.loads(sys.argv[1])); "
+        "train(recipe, resume=True, stop_at=int(sys.argv[2]))"
+    )
+    file = tmp_path / "run.py"
+    file.write_text(script)
+    for name, stop in (("whole", "12"), ("parts", "7"), ("parts", "12")):
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+             str(file), json.dumps(at(mined, tmp_path / name).to_dict()), stop],
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    begun = passes(tmp_path / "whole")
+    assert begun == passes(tmp_path / "parts")
+    for owner in (0, 1):
+        assert max(one.skipped for _, one in begun if one.owner == owner) > 0
+    with pytest.raises(DataError, match="the same number of processes"):
+        train(at(mined, tmp_path / "whole"), resume=True)
 
 
 def test_a_folder_is_not_overwritten(recipe):

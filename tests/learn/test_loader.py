@@ -7,8 +7,9 @@ import torch
 
 from facefind import datasets
 from facefind.errors import DataError
-from facefind.learn.loader import Stream, TrainingSet, decoded, loader
-from facefind.learn.recipe import AugmentConfig, DataConfig
+from facefind.learn.loader import TrainingSet, decoded, loader
+from facefind.learn.recipe import AugmentConfig
+from facefind.learn.stream import Epochs, Stream
 
 
 def take(stream, count):
@@ -16,7 +17,7 @@ def take(stream, count):
 
 
 def test_an_epoch_holds_every_image_once():
-    pairs = take(Stream([""] * 7, seed=3), 21)
+    pairs = take(Stream(Epochs([""] * 7, seed=3)), 21)
     assert [place for place, _ in pairs] == list(range(21))
     epochs = [sorted(n for _, n in pairs[i : i + 7]) for i in (0, 7, 14)]
     assert epochs == [list(range(7))] * 3
@@ -25,21 +26,20 @@ def test_an_epoch_holds_every_image_once():
 
 def test_a_stream_goes_on_anywhere_and_is_shared_without_loss():
     groups = ["a"] * 5 + ["b"]
-    whole = take(Stream(groups, seed=1, balance=0.5), 40)
-    assert take(Stream(groups, seed=1, balance=0.5, start=13), 20) == whole[13:33]
-    shares = [
-        take(Stream(groups, seed=1, balance=0.5, start=6, rank=r, processes=2), 10) for r in (0, 1)
-    ]
+    epochs = Epochs(groups, seed=1, balance=0.5)
+    whole = take(Stream(epochs), 40)
+    assert take(Stream(epochs, start=13), 20) == whole[13:33]
+    shares = [take(Stream(epochs, start=6, rank=r, processes=2), 10) for r in (0, 1)]
     assert sorted(shares[0] + shares[1]) == whole[6:26]
 
 
 def test_balance_makes_groups_alike():
     groups = ["common"] * 90 + ["rare"] * 10
-    drawn = [n for _, n in take(Stream(groups, seed=0, balance=1.0), 4000)]
+    drawn = [n for _, n in take(Stream(Epochs(groups, seed=0, balance=1.0)), 4000)]
     rare = sum(n >= 90 for n in drawn) / len(drawn)
     assert 0.45 < rare < 0.55
     with pytest.raises(DataError, match="balance"):
-        Stream(groups, seed=0, balance=2.0)
+        Epochs(groups, seed=0, balance=2.0)
 
 
 def test_items_depend_on_the_place_alone(tiny_set):
@@ -57,13 +57,13 @@ def test_items_depend_on_the_place_alone(tiny_set):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_the_same_whoever_loads(tiny_set, workers):
     dataset = TrainingSet(datasets.read(tiny_set), AugmentConfig(size=64), seed=5)
-    batches = iter(loader(dataset, DataConfig(workers=workers), batch=3, start=6))
+    stream = Stream(Epochs([""] * 12, seed=5), start=6)
+    batches = iter(loader(dataset, stream, batch=3, workers=workers))
     images, targets, names = next(batches)
     assert images.dtype == torch.uint8
     assert images.shape == (3, 3, 64, 64)
     assert len(targets) == len(names) == 3
-    places = take(Stream([""] * 12, seed=5, start=6), 3)
-    assert torch.equal(images, torch.stack([dataset[pair][0] for pair in places]))
+    assert torch.equal(images, torch.stack([dataset[pair][0] for pair in take(stream, 3)]))
 
 
 def test_the_cache_gives_the_same_image(tiny_set, tmp_path):

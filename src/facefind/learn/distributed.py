@@ -21,3 +21,13 @@ def mean_over_processes(value: Tensor) -> Tensor:
     total = value.detach().clone()
     torch.distributed.all_reduce(total)
     return total / processes
+
+
+def gather(value: Tensor) -> Tensor:
+    """(P,...) what each of P processes gave, in order; every process gets all of it."""
+    _, processes = world()
+    if processes == 1:
+        return value[None]
+    parts = [torch.empty_like(value) for _ in range(processes)]
+    torch.distributed.all_gather(parts, value.contiguous())
+    return torch.stack(parts)

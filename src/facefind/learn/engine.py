@@ -25,13 +25,16 @@ from facefind import datasets
 from facefind.datasets import Sample
 from facefind.errors import DataError, FacefindError, ImageError
 from facefind.learn import checkpoints
-from facefind.learn.distributed import world
+from facefind.learn.distributed import gather, world
 from facefind.learn.ema import EMA
 from facefind.learn.loader import Batch, TrainingSet, loader
 from facefind.learn.logs import Log
 from facefind.learn.losses import Losses
-from facefind.learn.recipe import DataConfig, OptimConfig, Recipe
+from facefind.learn.mining import Miner, Pass
+from facefind.learn.optimizers import freeze, make_optimizer, set_rate
+from facefind.learn.recipe import DataConfig, Recipe
 from facefind.learn.schedule import learning_rate
+from facefind.learn.stream import Epochs, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +69,11 @@ def _train(recipe: Recipe, resume: bool, stop_at: int | None, rank: int, process
         raise TrainingError(
             f"{folder} already holds a run; go on with --resume, or choose another --run.out"
         )
-    if schedule.batch % processes:
+    parts = recipe.optim.accumulate
+    if parts < 1 or schedule.batch % (processes * parts):
         raise TrainingError(
-            f"a batch of {schedule.batch} cannot be split over {processes} processes"
+            f"a batch of {schedule.batch} cannot be split over {processes} processes "
+            f"in {parts} parts"
         )
     device = _device(run.device, rank)
     if run.threads:
@@ -82,10 +87,13 @@ def _train(recipe: Recipe, resume: bool, stop_at: int | None, rank: int, process
     network = recipe.network.build().to(device)
     if run.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    still = freeze(network, recipe.optim.frozen)
     optimizer = make_optimizer(network, recipe.optim)
     ema = EMA(network, recipe.optim.ema) if recipe.optim.ema else None
     scaler = torch.amp.GradScaler(device.type, enabled=run.precision == "fp16")
-    state = _State(network, optimizer, ema, scaler)
+    epochs = Epochs([s.group for s in samples], run.seed, balance=recipe.data.balance)
+    miner = _miner(epochs, recipe, processes)
+    state = _State(network, still, optimizer, ema, scaler, miner)
     step = state.restore(folder, recipe) if resume else 0
 
     if rank == 0:
@@ -106,22 +114,28 @@ def _train(recipe: Recipe, resume: bool, stop_at: int | None, rank: int, process
         model = DistributedDataParallel(network, [device] if device.type == "cuda" else None)
     batches = loader(
         dataset,
-        recipe.data,
-        batch=schedule.batch // processes,
-        start=step * schedule.batch,
-        rank=rank,
-        processes=processes,
+        miner.stream(rank, processes)
+        if miner
+        else Stream(epochs, start=step * schedule.batch, rank=rank, processes=processes),
+        batch=schedule.batch // processes // parts,
+        workers=recipe.data.workers,
+        ahead=_ahead(recipe),
     )
     with Log(folder, steps, step) if rank == 0 else contextlib.nullcontext() as log:
         meter, last_save = _Meter(), time.monotonic()
         evaluate_at = _next_evaluation(step, len(samples), recipe)
         end = min(steps, stop_at or steps)
         waiting = time.monotonic()
-        for batch in itertools.islice(batches, max(end - step, 0)):
+        supply = iter(batches)
+        while step < end:
+            batch = list(itertools.islice(supply, parts))
             loaded = time.monotonic()
             rate = recipe.optim.lr * learning_rate(step, steps, warmup, schedule)
-            terms, norm = _step(model, state, batch, rate, recipe, device)
+            terms, norm, weakest = _step(model, state, batch, rate, recipe, device)
             step += 1
+            for begun in state.observe(weakest):
+                if log:
+                    log.write(step, **begun.record())
             meter.add(terms, norm, loaded - waiting, time.monotonic() - loaded)
             if log and (step % run.log_every == 0 or step == end):
                 values = meter.take(schedule.batch)
@@ -151,66 +165,54 @@ def read_sets(config: DataConfig) -> tuple[list[Sample], list[Sample]]:
     return [*samples, *(sample for other in others for sample in other)], held_out
 
 
-def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW; AdamW leaves vectors and scalars without weight decay."""
-    if config.name == "sgd":
-        return torch.optim.SGD(
-            network.parameters(),
-            config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        config.lr,
-        betas=(config.momentum, 0.999),
-    )
-
-
 def _step(
     model: nn.Module,
     state: _State,
-    batch: Batch,
+    parts: Sequence[Batch],
     rate: float,
     recipe: Recipe,
     device: torch.device,
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Update the network once; return the loss terms and the gradient's norm before clipping."""
-    network = state.network
-    pictures, targets, names = batch
+) -> tuple[dict[str, Tensor], Tensor, list[Tensor]]:
+    """Update the network once by the mean gradient over the parts of a batch.
+
+    Returns the means of the loss terms, the gradient's norm before clipping, and the weakest
+    positives of each part's images.
+    """
+    network, sums, weakest = state.network, dict[str, Tensor](), list[Tensor]()
     layout = torch.channels_last if recipe.run.channels_last else torch.contiguous_format
-    images = pictures.to(device, non_blocking=True).contiguous(memory_format=layout)
-    targets = [target.to(device) for target in targets]
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.run.precision)
     model.train()
-    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    kind = kinds.get(recipe.run.precision)
-    with torch.autocast(device.type, kind, enabled=kind is not None):
-        outputs = model(images)
-    losses: Losses = network.losses(outputs, targets)  # type: ignore[operator]
-    terms = losses.terms
-    loss = torch.stack(list(terms.values())).sum()
-    if not torch.isfinite(loss):
-        raise TrainingError(
-            "the loss is no longer finite "
-            f"({', '.join(f'{k} {v.item():.3g}' for k, v in terms.items())}); lower --optim.lr, "
-            f"or look at these images: {', '.join(names[:8])}"
-        )
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
+    for module in state.still:
+        module.eval()
+    set_rate(state.optimizer, rate)
     state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    for number, (pictures, targets, names) in enumerate(parts, start=1):
+        images = pictures.to(device, non_blocking=True).contiguous(memory_format=layout)
+        targets = [target.to(device) for target in targets]
+        alone = isinstance(model, DistributedDataParallel) and number < len(parts)
+        with model.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
+            with torch.autocast(device.type, kind, enabled=kind is not None):
+                outputs = model(images)
+            losses: Losses = network.losses(outputs, targets)  # type: ignore[operator]
+            loss = torch.stack(list(losses.terms.values())).sum()
+            if not torch.isfinite(loss):
+                found = ", ".join(f"{k} {v.item():.3g}" for k, v in losses.terms.items())
+                raise TrainingError(
+                    f"the loss is no longer finite ({found}); lower --optim.lr, "
+                    f"or look at these images: {', '.join(names[:8])}"
+                )
+            state.scaler.scale(loss / len(parts)).backward()  # type: ignore[no-untyped-call]
+        for name, term in losses.terms.items():
+            share = term.detach() / len(parts)
+            sums[name] = sums[name] + share if name in sums else share
+        weakest.append(losses.weakest)
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.optim.clip or float("inf"))
     state.scaler.step(state.optimizer)
     state.scaler.update()
     if state.ema:
         state.ema.update(network)
-    return {name: term.detach() for name, term in terms.items()}, norm
+    return sums, norm, weakest
 
 
 class _State:
@@ -219,15 +221,25 @@ class _State:
     def __init__(
         self,
         network: nn.Module,
+        still: Sequence[nn.Module],
         optimizer: torch.optim.Optimizer,
         ema: EMA | None,
         scaler: torch.amp.GradScaler,
+        miner: Miner | None,
     ) -> None:
-        self.network, self.optimizer, self.ema, self.scaler = network, optimizer, ema, scaler
+        self.network, self.still, self.optimizer = network, still, optimizer
+        self.ema, self.scaler, self.miner = ema, scaler, miner
 
     def best_network(self) -> nn.Module:
         """The network to evaluate and export: the averaged one where there is one."""
         return self.ema.network if self.ema else self.network
+
+    def observe(self, weakest: Sequence[Tensor]) -> list[Pass]:
+        """Mark the images of a step, by parts; return the passes that began in it."""
+        if self.miner is None:
+            return []
+        seen = [self.miner.observe(gather(part.float()).cpu().numpy()) for part in weakest]
+        return [begun for part in seen for begun in part]
 
     def save(self, path: Path, step: int, recipe: Recipe) -> None:
         content: dict[str, Any] = {
@@ -239,6 +251,8 @@ class _State:
         }
         if self.ema:
             content |= {"ema": self.ema.network.state_dict(), "ema_updates": self.ema.updates}
+        if self.miner:
+            content["mining"] = self.miner.state()
         checkpoints.save(path, content)
 
     def restore(self, folder: Path, recipe: Recipe) -> int:
@@ -251,12 +265,22 @@ class _State:
                 f"{folder} was trained with another network; choose another --run.out"
             )
         self.network.load_state_dict(content["network"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        try:
+            self.optimizer.load_state_dict(content["optimizer"])
+        except ValueError as error:
+            raise TrainingError(
+                f"{folder} was trained with other --optim options ({error}); go on with the same"
+            ) from error
         self.scaler.load_state_dict(content["scaler"])
         if self.ema:
             self.ema.network.load_state_dict(content.get("ema", content["network"]))
             self.ema.updates = content.get("ema_updates", 0)
-        return int(content["step"])
+        step = int(content["step"])
+        if self.miner and "mining" in content:
+            self.miner.restore(content["mining"])
+        elif self.miner:  # mining begins here
+            self.miner.batches = step * recipe.optim.accumulate
+        return step
 
 
 class _Meter:
@@ -305,6 +329,30 @@ def _evaluate(
     ap = {f"ap_{subset}": value for subset, value in result.ap.items()}
     log.write(step, **ap)
     log.tell(step, "held out: " + "  ".join(f"{k} {v:.4f}" for k, v in ap.items()))
+
+
+def _miner(epochs: Epochs, recipe: Recipe, processes: int) -> Miner | None:
+    """The miner that a recipe asks for, before the first batch."""
+    if not recipe.mining.on:
+        return None
+    lists = 1 if recipe.mining.shared else processes
+    images = recipe.schedule.batch // recipe.optim.accumulate // lists
+    return Miner(epochs, recipe.mining, images=images, lists=lists)
+
+
+def _ahead(recipe: Recipe) -> int:
+    """Batches that each loading process may be ahead of training."""
+    mining, workers = recipe.mining, recipe.data.workers
+    if not mining.on:
+        return 4
+    free = mining.lag - (recipe.optim.accumulate - 1)  # a step's parts are drawn together
+    if free < workers:
+        raise DataError(
+            f"--mining.lag {mining.lag} is too short: {workers} loading processes and "
+            f"{recipe.optim.accumulate} parts a step draw {mining.lag - free + workers} batches "
+            "ahead"
+        )
+    return min(4, free // max(workers, 1))
 
 
 def _next_evaluation(step: int, images: int, recipe: Recipe) -> int:

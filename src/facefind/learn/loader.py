@@ -1,30 +1,24 @@
-"""Loading: an endless, seeded stream of augmented training images.
-
-What stands at place n of the stream depends on the seed and n alone: not on the number of
-loading processes, nor on where a run was interrupted. That is what makes a resumed run equal to
-an uninterrupted one, and what lets processes of a distributed run take turns.
-"""
+"""Loading: the images of the stream, decoded, augmented and made into batches."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from facefind import images
 from facefind.datasets import Sample, read_size
 from facefind.errors import DataError, ImageError
 from facefind.learn.augment import Image, Labels, crop, draw_window, recolor_and_flip
-from facefind.learn.recipe import AugmentConfig, DataConfig
+from facefind.learn.recipe import AugmentConfig
 from facefind.learn.targets import Target
 
 logger = logging.getLogger(__name__)
@@ -113,47 +107,6 @@ def decoded(path: Path, cache: Path | None, shrink: int = 1) -> Image:
     return mapped
 
 
-class Stream(Sampler[tuple[int, int]]):
-    """Endless (place, sample) pairs, from place `start` on, for one of several processes.
-
-    With `balance` 0 every epoch is a fresh permutation of all samples. Otherwise every place is a
-    draw in which a group of n images weighs n^(1 - balance).
-    """
-
-    def __init__(
-        self,
-        groups: Sequence[str],
-        seed: int,
-        *,
-        balance: float = 0.0,
-        start: int = 0,
-        rank: int = 0,
-        processes: int = 1,
-    ) -> None:
-        if not 0 <= balance <= 1:
-            raise DataError(f"balance is {balance}; wanted a number from 0 (as is) to 1 (even)")
-        self.seed, self.start, self.rank, self.processes = seed, start, rank, processes
-        self.size = len(groups)
-        self.weights: NDArray[np.float64] | None = None
-        if balance:
-            _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
-            weights = counts[group] ** -float(balance)
-            self.weights = weights / weights.sum()
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Pairs of this process; the epoch's order is drawn anew where an epoch begins."""
-        place, epoch, order = self.start + self.rank, -1, np.empty(0, np.int64)
-        while True:
-            if place // self.size != epoch:
-                epoch = place // self.size
-                rng = np.random.default_rng((self.seed, epoch, 1))
-                order = rng.choice(
-                    self.size, self.size, replace=self.weights is not None, p=self.weights
-                )
-            yield place, int(order[place % self.size])
-            place += self.processes
-
-
 def collate(items: Sequence[tuple[Tensor, Target, str]]) -> Batch:
     """A batch of single items; targets stay a list, since images differ in faces."""
     pictures, targets, names = zip(*items, strict=True)
@@ -162,42 +115,32 @@ def collate(items: Sequence[tuple[Tensor, Target, str]]) -> Batch:
 
 def loader(
     dataset: TrainingSet,
-    config: DataConfig,
+    stream: Iterable[tuple[int, int]],
     *,
     batch: int,
-    start: int = 0,
-    rank: int = 0,
-    processes: int = 1,
+    workers: int = 0,
+    ahead: int = 4,
 ) -> Iterable[Batch]:
-    """Endless batches of `batch` images for this process, from place `start` of the stream on.
+    """Endless batches of `batch` images, as they stand in the stream.
 
     Args:
         dataset: the images.
-        config: balance and number of loading processes (0: load in this one).
+        stream: (place, sample) pairs for this process; they are drawn here, not in the workers.
         batch: images a step for this process.
-        start: images that all processes have already seen.
-        rank: this process.
-        processes: processes that share the stream.
+        workers: processes that load and augment (0: load in this one).
+        ahead: batches that each of them is ahead of what was taken.
     """
     import cv2
 
     # A forked process that finds OpenCV's threads half alive may hang: leave none before the fork.
     cv2.setNumThreads(1)
-    stream = Stream(
-        [sample.group for sample in dataset.samples],
-        dataset.seed,
-        balance=config.balance,
-        start=start,
-        rank=rank,
-        processes=processes,
-    )
     batches: DataLoader[Batch] = DataLoader(
         dataset,  # type: ignore[arg-type]  # one item is no batch yet; `collate` makes it one
         batch_size=batch,
         sampler=stream,
-        num_workers=config.workers,
+        num_workers=workers,
         collate_fn=collate,
-        prefetch_factor=4 if config.workers else None,
+        prefetch_factor=ahead if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
     return batches

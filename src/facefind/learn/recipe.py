@@ -64,12 +64,35 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParameterGroup:
+    """Parameters that learn faster or slower, or decay less, than the others.
+
+    Where several groups hold a parameter, their factors multiply.
+    """
+
+    part: str
+    """Dotted name of a module or parameter; it stands for all within, and `*` for any text:
+    `backbone`, `head.*.bias`, `*.bias`."""
+    lr: float = 1.0
+    """Factor of the learning rate."""
+    decay: float = 1.0
+    """Factor of the weight decay."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """The optimiser."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01
     """Peak learning rate."""
+    accumulate: int = 1
+    """Parts that a step's batch is run in, one after another; the gradient is their mean."""
+    groups: tuple[ParameterGroup, ...] = ()
+    """Parts of the network with a rate or weight decay of their own."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the network that stay as they are, their batch normalisation included; named as in
+    `ParameterGroup`."""
     momentum: float = 0.9
     weight_decay: float = 5e-4
     """Not applied to normalisation and biases when `name` is adamw."""
@@ -85,7 +108,7 @@ class ScheduleConfig:
 
     epochs: float = 640.0
     batch: int = 32
-    """Images a step, over all processes."""
+    """Images a step, over all processes and the parts of `OptimConfig.accumulate`."""
     warmup_epochs: float = 3.0
     warmup_factor: float = 0.001
     kind: Literal["step", "cosine"] = "step"
@@ -93,6 +116,27 @@ class ScheduleConfig:
     """Fractions of the run at which the rate falls tenfold (kind `step`)."""
     final: float = 0.01
     """Fraction of the peak rate at the end (kind `cosine`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiningConfig:
+    """Hard image mining: images that are found easy are seen less often (SmallHardFace)."""
+
+    on: bool = False
+    """Whether easy images are left out at all."""
+    threshold: float = 0.85
+    """An image is easy when all of its positive anchors score above this."""
+    skip: float = 0.7
+    """Probability that a pass through the set leaves an easy image out."""
+    sticky: bool = False
+    """Whether an image once easy stays so, as in the authors' code, not as last seen."""
+    no_positives: Literal["easy", "hard", "keep"] = "keep"
+    """What an image becomes in whose crop no anchor is positive; the authors' code: easy."""
+    shared: bool = False
+    """Whether all processes walk one list; otherwise, as in the paper, each has its own marks."""
+    lag: int = 32
+    """Batches between an image's being seen and its mark's counting; loading may run ahead as
+    far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +172,7 @@ class Recipe:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    mining: MiningConfig = field(default_factory=MiningConfig)
     run: RunConfig = field(default_factory=RunConfig)
     protocol: str = "vga"
     """Test protocol of the evaluations, by name."""

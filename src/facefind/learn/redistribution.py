@@ -22,8 +22,8 @@ from facefind.datasets import Sample, read_size
 from facefind.errors import DataError
 from facefind.learn.assigners import atss
 from facefind.learn.augment import Labels, crop_labels, draw_window
-from facefind.learn.loader import Stream
 from facefind.learn.recipe import AugmentConfig
+from facefind.learn.stream import Epochs, Stream
 from facefind.nn.anchors import Anchors
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def count(
     unmatched = np.zeros_like(faces)
     positive: dict[int, int] = {int(side): 0 for side in np.unique(anchors.sizes.numpy())}
     wanted = len(samples) if images is None else images
-    for place, number in islice(Stream([s.group for s in samples], seed), wanted):
+    for place, number in islice(Stream(Epochs([s.group for s in samples], seed)), wanted):
         sample, size = _readable(samples, number)
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
         rng = np.random.default_rng((seed, place))

@@ -1,0 +1,275 @@
+"""Hard image mining: images that are found easy are left out of most passes.
+
+A pass goes once through the whole set, in a new order, without those easy images that a coin
+leaves out; it is what the paper calls an epoch. What counts epochs elsewhere (a schedule) counts
+images that were seen: a run with mining takes as many steps as one without, in more passes.
+
+An image is easy when the lowest score of its positive anchors is above a threshold, in the crop
+that training has just seen. It has one mark, whether that crop was mirrored or not.
+
+Loading runs ahead of training, so a pass is made from marks as they stood a fixed number of
+batches (`MiningConfig.lag`) before its first batch. That makes it a function of the seed and of
+what was seen, whoever loads and wherever a run was interrupted.
+
+Source: SmallHardFace, sec. 3.2.
+Differs: the authors' code doubles the set with mirrored images, each with a mark of its own, and
+draws the same coins in every pass; ours mirrors at random, and draws new ones.
+
+Legend: N samples of the set, L lists, I images that a batch takes from each list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from facefind.errors import DataError
+from facefind.learn.recipe import MiningConfig
+from facefind.learn.stream import Epochs
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass through the set, as it is made.
+
+    Attributes:
+        owner: process whose list it is; 0 where all share one.
+        number: of the pass, from 0.
+        skipped: share of the set's images that it leaves out, 0..1.
+        easy: share of the set's images that were marked easy.
+    """
+
+    owner: int
+    number: int
+    skipped: float
+    easy: float
+
+    def record(self) -> dict[str, float]:
+        """Values for the log of a run; the first list's have no number in their names."""
+        values = {"pass": self.number, "skipped": self.skipped, "easy": self.easy}
+        end = f"_{self.owner}" if self.owner else ""
+        return {f"mining_{name}{end}": value for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """A pass and how far it is walked: the marks that it was made from, the images that it has."""
+
+    number: int
+    marks: NDArray[np.bool_]
+    order: NDArray[np.int64]
+    taken: int = 0
+
+
+class Miner:
+    """Marks of the easy images, and the lists that pass over them.
+
+    It stands where training stands: `observe` takes it one batch further. `stream` runs ahead.
+    Every process holds the state of all lists.
+
+    Args:
+        epochs: the orders of the set; balanced ones too.
+        config: when an image is easy, and what is done then.
+        images: images that a batch takes from each list.
+        lists: 1, or as many as there are processes, each with its own marks.
+
+    Attributes:
+        batches: batches that were seen.
+
+    Raises:
+        DataError: if a value of `config` makes no sense.
+    """
+
+    def __init__(
+        self, epochs: Epochs, config: MiningConfig, *, images: int, lists: int = 1
+    ) -> None:
+        if not 0 <= config.threshold <= 1:
+            raise DataError(f"--mining.threshold is {config.threshold}; wanted a score in 0..1")
+        if not 0 <= config.skip < 1:
+            raise DataError(
+                f"--mining.skip is {config.skip}; wanted a probability from 0 to less than 1, "
+                "or nothing would be left once every image is easy"
+            )
+        if config.lag < 0:
+            raise DataError(f"--mining.lag is {config.lag}; wanted batches, 0 or more")
+        self._epochs, self._config, self._images, self._lists = epochs, config, images, lists
+        self.batches = 0
+        self._marks = np.zeros((lists, epochs.size), bool)
+        self._recent: deque[tuple[NDArray[np.int64], NDArray[np.float32]]] = deque()
+        nothing = np.empty(0, np.int64)
+        self._walks = [_Walk(-1, marks, nothing) for marks in self._marks.copy()]
+
+    def observe(self, weakest: NDArray[np.float32]) -> list[Pass]:
+        """Take in what a batch showed, and return the passes that began in it.
+
+        Args:
+            weakest: (P,I) lowest positive score of each image by the process that saw it, NaN
+                without positives; where all share one list, I is a process's share of it.
+        """
+        weakest = weakest.T.reshape(1, -1) if self._lists == 1 else weakest
+        begun: list[Pass] = []
+        numbers = np.empty(weakest.shape, np.int64)
+        for which in range(self._lists):
+            for place in range(self._images):
+                walk = self._advance(which, self._walks[which], self.batches)
+                if walk.number != self._walks[which].number:
+                    begun.append(self._pass(which, walk))
+                numbers[which, place], self._walks[which] = walk.order[walk.taken - 1], walk
+        self._recent.append((numbers, weakest))
+        self.batches += 1
+        while len(self._recent) > self._config.lag:
+            seen, scores = self._recent.popleft()
+            for marks, mine, score in zip(self._marks, seen, scores, strict=True):
+                self._mark(marks, mine, score)
+        return begun
+
+    def stream(self, rank: int = 0, processes: int = 1) -> Iterator[tuple[int, int]]:
+        """Endless (place, sample) pairs for a process, from the next batch on.
+
+        Raises:
+            RuntimeError: if it is drawn more than `lag` batches ahead of what was observed.
+        """
+        which, turns = rank % self._lists, processes // self._lists
+        walk, batch = self._walks[which], self.batches
+        while True:
+            numbers = []  # of the whole batch at once, lest its end be made from later marks
+            for _ in range(self._images):
+                walk = self._advance(which, walk, batch)
+                numbers.append(int(walk.order[walk.taken - 1]))
+            for place, number in enumerate(numbers, start=batch * self._images):
+                if place % turns == rank // self._lists:
+                    yield place * self._lists + which, number
+            batch += 1
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs, in tensors and plain values."""
+        seen = [torch.from_numpy(numbers) for numbers, _ in self._recent]
+        scores = [torch.from_numpy(weakest) for _, weakest in self._recent]
+        return {
+            "batches": self.batches,
+            "marks": torch.from_numpy(self._marks.copy()),
+            "recent": list(zip(seen, scores, strict=True)),
+            "walks": [
+                {"number": w.number, "marks": torch.from_numpy(w.marks.copy()), "taken": w.taken}
+                for w in self._walks
+            ],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Stand where the miner stood whose `state` this is.
+
+        Raises:
+            DataError: if it was that of another set or of other lists.
+        """
+        marks = state["marks"].numpy()
+        if marks.shape != self._marks.shape:
+            raise DataError(
+                f"the checkpoint's mining has {marks.shape[0]} list(s) of {marks.shape[1]} images, "
+                f"this run {self._lists} of {self._epochs.size}; go on with the same images and "
+                "the same number of processes"
+            )
+        self.batches, self._marks = state["batches"], marks
+        self._recent = deque((seen.numpy(), scores.numpy()) for seen, scores in state["recent"])
+        self._walks = [
+            replace(self._make(which, walk["number"], walk["marks"].numpy()), taken=walk["taken"])
+            for which, walk in enumerate(state["walks"])
+        ]
+
+    def _advance(self, which: int, walk: _Walk, batch: int) -> _Walk:
+        """The walk one image further; a pass that begins is made as of its first batch."""
+        while walk.taken == len(walk.order):
+            walk = self._make(which, walk.number + 1, self._marks_for(which, batch))
+        return replace(walk, taken=walk.taken + 1)
+
+    def _make(self, which: int, number: int, marks: NDArray[np.bool_]) -> _Walk:
+        if number < 0:
+            return _Walk(number, marks, np.empty(0, np.int64))
+        more = (which,) if which else ()
+        order = self._epochs.order(number, *more)
+        coins = np.random.default_rng((self._epochs.seed, number, 2, *more)).random(len(order))
+        return _Walk(number, marks, order[~marks[order] | (coins >= self._config.skip)])
+
+    def _marks_for(self, which: int, batch: int) -> NDArray[np.bool_]:
+        """Marks from which a pass is made whose first image is in `batch`."""
+        due = batch - self._config.lag - (self.batches - len(self._recent))
+        if due > len(self._recent):
+            raise RuntimeError(f"batch {batch} was drawn after {self.batches} were observed")
+        marks: NDArray[np.bool_] = self._marks[which].copy()
+        for seen, scores in islice(self._recent, max(due, 0)):
+            self._mark(marks, seen[which], scores[which])
+        return marks
+
+    def _mark(
+        self, marks: NDArray[np.bool_], seen: NDArray[np.int64], scores: NDArray[np.float32]
+    ) -> None:
+        """Change `marks` (N,) in place by the weakest scores of images seen."""
+        config, nothing = self._config, np.isnan(scores)
+        easy = np.where(nothing, config.no_positives == "easy", scores > config.threshold)
+        told = ~nothing | (config.no_positives != "keep")
+        if config.sticky:
+            told &= easy
+        marks[seen[told]] = easy[told]  # where an image is seen twice, the later one counts
+
+    def _pass(self, which: int, walk: _Walk) -> Pass:
+        size = self._epochs.size
+        return Pass(which, walk.number, 1 - len(walk.order) / size, float(walk.marks.mean()))
+
+
+def passes(folder: Path) -> list[tuple[int, Pass]]:
+    """The passes that a run has begun, each with its first step; by owner, then number.
+
+    Raises:
+        DataError: if the folder's run was not mined, or is none.
+    """
+    log = folder / "log.jsonl"
+    if not log.is_file():
+        raise DataError(f"{folder} is no run folder: it has no log.jsonl")
+    found: dict[tuple[int, int], tuple[int, Pass]] = {}
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:  # a kill in the middle of a line
+            continue
+        for key in record:
+            if key.startswith("mining_pass"):
+                end = key.removeprefix("mining_pass")
+                number, skipped, easy = (
+                    record[f"mining_{name}{end}"] for name in ("pass", "skipped", "easy")
+                )
+                one = Pass(int(end[1:] or 0), number, skipped, easy)
+                found[one.owner, one.number] = record["step"], one
+    if not found:
+        raise DataError(f"{folder} logged no pass: it was not trained with --mining.on")
+    return [found[key] for key in sorted(found)]
+
+
+def draw(runs: Mapping[str, Sequence[tuple[int, Pass]]], path: Path) -> None:
+    """Write the share of skipped images by pass, a line a run and list, to an image file.
+
+    Source: SmallHardFace, fig. 7.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, begun in runs.items():
+        for owner in sorted({one.owner for _, one in begun}):
+            mine = [one for _, one in begun if one.owner == owner]
+            label = f"{name}, list {owner}" if owner else name
+            axes.plot([p.number for p in mine], [p.skipped for p in mine], marker=".", label=label)
+    axes.set(xlabel="pass through the set", ylabel="images left out", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
