@@ -1,0 +1,146 @@
+"""RetinaFace's recipes: the paper's networks and training, the released ones, and ours for a CPU.
+
+`ROW` is the paper's training; `ROW-released` and `ROW-authors` have the networks and trainings of
+the PyTorch port and of the authors' code; `ROW-short` is ours for a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from facefind.learn.recipe import (
+    AugmentConfig,
+    DataConfig,
+    OptimConfig,
+    ParameterGroup,
+    Recipe,
+    RunConfig,
+    ScheduleConfig,
+)
+from facefind.recipes.scrfd import REDISTRIBUTED_SIDES
+from facefind.systems.retinaface import ROWS, released
+
+PAPER_SIDES = tuple(side / 100 for side in range(30, 101))
+"""Crop sides from 0.3 to 1 short side (sec. 4.2), a hundredth apart."""
+RELEASED_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
+"""Crop sides of both released codes."""
+PORT_COLOUR = (123, 117, 104)
+
+SHORT_ROWS = ("retinaface-mobile", "retinaface-mobile-released")
+
+
+def paper(row: str) -> Recipe:
+    """The paper's training of a row: 80 epochs, SGD, square crops resized to 640 x 640.
+
+    Source: RetinaFace, sec. 4.2.
+    Differs: ResNets began with weights of ImageNet-11k there, and the light model with ImageNet's,
+    its first two convolutions fixed; here all begin at random and all learn. Moves and weights of
+    deformable convolutions learn at a tenth of the rate, as in the authors' code.
+    """
+    network = ROWS[row]
+    groups = (ParameterGroup(part="*.offsets", lr=0.1),) if network.deformable else ()
+    return Recipe(
+        name=row,
+        network=network,
+        augment=AugmentConfig(crop_sides=PAPER_SIDES),
+        optim=OptimConfig(lr=0.01, momentum=0.9, weight_decay=5e-4, clip=0.0, groups=groups),
+        schedule=ScheduleConfig(
+            epochs=80.0, batch=32, warmup_epochs=5.0, warmup_factor=0.1, steps=(55 / 80, 68 / 80)
+        ),
+        protocol="retinaface",
+    )
+
+
+def port(row: str) -> Recipe:
+    """The training of the PyTorch port: a rate of 0.001 without warm-up, falling late.
+
+    Source: biubug6/Pytorch_Retinaface, data/config.py and train.py.
+    Differs: its crops hold a whole face or are the whole image on a grey square; ours hold the
+    centre of one. Its mobile model and ResNet-50 began with weights of ImageNet.
+    """
+    mobile = "mobile" in row
+    base = paper(row)
+    epochs, first, second = (250, 190, 220) if mobile else (100, 70, 90)
+    return replace(
+        base,
+        augment=replace(
+            base.augment,
+            size=640 if mobile else 840,
+            crop_sides=RELEASED_SIDES,
+            fill=PORT_COLOUR,
+        ),
+        optim=replace(base.optim, lr=0.001),
+        schedule=ScheduleConfig(
+            epochs=float(epochs),
+            batch=32 if mobile else 24,
+            warmup_epochs=0.0,
+            steps=(first / epochs, second / epochs),
+        ),
+        protocol="retinaface-original",
+    )
+
+
+def authors(row: str) -> Recipe:
+    """The training of the authors' code: as the paper's, crops of five sides, boxes uncut.
+
+    Source: deepinsight/insightface, detection/retinaface.
+    Differs: its colours change less. The ResNet's rate rises by powers there, by steps here; the
+    light one has no warm-up and falls a third time at the very end.
+    """
+    base = paper(row)
+    mobile = "mobile" in row
+    return replace(
+        base,
+        augment=replace(base.augment, crop_sides=RELEASED_SIDES, cut_boxes=False),
+        schedule=replace(base.schedule, warmup_epochs=0.0 if mobile else 5.0),
+        protocol="retinaface-released",
+    )
+
+
+def short(row: str) -> Recipe:
+    """A training of an hour on a CPU, with points, from scratch: the faces of the full training.
+
+    Windows of 320 pixels and half the crop sides keep the scale at which faces are seen, at a
+    quarter of the work. AdamW on a cosine with averaged weights needs fewer epochs than the
+    paper's schedule. Anchors are matched and boxes encoded as the PyTorch port does, which gives
+    small faces an anchor too; crops also show faces smaller than they are (SCRFD's redistribution),
+    three in ten fall anywhere, and rare events are drawn more often.
+    """
+    network = ROWS[row]
+    theirs = released(network)
+    return Recipe(
+        name=f"{row}-short",
+        network=replace(
+            network,
+            box_stds=theirs.box_stds,
+            point_std=theirs.point_std,
+            matching=theirs.matching,
+            loss=theirs.loss,
+        ),
+        data=DataConfig(balance=0.5),
+        augment=AugmentConfig(
+            size=320,
+            crop_sides=tuple(side / 2 for side in REDISTRIBUTED_SIDES),
+            background=0.3,
+            min_face=4.0,
+        ),
+        optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.05, ema=0.999, clip=35.0),
+        schedule=ScheduleConfig(epochs=18.0, batch=16, kind="cosine", warmup_epochs=1.0),
+        run=RunConfig(precision="bf16"),
+    )
+
+
+def _own(row: str) -> Recipe:
+    """The training that belongs to a row."""
+    if row.endswith("-released"):
+        return port(row)
+    return authors(row) if row.endswith("-authors") else paper(row)
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    **{row: partial(_own, row) for row in ROWS},
+    **{f"{row}-short": partial(short, row) for row in SHORT_ROWS},
+}
+"""RetinaFace's recipes by name."""
