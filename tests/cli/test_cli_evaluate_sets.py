@@ -165,6 +165,34 @@ def test_error_of_points(pointed: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "faces without points" in capsys.readouterr().err
 
 
+def test_error_of_points_by_size_and_of_a_part_of_the_set(
+    pointed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(pointed.read_text())
+    content["images"].append({"id": 2, "file_name": "b.png", "width": 512, "height": 512})
+    marks = [value for x, y in np.reshape(POINTS, (5, 2)) / 10 for value in (x, y, 2)]
+    content["annotations"].append(
+        {"id": 2, "image_id": 2, "category_id": 1, "bbox": [17, 6, 10, 13], "keypoints": marks}
+    )
+    pointed.write_text(json.dumps(content))
+    found = tmp_path / "found.jsonl"
+    small = line("b.png", [17, 6, 27, 19], points=[value / 10 + 1 for value in POINTS])
+    found.write_text(line("a.png", [177, 60, 272, 190], points=POINTS) + small)
+    args = ["landmarks", "--labels", str(pointed), "--detections", str(found)]
+    told = report(capsys, *args)
+    assert list(told["by_size"]) == ["0-16", "64-128"]
+    assert told["by_size"]["64-128"]["nme"] == 0
+    assert told["by_size"]["0-16"]["nme"] == pytest.approx(np.sqrt(2) / np.sqrt(130))
+    assert main(["evaluate", *args]) == 0
+    assert "size of the face, pixels" in capsys.readouterr().out
+    (tmp_path / "list.txt").write_text("a\n\n")
+    told = report(capsys, *args, "--subset", str(tmp_path / "list.txt"))
+    assert (told["faces"], told["nme"], told["images"]) == (1, 0, 1)
+    (tmp_path / "list.txt").write_text("a.png\nc.png\n")
+    assert main(["evaluate", *args, "--subset", str(tmp_path / "list.txt")]) == 2
+    assert "c is not among the labelled images" in capsys.readouterr().err
+
+
 def test_points_by_yaw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from scipy.io import savemat
 

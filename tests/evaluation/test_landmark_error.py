@@ -69,6 +69,29 @@ def test_faces_take_the_best_detection_and_missed_ones_fail():
     assert result.to_dict(curves=True)["errors"][1] == np.inf
 
 
+def test_errors_by_size_are_those_of_the_faces_of_that_size():
+    sizes = (10, 16, 20, 200, 300)
+    boxes = np.array([[1000 * i, 0, 1000 * i + side, side] for i, side in enumerate(sizes)], float)
+    shape = (POINTS - BOX[:2]) / 100
+    points = np.array([box[:2] + shape * side for box, side in zip(boxes, sizes, strict=True)])
+    truth = sample(boxes=boxes, points=points)
+    shift = np.array([0.02, 0.04, 0.3, 0.08])[:, None, None] * np.array(sizes[:4])[:, None, None]
+    found = {"a": (boxes[:4], points[:4] + shift * np.array([1, 0]))}  # the last one is missed
+    result = landmarks.evaluate(found, [truth])
+    assert sorted(result.sizes) == pytest.approx(list(sizes))
+    assert result.sizes[-1] == pytest.approx(300)
+    bins = landmarks.by_size(result)
+    assert list(bins) == ["0-16", "16-32", ">=128"]
+    assert bins["0-16"] == pytest.approx({"faces": 1, "missed": 0, "nme": 0.02, "failure_rate": 0})
+    wanted = {"faces": 2, "missed": 0, "nme": 0.17, "failure_rate": 0.5}
+    assert bins["16-32"] == pytest.approx(wanted)
+    wanted = {"faces": 2, "missed": 1, "nme": 0.08, "failure_rate": 0.5}
+    assert bins[">=128"] == pytest.approx(wanted)
+    nothing = landmarks.evaluate({}, [truth])
+    assert np.isnan(landmarks.by_size(nothing)["0-16"]["nme"])
+    assert "sizes" not in result.to_dict(curves=True)
+
+
 def test_the_most_certain_detection_of_a_face_counts():
     looser = BOX + np.array([-8, -8, 8, 8])
     found = {"a": (np.array([looser, BOX]), np.array([POINTS, POINTS + 9]))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from facefind.evaluation.detections import key
 
 Floats = npt.NDArray[np.float64]
 YAW_BINS = ((0.0, 30.0), (30.0, 60.0), (60.0, 90.0))
+SIZE_BINS = (0.0, 16.0, 32.0, 64.0, 128.0, float("inf"))
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class LandmarkResult:
     `nme` is their mean, `failure_rate` the part of errors above `limit`, `auc` the area
     below the cumulative error curve up to `limit`, as part of the whole. Faces that no
     detection covers are `missed`: left out of `nme`, but failures of the other two.
-    `per_point` holds the mean error of each point.
+    `per_point` holds the mean error of each point. `sizes` (F,) are the faces' sizes in pixels, in
+    the order of `errors` (F,), whose missed ones, at the end, are infinite.
     """
 
     protocol: str
@@ -37,10 +40,12 @@ class LandmarkResult:
     limit: float
     per_point: tuple[float, ...]
     errors: Floats = field(repr=False)
+    sizes: Floats = field(repr=False)
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """The result in plain types, ready for JSON; with the sorted errors if asked."""
-        plain = {name: value for name, value in vars(self).items() if name != "errors"}
+        arrays = ("errors", "sizes")
+        plain = {name: value for name, value in vars(self).items() if name not in arrays}
         plain["per_point"] = list(self.per_point)
         if curves:
             plain["errors"] = np.sort(self.errors).tolist()
@@ -101,32 +106,56 @@ def evaluate(
     if unknown := set(found) - known:
         raise DataError(f"landmarks for {min(unknown)!r}, which is not among the samples")
     distances = [np.zeros((0, 5))]
-    missed = 0
+    hit, missed = list[float](), list[float]()
     for sample in samples:
         kept = sample[np.isfinite(sample.landmarks).any(axis=(1, 2)) & ~sample.ignore]
         boxes, points = found.get(key(sample.name), (np.zeros((0, 4)), np.zeros((0, 5, 2))))
         truth = kept.boxes.astype(np.float64)
         sides = truth[:, 2:] - truth[:, :2]
+        sizes = np.sqrt(sides.prod(axis=1))
         pairs = _pairs(boxes, truth, min_iou)
-        missed += len(truth) - len(pairs)
+        missed += np.delete(sizes, [face for _, face in pairs]).tolist()
         for detection, face in pairs:
             off = _distances(points[detection], kept.landmarks[face].astype(np.float64))
-            distances.append(off[None] / np.sqrt(sides[face].prod()))
+            distances.append(off[None] / sizes[face])
+            hit.append(float(sizes[face]))
     table = np.concatenate(distances)
     errors = _row_mean(table)
-    every = np.concatenate([errors, np.full(missed, np.inf)])
+    every = np.concatenate([errors, np.full(len(missed), np.inf)])
     return LandmarkResult(
         protocol=f"NME by sqrt(W x H) of the labelled box, detections of IoU >= {min_iou:g}",
         digest=digest(samples),
         faces=len(every),
-        missed=missed,
+        missed=len(missed),
         nme=float(errors.mean()) if len(errors) else float("nan"),
         failure_rate=float(np.mean(every > limit)) if len(every) else float("nan"),
         auc=auc(every, limit),
         limit=limit,
         per_point=tuple(_row_mean(table.T).tolist()),
         errors=every,
+        sizes=np.array(hit + missed),
     )
+
+
+def by_size(result: LandmarkResult) -> dict[str, dict[str, float]]:
+    """Faces, missed ones, NME and failure rate by size, the root of width times height in pixels.
+
+    Bins are [0, 16), [16, 32), [32, 64), [64, 128) and from 128 on; empty ones are left out. The
+    NME of a bin whose faces are all missed is NaN. Tiny faces decide the error of sets like WIDER
+    FACE, so that one figure for all sizes says little.
+    """
+    bins: dict[str, dict[str, float]] = {}
+    for low, high in pairwise(SIZE_BINS):
+        errors = result.errors[(result.sizes >= low) & (result.sizes < high)]
+        good = errors[np.isfinite(errors)]
+        if len(errors):
+            bins[f"{low:g}-{high:g}" if high < np.inf else f">={low:g}"] = {
+                "faces": len(errors),
+                "missed": len(errors) - len(good),
+                "nme": float(good.mean()) if len(good) else float("nan"),
+                "failure_rate": float(np.mean(errors > result.limit)),
+            }
+    return bins
 
 
 def by_yaw(errors: Floats, yaw: Floats) -> dict[str, float]:

@@ -16,6 +16,8 @@ from facefind.cli.evaluate.finding import Finding, find
 from facefind.cli.evaluate.telling import Drawing, remarks, tell
 from facefind.cli.options import File
 from facefind.errors import DataError
+from facefind.evaluation.detections import key
+from facefind.evaluation.report import percent
 
 if TYPE_CHECKING:
     from facefind.datasets import Sample
@@ -31,12 +33,15 @@ class _Landmarks(Drawing, Finding):
     """Measure the error of five points, as part of the root of the labelled box's area.
 
     Labels are any set with points: COCO keypoints, RetinaFace's or SCRFD's labels, AFLW,
-    AFLW2000-3D. Where they tell the head's yaw, the error is told by yaw, too. Images that are not
+    AFLW2000-3D. The error is told by point and by size of the face, and by yaw where the labels
+    tell the head's. Images that are not
     there are left out with their faces, and named.
     """
 
     labels: Annotated[Path, tyro.conf.arg(metavar="DIR|FILE")]
     """The labelled set."""
+    subset: File = None
+    """A list of image names, one a line: count these images alone."""
     limit: float = 0.1
     """Error above which a face is a failure; the cumulative curve and its area end there."""
     min_iou: float = 0.3
@@ -56,23 +61,34 @@ def run(args: Sequence[str], command: str) -> int:
         return _aflw2000(asked, command)
     asked.check()
     every = samples_of(asked.labels, images=asked.images)
+    if asked.subset is not None:
+        every = _only(every, asked.subset)
     samples, absent = every, list[str]()
     if asked.model is not None:
         samples = [sample for sample in every if sample.path.is_file()]
         absent = [sample.name for sample in every if not sample.path.is_file()]
         if not samples:
+            wanted = f", such as {every[0].path}" if every else ""
             raise DataError(
-                f"{asked.labels}: none of the {len(every)} labelled images is there; give their "
-                "folder with --images"
+                f"{asked.labels}: none of the {len(every)} labelled images is there{wanted}; "
+                "--images is the folder that the names in the labels begin in"
             )
     found = find(asked, {sample.name: sample.path for sample in samples})
-    faces = {name: _pointed(name, record) for name, record in found.faces.items()}
+    counted = {key(sample.name) for sample in samples}
+    faces = {
+        name: _pointed(name, record)
+        for name, record in found.faces.items()
+        if asked.subset is None or key(name) in counted
+    }
     rule = {"limit": asked.limit, "min_iou": asked.min_iou}
     result = landmarks.evaluate(faces, samples, **rule)
     if not result.faces:
         raise DataError(f"{asked.labels}: no face has points to compare with")
     yaw = _by_yaw(faces, samples, rule)
+    sizes = landmarks.by_size(result)
     lines = [_table(result), ""]
+    if len(sizes) > 1:
+        lines += [_size_table(sizes), ""]
     if yaw:
         cells = [(name, f"{100 * value:.2f}") for name, value in yaw.items()]
         lines += [output.table(("yaw, degrees", "NME %"), cells, right=(1,)), ""]
@@ -83,10 +99,24 @@ def run(args: Sequence[str], command: str) -> int:
     lines += remarks(found.source, missing, absent, found.failed, means)
     more: dict[str, Any] = {"images": len(samples), "images_without_detections": missing}
     more |= {"images_absent": absent, "images_failed": found.failed, "mode": rule}
+    more["by_size"] = sizes
     if yaw:
         more["nme_by_yaw"] = yaw
     tell(asked, "landmarks", result, "\n".join(lines), command, found.source, **more)
     return 1 if found.failed else 0
+
+
+def _only(samples: Sequence[Sample], subset: Path) -> list[Sample]:
+    """The samples that a list names, with or without image suffix.
+
+    Raises:
+        DataError: where it names others.
+    """
+    names = {key(line.strip()) for line in subset.read_text(encoding="utf-8").splitlines()} - {""}
+    kept = [sample for sample in samples if key(sample.name) in names]
+    if unknown := names - {key(sample.name) for sample in kept}:
+        raise DataError(f"{subset}: {min(unknown)} is not among the labelled images")
+    return kept
 
 
 def _pointed(name: str, record: Any) -> tuple[Any, Any]:
@@ -150,6 +180,21 @@ def _table(result: LandmarkResult) -> str:
     ]
     points = output.table(("point", "NME %"), rows, right=(1,))
     return output.table(header, [whole], right=range(5)) + "\n\n" + points
+
+
+def _size_table(sizes: Mapping[str, Mapping[str, float]]) -> str:
+    header = ("size of the face, pixels", "NME %", "failures %", "faces", "not found")
+    rows = [
+        (
+            name,
+            percent(part["nme"]),
+            percent(part["failure_rate"]),
+            str(part["faces"]),
+            str(part["missed"]),
+        )
+        for name, part in sizes.items()
+    ]
+    return output.table(header, rows, right=range(1, 5))
 
 
 @dataclasses.dataclass(frozen=True)
