@@ -8,12 +8,15 @@ from facefind.learn.augment import (
     Window,
     crop,
     crop_labels,
+    draw_scale,
+    draw_whole_face_window,
     draw_window,
     flip,
-    photometric,
     recolor_and_flip,
+    resize_and_cut,
+    window_for,
 )
-from facefind.learn.recipe import AugmentConfig
+from facefind.learn.recipe import AugmentConfig, ResizedConfig
 
 SIDES = AugmentConfig().crop_sides
 
@@ -137,23 +140,6 @@ def test_flip_twice_is_nothing_and_left_stays_left(scene):
     )
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_photometric_keeps_form_and_leaves_its_input(seed):
-    rng = np.random.default_rng(seed)
-    image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    before = image.copy()
-    out = photometric(image, rng, channel_shuffle=True)
-    assert out.shape == image.shape
-    assert out.dtype == np.uint8
-    assert np.array_equal(image, before)
-
-
-def test_photometric_does_change_light_and_colour():
-    image = np.full((8, 8, 3), (120, 80, 40), np.uint8)
-    means = {tuple(photometric(image, np.random.default_rng(s)).mean((0, 1))) for s in range(40)}
-    assert len(means) > 20
-
-
 def test_small_faces_are_ignored():
     labels = Labels(
         np.array([[0, 0, 3, 9], [0, 0, 9, 9]], np.float32),
@@ -180,3 +166,87 @@ def test_boxes_end_at_the_border_unless_told_otherwise():
     image = np.zeros((100, 100, 3), np.uint8)
     _, same = crop(image, labels, window, 50, (0, 0, 0), cut_boxes=False)
     assert np.array_equal(same.boxes, uncut.boxes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(scenes())
+def test_a_whole_face_window_holds_all_of_one(scene):
+    rng, image, labels = scene
+    size = image.shape[:2]
+    window = draw_whole_face_window(size, labels, (0.3, 0.6, 1.0), rng)
+    boxes = labels.boxes[~labels.ignore]
+    low, high = np.array([window.left, window.top]), np.array([window.left, window.top])
+    high = high + window.side
+    held = ((boxes[:, :2] >= low) & (boxes[:, 2:] <= high)).all(1).any()
+    whole = Window(0, 0, max(size))
+    assert held or window == whole
+    if window != whole:
+        assert window.side in {max(int(s * min(size)), 1) for s in (0.3, 0.6, 1.0)}
+        assert (low >= 0).all()
+        assert window.left + window.side <= size[1]
+        assert window.top + window.side <= size[0]
+
+
+def faces(*boxes):
+    count = len(boxes)
+    points = np.full((count, 5, 2), np.nan, np.float32)
+    return Labels(np.array(boxes, np.float32).reshape(-1, 4), points, np.zeros(count, bool))
+
+
+def test_where_no_window_holds_a_face_the_image_stands_on_a_square():
+    rng = np.random.default_rng(0)
+    config = AugmentConfig(hold="face", crop_sides=(0.5,))
+    tall = faces([10, 5, 50, 80])
+    assert window_for(config, (90, 60), tall, rng) == Window(0, 0, 90)
+    assert window_for(config, (90, 60), faces(), rng) == Window(0, 0, 90)
+    image = np.full((90, 60, 3), 200, np.uint8)
+    cut, kept = crop(image, tall, Window(0, 0, 90), 45, (1, 2, 3))
+    assert (cut[:, 31:] == (1, 2, 3)).all()
+    assert kept.boxes.tolist() == [[5, 2.5, 25, 40]]
+    center = AugmentConfig(hold="center", crop_sides=(0.5,))
+    assert window_for(center, (90, 60), tall, rng).side == 30
+    anywhere = AugmentConfig(hold="face", crop_sides=(0.5,), background=1.0)
+    assert window_for(anywhere, (90, 60), tall, rng).side == 30
+
+
+def test_scales_are_those_of_the_recipe_up_to_the_longer_side():
+    config, rng = ResizedConfig(), np.random.default_rng(0)
+    scales = {draw_scale((600, 1000), config, rng) for _ in range(60)}
+    assert sorted(scales) == pytest.approx([400 / 600, 800 / 600, 1200 / 600])
+    wide = {draw_scale((600, 1800), config, rng) for _ in range(60)}
+    assert sorted(wide) == pytest.approx([400 / 600, 2000 / 1800])
+
+
+@settings(max_examples=60, deadline=None)
+@given(scenes(), st.floats(0.4, 2.0))
+def test_a_part_is_large_and_holds_a_face(scene, scale):
+    rng, image, labels = scene
+    size = tuple(round(side * scale) for side in image.shape[:2])
+    config = ResizedConfig(cut=1.0, least=0.6)
+    cut, kept = resize_and_cut(image, labels, image.shape[:2], scale, config, rng)
+    for got, full in zip(cut.shape[:2], size, strict=True):
+        assert 0.6 * full - 1 <= got <= full
+    if cut.shape[:2] != size:
+        assert (~kept.ignore).any()
+    assert (kept.boxes >= 0).all()
+    assert (kept.boxes <= np.tile(cut.shape[1::-1], 2)).all()
+    never = ResizedConfig(cut=0.0)
+    whole, same = resize_and_cut(image, labels, image.shape[:2], scale, never, rng)
+    assert whole.shape[:2] == size
+    middle = (labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2
+    inside = (middle * np.float32(scale) < size[::-1]).all(1)
+    assert len(same.boxes) >= (inside & ~labels.ignore).sum()
+
+
+def test_a_part_shows_the_right_pixels():
+    rng = np.random.default_rng(1)
+    image = np.zeros((60, 90, 3), np.uint8)
+    image[20:40, 30:60] = 220
+    for _ in range(10):
+        config = ResizedConfig(cut=1.0)
+        cut, kept = resize_and_cut(image, faces([30, 20, 60, 40]), (60, 90), 2.0, config, rng)
+        (x1, y1, x2, y2) = kept.boxes[0].astype(int)
+        assert (cut[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2] > 215).all()
+        outside = cut.copy()
+        outside[max(y1 - 2, 0) : y2 + 2, max(x1 - 2, 0) : x2 + 2] = 0
+        assert (outside < 5).all()

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -8,7 +9,7 @@ import torch
 from facefind import datasets
 from facefind.errors import DataError
 from facefind.learn.loader import TrainingSet, decoded, loader
-from facefind.learn.recipe import AugmentConfig
+from facefind.learn.recipe import AugmentConfig, ResizedConfig
 from facefind.learn.stream import Epochs, Stream
 
 
@@ -102,3 +103,64 @@ def test_an_unreadable_image_is_passed_over(tiny_set, tmp_path, caplog):
 def test_no_images_is_an_error():
     with pytest.raises(DataError, match=r"--data\.root"):
         TrainingSet([], AugmentConfig())
+
+
+RESIZED = AugmentConfig(
+    crop="resized",
+    fill=(9, 8, 7),
+    resized=ResizedConfig(short_sides=(48, 80), long_side=100, multiple=16),
+)
+
+
+def test_images_of_many_sizes_are_padded_to_a_batch(tiny_set):
+    dataset = TrainingSet(datasets.read(tiny_set), RESIZED, seed=5)
+    stream = Stream(Epochs([""] * 12, seed=5))
+    for images, targets, _ in itertools.islice(loader(dataset, stream, batch=4), 3):
+        assert images.dtype == torch.uint8
+        assert images.shape[2] % 16 == images.shape[3] % 16 == 0
+        assert len({target.size for target in targets}) > 1
+        for image, target in zip(images, targets, strict=True):
+            height, width = target.size
+            below, right = image[:, height:], image[:, :, width:]
+            for part in (below, right):
+                want = torch.tensor([9, 8, 7], dtype=torch.uint8)[:, None, None].expand_as(part)
+                assert torch.equal(part, want)
+            assert (target.boxes <= torch.tensor([width, height] * 2)).all()
+        assert images.shape[2] - max(t.size[0] for t in targets) < 16
+
+
+def test_one_image_alone_is_padded_to_the_multiple(tiny_set):
+    dataset = TrainingSet(datasets.read(tiny_set), RESIZED, seed=5)
+    stream = Stream(Epochs([""] * 12, seed=5))
+    seen = set()
+    for images, (target,), _ in itertools.islice(loader(dataset, stream, batch=1), 12):
+        height, width = target.size or images.shape[2:]
+        assert tuple(images.shape[2:]) == (-(-height // 16) * 16, -(-width // 16) * 16)
+        assert width <= 100
+        seen.add((height, width))
+    assert len(seen) > 4
+
+
+@pytest.mark.parametrize("wrong", [{"short_sides": ()}, {"least": 0.0}, {"multiple": 0}])
+def test_scales_that_make_no_sense_are_told(tiny_set, wrong):
+    config = AugmentConfig(crop="resized", resized=ResizedConfig(**wrong))
+    with pytest.raises(DataError, match=r"--augment\.resized"):
+        TrainingSet(datasets.read(tiny_set), config)
+
+
+def test_colours_may_change_before_the_resizing(tiny_set):
+    sample = datasets.read(tiny_set)[3]
+    pictures = {}
+    for first in (False, True):
+        config = replace(RESIZED, flip=0.0, resized=replace(RESIZED.resized, color_first=first))
+        pictures[first], _, _ = TrainingSet([sample], config, seed=1)[(3, 0)]
+        plain, _, _ = TrainingSet([sample], replace(config, color=False), seed=1)[(3, 0)]
+        assert not torch.equal(plain, pictures[first])
+    assert not torch.equal(pictures[True], pictures[False])
+
+
+def test_squares_are_told_apart_from_padding(tiny_set):
+    dataset = TrainingSet(datasets.read(tiny_set), AugmentConfig(size=72), seed=5)
+    images, targets, _ = next(iter(loader(dataset, Stream(Epochs([""] * 12, seed=5)), batch=4)))
+    assert images.shape == (4, 3, 72, 72)
+    assert [target.size for target in targets] == [None] * 4

@@ -78,6 +78,11 @@ def test_an_unreadable_image_is_passed_over(samples, tmp_path):
         count([broken], CONFIG, ANCHORS)
 
 
+def test_crops_of_many_sizes_are_not_counted(samples):
+    with pytest.raises(DataError, match="only square"):
+        count(samples, replace(CONFIG, crop="resized"), ANCHORS)
+
+
 def test_the_scales_have_a_word_each():
     assert face_scales()[0] == "<4"
     assert face_scales()[-1] == ">=512"

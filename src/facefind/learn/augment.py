@@ -1,7 +1,7 @@
-"""Augmentation: one labelled image in, one square training image out, by a seeded generator.
+"""Augmentation: one labelled image in, one training image out, by a seeded generator.
 
 Every function takes the random generator and returns new arrays; nothing is changed in place.
-Legend: G labelled faces, S side of the training image in pixels.
+Legend: G labelled faces.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from facefind.images import resize
 from facefind.landmarks import FLIP_ORDER
-from facefind.learn.recipe import AugmentConfig
-
-Image = NDArray[np.uint8]
+from facefind.learn.jitter import Image, mild, photometric, photometric_float
+from facefind.learn.recipe import AugmentConfig, ResizedConfig
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,56 @@ def draw_window(
     return Window(int(corners[0, 0]), int(corners[0, 1]), side)
 
 
+def draw_whole_face_window(
+    image_size: tuple[int, int],
+    labels: Labels,
+    sides: Sequence[float],
+    rng: np.random.Generator,
+    tries: int = 250,
+    background: float = 0.0,
+) -> Window:
+    """A random square window that holds all of at least one face.
+
+    Each of `tries` has a side of its own. Where none holds a face, the window is a square as long
+    as the image's longer side, with the image in its upper left corner.
+
+    Args:
+        image_size: (H,W).
+        labels: the image's faces; ignored ones do not count.
+        sides: multiples of the short side.
+        rng: random generator.
+        tries: windows tried.
+        background: probability that the first window is taken, face or not.
+
+    Source: biubug6/Pytorch_Retinaface, its data augmentation.
+    """
+    height, width = image_size
+    boxes = labels.boxes[~labels.ignore]
+    multiples = rng.choice(np.asarray(sides), tries)
+    drawn = np.maximum((multiples * min(height, width)).astype(np.int64), 1)[:, None]
+    room = np.array([width, height]) - drawn
+    corners = rng.integers(np.minimum(0, room), np.maximum(0, room), endpoint=True)
+    low, high = corners[:, None], (corners + drawn)[:, None]
+    holds = ((boxes[:, :2] >= low) & (boxes[:, 2:] <= high)).all(-1).any(-1)
+    if background and rng.random() < background:
+        holds[:] = True
+    if not holds.any():
+        return Window(0, 0, max(height, width))
+    first = int(holds.argmax())
+    return Window(int(corners[first, 0]), int(corners[first, 1]), int(drawn[first, 0]))
+
+
+def window_for(
+    config: AugmentConfig,
+    image_size: tuple[int, int],
+    labels: Labels,
+    rng: np.random.Generator,
+) -> Window:
+    """The square window that a recipe draws from an image of size (H,W)."""
+    draw = draw_window if config.hold == "center" else draw_whole_face_window
+    return draw(image_size, labels, config.crop_sides, rng, background=config.background)
+
+
 def crop(
     image: Image,
     labels: Labels,
@@ -145,9 +194,15 @@ def crop_labels(labels: Labels, window: Window, size: int, *, cut_boxes: bool = 
     """
     scale = size / window.side
     labels = labels.moved(scale, (-window.left * scale, -window.top * scale))
+    return _held(labels, (size, size), cut_boxes=cut_boxes)
+
+
+def _held(labels: Labels, size: tuple[int, int], *, cut_boxes: bool = True) -> Labels:
+    """The faces with their centre on an image of size (H,W), and ignored ones that touch it."""
+    height, width = size
     middle = (labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2
-    held = ((middle >= 0) & (middle < size)).all(1)
-    boxes = labels.boxes.clip(0, size)
+    held = ((middle >= 0) & (middle < [width, height])).all(1)
+    boxes = labels.boxes.clip(0, np.array([width, height] * 2, np.float32))
     overlapping = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
     if cut_boxes:
         labels = replace(labels, boxes=boxes)
@@ -166,62 +221,80 @@ def _fill_window(image: Image, left: int, top: int, side: int, fill: tuple[int, 
     return window
 
 
+def draw_scale(
+    image_size: tuple[int, int], config: ResizedConfig, rng: np.random.Generator
+) -> float:
+    """The factor that brings the shorter side to one of the recipe's, the longer not too far.
+
+    Source: SmallHardFace, sec. 3.3.
+    """
+    short = float(rng.choice(np.asarray(config.short_sides)))
+    return min(short / min(image_size), config.long_side / max(image_size))
+
+
+def resize_and_cut(
+    image: Image,
+    labels: Labels,
+    image_size: tuple[int, int],
+    scale: float,
+    config: ResizedConfig,
+    rng: np.random.Generator,
+) -> tuple[Image, Labels]:
+    """The image resized, or a part of it, with the faces whose centre it holds.
+
+    A part is kept with probability `config.cut`: the first of 50 that holds the centre of a face
+    that is not ignored; the whole image where none does.
+
+    Args:
+        image: the original, or one decoded smaller.
+        labels: its faces, in pixels of the original.
+        image_size: (H,W) of the original.
+        scale: factor from the original to the result.
+        config: how parts are drawn.
+        rng: random generator.
+
+    Source: SmallHardFace, sec. 3.3.
+    """
+    height, width = (max(round(side * scale), 1) for side in image_size)
+    image, labels = resize(image, (height, width)), labels.moved(scale, (0, 0))
+    if rng.random() < config.cut:
+        centers = ((labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2)[~labels.ignore]
+        full = np.array([width, height])
+        sizes = (rng.uniform(config.least, 1, (50, 2)) * full).astype(np.int64).clip(1)
+        corners = rng.integers(0, full - sizes, endpoint=True)
+        low, high = corners[:, None], (corners + sizes)[:, None]
+        holds = ((centers >= low) & (centers < high)).all(-1).any(-1)
+        if holds.any():
+            first = holds.argmax()
+            (left, top), (right, bottom) = corners[first], corners[first] + sizes[first]
+            image = image[top:bottom, left:right]
+            labels = labels.moved(1, (-float(left), -float(top)))
+    return image, _held(labels, (image.shape[0], image.shape[1]))
+
+
+def recolor(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:
+    """The image with its colours changed in the recipe's way, if at all."""
+    if not config.color:
+        return image
+    if config.jitter == "ssd":
+        return photometric(image, rng, channel_shuffle=config.channel_shuffle)
+    if config.jitter == "ssd-float":
+        return photometric_float(image, rng)
+    return mild(image, rng, brightness_only=config.jitter == "brightness")
+
+
 def recolor_and_flip(
     image: Image, labels: Labels, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[Image, Labels]:
-    """The cropped image (S,S,3) jittered and perhaps mirrored; faces that are too small ignored."""
-    if config.color:
-        image = photometric(image, rng, channel_shuffle=config.channel_shuffle)
+    """The cut image (H,W,3) recoloured and perhaps mirrored; faces that are too small ignored."""
+    if config.crop == "square" or not config.resized.color_first:
+        image = recolor(image, config, rng)
     if rng.random() < config.flip:
         image, labels = flip(image, labels)
     if config.min_face > 0 and len(labels.boxes):
         sides = labels.boxes[:, 2:] - labels.boxes[:, :2]
         labels = replace(labels, ignore=labels.ignore | (sides.min(1) < config.min_face))
     return image, labels
-
-
-def photometric(image: Image, rng: np.random.Generator, *, channel_shuffle: bool = False) -> Image:
-    """The image with its light and colours changed, each change with probability 1/2.
-
-    Brightness +-32, contrast x0.5..1.5 (before or after the colours), saturation x0.5..1.5,
-    hue +-18 degrees, and optionally a permutation of the channels.
-
-    Source: SSD (arXiv:1512.02325), sec. 2.2 and its released code; SCRFD, sec. 5.1 ("color
-    distortion").
-    """
-    import cv2
-
-    def chance() -> bool:
-        return bool(rng.random() < 0.5)
-
-    gain, bias = 1.0, 0.0
-    if chance():
-        bias = rng.uniform(-32, 32)
-    contrast_first = chance()
-    contrast = rng.uniform(0.5, 1.5) if chance() else 1.0
-    if contrast_first:
-        gain, bias = gain * contrast, bias * contrast
-    if gain != 1 or bias:
-        image = _linear(image, gain, bias)
-    saturation = rng.uniform(0.5, 1.5) if chance() else 1.0
-    hue = rng.uniform(-18, 18) if chance() else 0.0
-    if saturation != 1 or hue:
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 0..255
-        turned = np.arange(256) + round(hue * 256 / 360)
-        richer = np.clip(np.arange(256) * saturation, 0, 255)
-        table = np.stack([turned % 256, richer, np.arange(256)], -1).astype(np.uint8)
-        turned_back = cv2.cvtColor(cv2.LUT(hsv, table[None]), cv2.COLOR_HSV2RGB_FULL)
-        image = np.asarray(turned_back, np.uint8)
-    if not contrast_first and contrast != 1:
-        image = _linear(image, contrast, 0.0)
-    if channel_shuffle and chance():
-        image = np.ascontiguousarray(image[..., rng.permutation(3)])
-    return image
-
-
-def _linear(image: Image, gain: float, bias: float) -> Image:
-    table: Image = np.clip(np.arange(256) * gain + bias, 0, 255).round().astype(np.uint8)
-    return table[image]
 
 
 def flip(image: Image, labels: Labels) -> tuple[Image, Labels]:

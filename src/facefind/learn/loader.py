@@ -6,6 +6,8 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +19,23 @@ from torch.utils.data import DataLoader, Dataset
 from facefind import images
 from facefind.datasets import Sample, read_size
 from facefind.errors import DataError, ImageError
-from facefind.learn.augment import Image, Labels, crop, draw_window, recolor_and_flip
+from facefind.learn.augment import (
+    Labels,
+    crop,
+    draw_scale,
+    recolor,
+    recolor_and_flip,
+    resize_and_cut,
+    window_for,
+)
+from facefind.learn.jitter import Image
 from facefind.learn.recipe import AugmentConfig
 from facefind.learn.targets import Target
 
 logger = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, list[Target], list[str]]
-"""Images (B,3,S,S) uint8, their targets, their names."""
+"""Images (B,3,H,W) uint8, their targets, their names."""
 
 
 class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
@@ -39,6 +50,12 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
     ) -> None:
         if not samples:
             raise DataError("no training images were given; name at least one set with --data.root")
+        resized = config.resized
+        if not (resized.short_sides and 0 < resized.least <= 1 and resized.multiple >= 1):
+            raise DataError(
+                "--augment.resized: wanted a short side or more, a least part in 0..1 and a "
+                f"multiple from 1 on, got {resized}"
+            )
         self.samples, self.config, self.seed, self.cache = list(samples), config, seed, cache
         if cache is not None:
             cache.mkdir(parents=True, exist_ok=True)
@@ -47,7 +64,7 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
         return len(self.samples)
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[Tensor, Target, str]:
-        """Image (3,S,S) uint8 with its target, drawn by the generator of (seed, place).
+        """Image (3,H,W) uint8 with its target, drawn by the generator of (seed, place).
 
         An image that cannot be read is warned of, and the next one of the set takes its place.
         """
@@ -64,14 +81,19 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
     def _drawn(self, sample: Sample, rng: np.random.Generator) -> tuple[Tensor, Target, str]:
         config, labels = self.config, Labels(sample.boxes, sample.landmarks, sample.ignore)
         image_size = sample.image_size or read_size(sample.path)
-        window = draw_window(
-            image_size, labels, config.crop_sides, rng, background=config.background
-        )
-        image = decoded(sample.path, self.cache, shrink=window.side // config.size)
-        shrink = image_size[0] / image.shape[0]
-        image, labels = crop(
-            image, labels, window, config.size, config.fill, shrink, cut_boxes=config.cut_boxes
-        )
+        if config.crop == "square":
+            window = window_for(config, image_size, labels, rng)
+            image = decoded(sample.path, self.cache, shrink=window.side // config.size)
+            shrink = image_size[0] / image.shape[0]
+            image, labels = crop(
+                image, labels, window, config.size, config.fill, shrink, cut_boxes=config.cut_boxes
+            )
+        else:
+            scale = draw_scale(image_size, config.resized, rng)
+            image = decoded(sample.path, self.cache, shrink=int(1 / scale))
+            if config.resized.color_first:
+                image = recolor(image, config, rng)
+            image, labels = resize_and_cut(image, labels, image_size, scale, config.resized, rng)
         image, labels = recolor_and_flip(image, labels, config, rng)
         faces, ignored = labels.keep(~labels.ignore), labels.keep(labels.ignore)
         target = Target(
@@ -107,10 +129,28 @@ def decoded(path: Path, cache: Path | None, shrink: int = 1) -> Image:
     return mapped
 
 
-def collate(items: Sequence[tuple[Tensor, Target, str]]) -> Batch:
-    """A batch of single items; targets stay a list, since images differ in faces."""
+def collate(
+    items: Sequence[tuple[Tensor, Target, str]],
+    *,
+    multiple: int = 1,
+    fill: tuple[int, int, int] = (0, 0, 0),
+) -> Batch:
+    """A batch of single items; targets stay a list, since images differ in faces.
+
+    Images that differ in size, or are no `multiple` of pixels, are padded to the right and below
+    with the colour `fill`, and their targets tell the size before.
+    """
     pictures, targets, names = zip(*items, strict=True)
-    return torch.stack(pictures), list(targets), list(names)
+    sizes = [(picture.shape[1], picture.shape[2]) for picture in pictures]
+    height, width = (-(-max(sides) // multiple) * multiple for sides in zip(*sizes, strict=True))
+    if set(sizes) == {(height, width)}:
+        return torch.stack(pictures), list(targets), list(names)
+    padded = torch.tensor(fill, dtype=torch.uint8)[:, None, None].expand(3, height, width)
+    images = padded.repeat(len(pictures), 1, 1, 1)
+    for image, picture, (h, w) in zip(images, pictures, sizes, strict=True):
+        image[:, :h, :w] = picture
+    told = [replace(target, size=size) for target, size in zip(targets, sizes, strict=True)]
+    return images, told, list(names)
 
 
 def loader(
@@ -132,6 +172,8 @@ def loader(
     """
     import cv2
 
+    config = dataset.config
+    multiple = config.resized.multiple if config.crop == "resized" else 1
     # A forked process that finds OpenCV's threads half alive may hang: leave none before the fork.
     cv2.setNumThreads(1)
     batches: DataLoader[Batch] = DataLoader(
@@ -139,7 +181,7 @@ def loader(
         batch_size=batch,
         sampler=stream,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, multiple=multiple, fill=config.fill),
         prefetch_factor=ahead if workers else None,
         pin_memory=torch.cuda.is_available(),
     )

@@ -40,23 +40,57 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResizedConfig:
+    """Whole images at one of several scales, sometimes a part of them (SmallHardFace, sec. 3.3).
+
+    They differ in size: a batch is padded to the right and below with the crop's `fill`, and each
+    target tells its image's own size.
+    """
+
+    short_sides: tuple[int, ...] = (400, 800, 1200)
+    """Sides that the shorter one of the image is resized to, in pixels; one is drawn."""
+    long_side: int = 2000
+    """Most that the longer side may come to; such an image is resized to less."""
+    cut: float = 0.5
+    """Probability that only a part is kept; it holds the centre of a face."""
+    least: float = 0.6
+    """Least width and height of a part, as fractions of the image's; each is drawn up to 1."""
+    multiple: int = 16
+    """The padded width and height are multiples of this."""
+    color_first: bool = False
+    """Whether colours change before the resizing, as in the authors' code, not after the cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """How a training image is cut, coloured and flipped."""
 
+    crop: Literal["square", "resized"] = "square"
+    """A square window resized to one size, told by the fields up to `cut_boxes`; or the image
+    itself resized, told by `resized`."""
     size: int = 640
     """Side of the square that the network is given, in pixels."""
     crop_sides: tuple[float, ...] = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
     """Sides of the square crop as multiples of the image's short side (SCRFD, sec. 4.1 and 5.1)."""
+    hold: Literal["center", "face"] = "center"
+    """What a window holds: the centre of a face; or, as in a PyTorch port of RetinaFace, all of
+    one, and where no window does, the whole image on a square of `fill`."""
     background: float = 0.0
     """Probability that a crop is taken wherever it falls, face or not."""
     fill: tuple[int, int, int] = (123, 117, 104)
     """RGB where a crop reaches beyond the image; by default the mean colour of ImageNet."""
     cut_boxes: bool = True
     """Whether boxes end at the crop's border; the released code of some SCRFDs lets them pass."""
+    resized: ResizedConfig = field(default_factory=ResizedConfig)
+    """Scales and parts, where `crop` is resized."""
     color: bool = True
-    """Photometric jitter."""
+    """Whether colours change."""
+    jitter: Literal["ssd", "ssd-float", "mild", "brightness"] = "ssd"
+    """How they change: SSD's distortion on 8 bits, or without rounding between its steps;
+    brightness, contrast and saturation by an eighth, or brightness alone, as in RetinaFace's
+    released code."""
     channel_shuffle: bool = False
-    """Whether the jitter also swaps colour channels, as the released code of SCRFD does."""
+    """Whether `ssd` also swaps colour channels, as the released code of SCRFD does."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     min_face: float = 0.0

@@ -21,7 +21,7 @@ import torch
 from facefind.datasets import Sample, read_size
 from facefind.errors import DataError
 from facefind.learn.assigners import atss
-from facefind.learn.augment import Labels, crop_labels, draw_window
+from facefind.learn.augment import Labels, crop_labels, window_for
 from facefind.learn.recipe import AugmentConfig
 from facefind.learn.stream import Epochs, Stream
 from facefind.nn.anchors import Anchors
@@ -75,10 +75,15 @@ def count(
         seed: the run's seed.
         images: crops to draw; None: as many as there are samples, one epoch.
 
+    Raises:
+        DataError: if no image can be read, or the crops are not square.
+
     Source: SCRFD, sec. 4.1 and fig. 4.
     Differs: the text does not define a face's scale; it is the longer side, the only measure under
     which the percentages of fig. 3 come out.
     """
+    if config.crop != "square":
+        raise DataError(f"crops are {config.crop}; only square ones, of one size, are counted")
     faces = np.zeros(len(FACE_BINS) + 1, np.int64)
     unmatched = np.zeros_like(faces)
     positive: dict[int, int] = {int(side): 0 for side in np.unique(anchors.sizes.numpy())}
@@ -87,7 +92,7 @@ def count(
         sample, size = _readable(samples, number)
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
         rng = np.random.default_rng((seed, place))
-        window = draw_window(size, labels, config.crop_sides, rng, background=config.background)
+        window = window_for(config, size, labels, rng)
         held = crop_labels(labels, window, config.size, cut_boxes=config.cut_boxes)
         sides = held.boxes[:, 2:] - held.boxes[:, :2]
         learnt = ~held.ignore & ~(sides < config.min_face).any(1)
