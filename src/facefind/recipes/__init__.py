@@ -8,7 +8,7 @@ import importlib.util
 import json
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +79,27 @@ def _parse(kind: Any, value: Any) -> Any:
         if unknown:
             raise DataError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")  # type: ignore[union-attr]
         return kind(**{key: _parse(hints[key], item) for key, item in value.items()})  # type: ignore[operator]
+    args = [a for a in typing.get_args(kind) if a is not type(None)]
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        wanted = [a for a in typing.get_args(kind) if a is not type(None)]
-        return _parse(wanted[0], value)
+        return _parse(_member(args, value), value)
     if typing.get_origin(kind) is tuple:
-        return tuple(value)
+        kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
+        return tuple(_parse(one, item) for one, item in zip(kinds, value, strict=True))
     return Path(value) if kind is Path else value
+
+
+def _member(kinds: Sequence[Any], value: Any) -> Any:
+    """The one of a union's types that a value as JSON gives it was written from."""
+    for kind in kinds:
+        if dataclasses.is_dataclass(kind):
+            fits = isinstance(value, dict) and value.keys() <= {
+                f.name for f in dataclasses.fields(kind)
+            }
+        else:
+            fits = isinstance(value, list) == (typing.get_origin(kind) is tuple)
+        if fits:
+            return kind
+    return kinds[0]
 
 
 def load_network(path: str | Path) -> tuple[Recipe, nn.Module]:
