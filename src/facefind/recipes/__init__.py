@@ -14,18 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 from facefind.errors import DataError
 from facefind.learn.recipe import NetworkConfig, Recipe
-from facefind.recipes import scrfd
+from facefind.recipes import retinaface, scrfd, smallhardface
+from facefind.systems.retinaface import RetinaFaceConfig
 from facefind.systems.scrfd import SCRFDConfig
+from facefind.systems.smallhardface import SmallHardFaceConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["RECIPES", "SYSTEMS", "Recipe", "from_dict", "get", "load_network"]
 
-RECIPES: dict[str, Callable[[], Recipe]] = {**scrfd.RECIPES}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    **scrfd.RECIPES,
+    **retinaface.RECIPES,
+    **smallhardface.RECIPES,
+}
 """Every recipe by name."""
 
-SYSTEMS: dict[str, type[NetworkConfig]] = {"scrfd": SCRFDConfig}
+SYSTEMS: dict[str, type[NetworkConfig]] = {
+    "scrfd": SCRFDConfig,
+    "retinaface": RetinaFaceConfig,
+    "smallhardface": SmallHardFaceConfig,
+}
 """The configuration class of each system's network."""
 
 
