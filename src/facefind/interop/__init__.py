@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from facefind.errors import WeightsError
-from facefind.interop import scrfd
+from facefind.interop import retinaface, scrfd, smallhardface
 from facefind.interop.formats import Format, names
 from facefind.interop.scrfd import (
     from_mmdet,
@@ -35,7 +35,9 @@ __all__ = [
     "to_mmdet",
 ]
 
-FORMATS: Mapping[str, Format] = MappingProxyType({one.name: one for one in (*scrfd.FORMATS,)})
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {one.name: one for one in (*scrfd.FORMATS, *retinaface.FORMATS, *smallhardface.FORMATS)}
+)
 """Every kind of published file that is read here, by name."""
 
 

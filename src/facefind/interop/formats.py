@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facefind.errors import WeightsError
+from facefind.interop import caffe
 from facefind.runtimes import METADATA_KEY
 
 if TYPE_CHECKING:
@@ -44,13 +45,15 @@ class Format:
 
 
 def names(path: Path) -> frozenset[str]:
-    """Names of the tensors that an .onnx file or a torch checkpoint holds.
+    """Names of the tensors that an .onnx file, Caffe's layers or a torch checkpoint holds.
 
     Raises:
         WeightsError: if there is no such file or it can't be read as either.
     """
     if path.suffix == ".onnx":
         return frozenset(tensor.name for tensor in read_graph(path).initializer)
+    if path.suffix in caffe.SUFFIXES:
+        return frozenset(caffe.read_layers(path))
     return frozenset(read_state(path))
 
 
