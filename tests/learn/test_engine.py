@@ -19,7 +19,7 @@ from facefind.learn.ema import EMA
 from facefind.learn.engine import TrainingError, read_sets, train
 from facefind.learn.loader import TrainingSet, loader
 from facefind.learn.mining import passes
-from facefind.learn.recipe import MiningConfig, OptimConfig, ScheduleConfig
+from facefind.learn.recipe import MiningConfig, OptimConfig, ParameterGroup, ScheduleConfig
 from facefind.learn.schedule import learning_rate
 from facefind.learn.stream import Epochs, Stream
 
@@ -246,6 +246,14 @@ def test_a_folder_is_not_overwritten(recipe):
     other = dataclasses.replace(recipe, network=dataclasses.replace(recipe.network, head=16))
     with pytest.raises(TrainingError, match="another network"):
         train(other, resume=True)
+    last = recipe.run.out / "last.pt"
+    content = checkpoints.load(last)
+    del content["recipe"]["network"]["scales"]  # as of a version without this field
+    checkpoints.save(last, content)
+    train(recipe, resume=True, stop_at=2)
+    slower = dataclasses.replace(recipe.optim, groups=(ParameterGroup(part="neck", lr=0.5),))
+    with pytest.raises(TrainingError, match="--optim"):
+        train(dataclasses.replace(recipe, optim=slower), resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(recipe):

@@ -260,7 +260,9 @@ class _State:
         if not (folder / checkpoints.LAST).exists():
             return 0
         content = checkpoints.load(folder / checkpoints.LAST)
-        if content["recipe"]["network"] != recipe.to_dict()["network"]:
+        wanted = recipe.to_dict()["network"]
+        # a field that came after the checkpoint stands at what it was without it
+        if content["recipe"]["network"] != {k: wanted.get(k) for k in content["recipe"]["network"]}:
             raise TrainingError(
                 f"{folder} was trained with another network; choose another --run.out"
             )
