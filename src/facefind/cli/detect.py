@@ -62,8 +62,9 @@ def detect(
     Args:
         images: Files, folders (searched through) or globs.
         model: A model that ships (see `facefind models`) or an .onnx file.
-        protocol: How images are scaled and faces merged: vga, original, full, close-up, 1024,
-            640x480; the model's own where not given.
+        protocol: How images are scaled and faces merged: vga, original, full, close-up or another
+            name, a long side, WIDTHxHEIGHT, any of them varied as in vga:flip; the model's own
+            where not given.
         min_score: Leave out faces below this score; the model's own threshold where not given.
         runtime: The library that runs the model; auto takes the fastest that is installed.
         precision: Numbers it computes with: fp32, or bf16 where the CPU has it.

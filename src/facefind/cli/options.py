@@ -9,10 +9,11 @@ import tyro
 
 __all__ = ["File", "Flag", "Folder", "Number", "Text", "Whole"]
 
-Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+# "(default: None)" or "(default: False)" would say nothing that the help does not.
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
 """On where named; there is no --no-... twin."""
-Text = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
-Whole = Annotated[int | None, tyro.conf.arg(metavar="INT")]
-Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT")]
-File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
-Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+Text = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, Folder, Text, Whole
+from facefind.cli.options import File, Flag, Folder, Number, Text, Whole
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ class _Search:
     """paper: 320 networks a step, 80 epochs each. small: 16 networks, 2 epochs of small windows."""
     space: Literal["paper", "released"] = "paper"
     """Ranges and rules of the draw: those of the text, or those of the authors' script."""
-    block: Literal["depthwise", "basic", "bottleneck", "either"] | None = None
+    block: Annotated[
+        Literal["depthwise", "basic", "bottleneck", "either"] | None,
+        tyro.conf.arg(help_behavior_hint=""),
+    ] = None
     """Block of the backbone; by default the one published for the nearest size."""
     neck: Whole = None
     """Channels of the neck in step 1; by default as published for the nearest size."""
@@ -52,7 +55,7 @@ class _Search:
     """How far from --gflops a network may lie, as a fraction."""
     models: Whole = None
     """Networks a step, in place of the budget's."""
-    epochs: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    epochs: Number = None
     """Epochs of a full training, in place of the budget's."""
     size: Whole = None
     """Side of the training window, in place of the budget's; crops shrink with it."""

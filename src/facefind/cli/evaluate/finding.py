@@ -45,7 +45,9 @@ class Finding:
     """A model that ships or an .onnx file."""
     images: Folder = None
     """The folder that holds the labelled images by their names."""
-    detections: Annotated[Path | None, tyro.conf.arg(metavar="DIR|FILE")] = None
+    detections: Annotated[Path | None, tyro.conf.arg(metavar="DIR|FILE", help_behavior_hint="")] = (
+        None
+    )
     """Results at hand instead of --model: JSON lines as facefind detect writes them, event/name.txt
     files, or the protocol's own format."""
     protocol: str = "vga"

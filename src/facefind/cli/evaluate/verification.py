@@ -38,7 +38,7 @@ class _Verification(Telling):
     there are some, and with `names` (N,) of the pictures; or an .npy file of the features alone.
     Without names they are in the order of the .bin pack (first and second of each pair in turn),
     or of IJB's face_tid_mid file."""
-    pairs: Annotated[Path | None, tyro.conf.arg(metavar="FILE|DIR")] = None
+    pairs: Annotated[Path | None, tyro.conf.arg(metavar="FILE|DIR", help_behavior_hint="")] = None
     """LFW's pairs.txt, a .bin pack (lfw.bin, cfp_fp.bin, agedb_30.bin), or CFP's folder."""
     images: Folder = None
     """LFW's image folder, with pairs.txt."""
