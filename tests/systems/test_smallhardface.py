@@ -97,8 +97,9 @@ def test_candidates_have_the_contract_s_shapes(kind):
 
 
 def test_one_map_takes_sizes_that_are_multiples_of_16():
-    boxes, _, _ = build(KINDS["full"]).candidates(torch.zeros(1, 3, 48, 16))
-    assert boxes.shape[1] == 6 * 2 * 3
+    network = build(KINDS["full"])
+    boxes, _, _ = network.candidates(torch.zeros(1, 3, 48, 16))
+    assert (boxes.shape[1], network.size_multiple) == (6 * 2 * 3, 16)
     build(KINDS["three"]).candidates(torch.zeros(1, 3, 48, 16))
 
 

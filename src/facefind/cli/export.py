@@ -67,6 +67,7 @@ def export(
         name=name or out.stem,
         system=recipe.network.system,
         recipe=recipe.name,
+        size_multiple=getattr(network, "size_multiple", 32),
         protocol=protocol,
         min_score=min_score,
         training={"published": published} if published else _training(recipe, run),

@@ -207,6 +207,8 @@ class SmallHardFace(nn.Module):
         plus_one: train with faces one pixel wider and higher than their boxes.
     """
 
+    size_multiple = 16
+    """Heights and widths that it takes are multiples of this."""
     mean: Tensor
     std: Tensor
 
