@@ -139,10 +139,16 @@ class Decoder:
             raise ValueError(f"parameters must be (N,{PARAMETERS}), got {parameters.shape}")
         if not len(parameters):
             return np.empty((0, len(self.mean), 3), np.float32)
-        points = self(parameters[:, CODE])[..., :3]
+        points = self._shapes(parameters[:, CODE])
         if turned is not None and turned.any() and self.mirror is not None:
             points[turned] = points[turned][:, self.mirror] * np.array([-1, 1, 1], np.float32)
         return project(points, parameters[:, CAMERA])
+
+    def _shapes(self, codes: NDArray[Any]) -> NDArray[np.float32]:
+        """Vertices (N,V,3) of codes (N,128), few at a time, so that memory stays small."""
+        step = max(1, 50_000 // len(self.mean))
+        parts = [self(codes[i : i + step])[..., :3] for i in range(0, len(codes), step)]
+        return np.concatenate(parts)
 
     def save(self, path: str | Path) -> Path:
         """Write the decoder to an .npz file, numbers in half precision; return its path.

@@ -2,7 +2,8 @@
 
 Paper: J. Deng, J. Guo, Y. Zhou, J. Yu, I. Kotsia, S. Zafeiriou (arXiv:1905.00641). A feature
 pyramid, an independent context module on every level, deformable convolutions in both, and a 1x1
-head that gives each anchor a score, a box and five points, learnt together.
+head that gives each anchor a score, a box, five points and, where asked for, the parameters of a
+dense mesh, learnt together.
 
 Legend: B batch, A anchors over all levels, G ground-truth faces, P positive anchors.
 """
@@ -23,6 +24,7 @@ from facefind.learn.hard_anchors import BACKGROUND, FACE, LEFT_OUT, by_quota, by
 from facefind.learn.losses import Losses, landmark_loss, weakest_positive
 from facefind.learn.recipe import NetworkConfig
 from facefind.learn.targets import Target
+from facefind.mesh import PARAMETERS
 from facefind.nn.anchors import Anchors, square_anchors
 from facefind.nn.backbones import Bottleneck, MobileNetV1, ResNet
 from facefind.nn.coders import BoxCoder, PointCoder
@@ -31,6 +33,7 @@ from facefind.nn.deform import DeformConv2d
 from facefind.nn.heads import LinearHead
 from facefind.nn.layers import conv3x3
 from facefind.nn.necks import FPN
+from facefind.systems.mesh.dense import DenseBranch, MeshConfig
 
 RESNET_DEPTHS = {
     "resnet-50": (3, 4, 6, 3),
@@ -58,12 +61,16 @@ class Outputs:
         deltas: (B,A,4) boxes, as the network's box coder has them.
         offsets: (B,A,5,2) points, as its point coder has them, or None.
         anchors: A anchors.
+        mesh: (B,A,144) mesh parameters, relative to the anchors, or None.
+        images: (B,3,H,W) that the outputs are of; the mesh is compared with them.
     """
 
     classes: Tensor
     deltas: Tensor
     offsets: Tensor | None
     anchors: Anchors
+    mesh: Tensor | None = None
+    images: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +121,7 @@ class RetinaFace(nn.Module):
         fine_score: what the finest level's scores are multiplied by in `candidates`.
         matching: of anchors with faces.
         weights: of the loss terms.
+        mesh: the dense branch behind the head's `mesh`, or None.
     """
 
     mean: Tensor
@@ -136,6 +144,7 @@ class RetinaFace(nn.Module):
         fine_score: float = 1.0,
         matching: Matching | None = None,
         weights: LossWeights | None = None,
+        mesh: DenseBranch | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.head = backbone, neck, head
@@ -145,6 +154,7 @@ class RetinaFace(nn.Module):
         self.boxes, self.points = boxes or BoxCoder(), points or PointCoder()
         self.fine_score = fine_score
         self.matching, self.weights = matching or Matching(), weights or LossWeights()
+        self.mesh = mesh
         self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
 
@@ -160,10 +170,18 @@ class RetinaFace(nn.Module):
         points = raw.get("points")
         if points is not None:
             points = points.reshape(*points.shape[:2], 5, 2)
-        return Outputs(raw["cls"], raw["box"], points, anchors)
+        return Outputs(raw["cls"], raw["box"], points, anchors, raw.get("mesh"), images)
 
-    def candidates(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Boxes (B,A,4) and points (B,A,5,2) or None in input pixels, with scores (B,A) in 0..1."""
+    @property
+    def mesh_decoder(self) -> str:
+        """Name of the decoder that mesh parameters are for, "" without any."""
+        return self.mesh.name if self.mesh else ""
+
+    def candidates(self, images: Tensor) -> tuple[Tensor | None, ...]:
+        """Boxes (B,A,4) and points (B,A,5,2) or None in input pixels, with scores (B,A) in 0..1.
+
+        With a dense branch mesh parameters (B,A,144) follow, their camera in input pixels.
+        """
         outputs = self(images)
         at = outputs.anchors.corners(plus_one=self.boxes.plus_one)
         scores = (outputs.classes[..., 1] - outputs.classes[..., 0]).float().sigmoid()
@@ -173,10 +191,15 @@ class RetinaFace(nn.Module):
         points = None
         if outputs.offsets is not None:
             points = self.points.decode(outputs.offsets.float(), at)
-        return self.boxes.decode(outputs.deltas.float(), at), scores, points
+        found = (self.boxes.decode(outputs.deltas.float(), at), scores, points)
+        if self.mesh is None or outputs.mesh is None:
+            return found
+        return *found, self.mesh.resolve(outputs.mesh.float(), at)
 
     def losses(self, outputs: Outputs, targets: Sequence[Target]) -> Losses:
         """Loss terms `cls`, `box` and, with points, `kps`; and each image's weakest positive.
+
+        A dense branch adds its own, over the same anchors (see `DenseBranch.losses`).
 
         `cls` is the cross-entropy of the picked anchors, `box` and `kps` the smooth L1, summed over
         coordinates, of the faces among them; faces without points train none. An image without
@@ -213,9 +236,12 @@ class RetinaFace(nn.Module):
             deltas[image, anchor], goal, beta=self.weights.bend, reduction="sum"
         )
         terms["box"] = self.weights.box * (gap + deltas.sum() * 0) / _mean_count(image)
+        points = torch.cat([t.landmarks for t in targets])[face]
+        if self.mesh is not None and outputs.mesh is not None and outputs.images is not None:
+            raw = outputs.mesh[image, anchor].float()
+            terms |= self.mesh.losses(raw, at, image, outputs.images, points)
         if outputs.offsets is not None:
             offsets = outputs.offsets.float()
-            points = torch.cat([t.landmarks for t in targets])[face]
             known = points.isfinite().flatten(1).all(1)
             image, anchor, at = image[known], anchor[known], at[known]
             goal = self.points.encode(points[known], at)
@@ -274,6 +300,10 @@ class RetinaFaceConfig(NetworkConfig):
     """Whether one head serves all levels."""
     landmarks: bool = True
     """Whether five points are regressed."""
+    dense: bool = False
+    """Whether the 144 parameters of a dense mesh are regressed."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """Of the dense branch, where there is one."""
     strides: tuple[int, ...] = PAPER_STRIDES
     """Strides of the levels, each twice the last, within 4 to 64."""
     sizes: tuple[tuple[float, ...], ...] = PAPER_SIZES
@@ -320,6 +350,7 @@ class RetinaFaceConfig(NetworkConfig):
         neck = FPN(inputs, self.width, conv=conv, slope=self.slope, coarser=last == 64)
         contexts = [ContextModule(self.width, conv=conv, slope=self.slope) for _ in wanted]
         outputs = {"cls": 2, "box": 4} | ({"points": 10} if self.landmarks else {})
+        outputs |= {"mesh": PARAMETERS} if self.dense else {}
         head = LinearHead(
             self.width,
             outputs,
@@ -342,6 +373,7 @@ class RetinaFaceConfig(NetworkConfig):
             fine_score=self.fine_score,
             matching=self.matching,
             weights=self.loss,
+            mesh=self.mesh.build() if self.dense else None,
         )
 
 

@@ -81,6 +81,7 @@ class DenseBranch(nn.Module):
     def __init__(self, decoder: MeshDecoder, config: MeshConfig) -> None:
         super().__init__()
         self.decoder, self.config = decoder, config
+        self.name = config.decoder.stem if config.decoder else weights.MESH_DECODER
         if config.landmarks and decoder.landmarks is None:
             raise ValueError(
                 "the landmark term needs the vertices at the five points: pre-train the decoder "

@@ -1,0 +1,110 @@
+"""RetinaFace with its dense branch: outputs, losses, export and detection."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from facefind import FaceDetector, recipes
+from facefind.export import export
+from facefind.learn.targets import Target
+from facefind.mesh.decoding import CAMERA
+from facefind.protocols import TestProtocol
+from facefind.runtimes import Card, open_model
+from facefind.systems.mesh.decoder import MeshDecoder
+from facefind.systems.mesh.dense import MeshConfig
+from facefind.systems.mesh.template import face_template
+from facefind.systems.mesh.topology import levels
+from facefind.systems.retinaface import ROWS
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    torch.manual_seed(0)
+    template = face_template()
+    network = MeshDecoder.over(levels(template.mesh))
+    network.landmarks, network.mirror = template.landmarks, template.mirror
+    return network.frozen().save(tmp_path_factory.mktemp("mesh") / "drawn.npz")
+
+
+@pytest.fixture(scope="module")
+def network(decoder):
+    torch.manual_seed(0)
+    mesh = MeshConfig(decoder=decoder, size=16, limit=4, landmarks=0.1)
+    network = replace(ROWS["retinaface-mobile"], dense=True, mesh=mesh).build()
+    with torch.no_grad():  # so that parameters are not all next to nothing
+        for conv in network.head.mesh:
+            conv.weight.normal_(std=0.1)
+    return network
+
+
+FACE = Target(
+    boxes=torch.tensor([[8.0, 8, 72, 72], [60, 60, 92, 92]]),
+    landmarks=torch.cat([torch.rand(1, 5, 2) * 40 + 20, torch.full((1, 5, 2), torch.nan)]),
+    ignore=torch.zeros(0, 4),
+)
+
+
+def test_candidates_carry_parameters_in_pixels(network):
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        boxes, scores, points, mesh = network.eval().candidates(images)
+        anchors = network(images).anchors
+    assert mesh.shape == (*scores.shape, 144)
+    assert points.shape == (*scores.shape, 5, 2)
+    assert boxes.shape == (*scores.shape, 4)
+    near = (mesh[..., CAMERA][..., :2] - anchors.centers).abs() / anchors.sizes[:, None]
+    assert near.max() < 5
+    assert (mesh[..., CAMERA][..., 2] > 0).all()
+    assert network.mesh_decoder == "drawn"
+
+
+def test_the_loss_has_the_dense_terms_and_reaches_the_head(network):
+    network.train()
+    images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
+    losses = network.losses(network(images), [FACE, Target.empty()])
+    assert set(losses.terms) == {"cls", "box", "kps", "pixel", "mesh"}
+    assert losses.terms["pixel"] > 0
+    assert losses.terms["mesh"] > 0
+    network.zero_grad()
+    losses.terms["pixel"].backward()
+    assert all(conv.weight.grad.abs().sum() > 0 for conv in list(network.head.mesh)[:1])
+    assert all(p.grad is None for p in network.mesh.parameters())
+
+
+def test_no_faces_give_zeros_with_gradients_everywhere(network):
+    network.train()
+    images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
+    losses = network.losses(network(images), [Target.empty()])
+    assert losses.terms["pixel"] == 0
+    network.zero_grad()
+    sum(losses.terms.values()).backward()
+    trained = [p for p in network.parameters() if p.requires_grad]
+    assert all(p.grad is not None for p in trained)
+
+
+@pytest.mark.slow
+def test_an_export_gives_the_meshes_too(network, decoder, tmp_path):
+    card = Card("dense", "retinaface", min_score=0.0)
+    path = export(network, decoder.parent / "dense.onnx", card)
+    runtime = open_model(path)
+    assert runtime.card.mesh == "drawn"
+    images = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8)
+    assert runtime(images).mesh.shape == (1, 168, 144)
+    picture = np.ascontiguousarray(images[0].transpose(1, 2, 0))
+    rules = TestProtocol(name="few", sizes=(None,), max_faces=5)
+    faces = FaceDetector(path, mesh=True, protocol=rules, min_score=0.0).detect(picture)
+    live = FaceDetector(network, mesh=decoder, protocol=rules, min_score=0.0).detect(picture)
+    assert faces.mesh.shape[1:] == (775, 3)
+    assert len(faces) == len(live) == 5
+    np.testing.assert_allclose(faces.mesh, live.mesh, atol=0.1, rtol=1e-3)
+
+
+def test_the_configuration_goes_through_json(decoder):
+    mesh = MeshConfig(decoder=decoder, size=16)
+    recipe = recipes.get("retinaface-mobile")
+    recipe = replace(recipe, network=replace(recipe.network, dense=True, mesh=mesh))
+    assert recipes.from_dict(recipe.to_dict()).network.mesh == mesh
