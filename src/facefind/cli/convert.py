@@ -35,7 +35,7 @@ def convert(
     are told here and written into the card of the export.
 
     Args:
-        checkpoint: The published file: .pth or .onnx.
+        checkpoint: The published file: .pth, .onnx, .caffemodel.
         out: The checkpoint to write.
         row: Which network it is, such as scrfd-2.5g, where the file leaves that open.
         format: What kind of file it is, where it fits several; a wrong name lists all kinds.
