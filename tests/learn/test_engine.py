@@ -43,6 +43,8 @@ def test_a_run_learns_and_leaves_its_records(recipe):
     losses = [r["loss_box"] for r in records if "loss_box" in r]
     assert min(losses[-5:]) < 0.8 * losses[0]
     assert {"load_s", "step_s", "images_per_s", "lr", "gradient"} <= records[0].keys()
+    assert all(0 <= r["weakest"] <= 1 for r in records if "weakest" in r)
+    assert "weakest" in records[0]
     assert any(key.startswith("ap_") for key in records[-1])
     facts = json.loads((folder / "run.json").read_text())
     assert facts["images"] + facts["images_held_out"] == 12

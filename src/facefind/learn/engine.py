@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -136,7 +137,7 @@ def _train(recipe: Recipe, resume: bool, stop_at: int | None, rank: int, process
             for begun in state.observe(weakest):
                 if log:
                     log.write(step, **begun.record())
-            meter.add(terms, norm, loaded - waiting, time.monotonic() - loaded)
+            meter.add(terms, norm, weakest, loaded - waiting, time.monotonic() - loaded)
             if log and (step % run.log_every == 0 or step == end):
                 values = meter.take(schedule.batch)
                 log.write(step, lr=rate, **values)
@@ -291,18 +292,30 @@ class _Meter:
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
         self._count = 0
+        self._weakest: list[Tensor] = []
 
-    def add(self, terms: dict[str, Tensor], norm: Tensor, load_s: float, step_s: float) -> None:
+    def add(
+        self,
+        terms: dict[str, Tensor],
+        norm: Tensor,
+        weakest: Sequence[Tensor],
+        load_s: float,
+        step_s: float,
+    ) -> None:
         values = {f"loss_{name}": term.item() for name, term in terms.items()}
         values |= {"gradient": norm.item(), "load_s": load_s, "step_s": step_s}
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
+        self._weakest += weakest
 
     def take(self, batch: int) -> dict[str, float]:
         means = {name: value / self._count for name, value in self._sums.items()}
         means["images_per_s"] = batch / max(means["load_s"] + means["step_s"], 1e-9)
-        self._sums, self._count = {}, 0
+        weakest = torch.cat(self._weakest).nanmean().item()
+        if math.isfinite(weakest):  # some image had a positive anchor
+            means["weakest"] = weakest
+        self._sums, self._count, self._weakest = {}, 0, []
         return means
 
 
