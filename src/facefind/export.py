@@ -40,8 +40,9 @@ def export(network: nn.Module, path: str | Path, card: Card, *, seed: int = 0) -
         network: Module with `candidates(images) -> (boxes, scores, landmarks or None)`, and perhaps
             mesh parameters as a fourth; it then says by `mesh_decoder` for which decoder.
         path: Where the file goes; what is there is replaced.
-        card: The card to carry. `landmarks` and `mesh` are set by what the network gives;
-            `parameters` and `multiply_adds` are counted where they are None.
+        card: The card to carry. `landmarks` and `mesh` are set by what the network gives, `strides`
+            where it names its own; `parameters` and `multiply_adds` are counted where they are
+            None.
         seed: Of the random images.
 
     Raises:
@@ -113,7 +114,8 @@ def _completed(network: nn.Module, card: Card) -> Card:
     with torch.inference_mode():
         given = network.candidates(torch.zeros(1, 3, height, width, dtype=torch.uint8))  # type: ignore[operator]
     mesh = str(getattr(network, "mesh_decoder", "")) if len(given) > 3 else ""
-    card = replace(card, landmarks=given[2] is not None, mesh=mesh)
+    strides = tuple(getattr(network, "strides", card.strides))
+    card = replace(card, strides=strides, landmarks=given[2] is not None, mesh=mesh)
     if card.parameters is None or card.multiply_adds is None:
         cost = measure(network, *(card.fixed_size or (480, 640)))
         card = replace(

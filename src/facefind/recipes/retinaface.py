@@ -57,8 +57,8 @@ def port(row: str) -> Recipe:
     """The training of the PyTorch port: a rate of 0.001 without warm-up, falling late.
 
     Source: biubug6/Pytorch_Retinaface, data/config.py and train.py.
-    Differs: its crops hold a whole face or are the whole image on a grey square; ours hold the
-    centre of one. Its mobile model and ResNet-50 began with weights of ImageNet.
+    Differs: both networks began with weights of ImageNet there, and images are resized by an
+    interpolation drawn anew each time.
     """
     mobile = "mobile" in row
     base = paper(row)
@@ -69,6 +69,7 @@ def port(row: str) -> Recipe:
             base.augment,
             size=640 if mobile else 840,
             crop_sides=RELEASED_SIDES,
+            hold="face",
             fill=PORT_COLOUR,
         ),
         optim=replace(base.optim, lr=0.001),
@@ -86,14 +87,19 @@ def authors(row: str) -> Recipe:
     """The training of the authors' code: as the paper's, crops of five sides, boxes uncut.
 
     Source: deepinsight/insightface, detection/retinaface.
-    Differs: its colours change less. The ResNet's rate rises by powers there, by steps here; the
-    light one has no warm-up and falls a third time at the very end.
+    Differs: the ResNet's rate rises by powers there, by even steps here; the light one's falls a
+    third time at the very end.
     """
     base = paper(row)
     mobile = "mobile" in row
     return replace(
         base,
-        augment=replace(base.augment, crop_sides=RELEASED_SIDES, cut_boxes=False),
+        augment=replace(
+            base.augment,
+            crop_sides=RELEASED_SIDES,
+            cut_boxes=False,
+            jitter="brightness" if mobile else "mild",
+        ),
         schedule=replace(base.schedule, warmup_epochs=0.0 if mobile else 5.0),
         protocol="retinaface-released",
     )

@@ -1,0 +1,81 @@
+import pytest
+
+from facefind import protocols, recipes
+from facefind.recipes.retinaface import RECIPES, ROWS, SHORT_ROWS
+
+
+def test_every_row_has_a_training():
+    assert set(RECIPES) == set(ROWS) | {f"{row}-short" for row in SHORT_ROWS}
+    for row in ROWS:
+        recipe = recipes.get(row)
+        assert recipe.network == ROWS[row]
+        assert protocols.get(recipe.protocol).name == recipe.protocol
+
+
+def test_the_paper_s_training():
+    recipe = recipes.get("retinaface-r152")
+    sides = recipe.augment.crop_sides
+    assert (sides[0], sides[-1], len(set(sides))) == (0.3, 1.0, 71)
+    assert recipe.augment.size == 640
+    assert recipe.augment.flip == 0.5
+    assert recipe.augment.cut_boxes
+    optim, schedule = recipe.optim, recipe.schedule
+    assert (optim.name, optim.lr, optim.momentum, optim.weight_decay) == ("sgd", 0.01, 0.9, 5e-4)
+    assert schedule.warmup_factor * optim.lr == pytest.approx(1e-3)
+    assert (schedule.warmup_epochs, schedule.epochs, schedule.batch) == (5, 80, 8 * 4)
+    assert [round(step * 80) for step in schedule.steps] == [55, 68]
+    assert [(group.part, group.lr) for group in optim.groups] == [("*.offsets", 0.1)]
+    assert recipes.get("retinaface-mobile").optim.groups == ()
+    assert recipe.protocol == "retinaface"
+
+
+def test_table_3_s_first_rows_differ_by_what_they_add():
+    context, dcn, points = (
+        recipes.get(name).network
+        for name in ("retinaface-r152-context", "retinaface-r152-dcn", "retinaface-r152")
+    )
+    assert not context.deformable
+    assert dcn.deformable
+    assert points.deformable
+    assert not context.landmarks
+    assert not dcn.landmarks
+    assert points.landmarks
+
+
+def test_the_port_s_trainings():
+    mobile, resnet = (recipes.get(f"retinaface-{name}-released") for name in ("mobile", "r50"))
+    for recipe, size, batch, epochs, falls in (
+        (mobile, 640, 32, 250, [190, 220]),
+        (resnet, 840, 24, 100, [70, 90]),
+    ):
+        assert (recipe.augment.size, recipe.schedule.batch) == (size, batch)
+        assert recipe.schedule.epochs == epochs
+        assert [round(step * epochs) for step in recipe.schedule.steps] == falls
+        assert (recipe.optim.lr, recipe.schedule.warmup_epochs) == (0.001, 0)
+        assert recipe.augment.hold == "face"
+        rules, loss = recipe.network.matching, recipe.network.loss
+        assert (rules.positive, rules.negative, rules.force, rules.ratio) == (0.35, 0.35, 0.2, 7)
+        assert (loss.box, loss.cls, loss.points) == (2, 1, 1)
+        assert recipe.network.box_stds == (0.1, 0.1, 0.2, 0.2)
+    assert (mobile.network.slope, resnet.network.slope) == (0.1, 0)
+
+
+def test_the_authors_trainings():
+    resnet = recipes.get("retinaface-r50-authors")
+    assert resnet.network.matching.mining == "quota"
+    assert (resnet.network.offset, resnet.network.plus_one) == (7.5, True)
+    assert not resnet.network.shared_head
+    assert resnet.augment.crop_sides == (0.3, 0.45, 0.6, 0.8, 1)
+    assert not resnet.augment.cut_boxes
+    assert resnet.augment.jitter == "mild"
+    assert recipes.get("retinaface-mobile-authors").augment.jitter == "brightness"
+
+
+@pytest.mark.parametrize("row", SHORT_ROWS)
+def test_the_short_trainings_keep_the_network_and_change_what_it_learns_by(row):
+    short, whole = recipes.get(f"{row}-short"), ROWS[row]
+    for part in ("first", "slope", "width", "shared_head", "sizes", "landmarks"):
+        assert getattr(short.network, part) == getattr(whole, part)
+    assert short.network.matching == ROWS["retinaface-mobile-released"].matching
+    assert (short.augment.size, short.augment.background) == (320, 0.3)
+    assert not short.optim.frozen
