@@ -19,7 +19,7 @@ PROTOCOLS: dict[str, str] = {
     "fddb": "ROC curves of FDDB, discrete and continuous",
     "pascal": "average precision of PASCAL faces",
     "afw": "average precision of AFW",
-    "landmarks": "error of five points, by yaw where the labels tell it; 68 of AFLW2000-3D",
+    "landmarks": "error of five points, by point, size and yaw; 68 points of AFLW2000-3D",
     "verification": "LFW, CFP-FP, AgeDB-30 and IJB-C from embeddings",
     "protocols": "accuracy, time and memory of a model by test protocol",
     "cost": "parameters, multiply-adds, latency and memory of models by image size",
