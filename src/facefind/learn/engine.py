@@ -26,6 +26,7 @@ from facefind import datasets
 from facefind.datasets import Sample
 from facefind.errors import DataError, FacefindError, ImageError
 from facefind.learn import checkpoints
+from facefind.learn.beginning import begin
 from facefind.learn.distributed import gather, world
 from facefind.learn.ema import EMA
 from facefind.learn.loader import Batch, TrainingSet, loader
@@ -85,7 +86,10 @@ def _train(recipe: Recipe, resume: bool, stop_at: int | None, rank: int, process
     steps = max(round(schedule.epochs * len(samples) / schedule.batch), 1)
     warmup = min(round(schedule.warmup_epochs * len(samples) / schedule.batch), steps // 2)
 
-    network = recipe.network.build().to(device)
+    network = recipe.network.build()
+    if run.begin and not (folder / checkpoints.LAST).exists():
+        begin(network, run.begin)
+    network = network.to(device)
     if run.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     still = freeze(network, recipe.optim.frozen)

@@ -45,9 +45,10 @@ def paper(row: str = "smallhardface", *, mining: bool = True) -> Recipe:
 
     Source: SmallHardFace, sec. 3.2, 3.3 and 4.1; what it does not say (weight decay, the floor of
     crops that hold a face) is the released code's.
-    Differs: VGG began with ImageNet's weights there and begins at random here, but for a run that
-    is given them; the set is mirrored at random and not doubled; and boxes that WIDER FACE marks
-    as invalid are ignored, not learnt. Our light network has no blocks to fix, and one rate.
+    Differs: VGG began with ImageNet's weights there, and begins at random here unless `run.begin`
+    names them (the fixed blocks need them); the set is mirrored at random and not doubled; and
+    boxes that WIDER FACE marks as invalid are ignored, not learnt. Our light network has no blocks
+    to fix, and one rate.
     """
     network = ROWS[row]
     vgg = network.block == "vgg"

@@ -1,0 +1,58 @@
+"""Beginning: a network that starts from known weights instead of random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facefind.errors import WeightsError
+from facefind.learn import checkpoints
+
+
+def begin(network: nn.Module, path: Path) -> str:
+    """Load weights into a network and say into what: "network" or "backbone".
+
+    Taken are a run folder or checkpoint of the same network, its averaged weights where it has
+    them; or a torch file of tensors in the names of the network's `backbone`, such as torchvision's
+    of the same kind, of which the classifier and whatever else the backbone lacks is passed over.
+
+    Raises:
+        WeightsError: if the file can't be read, or holds neither; names what is missing.
+    """
+    if path.is_dir():
+        final = path / checkpoints.FINAL
+        path = final if final.exists() else path / checkpoints.LAST
+    if not path.is_file():
+        raise WeightsError(f"no file {path}; wanted a run, a checkpoint or a backbone's weights")
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise WeightsError(f"{path} cannot be read as a torch file: {error}") from error
+    state = content
+    if isinstance(content, dict):
+        state = content.get("ema", content.get("network", content.get("state_dict", content)))
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path} holds no state dict")
+    if not _misfits(network, state):
+        network.load_state_dict(state)
+        return "network"
+    backbone = getattr(network, "backbone", None)
+    missing = _misfits(backbone, state) if isinstance(backbone, nn.Module) else []
+    if not isinstance(backbone, nn.Module) or missing:
+        some = ", ".join(missing[:3] or _misfits(network, state)[:3])
+        raise WeightsError(
+            f"{path} holds neither this network's weights nor its backbone's: without {some}, or "
+            "in another shape"
+        )
+    backbone.load_state_dict({name: state[name] for name in backbone.state_dict()})
+    return "backbone"
+
+
+def _misfits(part: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Names that a part of the network needs and the state lacks, or has in another shape."""
+    wanted = part.state_dict()
+    return [k for k, v in wanted.items() if k not in state or state[k].shape != v.shape]

@@ -1,0 +1,88 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from facefind.errors import WeightsError
+from facefind.learn import checkpoints
+from facefind.learn.beginning import begin
+from facefind.learn.engine import train
+from facefind.systems.smallhardface import ROWS
+
+SMALL = replace(
+    ROWS["smallhardface"],
+    depths=(1, 1, 1, 1, 1),
+    widths=(4, 4, 4, 4, 4),
+    reduced=4,
+    fused=4,
+    head=4,
+)
+
+
+def network(seed):
+    torch.manual_seed(seed)
+    return SMALL.build()
+
+
+def same(one, other):
+    return all(torch.equal(v, other.state_dict()[k]) for k, v in one.state_dict().items())
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_a_run_s_weights_are_taken_and_averaged_ones_first(tmp_path, averaged):
+    first, mean, mine = network(0), network(1), network(2)
+    content = {"network": first.state_dict()} | ({"ema": mean.state_dict()} if averaged else {})
+    torch.save(content, tmp_path / "last.pt")
+    assert begin(mine, tmp_path) == "network"
+    assert same(mine, mean if averaged else first)
+    torch.save({"network": network(3).state_dict()}, tmp_path / "final.pt")
+    begin(mine, tmp_path)
+    assert same(mine, network(3))
+
+
+def test_a_backbone_s_weights_are_taken_without_their_classifier(tmp_path):
+    theirs, mine, before = network(0), network(1), network(1)
+    weights = theirs.backbone.state_dict() | {"classifier.0.weight": torch.ones(2, 2)}
+    torch.save(weights, tmp_path / "vgg.pth")
+    assert begin(mine, tmp_path / "vgg.pth") == "backbone"
+    assert same(mine.backbone, theirs.backbone)
+    assert same(mine.head, before.head)
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
+    mine, file = network(1), tmp_path / "a.pth"
+    weights = network(0).backbone.state_dict()
+    last = list(weights)[-1]
+    for changed in (
+        {k: v for k, v in weights.items() if k != last},
+        weights | {last: torch.ones(7)},
+    ):
+        torch.save(changed, file)
+        with pytest.raises(WeightsError, match=f"without {last}"):
+            begin(mine, file)
+    torch.save([1], file)
+    with pytest.raises(WeightsError, match="no state dict"):
+        begin(mine, file)
+    file.write_bytes(b"nothing of the kind")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        begin(mine, file)
+    with pytest.raises(WeightsError, match="no file"):
+        begin(mine, tmp_path / "gone.pt")
+    assert same(mine, network(1))
+
+
+def test_a_run_begins_where_another_ended(recipe, tmp_path):
+    """At a rate of zero the second run's parameters stay those that it began with."""
+    first = train(recipe, stop_at=2)
+    still = replace(
+        recipe,
+        optim=replace(recipe.optim, lr=0.0),
+        run=replace(recipe.run, out=tmp_path / "second", begin=first, seed=7),
+    )
+    second = train(still, stop_at=1)
+    names = dict(recipe.network.build().named_parameters())
+    kept = checkpoints.load(first / checkpoints.LAST)["ema"]
+    now = checkpoints.load(second / checkpoints.LAST)["network"]
+    assert all(torch.equal(kept[name], now[name]) for name in names)
+    moved = replace(still, run=replace(still.run, begin=tmp_path / "gone"))
+    train(moved, resume=True, stop_at=2)  # what it began with is no longer asked for
