@@ -119,3 +119,27 @@ def test_wrong_image_says_so(function):
         function(GREY[:200], one())
     with pytest.raises(ImageError, match="uint8"):
         function(GREY.astype(float), one())
+
+
+def test_a_mesh_is_laid_over_its_face_alone():
+    from facefind.systems.mesh.template import face_template
+
+    template = face_template().mesh
+    image = np.full((80, 100, 3), 40, np.uint8)
+    mesh = template.vertices * (20, -20, -20) + (50, 40, 0)
+    boxes, scores = [(35, 20, 65, 60)], [0.9]
+    faces = Faces(boxes, scores, mesh=mesh[None], image_size=(80, 100))
+    plain = drawing.draw(image, faces, labels=False)
+    drawn = drawing.draw(image, faces, labels=False, triangles=template.triangles)
+    changed = (drawn != plain).any(-1)
+    assert changed[40, 50]
+    assert drawn[40, 50].min() > 40
+    rows, columns = np.nonzero(changed)
+    assert rows.min() >= 18
+    assert rows.max() <= 62
+    assert columns.min() >= 33
+    assert columns.max() <= 67
+    away = Faces(boxes, scores, mesh=mesh[None] + (500, 0, 0), image_size=(80, 100))
+    np.testing.assert_array_equal(
+        drawing.draw(image, away, labels=False, triangles=template.triangles), plain
+    )

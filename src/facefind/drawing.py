@@ -15,13 +15,14 @@ from facefind.errors import ImageError
 from facefind.faces import Faces
 
 if TYPE_CHECKING:
-    from PIL import ImageDraw, ImageFont
+    from PIL import Image, ImageDraw, ImageFont
 
 __all__ = ["blur", "draw", "pixelate"]
 
 Colour = tuple[int, int, int]
 
 GREEN: Colour = (0, 230, 118)
+MESH: Colour = (150, 205, 255)
 # One colour a point, so that left and right are told apart at a glance: eyes, nose, mouth corners.
 _POINTS: tuple[Colour, ...] = (
     (255, 82, 82),
@@ -45,6 +46,7 @@ def draw(
     landmarks: bool = True,
     colour: Colour | None = None,
     line_width: int | None = None,
+    triangles: NDArray[np.int64] | None = None,
 ) -> NDArray[np.uint8]:
     """A copy of the image with boxes, points and scores drawn, (H,W,3) uint8.
 
@@ -55,11 +57,15 @@ def draw(
         landmarks: Draw the points, where known.
         colour: RGB of the boxes; None is green, or one colour for each id.
         line_width: Pixels; None suits the image's size, and is thinner on small faces.
+        triangles: (T,3) of the faces' meshes (`detector.mesh_decoder.mean.triangles`); with them
+            each mesh is laid over its face, shaded and half clear.
     """
     from PIL import Image, ImageDraw
 
     _check(image, faces)
     canvas = Image.fromarray(image)  # a copy
+    if triangles is not None and faces.mesh is not None:
+        canvas = _with_meshes(canvas, faces.mesh, triangles)
     pen = ImageDraw.Draw(canvas)
     width = line_width or max(1, round(sum(image.shape[:2]) / 500))
     font = _font(max(10, 6 * width + 2)) if labels else None
@@ -134,6 +140,36 @@ def pixelate(
         large = small.resize((width, height), Image.Resampling.NEAREST)
         out[y1:y2, x1:x2] = np.asarray(large)
     return out
+
+
+def _with_meshes(
+    canvas: Image.Image, meshes: NDArray[np.float32], triangles: NDArray[np.int64]
+) -> Image.Image:
+    """The image with meshes (N,V,3) laid over it, the nearest triangles last."""
+    from PIL import Image, ImageDraw
+
+    clear = 0.55
+    for vertices in meshes[::-1]:
+        corners = vertices[triangles].astype(np.float64)
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        length = np.linalg.norm(cross, axis=1)
+        seen = cross[:, 2] < -1e-9  # the others are turned away from the viewer
+        light = np.clip(cross @ (0.25, -0.35, -0.9) / np.where(length > 0, length, 1), 0, 1)
+        order = np.argsort(-corners[..., 2].mean(1))
+        low = np.floor(vertices[:, :2].min(0) - 1).clip(0, canvas.size).astype(int)
+        high = np.ceil(vertices[:, :2].max(0) + 2).clip(0, canvas.size).astype(int)
+        if (high <= low).any():
+            continue
+        part = canvas.crop((*low.tolist(), *high.tolist()))
+        cover = part.copy()
+        pen = ImageDraw.Draw(cover)
+        for number in order[seen[order]]:
+            level = 0.25 + 0.75 * light[number]
+            shade = tuple(round(level * channel) for channel in MESH)
+            points = [(x, y) for x, y in (corners[number, :, :2] - low).tolist()]
+            pen.polygon(points, fill=shade)
+        canvas.paste(Image.blend(part, cover, clear), tuple(low.tolist()))
+    return canvas
 
 
 def _check(image: NDArray[Any], faces: Faces) -> None:

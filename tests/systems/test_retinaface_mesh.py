@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from facefind import FaceDetector, recipes
+from facefind import FaceDetector, cli, recipes
 from facefind.export import export
 from facefind.learn.targets import Target
 from facefind.mesh.decoding import CAMERA
@@ -87,7 +89,7 @@ def test_no_faces_give_zeros_with_gradients_everywhere(network):
 
 
 @pytest.mark.slow
-def test_an_export_gives_the_meshes_too(network, decoder, tmp_path):
+def test_an_export_gives_the_meshes_too(network, decoder, tmp_path, capsys):
     card = Card("dense", "retinaface", min_score=0.0)
     path = export(network, decoder.parent / "dense.onnx", card)
     runtime = open_model(path)
@@ -101,6 +103,15 @@ def test_an_export_gives_the_meshes_too(network, decoder, tmp_path):
     assert faces.mesh.shape[1:] == (775, 3)
     assert len(faces) == len(live) == 5
     np.testing.assert_allclose(faces.mesh, live.mesh, atol=0.1, rtol=1e-3)
+
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    options = f"--model {path} --min-score {np.sort(live.scores)[0]} --protocol original --json"
+    folders = f"--draw {tmp_path / 'drawn'} --mesh-out {tmp_path / 'out'} --mesh-format ply --mesh"
+    assert cli.main(["detect", str(tmp_path / "a.png"), *options.split(), *folders.split()]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert np.shape(found["mesh"]) == (len(found["scores"]), 775, 3)
+    assert len(list((tmp_path / "out").glob("a.png-*.ply"))) == len(found["scores"]) > 0
+    assert (tmp_path / "drawn" / "a.png").is_file()
 
 
 def test_the_configuration_goes_through_json(decoder):

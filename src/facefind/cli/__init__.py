@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "models": "list the models that ship, with their cards",
     "evaluate": "measure a model, or detections, on a labelled set",
     "data": "convert, check and count labelled sets",
+    "mesh": "pre-train a mesh decoder on a template of your own, write templates",
     "train": "train a recipe, or go on with a run",
     "mining": "tell how many images a run's hard image mining left out",
     "search": "find the best network of a compute budget",

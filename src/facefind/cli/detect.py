@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -51,6 +51,9 @@ def detect(
     batch: int = 8,
     out: File = None,
     draw: Folder = None,
+    mesh: Flag = False,
+    mesh_out: Folder = None,
+    mesh_format: Literal["obj", "ply"] = "obj",
     resume: Flag = False,
     json: Flag = False,
 ) -> int:
@@ -72,6 +75,11 @@ def detect(
         batch: Images that are searched together; the next ones are read meanwhile.
         out: Write one JSON line per image to this file, as each is done.
         draw: Write a copy of each image with its faces drawn to this folder.
+        mesh: Find each face's mesh too, with a model that gives meshes; JSON and drawn copies show
+            it.
+        mesh_out: Write each face's mesh to a file of its own in this folder, coloured by the image;
+            asks for --mesh.
+        mesh_format: Format of these files.
         resume: Go on with --out: skip the images that it already holds.
         json: Print the JSON lines instead of a table.
     """
@@ -81,6 +89,8 @@ def detect(
         raise DataError(f"--min-score {min_score}: wanted a number from 0 to 1")
     if resume and out is None:
         raise DataError("--resume goes on with the file of --out: name it")
+    if mesh_out is not None and not mesh:
+        raise DataError("--mesh-out writes what --mesh finds: name both")
     todo = pictures.named(images)
     if draw is not None:
         pictures.distinct({name: _target(name) for name in todo}, todo, "drawn copies")
@@ -95,6 +105,7 @@ def detect(
         protocol=protocol,
         min_score=min_score,
         batch_size=batch,
+        mesh=mesh,
     )
     known = pictures.keep_whole_lines(out, "detect") if resume and out is not None else set()
     todo = {name: path for name, path in todo.items() if name not in known}
@@ -103,7 +114,7 @@ def detect(
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
             sinks.append(stack.enter_context(out.open("a" if resume else "w", encoding="utf-8")))
-        report = _Report(sinks, draw, table=not json, skipped=len(known))
+        report = _Report(sinks, draw, mesh_out, mesh_format, table=not json, skipped=len(known))
         report.run(todo, detector, batch)
     return report.finish()
 
@@ -114,6 +125,8 @@ class _Report:
 
     sinks: list[IO[str]]
     draw: Path | None
+    mesh_out: Path | None
+    mesh_format: str
     table: bool
     skipped: int
     images: int = 0
@@ -143,7 +156,10 @@ class _Report:
                 self.images += 1
                 self.faces += len(faces)
                 if self.draw is not None:
-                    _save(self.draw / _target(name), picture, faces)
+                    _save(self.draw / _target(name), picture, faces, detector)
+                if self.mesh_out is not None:
+                    place = self.mesh_out / pictures.below(name)
+                    _save_meshes(place, self.mesh_format, picture, faces, detector)
                 if self.table:
                     text = (
                         _portrait(faces) if single else output.line(_row(name, faces), wide, (1, 2))
@@ -171,13 +187,33 @@ def _target(name: str) -> Path:
     return path if path.suffix.lower() in _DRAWABLE else path.with_name(path.name + ".png")
 
 
-def _save(path: Path, picture: npt.NDArray[np.uint8], faces: Faces) -> None:
+def _save(path: Path, picture: npt.NDArray[np.uint8], faces: Faces, detector: FaceDetector) -> None:
     from PIL import Image
 
     from facefind.drawing import draw
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(draw(picture, faces)).save(path, quality=92)
+    decoder = detector.mesh_decoder
+    triangles = None if decoder is None else decoder.mean.triangles
+    Image.fromarray(draw(picture, faces, triangles=triangles)).save(path, quality=92)
+
+
+def _save_meshes(
+    place: Path,
+    kind: str,
+    picture: npt.NDArray[np.uint8],
+    faces: Faces,
+    detector: FaceDetector,
+) -> None:
+    """Write a file a face: `name.jpg` gives name.jpg-1.obj, the best face first."""
+    from facefind.mesh import of_face, write_obj, write_ply
+
+    assert detector.mesh_decoder is not None  # asked for together
+    write = write_obj if kind == "obj" else write_ply
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for number, vertices in enumerate([] if faces.mesh is None else faces.mesh, 1):
+        mesh = of_face(vertices, detector.mesh_decoder.mean.triangles, picture)
+        write(mesh, place.with_name(f"{place.name}-{number}.{kind}"))
 
 
 def _record(name: str, faces: Faces) -> str:
