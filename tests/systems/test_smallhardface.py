@@ -155,6 +155,13 @@ def test_the_dilated_head_stands_on_one_map_only():
         replace(KINDS["three"], dilated=True).build()
 
 
+def test_numbers_of_another_backbone_are_refused():
+    with pytest.raises(ValueError, match="wanted 3 depths, 3 widths and 2 numbers of a stem"):
+        replace(ROWS["smallhardface"], block="depthwise").build()
+    with pytest.raises(ValueError, match="wanted 5 depths"):
+        replace(ROWS["smallhardface-light"], block="vgg").build()
+
+
 def target(faces, ignore=()):
     boxes = torch.tensor(faces, dtype=torch.float32).reshape(-1, 4)
     regions = torch.tensor(ignore, dtype=torch.float32).reshape(-1, 4)

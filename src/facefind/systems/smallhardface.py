@@ -387,6 +387,12 @@ class SmallHardFaceConfig(NetworkConfig):
         """The network with fresh weights."""
         if self.three_maps and self.dilated:
             raise ValueError("the dilated head stands on one map: set dilated off with three_maps")
+        stages, stem = (5, 0) if self.block == "vgg" else (3, 2 if self.block == "depthwise" else 1)
+        if (len(self.depths), len(self.widths), len(self.stem)) != (stages, stages, stem):
+            raise ValueError(
+                f"block {self.block} with depths {self.depths}, widths {self.widths} and stem "
+                f"{self.stem}; wanted {stages} depths, {stages} widths and {stem} numbers of a stem"
+            )
         backbone: VGG | MobileNetV1 | ResNetV1e
         if self.block == "vgg":
             backbone = VGG(self.depths, self.widths)
