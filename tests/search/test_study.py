@@ -168,6 +168,11 @@ def test_other_settings_or_data_are_refused(
     for name, value in (("seed", 5), ("models", 4), ("halving", Halving())):
         with pytest.raises(StudyError, match=name):
             Study(tmp_path, dataclasses.replace(settings, **{name: value}))
+    known = json.loads((tmp_path / "study.json").read_text())
+    for recipe in (known["trial"], known["final"]):
+        del recipe["mining"]  # as of a version that had none
+    (tmp_path / "study.json").write_text(json.dumps(known))
+    Study(tmp_path, settings)
     moved = tmp_path / "moved"
     moved.symlink_to(squares)
     elsewhere = with_trial(settings, "data", root=(str(moved),), workers=1)
