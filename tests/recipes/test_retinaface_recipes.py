@@ -1,11 +1,14 @@
+import dataclasses
+
 import pytest
 
 from facefind import protocols, recipes
-from facefind.recipes.retinaface import RECIPES, ROWS, SHORT_ROWS
+from facefind.recipes.retinaface import MESH_ROWS, RECIPES, ROWS, SHORT_ROWS
 
 
 def test_every_row_has_a_training():
-    assert set(RECIPES) == set(ROWS) | {f"{row}-short" for row in SHORT_ROWS}
+    extra = {f"{row}-short" for row in SHORT_ROWS} | {f"{row}-mesh" for row in MESH_ROWS}
+    assert set(RECIPES) == set(ROWS) | extra | {"retinaface-mobile-mesh-short"}
     for row in ROWS:
         recipe = recipes.get(row)
         assert recipe.network == ROWS[row]
@@ -79,3 +82,20 @@ def test_the_short_trainings_keep_the_network_and_change_what_it_learns_by(row):
     assert short.network.matching == ROWS["retinaface-mobile-released"].matching
     assert (short.augment.size, short.augment.background) == (320, 0.3)
     assert not short.optim.frozen
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if "-mesh" in name])
+def test_a_mesh_training_adds_the_branch_alone(name):
+    recipe, plain = recipes.get(name), recipes.get(name.replace("-mesh", ""))
+    assert recipe.name == name
+    network, other = recipe.network, plain.network
+    assert network.dense
+    assert not other.dense
+    assert dataclasses.replace(network, dense=False, mesh=other.mesh) == other
+    assert (recipe.augment, recipe.optim, recipe.schedule) == (
+        plain.augment,
+        plain.optim,
+        plain.schedule,
+    )
+    assert network.mesh.pixel == 0.01
+    assert (network.mesh.landmarks > 0) == ("short" in name)  # the paper has no such term

@@ -1,7 +1,8 @@
 """RetinaFace's recipes: the paper's networks and training, the released ones, and ours for a CPU.
 
 `ROW` is the paper's training; `ROW-released` and `ROW-authors` have the networks and trainings of
-the PyTorch port and of the authors' code; `ROW-short` is ours for a CPU.
+the PyTorch port and of the authors' code; `ROW-short` is ours for a CPU; `-mesh` adds the dense
+branch.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from facefind.learn.recipe import (
     ScheduleConfig,
 )
 from facefind.recipes.scrfd import REDISTRIBUTED_SIDES
-from facefind.systems.retinaface import ROWS, released
+from facefind.systems.mesh.dense import MeshConfig
+from facefind.systems.retinaface import ROWS, RetinaFaceConfig, released
 
 PAPER_SIDES = tuple(side / 100 for side in range(30, 101))
 """Crop sides from 0.3 to 1 short side (sec. 4.2), a hundredth apart."""
@@ -29,6 +31,12 @@ RELEASED_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
 PORT_COLOUR = (123, 117, 104)
 
 SHORT_ROWS = ("retinaface-mobile", "retinaface-mobile-released")
+MESH_ROWS = ("retinaface-r152", "retinaface-r152-dcn", "retinaface-mobile")
+"""Rows with a recipe for their variant with the dense branch. `retinaface-r152-dcn-mesh` and
+`retinaface-r152-mesh` are the last rows of table 3, without points and with them."""
+SHORT_MESH = MeshConfig(size=32, limit=24, least=32.0, landmarks=2.0, prior=0.02)
+"""The branch for a small budget: its vertices are also drawn to the labelled points, its codes to
+the average face; crops are smaller and fewer. The first two are ours and no part of the paper."""
 
 
 def paper(row: str) -> Recipe:
@@ -138,6 +146,31 @@ def short(row: str) -> Recipe:
     )
 
 
+def with_mesh(recipe: Recipe, branch: MeshConfig | None = None) -> Recipe:
+    """The same training with the dense branch, `-mesh` in its name; the paper's branch by default.
+
+    Source: RetinaFace, sec. 3.2, table 3.
+    """
+    stem, short, _ = recipe.name.partition("-short")
+    network = recipe.network
+    assert isinstance(network, RetinaFaceConfig)
+    return replace(
+        recipe,
+        name=f"{stem}-mesh{short}",
+        network=replace(network, dense=True, mesh=branch or MeshConfig()),
+    )
+
+
+def mesh(row: str) -> Recipe:
+    """The training that belongs to a row, with the paper's dense branch."""
+    return with_mesh(_own(row))
+
+
+def short_mesh(row: str) -> Recipe:
+    """The short training with the dense branch, helped to find its faces: see `SHORT_MESH`."""
+    return with_mesh(short(row), SHORT_MESH)
+
+
 def _own(row: str) -> Recipe:
     """The training that belongs to a row."""
     if row.endswith("-released"):
@@ -148,5 +181,7 @@ def _own(row: str) -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     **{row: partial(_own, row) for row in ROWS},
     **{f"{row}-short": partial(short, row) for row in SHORT_ROWS},
+    **{f"{row}-mesh": partial(mesh, row) for row in MESH_ROWS},
+    **{f"{row}-mesh-short": partial(short_mesh, row) for row in SHORT_ROWS[:1]},
 }
 """RetinaFace's recipes by name."""
