@@ -19,7 +19,14 @@ from facefind.learn.ema import EMA
 from facefind.learn.engine import TrainingError, read_sets, train
 from facefind.learn.loader import TrainingSet, loader
 from facefind.learn.mining import passes
-from facefind.learn.recipe import MiningConfig, OptimConfig, ParameterGroup, ScheduleConfig
+from facefind.learn.recipe import (
+    AugmentConfig,
+    MiningConfig,
+    OptimConfig,
+    ParameterGroup,
+    ResizedConfig,
+    ScheduleConfig,
+)
 from facefind.learn.schedule import learning_rate
 from facefind.learn.stream import Epochs, Stream
 
@@ -105,6 +112,24 @@ def test_a_resumed_mined_run_equals_an_uninterrupted_one(recipe, tmp_path, worke
     train(late, resume=True)  # mining may begin late
     last = checkpoints.load(tmp_path / "whole" / "last.pt")["step"]
     assert passes(tmp_path / "plain")[0][0] == last + 1
+
+
+def test_whole_images_of_many_sizes_are_learnt_from(recipe, tmp_path):
+    """One image a part, each of its own size, as SmallHardFace trains."""
+    resized = ResizedConfig(short_sides=(48, 64, 96), long_side=120, multiple=32)
+    whole = dataclasses.replace(
+        recipe,
+        augment=AugmentConfig(crop="resized", resized=resized, jitter="ssd-float"),
+        optim=dataclasses.replace(recipe.optim, accumulate=2),
+        schedule=dataclasses.replace(recipe.schedule, batch=2, epochs=12),
+        mining=MiningConfig(on=True, threshold=0.0, lag=2),
+    )
+    folder = train(whole)
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    losses = [r["loss_box"] for r in records if "loss_box" in r]
+    assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
+    assert len(passes(folder)) > 12  # epochs of the schedule count images that were seen
+    assert recipes.read_recipe(folder) == whole
 
 
 def test_more_loading_processes_than_the_lag_is_an_error(recipe):
