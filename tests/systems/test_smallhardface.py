@@ -18,10 +18,12 @@ from torch.nn import functional
 from facefind.learn.hard_anchors import by_quota
 from facefind.learn.targets import Target
 from facefind.nn.cost import measure
+from facefind.nn.upsampling import FixedBilinear
 from facefind.systems.smallhardface import (
     DILATIONS,
     ROWS,
     DilatedHead,
+    FusedMap,
     Outputs,
     Raw,
     SmallHardFaceConfig,
@@ -136,6 +138,19 @@ def test_the_three_branches_share_one_convolution():
         torch.testing.assert_close(raw.deltas[:, branch::3], deltas)
         (grad,) = torch.autograd.grad(raw.logits[:, branch::3].sum(), weight, retain_graph=True)
         assert grad.abs().sum() > 0
+
+
+def test_the_fused_map_takes_the_coarser_map_first_enlarged():
+    torch.manual_seed(0)
+    neck = FusedMap((3, 5), 4, 6, FixedBilinear(), pyramid=True)
+    fine, coarse = torch.randn(1, 3, 8, 12), torch.randn(1, 5, 4, 6)
+    up = FixedBilinear()(neck.coarse(coarse))
+    both = torch.cat([up, neck.fine(fine)], 1)
+    maps = neck([fine, coarse])
+    torch.testing.assert_close(maps[0], neck.fuse(both))
+    assert torch.equal(maps[1], coarse)
+    assert torch.equal(maps[2], functional.max_pool2d(coarse, 2))
+    assert neck.widths == (6, 5, 5)
 
 
 def test_a_plain_head_keeps_the_order_of_the_anchors():
