@@ -25,9 +25,11 @@ class SparseProduct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The product with every item of the batch."""
-        batch, _, channels = x.shape
-        product = self.flat(x.transpose(0, 1).flatten(1))
-        return product.view(-1, batch, channels).transpose(0, 1)
+        return self.product(x.transpose(0, 1)).transpose(0, 1)
+
+    def product(self, x: Tensor) -> Tensor:
+        """The same for features with the batch in the middle: (C,B,F) to (R,B,F)."""
+        return self.flat(x.flatten(1)).view(-1, *x.shape[1:])
 
     def flat(self, x: Tensor) -> Tensor:
         """The product (R,N) with a dense matrix (C,N)."""
@@ -67,13 +69,14 @@ class ChebyshevConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The filtered features."""
-        batch, vertices, channels = x.shape
-        flat = x.transpose(0, 1).reshape(vertices, batch * channels)
-        terms = [flat]
+        return self.filtered(x.transpose(0, 1)).transpose(0, 1)
+
+    def filtered(self, x: Tensor) -> Tensor:
+        """The same for features with the batch in the middle: (V,B,C)."""
+        terms = [x.flatten(1)]
         if self.order > 1:
-            terms.append(self.laplacian.flat(flat))
+            terms.append(self.laplacian.flat(terms[0]))
         for _ in range(self.order - 2):
             terms.append(2 * self.laplacian.flat(terms[-1]) - terms[-2])
-        stacked = torch.stack([term.view(vertices, batch, channels) for term in terms], 2)
-        filtered = stacked.flatten(2) @ self.weight + self.bias
-        return filtered.transpose(0, 1)
+        stacked = torch.cat([term.view(x.shape) for term in terms], 2)
+        return stacked @ self.weight + self.bias

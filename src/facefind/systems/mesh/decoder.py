@@ -91,9 +91,12 @@ class MeshDecoder(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """Vertices and RGB (B,V,6) of codes (B,128)."""
         x = self.first(codes).unflatten(1, (self.up[0].shape[1], -1))  # type: ignore[index]
+        x = x.transpose(0, 1)  # vertices first: one sparse product serves the whole batch
         for up, conv in zip(self.up, self.convs, strict=True):
-            x = functional.elu(conv(up(x)))
-        decoded: Tensor = self.mean + self.scale * self.last(x)
+            assert isinstance(up, SparseProduct)
+            assert isinstance(conv, ChebyshevConv)
+            x = functional.elu(conv.filtered(up.product(x)))
+        decoded: Tensor = self.mean + self.scale * self.last.filtered(x).transpose(0, 1)
         return decoded
 
     def frozen(self) -> Decoder:
