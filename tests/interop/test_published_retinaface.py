@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 
 import numpy as np
 import onnx
@@ -113,6 +114,29 @@ def test_our_network_with_published_weights_gives_the_golden_faces(shared):
         gaps = np.abs(found.boxes - face[:4]).max(1)
         assert gaps.min() < 1
         assert np.abs(found.landmarks[gaps.argmin()] - corners).max() < 1
+
+
+PICTURES = (
+    "9--Press_Conference/9_Press_Conference_Press_Conference_9_161",
+    "39--Ice_Skating/39_Ice_Skating_Ice_Skating_39_163",
+)
+
+
+def test_the_published_detections_come_out_under_the_port_s_protocol(shared):
+    """The port's own results on WIDER FACE, whole pixels and all scores from 0.02."""
+    reference = shared / "data/wider_reference/detections/retinaface_mobilenet025_original.tar.gz"
+    network = published.load_port(shared / "weights/retinaface_mobilenet025.pth")[1]
+    detector = FaceDetector(TorchRuntime(network), protocol="retinaface-original")
+    with tarfile.open(reference) as archive:
+        for name in PICTURES:
+            lines = archive.extractfile(f"widerface_txt/{name}.txt").read().decode().splitlines()
+            rows = np.array([line.split() for line in lines[2:]], float)
+            found = detector.detect(shared / f"data/wider_val_public/images/{name}.jpg")
+            assert len(found) == len(rows)
+            corners = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], 1)
+            clear = rows[:, 4] > 0.5  # fainter ones change a little with the padding of the image
+            np.testing.assert_array_equal(found.boxes[clear], corners[clear])
+            np.testing.assert_allclose(found.scores[clear], rows[clear, 4], atol=2e-3)
 
 
 @pytest.mark.parametrize(
