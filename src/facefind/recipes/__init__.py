@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from facefind.errors import DataError
 from facefind.learn.recipe import NetworkConfig, Recipe
-from facefind.recipes import retinaface, scrfd, smallhardface
+from facefind.recipes import facefind, retinaface, scrfd, smallhardface
 from facefind.systems.retinaface import RetinaFaceConfig
 from facefind.systems.scrfd import SCRFDConfig
 from facefind.systems.smallhardface import SmallHardFaceConfig
@@ -28,6 +28,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **scrfd.RECIPES,
     **retinaface.RECIPES,
     **smallhardface.RECIPES,
+    **facefind.RECIPES,
 }
 """Every recipe by name."""
 
