@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import json
 import logging
-import math
 import os
 import sys
 import time
@@ -24,25 +23,24 @@ from torch.nn.parallel import DistributedDataParallel
 
 from facefind import datasets
 from facefind.datasets import Sample
-from facefind.errors import DataError, FacefindError, ImageError
+from facefind.errors import DataError, ImageError
 from facefind.learn import checkpoints
 from facefind.learn.beginning import begin
-from facefind.learn.distributed import gather, world
+from facefind.learn.distributed import world
 from facefind.learn.ema import EMA
 from facefind.learn.loader import Batch, TrainingSet, loader
-from facefind.learn.logs import Log
+from facefind.learn.logs import Log, Meter
 from facefind.learn.losses import Losses
-from facefind.learn.mining import Miner, Pass
+from facefind.learn.mining import Miner
 from facefind.learn.optimizers import freeze, make_optimizer, set_rate
 from facefind.learn.recipe import DataConfig, Recipe
 from facefind.learn.schedule import learning_rate
+from facefind.learn.state import State, TrainingError
 from facefind.learn.stream import Epochs, Stream
 
+__all__ = ["TrainingError", "read_sets", "train"]
+
 logger = logging.getLogger(__name__)
-
-
-class TrainingError(FacefindError):
-    """Training cannot go on; the last checkpoint still stands."""
 
 
 def train(recipe: Recipe, *, resume: bool = False, stop_at: int | None = None) -> Path:
@@ -98,7 +96,7 @@ def _train(recipe: Recipe, resume: bool, stop_at: int | None, rank: int, process
     scaler = torch.amp.GradScaler(device.type, enabled=run.precision == "fp16")
     epochs = Epochs([s.group for s in samples], run.seed, balance=recipe.data.balance)
     miner = _miner(epochs, recipe, processes)
-    state = _State(network, still, optimizer, ema, scaler, miner)
+    state = State(network, still, optimizer, ema, scaler, miner)
     step = state.restore(folder, recipe) if resume else 0
 
     if rank == 0:
@@ -127,7 +125,7 @@ def _train(recipe: Recipe, resume: bool, stop_at: int | None, rank: int, process
         ahead=_ahead(recipe),
     )
     with Log(folder, steps, step) if rank == 0 else contextlib.nullcontext() as log:
-        meter, last_save = _Meter(), time.monotonic()
+        meter, last_save = Meter(), time.monotonic()
         evaluate_at = _next_evaluation(step, len(samples), recipe)
         end = min(steps, stop_at or steps)
         waiting = time.monotonic()
@@ -172,7 +170,7 @@ def read_sets(config: DataConfig) -> tuple[list[Sample], list[Sample]]:
 
 def _step(
     model: nn.Module,
-    state: _State,
+    state: State,
     parts: Sequence[Batch],
     rate: float,
     recipe: Recipe,
@@ -218,109 +216,6 @@ def _step(
     if state.ema:
         state.ema.update(network)
     return sums, norm, weakest
-
-
-class _State:
-    """All that a step changes: what a checkpoint must hold."""
-
-    def __init__(
-        self,
-        network: nn.Module,
-        still: Sequence[nn.Module],
-        optimizer: torch.optim.Optimizer,
-        ema: EMA | None,
-        scaler: torch.amp.GradScaler,
-        miner: Miner | None,
-    ) -> None:
-        self.network, self.still, self.optimizer = network, still, optimizer
-        self.ema, self.scaler, self.miner = ema, scaler, miner
-
-    def best_network(self) -> nn.Module:
-        """The network to evaluate and export: the averaged one where there is one."""
-        return self.ema.network if self.ema else self.network
-
-    def observe(self, weakest: Sequence[Tensor]) -> list[Pass]:
-        """Mark the images of a step, by parts; return the passes that began in it."""
-        if self.miner is None:
-            return []
-        seen = [self.miner.observe(gather(part.float()).cpu().numpy()) for part in weakest]
-        return [begun for part in seen for begun in part]
-
-    def save(self, path: Path, step: int, recipe: Recipe) -> None:
-        content: dict[str, Any] = {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "step": step,
-            "recipe": recipe.to_dict(),
-        }
-        if self.ema:
-            content |= {"ema": self.ema.network.state_dict(), "ema_updates": self.ema.updates}
-        if self.miner:
-            content["mining"] = self.miner.state()
-        checkpoints.save(path, content)
-
-    def restore(self, folder: Path, recipe: Recipe) -> int:
-        """Load the folder's last checkpoint, if there is one, and return its step."""
-        if not (folder / checkpoints.LAST).exists():
-            return 0
-        content = checkpoints.load(folder / checkpoints.LAST)
-        wanted = recipe.to_dict()["network"]
-        # a field that came after the checkpoint stands at what it was without it
-        if content["recipe"]["network"] != {k: wanted.get(k) for k in content["recipe"]["network"]}:
-            raise TrainingError(
-                f"{folder} was trained with another network; choose another --run.out"
-            )
-        self.network.load_state_dict(content["network"])
-        try:
-            self.optimizer.load_state_dict(content["optimizer"])
-        except ValueError as error:
-            raise TrainingError(
-                f"{folder} was trained with other --optim options ({error}); go on with the same"
-            ) from error
-        self.scaler.load_state_dict(content["scaler"])
-        if self.ema:
-            self.ema.network.load_state_dict(content.get("ema", content["network"]))
-            self.ema.updates = content.get("ema_updates", 0)
-        step = int(content["step"])
-        if self.miner and "mining" in content:
-            self.miner.restore(content["mining"])
-        elif self.miner:  # mining begins here
-            self.miner.batches = step * recipe.optim.accumulate
-        return step
-
-
-class _Meter:
-    """Means of what is logged since it was last taken."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._count = 0
-        self._weakest: list[Tensor] = []
-
-    def add(
-        self,
-        terms: dict[str, Tensor],
-        norm: Tensor,
-        weakest: Sequence[Tensor],
-        load_s: float,
-        step_s: float,
-    ) -> None:
-        values = {f"loss_{name}": term.item() for name, term in terms.items()}
-        values |= {"gradient": norm.item(), "load_s": load_s, "step_s": step_s}
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
-        self._weakest += weakest
-
-    def take(self, batch: int) -> dict[str, float]:
-        means = {name: value / self._count for name, value in self._sums.items()}
-        means["images_per_s"] = batch / max(means["load_s"] + means["step_s"], 1e-9)
-        weakest = torch.cat(self._weakest).nanmean().item()
-        if math.isfinite(weakest):  # some image had a positive anchor
-            means["weakest"] = weakest
-        self._sums, self._count, self._weakest = {}, 0, []
-        return means
 
 
 def _evaluate(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 
 class Log:
@@ -49,6 +54,41 @@ class Log:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+class Meter:
+    """Means of what is logged since it was last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._weakest: list[Tensor] = []
+
+    def add(
+        self,
+        terms: dict[str, Tensor],
+        norm: Tensor,
+        weakest: Sequence[Tensor],
+        load_s: float,
+        step_s: float,
+    ) -> None:
+        """Take in a step's loss terms, gradient norm, weakest positives and seconds."""
+        values = {f"loss_{name}": term.item() for name, term in terms.items()}
+        values |= {"gradient": norm.item(), "load_s": load_s, "step_s": step_s}
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        self._weakest += weakest
+
+    def take(self, batch: int) -> dict[str, float]:
+        """The means since the last call, with images a second at `batch` images a step."""
+        means = {name: value / self._count for name, value in self._sums.items()}
+        means["images_per_s"] = batch / max(means["load_s"] + means["step_s"], 1e-9)
+        weakest = torch.cat(self._weakest).nanmean().item()
+        if math.isfinite(weakest):  # some image had a positive anchor
+            means["weakest"] = weakest
+        self._sums, self._count, self._weakest = {}, 0, []
+        return means
 
 
 def _tensorboard(folder: Path) -> Any:
