@@ -6,8 +6,9 @@ branch's own losses on the labelled faces of a training set and is measured on t
 
     python benchmarks/mesh.py --root PATH_OF_WIDER_TRAIN --out runs/mesh-crops
 
-Written there: log.jsonl (errors before, during and after), mesh.pt, and a picture of held-out faces
-with what is rendered over them. With --fit IMAGE the trained branch is drawn over that image too.
+Written there: log.jsonl (errors before, during and after), mesh.pt, held.png (held-out faces, and
+beside each what is rendered over it) and portraits.png (two portraits in the public domain: as they
+are, under the untrained branch, under the trained one, and its mesh alone).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from facefind import datasets, images
+from facefind.drawing import draw
 from facefind.errors import ImageError
+from facefind.faces import Faces
 from facefind.nn.backbones import MobileNetV1
 from facefind.systems.mesh.dense import DenseBranch, MeshConfig, crops
 
@@ -163,18 +166,63 @@ def picture(network: Branch, dense: DenseBranch, faces: FaceCrops, rows: int = 6
     return Image.fromarray(np.concatenate(grid))
 
 
+@torch.no_grad()
+def portraits(network: Branch, dense: DenseBranch, size: int = 256) -> Image.Image:
+    """Eileen Collins and Grace Hopper: photograph, before training, after it, shape alone."""
+    import matplotlib.cbook
+    import skimage.data
+
+    from facefind import FaceDetector
+
+    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
+        hopper = np.asarray(Image.open(file).convert("RGB"))
+    network.eval()
+    rows = []
+    for photograph in (skimage.data.astronaut(), hopper):
+        box = FaceDetector().detect(photograph).boxes[0]
+        centre, side = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
+        corner = centre - CONTEXT * side / 2
+        place = (*corner.tolist(), *(corner + CONTEXT * side).tolist())
+        wide = Image.fromarray(photograph).transform(
+            (4 * STORED,) * 2, Image.Transform.EXTENT, place, Image.Resampling.BICUBIC
+        )
+        small = np.asarray(wide.resize((STORED,) * 2, Image.Resampling.BOX))
+        shown = np.asarray(wide.resize((size,) * 2, Image.Resampling.BOX))
+        half = STORED / CONTEXT / 2
+        at = torch.tensor([[STORED / 2 - half] * 2 + [STORED / 2 + half] * 2])
+        whole = torch.tensor([[0.0, 0, STORED, STORED]])
+        raw = network(torch.tensor(small).permute(2, 0, 1)[None].float(), at)
+        under = torch.tensor(shown).permute(2, 0, 1)[None] / 255
+        before = dense.render(dense.resolve(raw * 0, at), whole, size, under).images
+        after = dense.render(dense.resolve(raw, at), whole, size, under).images
+        vertices = dense.decoder.frozen().vertices(dense.resolve(raw, at).numpy())
+        faces = Faces(
+            [(0, 0, size, size)],
+            [1.0],
+            mesh=vertices * (size / STORED),
+            image_size=(size, size),
+        )
+        triangles = dense.decoder.triangles.numpy()
+        laid = draw(shown, faces, labels=False, landmarks=False, triangles=triangles)
+        tiles = [(255 * t[0].clamp(0, 1)).byte().permute(1, 2, 0).numpy() for t in (before, after)]
+        rows.append(np.concatenate([shown, *tiles, laid], 1))
+    network.train()
+    return Image.fromarray(np.concatenate(rows))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--root", required=True, help="training set with five points")
     parser.add_argument("--out", type=Path, required=True, help="folder for what is written")
     parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--least", type=float, default=40, help="least side of a face, in pixels")
     parser.add_argument("--most", type=int, default=8000, help="most faces to learn from")
     parser.add_argument("--landmarks", type=float, default=2.0, help="weight of the landmark term")
     parser.add_argument("--pixel", type=float, default=0.01, help="weight of the pixel loss")
     parser.add_argument("--prior", type=float, default=0.02, help="weight of the codes' square")
+    parser.add_argument("--size", type=int, default=32, help="side of the compared crops")
     parser.add_argument("--minutes", type=float, default=None, help="stop after so many")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -189,7 +237,12 @@ def main() -> None:
     held = FaceCrops(*torch.load(args.out / "held.pt"))
     network = Branch()
     dense = MeshConfig(
-        landmarks=args.landmarks, prior=args.prior, pixel=args.pixel, limit=args.batch, least=0
+        landmarks=args.landmarks,
+        prior=args.prior,
+        pixel=args.pixel,
+        size=args.size,
+        limit=args.batch,
+        least=0,
     ).build()
     optimizer = torch.optim.AdamW(network.parameters(), args.lr, weight_decay=0.02)
     generator = torch.Generator().manual_seed(1)
@@ -238,6 +291,7 @@ def main() -> None:
             tell(step=step, **measure(network, dense, held))
             torch.save(network.state_dict(), args.out / "mesh.pt")
             picture(network, dense, held).save(args.out / "held.png")
+            portraits(network, dense).save(args.out / "portraits.png")
         if last:
             break
 

@@ -40,7 +40,7 @@ def test_wheel_holds_the_package_its_types_and_nothing_else(wheel: zipfile.ZipFi
 
 def test_wheel_holds_every_model_with_its_card(wheel: zipfile.ZipFile) -> None:
     weights = {Path(name) for name in wheel.namelist() if name.startswith("facefind/weights/")}
-    models = {path.stem for path in weights if path.suffix == ".onnx"}
+    models = {path.stem for path in weights if path.suffix in (".onnx", ".npz")}
     cards = {path.stem for path in weights if path.suffix == ".json"}
     assert models
     assert models == cards

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from facefind import weights
 from facefind.errors import DataError
-from facefind.mesh import Mesh, write_obj
+from facefind.mesh import Decoder, Mesh, write_obj
 from facefind.systems.mesh.pretrain import Components, pretrain
 from facefind.systems.mesh.template import Template, face_template, own_template
 from facefind.systems.mesh.topology import simplify
@@ -83,6 +84,23 @@ def test_components_give_codes_of_variance_one_and_the_faces_back():
     np.testing.assert_allclose(codes[:, :59].var(0), 1, atol=1e-3)
     assert (codes[:, 59:] == 0).all()
     np.testing.assert_allclose(components.faces(codes), faces, atol=2e-3)
+
+
+def test_the_decoder_that_ships_knows_unseen_faces():
+    decoder = Decoder.load(weights.mesh_decoder())
+    template = face_template()
+    np.testing.assert_array_equal(decoder.mean.triangles, template.mesh.triangles)
+    np.testing.assert_array_equal(decoder.landmarks, template.landmarks)
+    np.testing.assert_array_equal(decoder.mirror, template.mirror)
+    # Its average face is the template with a mean expression and skin.
+    far = np.linalg.norm(decoder.mean.vertices - template.mesh.vertices, axis=1)
+    assert far.max() < 0.08
+    silent = decoder(np.zeros((1, 128)))[0]
+    assert np.linalg.norm(silent[:, :3] - decoder.mean.vertices, axis=1).mean() < 0.02
+    drawn = decoder(np.random.default_rng(0).normal(size=(20, 128)))
+    points = drawn[:, decoder.landmarks, :2]
+    assert (points[:, 0, 0] < points[:, 1, 0]).all()
+    assert (points[:, :2, 1].min(1) > points[:, 2, 1]).all()
 
 
 def test_pre_training_learns_on_any_mesh():
