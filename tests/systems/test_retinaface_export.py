@@ -20,6 +20,8 @@ from facefind.nn.necks import FPN
 from facefind.runtimes import Card, open_model
 from facefind.systems.retinaface import PAPER_SIZES, PAPER_STRIDES, ROWS, RetinaFace
 
+pytestmark = pytest.mark.slow
+
 
 def deformable() -> RetinaFace:
     """Two levels of few channels: deformable layers take long to export, so here are six."""
