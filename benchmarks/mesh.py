@@ -29,7 +29,9 @@ from facefind import datasets, images
 from facefind.drawing import draw
 from facefind.errors import ImageError
 from facefind.faces import Faces
+from facefind.mesh.decoding import CAMERA
 from facefind.nn.backbones import MobileNetV1
+from facefind.systems.mesh import camera
 from facefind.systems.mesh.dense import DenseBranch, MeshConfig, crops
 
 CONTEXT = 1.8  # side of a stored crop over that of the face's square
@@ -120,6 +122,16 @@ def shaken(boxes: Tensor, generator: torch.Generator, by: float = 0.12) -> Tenso
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + by * side * noise[:, :2]
     half = side / 2 * (1.5 * by * noise[:, 2:]).exp()
     return torch.cat([centre - half, centre + half], 1)
+
+
+def camera_loss(raw: Tensor, dense: DenseBranch, anchors: Tensor, points: Tensor) -> Tensor:
+    """How far the average face's points are from the labelled ones: no decoder, no renderer."""
+    seen = camera.resolve(raw[:, CAMERA], anchors)
+    five = dense.decoder.mean[dense.decoder.landmarks, :3].expand(len(raw), -1, -1)
+    screen = camera.project(camera.to_camera(five, seen), seen)[..., :2]
+    side = (anchors[:, 2:] - anchors[:, :2]).mean(1)[:, None, None]
+    gap = nn.functional.smooth_l1_loss(screen / side, points / side, beta=1 / 9, reduction="sum")
+    return 2 * gap / len(raw)
 
 
 @torch.no_grad()
@@ -222,6 +234,12 @@ def main() -> None:
     parser.add_argument("--landmarks", type=float, default=2.0, help="weight of the landmark term")
     parser.add_argument("--pixel", type=float, default=0.01, help="weight of the pixel loss")
     parser.add_argument("--prior", type=float, default=0.02, help="weight of the codes' square")
+    parser.add_argument(
+        "--camera-steps",
+        type=int,
+        default=0,
+        help="so many steps at first on the camera alone, by the points of the average face: cheap",
+    )
     parser.add_argument("--size", type=int, default=32, help="side of the compared crops")
     parser.add_argument("--minutes", type=float, default=None, help="stop after so many")
     args = parser.parse_args()
@@ -274,7 +292,10 @@ def main() -> None:
         points[turned] += torch.tensor([float(STORED), 0])  # the face is in the middle of its crop
         anchors = shaken(boxes, generator)
         raw = network(pictures, anchors)
-        terms = dense.losses(raw, anchors, torch.arange(args.batch), pictures, points)
+        if step <= args.camera_steps:
+            terms = {"camera": camera_loss(raw, dense, anchors, points)}
+        else:
+            terms = dense.losses(raw, anchors, torch.arange(args.batch), pictures, points)
         loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -286,8 +307,8 @@ def main() -> None:
         if step % 100 == 0 or last:
             means = {name: round(value / (step % 100 or 100), 4) for name, value in sums.items()}
             tell(step=step, minutes=round(spent, 2), **means)
-            sums = {}
-        if step % 500 == 0 or last:
+            sums.clear()
+        if step in (args.camera_steps, args.camera_steps + 200) or step % 1000 == 0 or last:
             tell(step=step, **measure(network, dense, held))
             torch.save(network.state_dict(), args.out / "mesh.pt")
             picture(network, dense, held).save(args.out / "held.png")
