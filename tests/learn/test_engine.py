@@ -243,20 +243,26 @@ def test_two_processes_mine_lists_of_their_own_and_go_on(recipe, tmp_path):
         schedule=dataclasses.replace(recipe.schedule, epochs=8),
         mining=MiningConfig(on=True, threshold=0.0, lag=1),
     )
-    script = (
-        "import json, sys; from facefind import recipes; from facefind.learn.engine import train; "
-        "recipe = recipes.from_dict(json.loads(sys.argv[1])); "
-        "train(recipe, resume=True, stop_at=int(sys.argv[2]))"
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import json, sys, torch\n"
+        "from facefind import recipes\n"
+        "from facefind.learn.engine import train\n"
+        "torch.distributed.init_process_group('gloo')\n"  # once for all of the runs
+        "whole, parts = (recipes.from_dict(json.loads(text)) for text in sys.argv[1:])\n"
+        "train(whole, stop_at=12)\n"
+        "train(parts, stop_at=7)\n"
+        "torch.distributed.barrier()\n"  # the first process writes the checkpoint
+        "train(parts, stop_at=12, resume=True)\n"
+        "torch.distributed.destroy_process_group()\n"
     )
-    file = tmp_path / "run.py"
-    file.write_text(script)
-    for name, stop in (("whole", "12"), ("parts", "7"), ("parts", "12")):
-        done = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-             str(file), json.dumps(at(mined, tmp_path / name).to_dict()), stop],
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+    contents = [json.dumps(at(mined, tmp_path / name).to_dict()) for name in ("whole", "parts")]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+         str(script), *contents],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     begun = passes(tmp_path / "whole")
     assert begun == passes(tmp_path / "parts")
