@@ -1,7 +1,7 @@
 """Modulated deformable convolution, of plain torch operations.
 
-It trains on every device, in channels-last and under autocast, and exports to ONNX's GridSample,
-which onnxruntime and OpenVINO run.
+It needs no kernel of its own, trains in channels-last and under autocast, and exports to ONNX's
+GridSample, which onnxruntime and OpenVINO run.
 
 Legend: B batch, C channels, K taps of the kernel, H W input, Ho Wo output.
 """
