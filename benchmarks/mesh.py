@@ -8,7 +8,12 @@ branch's own losses on the labelled faces of a training set and is measured on t
 
 Written there: log.jsonl (errors before, during and after), mesh.pt, held.png (held-out faces, and
 beside each what is rendered over it) and portraits.png (two portraits in the public domain: as they
-are, under the untrained branch, under the trained one, and its mesh alone).
+are, under the average face, under the trained branch's, and its shape).
+
+    python benchmarks/mesh.py --descend portraits.png
+
+needs no training: it fits the 144 numbers of each portrait by descent on the branch's loss, with
+the five points that the default model finds, and draws photograph, average face, fit, fit turned.
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ from facefind.systems.mesh import camera
 from facefind.systems.mesh.dense import DenseBranch, MeshConfig, crops
 
 CONTEXT = 1.8  # side of a stored crop over that of the face's square
-STORED, SEEN = 112, 64  # pixels of a stored crop, and of what the backbone is given
+STORED, SEEN = 112, 48  # pixels of a stored crop, and of what the backbone is given
 MARGIN = 1.3  # side of what the backbone is given over that of the anchor
 
 
@@ -143,13 +148,14 @@ def measure(network: Branch, dense: DenseBranch, faces: FaceCrops, zero: bool = 
     for part in torch.arange(len(anchors)).split(64):
         pictures, at = faces.pictures[part].float(), anchors[part]
         raw = network(pictures, at) * (0 if zero else 1)
-        goal, within = crops(pictures, torch.arange(len(part)), at, 64)
-        shown = dense.render(dense.resolve(raw, at), at, 64)
+        size = dense.config.size
+        goal, within = crops(pictures, torch.arange(len(part)), at, size)
+        shown = dense.render(dense.resolve(raw, at), at, size)
         seen = shown.covered & within
         gap = (255 * shown.images - goal).abs().mean(1) * seen
         colour.append(gap.sum((1, 2)) / seen.sum((1, 2)).clamp(min=1))
         side = (at[:, 2:] - at[:, :2]).mean(1)[:, None, None]
-        points = shown.screen[:, dense.decoder.landmarks, :2] / 64 * side + at[:, None, :2]
+        points = shown.screen[:, dense.decoder.landmarks, :2] / size * side + at[:, None, :2]
         face = (faces.boxes[part, 2:] - faces.boxes[part, :2]).mean(1)[:, None]
         far.append(((points - faces.points[part]).norm(dim=-1) / face).mean(1))
     network.train()
@@ -178,54 +184,104 @@ def picture(network: Branch, dense: DenseBranch, faces: FaceCrops, rows: int = 6
     return Image.fromarray(np.concatenate(grid))
 
 
-@torch.no_grad()
-def portraits(network: Branch, dense: DenseBranch, size: int = 256) -> Image.Image:
-    """Eileen Collins and Grace Hopper: photograph, before training, after it, shape alone."""
+def portrait(photograph: NDArray[np.uint8], size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A crop (1,3,S,S) about the face of a photograph, a larger one, the face's square, its points.
+
+    The square and the points are in pixels of the smaller crop.
+    """
+    from facefind import FaceDetector
+
+    faces = FaceDetector().detect(photograph)
+    assert faces.landmarks is not None
+    small, square, points = cut(photograph, faces.boxes[0], faces.landmarks[0])
+    centre = (faces.boxes[0, :2] + faces.boxes[0, 2:]) / 2
+    half = CONTEXT * float((faces.boxes[0, 2:] - faces.boxes[0, :2]).max()) / 2
+    place = (*(centre - half).tolist(), *(centre + half).tolist())
+    large = Image.fromarray(photograph).transform(
+        (2 * size, 2 * size), Image.Transform.EXTENT, place, Image.Resampling.BICUBIC
+    )
+    shown = np.asarray(large.resize((size, size), Image.Resampling.BOX))
+    pictures = [torch.tensor(p).permute(2, 0, 1)[None].float() for p in (small, shown)]
+    return pictures[0], pictures[1], torch.tensor(square)[None], torch.tensor(points)[None]
+
+
+def photographs() -> list[NDArray[np.uint8]]:
+    """Eileen Collins (NASA) and Grace Hopper (US Navy)."""
     import matplotlib.cbook
     import skimage.data
 
-    from facefind import FaceDetector
-
     with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
-        hopper = np.asarray(Image.open(file).convert("RGB"))
+        return [skimage.data.astronaut(), np.asarray(Image.open(file).convert("RGB"))]
+
+
+def tiles(*pictures: Tensor) -> NDArray[np.uint8]:
+    """Images (1,3,S,S) of 0..1 beside each other."""
+    row = torch.cat([picture[0] for picture in pictures], 2).clamp(0, 1)
+    return (255 * row).byte().permute(1, 2, 0).numpy()
+
+
+def descend(out: Path, steps: int = 250, size: int = 256) -> None:
+    """Write the picture that `--descend` names, and print the loss before and after."""
+    torch.manual_seed(0)
+    dense = MeshConfig(landmarks=3.0, prior=0.02, limit=1, least=0).build()
+    rows = []
+    for photograph in photographs():
+        small, large, at, points = portrait(photograph, size)
+        raw = torch.zeros(1, 144, requires_grad=True)
+        optimizer = torch.optim.Adam([raw], 0.05)
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / steps) + 0.002
+            terms = dense.losses(raw, at, torch.zeros(1, dtype=torch.int64), small, points)
+            if step in (0, steps - 1):
+                print(
+                    json.dumps({"step": step} | {k: round(v.item(), 4) for k, v in terms.items()})
+                )
+            optimizer.zero_grad()
+            sum(terms.values()).backward()
+            optimizer.step()
+        with torch.no_grad():
+            whole = torch.tensor([[0.0, 0, STORED, STORED]])
+            turned = raw.clone()
+            turned[0, CAMERA.start + 4] += 0.6
+            before, after, aside = (
+                dense.render(dense.resolve(r, at), whole, size, under).images
+                for r, under in ((raw * 0, large / 255), (raw, large / 255), (turned, 0.2))
+            )
+        rows.append(tiles(large / 255, before, after, aside))
+    Image.fromarray(np.concatenate(rows)).save(out)
+
+
+@torch.no_grad()
+def portraits(network: Branch, dense: DenseBranch, size: int = 256) -> Image.Image:
+    """Two portraits: photograph, average face, what the branch gives, and its shape."""
     network.eval()
     rows = []
-    for photograph in (skimage.data.astronaut(), hopper):
-        box = FaceDetector().detect(photograph).boxes[0]
-        centre, side = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
-        corner = centre - CONTEXT * side / 2
-        place = (*corner.tolist(), *(corner + CONTEXT * side).tolist())
-        wide = Image.fromarray(photograph).transform(
-            (4 * STORED,) * 2, Image.Transform.EXTENT, place, Image.Resampling.BICUBIC
-        )
-        small = np.asarray(wide.resize((STORED,) * 2, Image.Resampling.BOX))
-        shown = np.asarray(wide.resize((size,) * 2, Image.Resampling.BOX))
-        half = STORED / CONTEXT / 2
-        at = torch.tensor([[STORED / 2 - half] * 2 + [STORED / 2 + half] * 2])
+    for photograph in photographs():
+        small, large, at, _ = portrait(photograph, size)
         whole = torch.tensor([[0.0, 0, STORED, STORED]])
-        raw = network(torch.tensor(small).permute(2, 0, 1)[None].float(), at)
-        under = torch.tensor(shown).permute(2, 0, 1)[None] / 255
-        before = dense.render(dense.resolve(raw * 0, at), whole, size, under).images
-        after = dense.render(dense.resolve(raw, at), whole, size, under).images
-        vertices = dense.decoder.frozen().vertices(dense.resolve(raw, at).numpy())
-        faces = Faces(
-            [(0, 0, size, size)],
-            [1.0],
-            mesh=vertices * (size / STORED),
-            image_size=(size, size),
+        raw = network(small, at)
+        before, after = (
+            dense.render(dense.resolve(r, at), whole, size, large / 255).images
+            for r in (raw * 0, raw)
         )
+        vertices = dense.decoder.frozen().vertices(dense.resolve(raw, at).numpy())
+        mesh = vertices * (size / STORED)
+        faces = Faces([(0, 0, size, size)], [1.0], mesh=mesh, image_size=(size, size))
+        shown = np.ascontiguousarray(large[0].byte().permute(1, 2, 0).numpy())
         triangles = dense.decoder.triangles.numpy()
         laid = draw(shown, faces, labels=False, landmarks=False, triangles=triangles)
-        tiles = [(255 * t[0].clamp(0, 1)).byte().permute(1, 2, 0).numpy() for t in (before, after)]
-        rows.append(np.concatenate([shown, *tiles, laid], 1))
+        rows.append(np.concatenate([tiles(large / 255, before, after), laid], 1))
     network.train()
     return Image.fromarray(np.concatenate(rows))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--root", required=True, help="training set with five points")
-    parser.add_argument("--out", type=Path, required=True, help="folder for what is written")
+    parser.add_argument(
+        "--descend", type=Path, help="fit two portraits instead, write this picture"
+    )
+    parser.add_argument("--root", help="training set with five points")
+    parser.add_argument("--out", type=Path, help="folder for what is written")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -241,8 +297,15 @@ def main() -> None:
         help="so many steps at first on the camera alone, by the points of the average face: cheap",
     )
     parser.add_argument("--size", type=int, default=32, help="side of the compared crops")
+    parser.add_argument("--limit", type=int, default=16, help="most faces a step that are rendered")
+    parser.add_argument("--check", type=int, default=512, help="held-out faces that are measured")
     parser.add_argument("--minutes", type=float, default=None, help="stop after so many")
     args = parser.parse_args()
+    if args.descend:
+        descend(args.descend)
+        return
+    if not (args.root and args.out):
+        parser.error("--root and --out are needed")
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
 
@@ -252,14 +315,14 @@ def main() -> None:
         FaceCrops.of(held, args.least, 512).save(args.out / "held.pt")
         FaceCrops.of(learn, args.least, args.most).save(stored)
     faces = FaceCrops(*torch.load(stored))
-    held = FaceCrops(*torch.load(args.out / "held.pt"))
+    held = FaceCrops(*(part[: args.check] for part in torch.load(args.out / "held.pt")))
     network = Branch()
     dense = MeshConfig(
         landmarks=args.landmarks,
         prior=args.prior,
         pixel=args.pixel,
         size=args.size,
-        limit=args.batch,
+        limit=args.limit,
         least=0,
     ).build()
     optimizer = torch.optim.AdamW(network.parameters(), args.lr, weight_decay=0.02)
@@ -308,13 +371,13 @@ def main() -> None:
             means = {name: round(value / (step % 100 or 100), 4) for name, value in sums.items()}
             tell(step=step, minutes=round(spent, 2), **means)
             sums.clear()
-        if step in (args.camera_steps, args.camera_steps + 200) or step % 1000 == 0 or last:
+        if step == args.camera_steps or step % 1000 == 0 or last:
             tell(step=step, **measure(network, dense, held))
             torch.save(network.state_dict(), args.out / "mesh.pt")
-            picture(network, dense, held).save(args.out / "held.png")
-            portraits(network, dense).save(args.out / "portraits.png")
         if last:
             break
+    picture(network, dense, held).save(args.out / "held.png")
+    portraits(network, dense).save(args.out / "portraits.png")
 
 
 if __name__ == "__main__":
