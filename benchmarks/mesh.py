@@ -251,6 +251,31 @@ def descend(out: Path, steps: int = 250, size: int = 256) -> None:
     Image.fromarray(np.concatenate(rows)).save(out)
 
 
+def descend_held(faces: FaceCrops, out: Path, count: int, steps: int = 120) -> None:
+    """Fit held-out faces by descent, from their labelled points; print errors, write a picture."""
+    torch.manual_seed(0)
+    dense = MeshConfig(landmarks=3.0, prior=0.02, limit=count, least=0, size=32).build()
+    some = torch.linspace(0, len(faces.boxes) - 1, count).long()
+    pictures, at, points = faces.pictures[some].float(), faces.boxes[some], faces.points[some]
+    raw = torch.zeros(count, 144, requires_grad=True)
+    optimizer = torch.optim.Adam([raw], 0.06)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 0.06 * (1 - step / steps) + 0.002
+        terms = dense.losses(raw, at, torch.arange(count), pictures, points)
+        if step in (0, steps - 1):
+            print(json.dumps({"step": step} | {k: round(v.item(), 4) for k, v in terms.items()}))
+        optimizer.zero_grad()
+        (count * sum(terms.values())).backward()
+        optimizer.step()
+    with torch.no_grad():
+        whole = torch.tensor([[0.0, 0, STORED, STORED]]).expand(count, 4)
+        under = nn.functional.interpolate(pictures / 255, (168, 168), mode="bilinear")
+        over = dense.render(dense.resolve(raw, at), whole, 168, under).images
+    rows = [tiles(under[i : i + 1], over[i : i + 1]) for i in range(count)]
+    grid = [np.concatenate(rows[i : i + 4], 1) for i in range(0, count - count % 4, 4)]
+    Image.fromarray(np.concatenate(grid)).save(out)
+
+
 @torch.no_grad()
 def portraits(network: Branch, dense: DenseBranch, size: int = 256) -> Image.Image:
     """Two portraits: photograph, average face, what the branch gives, and its shape."""
@@ -297,6 +322,7 @@ def main() -> None:
         help="so many steps at first on the camera alone, by the points of the average face: cheap",
     )
     parser.add_argument("--size", type=int, default=32, help="side of the compared crops")
+    parser.add_argument("--descend-held", type=int, help="fit so many held-out faces by descent")
     parser.add_argument("--limit", type=int, default=16, help="most faces a step that are rendered")
     parser.add_argument("--check", type=int, default=512, help="held-out faces that are measured")
     parser.add_argument("--minutes", type=float, default=None, help="stop after so many")
@@ -316,6 +342,9 @@ def main() -> None:
         FaceCrops.of(learn, args.least, args.most).save(stored)
     faces = FaceCrops(*torch.load(stored))
     held = FaceCrops(*(part[: args.check] for part in torch.load(args.out / "held.pt")))
+    if args.descend_held:
+        descend_held(held, args.out / "held_fit.png", args.descend_held)
+        return
     network = Branch()
     dense = MeshConfig(
         landmarks=args.landmarks,
