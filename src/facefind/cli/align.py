@@ -7,7 +7,7 @@ import json as json_text
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from facefind.detector import FaceDetector
     from facefind.faces import Faces
 
 __all__ = ["align", "main"]
 
 MANIFEST = "manifest.jsonl"
 SETTINGS = "settings.json"
+_HEADER = ("image", "faces", "crops")
 _LARGEST_SIZE = 4096
 _JPEG_QUALITY = 95
 
@@ -132,10 +132,19 @@ def align(
     known = _begin(out, settings, resume)
     with (out / MANIFEST).open("a", encoding="utf-8") as manifest:
         sinks: list[IO[str]] = [manifest, sys.stdout] if json else [manifest]
-        work = _Work(out, stems, size, faces == "largest", min_size, format, sinks, not json)
-        return work.run(
-            {name: path for name, path in todo.items() if name not in known}, detector, batch
+        left = {name: path for name, path in todo.items() if name not in known}
+        wide = output.widths([_HEADER, *((name, "", "") for name in left)], narrowest=8)
+        cutting = _Cutting(
+            out, stems, size, faces == "largest", min_size, format, None if json else wide
         )
+        head = None if json or not left else output.line(_HEADER, wide, right=(1, 2))
+        started = time.perf_counter()
+        done, failed = pictures.work(
+            "align", left, detector, batch, done=cutting, sinks=sinks, head=head
+        )
+    told = f"{done} images, {cutting.crops} crops{f', {failed} failed' if failed else ''}"
+    print(f"{told} in {time.perf_counter() - started:.1f} s", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _begin(out: Path, settings: Mapping[str, Any], resume: bool) -> set[str]:
@@ -165,8 +174,8 @@ def _begin(out: Path, settings: Mapping[str, Any], resume: bool) -> set[str]:
 
 
 @dataclass
-class _Work:
-    """Cuts the faces of each image, and tells of it once its crops are on the disk."""
+class _Cutting:
+    """Cuts the faces of each image; gives its row of the table, `wide`, and its manifest line."""
 
     out: Path
     stems: Mapping[str, Path]
@@ -174,50 +183,19 @@ class _Work:
     largest: bool
     min_size: float
     format: str
-    sinks: Sequence[IO[str]]
-    table: bool
-    images: int = 0
+    wide: Sequence[int] | None
     crops: int = 0
-    failed: int = 0
-    started: float = field(default_factory=time.perf_counter)
 
-    def run(self, todo: Mapping[str, Path], detector: FaceDetector, batch: int) -> int:
-        """Exit code: 0 all is done, 1 where images could not be read or written."""
-        from tqdm import tqdm
-
-        header = ("image", "faces", "crops")
-        wide = output.widths([header, *((name, "", "") for name in todo)], narrowest=8)
-        if self.table and todo:
-            print(output.line(header, wide, right=(1, 2)), flush=True)
-        with tqdm(
-            total=len(todo), unit="image", leave=False, disable=not sys.stderr.isatty()
-        ) as bar:
-            for name, result in pictures.searched(todo, detector, batch):
-                bar.update()
-                if isinstance(result, BaseException):
-                    self.failed += 1
-                    reason = " ".join(str(result).split()) or type(result).__name__
-                    bar.write(f"facefind align: {name}: {reason}", file=sys.stderr)
-                    continue
-                picture, faces = result
-                made = list(self._cut(name, picture, faces))
-                self.images += 1
-                self.crops += len(made)
-                if self.table:
-                    row = (name, str(len(faces)), str(len(made)))
-                    bar.write(output.line(row, wide, right=(1, 2)), file=sys.stdout)
-                height, width = faces.image_size
-                record = {"image": name, "width": width, "height": height, "crops": made}
-                for sink in self.sinks:
-                    bar.clear()
-                    sink.write(json_text.dumps(record) + "\n")
-                    sink.flush()
-        seconds = time.perf_counter() - self.started
-        told = f"{self.images} images, {self.crops} crops"
-        if self.failed:
-            told += f", {self.failed} failed"
-        print(f"{told} in {seconds:.1f} s", file=sys.stderr)
-        return 1 if self.failed else 0
+    def __call__(
+        self, name: str, picture: npt.NDArray[np.uint8], faces: Faces
+    ) -> tuple[str | None, str]:
+        made = list(self._cut(name, picture, faces))
+        self.crops += len(made)
+        height, width = faces.image_size
+        record = {"image": name, "width": width, "height": height, "crops": made}
+        row = (name, str(len(faces)), str(len(made)))
+        text = None if self.wide is None else output.line(row, self.wide, right=(1, 2))
+        return text, json_text.dumps(record)
 
     def _cut(
         self, name: str, picture: npt.NDArray[np.uint8], faces: Faces

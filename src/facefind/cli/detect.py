@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Literal
 
@@ -107,6 +106,7 @@ def detect(
         batch_size=batch,
         mesh=mesh,
     )
+    started = time.perf_counter()
     known = pictures.keep_whole_lines(out, "detect") if resume and out is not None else set()
     todo = {name: path for name, path in todo.items() if name not in known}
     with ExitStack() as stack:
@@ -114,71 +114,60 @@ def detect(
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
             sinks.append(stack.enter_context(out.open("a" if resume else "w", encoding="utf-8")))
-        report = _Report(sinks, draw, mesh_out, mesh_format, table=not json, skipped=len(known))
-        report.run(todo, detector, batch)
-    return report.finish()
+        making = _Making(todo, draw, mesh_out, mesh_format, detector, table=not json)
+        done, failed = pictures.work(
+            "detect", todo, detector, batch, done=making, sinks=sinks, head=making.head
+        )
+    parts = [_count(done, "image"), _count(making.faces, "face")]
+    if known:
+        parts.append(f"{len(known)} done before")
+    if failed:
+        parts.append(f"{failed} failed")
+    print(f"{', '.join(parts)} in {time.perf_counter() - started:.1f} s", file=sys.stderr)
+    return 1 if failed else 0
 
 
-@dataclass
-class _Report:
-    """Tells what became of each image, at once, to every place that was asked for."""
+class _Making:
+    """Draws and writes what was asked for of each image; gives its row of the table and its line.
 
-    sinks: list[IO[str]]
-    draw: Path | None
-    mesh_out: Path | None
-    mesh_format: str
-    table: bool
-    skipped: int
-    images: int = 0
-    faces: int = 0
-    failed: int = 0
-    started: float = field(default_factory=time.perf_counter)
+    Attributes:
+        head: of the table, None where there is none.
+        faces: found so far.
+    """
 
-    def run(self, todo: dict[str, Path], detector: FaceDetector, batch: int) -> None:
-        from tqdm import tqdm
-
-        single = len(todo) == 1
+    def __init__(
+        self,
+        todo: Mapping[str, Path],
+        draw: Path | None,
+        mesh_out: Path | None,
+        mesh_format: str,
+        detector: FaceDetector,
+        *,
+        table: bool,
+    ) -> None:
+        self._draw, self._mesh_out, self._mesh_format = draw, mesh_out, mesh_format
+        self._detector, self._table, self._single = detector, table, len(todo) == 1
         sample = [_HEADER, ("", "10000x10000", "", "0.00 to 0.00")]
-        wide = output.widths([*sample, *((name, "", "", "") for name in todo)], narrowest=8)
-        if self.table and todo and not single:
-            print(output.line(_HEADER, wide, right=(1, 2)), flush=True)
-        with tqdm(
-            total=len(todo), unit="image", leave=False, disable=not sys.stderr.isatty()
-        ) as bar:
-            for name, result in pictures.searched(todo, detector, batch):
-                bar.update()
-                if isinstance(result, BaseException):
-                    self.failed += 1
-                    reason = " ".join(str(result).split()) or type(result).__name__
-                    bar.write(f"facefind detect: {name}: {reason}", file=sys.stderr)
-                    continue
-                picture, faces = result
-                self.images += 1
-                self.faces += len(faces)
-                if self.draw is not None:
-                    _save(self.draw / _target(name), picture, faces, detector)
-                if self.mesh_out is not None:
-                    place = self.mesh_out / pictures.below(name)
-                    _save_meshes(place, self.mesh_format, picture, faces, detector)
-                if self.table:
-                    text = (
-                        _portrait(faces) if single else output.line(_row(name, faces), wide, (1, 2))
-                    )
-                    bar.write(text, file=sys.stdout)
-                for sink in self.sinks:
-                    bar.clear()
-                    sink.write(_record(name, faces) + "\n")
-                    sink.flush()
+        self._wide = output.widths([*sample, *((name, "", "", "") for name in todo)], narrowest=8)
+        wanted = table and todo and not self._single
+        self.head = output.line(_HEADER, self._wide, right=(1, 2)) if wanted else None
+        self.faces = 0
 
-    def finish(self) -> int:
-        seconds = time.perf_counter() - self.started
-        parts = [_count(self.images, "image"), _count(self.faces, "face")]
-        if self.skipped:
-            parts.append(f"{self.skipped} done before")
-        if self.failed:
-            parts.append(f"{self.failed} failed")
-        print(f"{', '.join(parts)} in {seconds:.1f} s", file=sys.stderr)
-        return 1 if self.failed else 0
+    def __call__(
+        self, name: str, picture: npt.NDArray[np.uint8], faces: Faces
+    ) -> tuple[str | None, str]:
+        self.faces += len(faces)
+        if self._draw is not None:
+            _save(self._draw / _target(name), picture, faces, self._detector)
+        if self._mesh_out is not None:
+            place = self._mesh_out / pictures.below(name)
+            _save_meshes(place, self._mesh_format, picture, faces, self._detector)
+        text = None
+        if self._table and self._single:
+            text = _portrait(faces)
+        elif self._table:
+            text = output.line(_row(name, faces), self._wide, (1, 2))
+        return text, _record(name, faces)
 
 
 def _target(name: str) -> Path:

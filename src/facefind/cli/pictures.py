@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from facefind.errors import DataError, ImageError
 
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from facefind.detector import FaceDetector
+    from facefind.faces import Faces
 
     Picture = npt.NDArray[np.uint8]
+    Done = Callable[[str, Picture, Faces], tuple[str | None, str]]
 
-__all__ = ["ONE_IMAGE", "below", "distinct", "keep_whole_lines", "named", "searched"]
+__all__ = ["ONE_IMAGE", "below", "distinct", "keep_whole_lines", "named", "searched", "work"]
 
 _READERS = 2
 ONE_IMAGE = (ImageError, OSError, RuntimeError, MemoryError)
@@ -102,6 +105,53 @@ def _found(read: dict[str, Picture], detector: FaceDetector) -> Iterable[tuple[s
         if len(read) == 1:
             return [(name, error) for name in read]
         return [pair for name in read for pair in _found({name: read[name]}, detector)]
+
+
+def work(
+    command: str,
+    todo: Mapping[str, Path],
+    detector: FaceDetector,
+    batch: int,
+    *,
+    done: Done,
+    sinks: Sequence[IO[str]],
+    head: str | None = None,
+) -> tuple[int, int]:
+    """How many images were done and how many failed; each is told of as soon as it is done.
+
+    Args:
+        command: that names images which failed, on stderr.
+        todo: files by name.
+        detector: finds the faces.
+        batch: images that go to it together.
+        done: makes of a picture and its faces what is to be made of them; gives what to print of
+            it, None for nothing, and its line for `sinks`.
+        sinks: where the lines go, each flushed at once.
+        head: printed before the first image.
+    """
+    from tqdm import tqdm
+
+    if head is not None:
+        print(head, flush=True)
+    images = failed = 0
+    quiet = not sys.stderr.isatty()
+    with tqdm(total=len(todo), unit="image", leave=False, disable=quiet) as bar:
+        for name, result in searched(todo, detector, batch):
+            bar.update()
+            if isinstance(result, BaseException):
+                failed += 1
+                reason = " ".join(str(result).split()) or type(result).__name__
+                bar.write(f"facefind {command}: {name}: {reason}", file=sys.stderr)
+                continue
+            text, line = done(name, *result)
+            images += 1
+            if text is not None:
+                bar.write(text, file=sys.stdout)
+            for sink in sinks:
+                bar.clear()
+                sink.write(line + "\n")
+                sink.flush()
+    return images, failed
 
 
 def keep_whole_lines(out: Path, command: str) -> set[str]:
