@@ -131,33 +131,14 @@ class ResNetV1e(nn.Module):
             *ConvNormAct(3, half, stride=2), *ConvNormAct(half, half), *ConvNormAct(half, stem)
         )
         self.maxpool = nn.MaxPool2d(2, 2)
-        inputs = stem
-        stages = []
-        for number, (depth, width) in enumerate(zip(depths, widths, strict=True)):
-            blocks = []
-            for index in range(depth):
-                blocks.append(block(inputs, width, stride=2 if number > 0 and index == 0 else 1))
-                inputs = width * block.expansion
-            stages.append(nn.Sequential(*blocks))
-        for number, stage in enumerate(stages, 1):
+        for number, stage in enumerate(_stages(block, stem, depths, widths, pooled_projection), 1):
             self.add_module(f"layer{number}", stage)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for module in self.modules():
-            if isinstance(module, BasicBlock):
-                nn.init.zeros_(module.bn2.weight)
-            elif isinstance(module, Bottleneck):
-                nn.init.zeros_(module.bn3.weight)
+        _initialise(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Feature maps C2..C5 of a normalised image `x` (B,3,H,W)."""
-        x = self.maxpool(self.stem(x))
-        maps = []
-        for number in range(1, len(self.widths) + 1):
-            x = self.get_submodule(f"layer{number}")(x)
-            maps.append(x)
-        return maps
+        stages = [self.get_submodule(f"layer{n}") for n in range(1, len(self.widths) + 1)]
+        return _maps(self.maxpool(self.stem(x)), *stages)
 
 
 class ResNet(nn.Module):
