@@ -59,7 +59,7 @@ ten are taken wherever they fall. balance: rare events are drawn more often. min
 faces are all found easily are skipped (SmallHardFace, sec. 3.2). simota: the network's own
 predictions choose the anchors of a face (YOLOX, arXiv:2107.08430) instead of ATSS.
 """
-KEPT: tuple[str, ...] = ("points", "background", "balance", "simota")
+KEPT: tuple[str, ...] = ("points", "background", "balance")
 """The ingredients of the recipes that bear facefind's name."""
 
 
