@@ -1,8 +1,8 @@
 """facefind's own detectors: SCRFD's networks, trained with what other papers offer for free.
 
 `facefind-n` stays under 0.6 and `facefind-s` under 2.6 billion multiply-adds at 640x480. Every
-ingredient acts in training alone. What each adds was measured one by one at a small budget
-(`benchmarks/ingredients.py`, figures in docs/papers/scrfd.md); `KEPT` holds those that helped.
+ingredient acts in training alone. What each gives was measured one by one at a small budget
+(`benchmarks/ingredients.py`); docs/papers/scrfd.md has the figures and why `KEPT` holds these.
 """
 
 from __future__ import annotations
