@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import Missing, image_root, locate
+from facefind.datasets.files import Missing, image_root, locate, read_mat
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
@@ -93,8 +93,6 @@ def read_2000(
     Raises:
         DataError: where a file lacks `pt3d_68` or `Pose_Para`.
     """
-    from scipy.io import loadmat
-
     root = Path(root)
     files = sorted(root.glob("*.mat"))
     if not files:
@@ -105,10 +103,10 @@ def read_2000(
         if file.stem not in found:
             continue
         try:
-            content = loadmat(file)
+            content = read_mat(file)
             points = np.asarray(content["pt3d_68"], np.float64).T.reshape(68, 3)
             pose = np.degrees(np.asarray(content["Pose_Para"], np.float64).ravel()[:3])
-        except (OSError, KeyError, ValueError, NotImplementedError) as error:
+        except (DataError, KeyError, ValueError) as error:
             raise DataError(f"{file}: wanted pt3d_68 (3 x 68) and Pose_Para ({error!r})") from None
         flat = points[:, :2]
         samples.append(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facefind.datasets.files import Missing, image_root, locate
+from facefind.datasets.files import Missing, image_root, locate, read_mat
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
@@ -25,8 +25,6 @@ def read(
     Raises:
         DataError: where the file is not of that kind.
     """
-    from scipy.io import loadmat
-
     source = Path(root)
     if source.is_dir():
         files = sorted(source.glob("*Annotations*.mat")) or sorted(source.glob("*annotations*.mat"))
@@ -36,9 +34,9 @@ def read(
             )
         source = files[0]
     try:
-        table = loadmat(source)["Annotations"]
+        table = read_mat(source)["Annotations"]
         rows = [(str(entry["imgname"][0]), entry["objects"]) for entry in table.ravel()]
-    except (OSError, KeyError, ValueError, IndexError, NotImplementedError) as error:
+    except (DataError, KeyError, ValueError, IndexError) as error:
         raise DataError(
             f"{source}: wanted a .mat file with Annotations(i).imgname and .objects ({error!r})"
         ) from None

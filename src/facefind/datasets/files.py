@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from facefind.errors import DataError
 
@@ -87,6 +87,37 @@ def read_text(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a label file ({error})") from None
+
+
+def is_hdf5_mat(path: Path) -> bool:
+    """Whether a MATLAB file is of version 7.3, which is HDF5 and which SciPy does not read.
+
+    Raises:
+        DataError: if it is missing or no MATLAB file.
+    """
+    from scipy.io.matlab import MatReadError, matfile_version
+
+    try:
+        return bool(matfile_version(path)[0] == 2)
+    except (OSError, ValueError, MatReadError) as error:
+        raise DataError(f"{path} cannot be read as a MATLAB file ({error})") from None
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """The variables of a MATLAB file by name.
+
+    Raises:
+        DataError: if it is missing, no MATLAB file, or of version 7.3.
+    """
+    from scipy.io import loadmat
+
+    if is_hdf5_mat(path):
+        raise DataError(f"{path} is a MATLAB v7.3 file; save it with '-v7' in MATLAB")
+    try:
+        content: dict[str, Any] = loadmat(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a MATLAB file ({error})") from None
+    return content
 
 
 def image_root(root: Path, images: str | Path | None, *usual: str) -> Path:

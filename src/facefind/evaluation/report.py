@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from facefind.datasets.files import is_hdf5_mat, read_mat
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.curves import average_precision
 from facefind.evaluation.detections import Detections
@@ -305,7 +306,7 @@ def read_published(folder: str | Path) -> tuple[dict[str, dict[str, Line]], list
                 line = (rows[:, 1].tolist(), rows[:, 0].tolist())
         except ModuleNotFoundError:
             problems.append(f"{file.name} is a MATLAB v7.3 file: pip install h5py")
-        except (OSError, KeyError, ValueError, IndexError) as error:
+        except (DataError, OSError, KeyError, ValueError, IndexError) as error:
             problems.append(f"{file.name}: no curve of WIDER FACE or FDDB ({error!r})")
         else:
             curves.setdefault(name, {})[panel] = line
@@ -313,13 +314,11 @@ def read_published(folder: str | Path) -> tuple[dict[str, dict[str, Line]], list
 
 
 def _wider_curve(file: Path) -> tuple[str, str, Line]:
-    from scipy.io import loadmat
-
     *_, subset, _ = file.stem.split("_")
-    try:
-        content = loadmat(file)
+    if not is_hdf5_mat(file):
+        content = read_mat(file)
         rows, name = content["pr_cruve"], str(content["legend_name"].ravel()[0])
-    except NotImplementedError:  # an HDF5 file, its arrays transposed
+    else:  # MATLAB v7.3: an HDF5 file, its arrays transposed
         import h5py
 
         with h5py.File(file) as stored:

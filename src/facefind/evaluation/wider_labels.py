@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from facefind.datasets.files import read_mat
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 from facefind.evaluation.detections import key
@@ -75,14 +76,12 @@ def read_ground_truth(folder: str | Path) -> GroundTruth:
     Raises:
         DataError: where a file is missing or is not of that kind.
     """
-    from scipy.io import loadmat
-
     names: list[str] = []
     boxes: list[Floats] = []
     subsets: dict[str, list[Bools]] = {subset: [] for subset in SUBSETS}
     files = {subset: Path(folder) / f"wider_{subset}_val.mat" for subset in ("face", *SUBSETS)}
     try:
-        tables = {subset: loadmat(file) for subset, file in files.items()}
+        tables = {subset: read_mat(file) for subset, file in files.items()}
         events = tables["face"]["event_list"][:, 0]
         for e, event in enumerate(events):
             pictures = tables["face"]["file_list"][e, 0]
@@ -95,7 +94,7 @@ def read_ground_truth(folder: str | Path) -> GroundTruth:
                     index = tables[subset]["gt_list"][e, 0][p, 0].astype(np.int64).ravel()
                     keep[index - 1] = True
                     subsets[subset].append(keep)
-    except (OSError, KeyError, IndexError, ValueError, NotImplementedError) as error:
+    except (DataError, KeyError, IndexError, ValueError) as error:
         raise DataError(
             f"{folder}: wanted the four official files wider_face_val.mat, wider_easy_val.mat, "
             f"wider_medium_val.mat, wider_hard_val.mat ({error})"
