@@ -18,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from trials import row, trial
 
 from facefind import recipes
-from facefind.learn.engine import read_sets, train
 from facefind.recipes.facefind import INGREDIENTS, KEPT, SIZES, short
-from facefind.search.trial import held_out_ap
 
 
 def empty_pictures(side: int = 640) -> torch.Tensor:
@@ -53,34 +52,20 @@ def main() -> None:
             names = {"plain": (), "kept": KEPT}.get(name, (name,))
             recipe = short(asked.recipe, names)
             data = replace(recipe.data, root=tuple(asked.root), cache=asked.cache, workers=1)
-            images = len(read_sets(data)[0])
-            epochs = asked.steps * recipe.schedule.batch / images
             folder = asked.out / f"{asked.recipe}-{name}-seed{seed}"
-            recipe = replace(
-                recipe,
-                data=data,
-                schedule=replace(recipe.schedule, epochs=epochs, warmup_epochs=0.1 * epochs),
-                run=replace(
-                    recipe.run, out=folder, seed=seed, threads=asked.threads, evaluate_images=0
-                ),
-            )
-            done = folder / "ingredient.json"
+            run = replace(recipe.run, seed=seed, threads=asked.threads)
+            found = trial(replace(recipe, data=data, run=run), folder, steps=asked.steps)
+            done = folder / "empty.json"
             if not done.exists():
-                train(recipe, resume=True)
-                steps = json.loads((folder / "run.json").read_text())["steps"]
                 _, network = recipes.load_network(folder)
                 with torch.inference_mode():
                     scores = network.candidates(empty_pictures())[1]
-                row = {"name": name, "seed": seed, "ingredients": list(names), "steps": steps}
-                row |= held_out_ap(folder, steps) | {"empty": float(scores.max())}
-                done.write_text(json.dumps(row, indent=2) + "\n")
-            rows.append(json.loads(done.read_text()))
-            print(rows[-1], flush=True)
-    print("\n| ingredients | seed | AP, 34 px and more | 16 | 9 | empty |")
-    print("|---|---|---|---|---|---|")
-    for row in rows:
-        ap = " | ".join(f"{100 * row[f'height>={height}']:.2f}" for height in (34, 16, 9))
-        print(f"| {row['name']} | {row['seed']} | {ap} | {row['empty']:.2f} |")
+                done.write_text(json.dumps(float(scores.max())) + "\n")
+            rows.append((f"{name}, seed {seed}", found, json.loads(done.read_text())))
+            print(*rows[-1], flush=True)
+    print("\n| ingredients | AP, 34 px and more | 16 | 9 | empty |\n|---|---|---|---|---|")
+    for name, found, empty in rows:
+        print(f"{row(name, [found])} {empty:.2f} |")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from facefind.errors import WeightsError
 from facefind.learn import checkpoints
 from facefind.learn.beginning import begin
 from facefind.learn.engine import train
+from facefind.systems.retinaface import ROWS as RETINAFACE
 from facefind.systems.smallhardface import ROWS
 
 SMALL = replace(
@@ -47,6 +48,23 @@ def test_a_backbone_s_weights_are_taken_without_their_classifier(tmp_path):
     assert begin(mine, tmp_path / "vgg.pth") == "backbone"
     assert same(mine.backbone, theirs.backbone)
     assert same(mine.head, before.head)
+
+
+def test_branches_that_the_weights_lack_stay_fresh(tmp_path):
+    row = RETINAFACE["retinaface-mobile"]
+    theirs, mine = row.build(), replace(row, dense=True).build()
+    before = {name: v.clone() for name, v in mine.state_dict().items()}
+    torch.save({"network": theirs.state_dict()}, tmp_path / "last.pt")
+    assert begin(mine, tmp_path) == "network but for head.mesh, mesh"
+    assert same(theirs, mine)
+    fresh = [name for name in before if name.startswith(("head.mesh.", "mesh."))]
+    assert fresh
+    assert all(torch.equal(before[name], mine.state_dict()[name]) for name in fresh)
+
+    part = {name: v for name, v in theirs.state_dict().items() if not name.endswith("box.0.bias")}
+    torch.save({"network": part}, tmp_path / "last.pt")
+    with pytest.raises(WeightsError, match="holds neither"):
+        begin(mine, tmp_path)
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):

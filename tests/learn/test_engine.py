@@ -29,6 +29,8 @@ from facefind.learn.recipe import (
 )
 from facefind.learn.schedule import learning_rate
 from facefind.learn.stream import Epochs, Stream
+from facefind.systems.mesh.dense import MeshConfig
+from facefind.systems.retinaface import ROWS as RETINAFACE
 
 
 def weights(folder, key="network", name="last.pt"):
@@ -83,6 +85,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(recipe, tmp_path):
     train(parts, resume=True)
     for key in ("network", "ema"):
         assert same(weights(tmp_path / "whole", key), weights(tmp_path / "parts", key))
+
+
+def test_a_resumed_run_with_a_mesh_equals_an_uninterrupted_one(recipe, tmp_path):
+    """More anchors are positive than the branch renders, so that it has to choose."""
+    row = dataclasses.replace(
+        RETINAFACE["retinaface-mobile"], dense=True, mesh=MeshConfig(size=16, limit=2, least=4.0)
+    )
+    dense = dataclasses.replace(recipe, network=row, augment=AugmentConfig(size=128))
+    whole, parts = at(dense, tmp_path / "whole"), at(dense, tmp_path / "parts")
+    train(whole, stop_at=4)
+    for stop in (2, 4):
+        torch.manual_seed(stop)
+        train(parts, resume=True, stop_at=stop)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert '"loss_pixel": 1' in (tmp_path / "whole" / "log.jsonl").read_text()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -14,11 +14,13 @@ from facefind.learn import checkpoints
 
 
 def begin(network: nn.Module, path: Path) -> str:
-    """Load weights into a network and say into what: "network" or "backbone".
+    """Load weights into a network; return into what: "network", "network but for ..", "backbone".
 
     Taken are a run folder or checkpoint of the same network, its averaged weights where it has
-    them; or a torch file of tensors in the names of the network's `backbone`, such as torchvision's
-    of the same kind, of which the classifier and whatever else the backbone lacks is passed over.
+    them; one of the network without some of its branches (a RetinaFace without its mesh), which
+    then stay fresh; or a torch file of tensors in the names of the network's `backbone`, such as
+    torchvision's of the same kind, of which the classifier and whatever else the backbone lacks is
+    passed over.
 
     Raises:
         WeightsError: if the file can't be read, or holds neither; names what is missing.
@@ -40,6 +42,9 @@ def begin(network: nn.Module, path: Path) -> str:
     if not _misfits(network, state):
         network.load_state_dict(state)
         return "network"
+    if fresh := _branches(network, state):
+        network.load_state_dict(state, strict=False)
+        return f"network but for {', '.join(fresh)}"
     backbone = getattr(network, "backbone", None)
     missing = _misfits(backbone, state) if isinstance(backbone, nn.Module) else []
     if not isinstance(backbone, nn.Module) or missing:
@@ -50,6 +55,24 @@ def begin(network: nn.Module, path: Path) -> str:
         )
     backbone.load_state_dict({name: state[name] for name in backbone.state_dict()})
     return "backbone"
+
+
+def _branches(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Parts of a network that a state is wholly without, if all else fits; none otherwise.
+
+    Parts are those of its head, and what stands beside backbone and head.
+    """
+    wanted = network.state_dict()
+    if any(name not in wanted or wanted[name].shape != v.shape for name, v in state.items()):
+        return []
+    found = {_part(name) for name in state}
+    missing = {_part(name) for name in wanted if name not in state}
+    return [] if missing & (found | {"backbone", "neck"}) else sorted(missing)
+
+
+def _part(name: str) -> str:
+    first, _, rest = name.partition(".")
+    return f"{first}.{rest.partition('.')[0]}" if first == "head" else first
 
 
 def _misfits(part: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

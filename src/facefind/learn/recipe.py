@@ -180,7 +180,8 @@ class RunConfig:
     out: Path | None = None
     """Run folder; by default runs/<recipe>."""
     begin: Path | None = None
-    """Weights to begin with, not random ones: a run or checkpoint of the same network; or a torch
+    """Weights to begin with, not random ones: a run or checkpoint of the same network, or of it
+    without some of its branches (points, mesh), which then begin at random; or a torch
     file of its backbone's alone, such as torchvision's for ImageNet."""
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: the GPU where there is one."""

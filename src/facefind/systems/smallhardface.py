@@ -205,6 +205,7 @@ class SmallHardFace(nn.Module):
         mean: RGB that is subtracted from the image.
         std: what the rest is divided by.
         plus_one: train with faces one pixel wider and higher than their boxes.
+        quota: of each image, the most positive anchors and the most anchors that are learnt.
     """
 
     size_multiple = 16
@@ -223,9 +224,11 @@ class SmallHardFace(nn.Module):
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
         plus_one: bool = False,
+        quota: tuple[int, int] = (64, 256),
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.head = backbone, neck, head
+        self.quota = quota
         self.strides, self.sizes = tuple(strides), tuple(tuple(s) for s in sizes)
         self.coder, self.plus_one = BoxCoder(), plus_one
         self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
@@ -267,7 +270,8 @@ class SmallHardFace(nn.Module):
         scores = logits.detach().softmax(-1)[..., 1]
         matches = [self.match(outputs, target) for target in targets]
         labels = torch.stack([match.labels for match in matches])
-        picked = by_quota(labels, scores)
+        positives, total = self.quota
+        picked = by_quota(labels, scores, positives=positives, total=total)
         entropy = functional.cross_entropy(
             logits.transpose(1, 2), picked, ignore_index=LEFT_OUT, reduction="none"
         )
@@ -377,6 +381,8 @@ class SmallHardFaceConfig(NetworkConfig):
     """What the rest is divided by."""
     plus_one: bool = False
     """Train with faces one pixel wider and higher, as the released code does."""
+    quota: tuple[int, int] = (64, 256)
+    """Of each image, the most positive anchors and the most anchors that are learnt (sec. 3.3)."""
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -427,6 +433,7 @@ class SmallHardFaceConfig(NetworkConfig):
             mean=self.mean,
             std=self.std,
             plus_one=self.plus_one,
+            quota=self.quota,
         )
 
 

@@ -33,7 +33,7 @@ class MeshConfig:
     size: int = 48
     """Side in pixels to which an anchor's crop is brought before it is compared."""
     limit: int = 32
-    """Most anchors of a batch that are rendered, drawn by chance among the positive ones."""
+    """Most anchors of a batch that are rendered, spread evenly over the positive ones."""
     least: float = 24.0
     """Anchors below this side in pixels are not rendered: they show too little to compare."""
     mean: Literal["crop", "covered"] = "crop"
@@ -147,8 +147,8 @@ class DenseBranch(nn.Module):
         with torch.no_grad():
             large = (boxes[:, 2:] - boxes[:, :2]).amin(1) >= config.least
             chosen = large.nonzero().squeeze(1)
-            order = torch.randperm(len(chosen), device=chosen.device)
-            chosen = chosen[order[: config.limit]]
+            if len(chosen) > config.limit:
+                chosen = chosen[torch.linspace(0, len(chosen) - 1, config.limit).round().long()]
         nothing = raw.sum() * 0
         raw, boxes, image, landmarks = (t[chosen] for t in (raw, boxes, image, landmarks))
         terms = {"pixel": nothing}

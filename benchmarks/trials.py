@@ -1,0 +1,49 @@
+"""Short trainings of a recipe's variants at one budget, compared on held-out images."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from facefind.learn.engine import read_sets, train
+from facefind.learn.recipe import Recipe
+from facefind.search.trial import held_out_ap
+
+HEIGHTS = ("height>=34", "height>=16", "height>=9")
+"""Faces that count: at least so many pixels high."""
+
+
+def trial(recipe: Recipe, folder: Path, *, steps: int, warmup: float = 0.1) -> dict[str, float]:
+    """AP by the least height of faces, after so many steps; measured on all held-out images.
+
+    Killed, it goes on where it was; what is finished is read, not done again.
+    """
+    done = folder / "trial.json"
+    if not done.exists():
+        epochs = steps * recipe.schedule.batch / len(read_sets(recipe.data)[0])
+        train(
+            replace(
+                recipe,
+                schedule=replace(recipe.schedule, epochs=epochs, warmup_epochs=warmup * epochs),
+                run=replace(recipe.run, out=folder, evaluate_images=0),
+            ),
+            resume=True,
+        )
+        taken = json.loads((folder / "run.json").read_text())["steps"]
+        done.write_text(json.dumps(held_out_ap(folder, taken), indent=2) + "\n")
+    found: dict[str, float] = json.loads(done.read_text())
+    return found
+
+
+def row(name: str, trials: Iterable[dict[str, float]]) -> str:
+    """A line of a Markdown table: mean AP in percent, with the deviation between several trials."""
+    trials = list(trials)
+    cells = []
+    for height in HEIGHTS:
+        values = [100 * one[height] for one in trials]
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.2f}{spread}")
+    return f"| {name} | {' | '.join(cells)} |"
