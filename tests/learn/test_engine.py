@@ -212,7 +212,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(recipe, tmp_path):
 
 
 def test_two_processes_train_as_one(recipe, tmp_path):
-    """Two gloo processes see one process's images and end with its weights.
+    """Two gloo processes see one process's images, in two parts, and end with its weights.
 
     Batch normalisation is replaced by its affine part, since each process has its own statistics.
     """
@@ -220,7 +220,7 @@ def test_two_processes_train_as_one(recipe, tmp_path):
     recipe = dataclasses.replace(
         recipe,
         network=network,
-        optim=dataclasses.replace(recipe.optim, name="sgd", lr=0.01),
+        optim=dataclasses.replace(recipe.optim, name="sgd", lr=0.01, accumulate=2),
     )
     script = tmp_path / "run.py"
     script.write_text(

@@ -2,45 +2,22 @@ from dataclasses import replace
 
 import pytest
 import torch
+from kinds import FACE, RETINAFACE
 
 from facefind.learn.assigners import by_iou
 from facefind.learn.targets import Target
-from facefind.systems.retinaface import ROWS, LossWeights, Matching
-
-MOBILE = ROWS["retinaface-mobile"]
-KINDS = {
-    "paper": MOBILE,
-    "released": ROWS["retinaface-mobile-released"],
-    "authors": ROWS["retinaface-mobile-authors"],
-    "no points": replace(MOBILE, landmarks=False),
-    # The parts of the large networks on the small backbone: five levels, deformable, one head.
-    "five levels": replace(
-        ROWS["retinaface-r152"], backbone="mobilenet-0.25", width=16, fine_score=0.5
-    ),
-}
+from facefind.systems.retinaface import LossWeights, Matching
 
 
-@pytest.fixture(scope="module", params=list(KINDS))
+@pytest.fixture(scope="module", params=RETINAFACE)
 def config(request):
-    return KINDS[request.param]
+    return RETINAFACE[request.param]
 
 
 @pytest.fixture(scope="module")
 def network(config):
     torch.manual_seed(0)
     return config.build()
-
-
-def test_candidates_have_the_contract_s_shapes(config, network):
-    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
-    boxes, scores, points = network.eval().candidates(images)
-    cells = [-(-64 // stride) * -(-96 // stride) for stride in config.strides]
-    anchors = sum(cells) * len(config.sizes[0])
-    assert boxes.shape == (2, anchors, 4)
-    assert scores.shape == (2, anchors)
-    assert (points is not None) == config.landmarks
-    assert points is None or points.shape == (2, anchors, 5, 2)
-    assert ((scores > 0) & (scores < 1)).all()
 
 
 def test_candidates_are_softmax_scores_and_decoded_boxes(network):
@@ -63,67 +40,6 @@ def test_candidates_are_softmax_scores_and_decoded_boxes(network):
     torch.testing.assert_close(middle, anchors.centers + shift, atol=1e-3, rtol=1e-5)
 
 
-def losses(network, targets):
-    torch.manual_seed(1)
-    network.train()
-    outputs = network(torch.randint(0, 256, (len(targets), 3, 96, 96)).float())
-    return network.losses(outputs, targets).terms
-
-
-FACE = Target(
-    boxes=torch.tensor([[20.0, 20, 52, 56]]),
-    landmarks=torch.tensor([[[30.0, 30], [44, 30], [37, 38], [31, 46], [43, 46]]]),
-    ignore=torch.zeros(0, 4),
-)
-
-
-def test_an_image_without_faces(network):
-    terms = losses(network, [Target.empty(), Target.empty()])
-    assert terms["cls"] > 0
-    assert terms["box"] == 0
-    assert terms.get("kps", 0) == 0
-    sum(terms.values()).backward()
-    for parameter in network.parameters():
-        assert parameter.grad is not None
-        assert torch.isfinite(parameter.grad).all()
-
-
-def test_a_face_without_points_trains_its_box_only(network):
-    bare = Target(FACE.boxes, torch.full((1, 5, 2), torch.nan), FACE.ignore)
-    terms = losses(network, [bare])
-    assert terms["box"] > 0
-    assert terms.get("kps", 0) == 0
-    if "kps" in terms:
-        assert losses(network, [FACE])["kps"] > 0
-        both = losses(network, [FACE, bare])["kps"]
-        assert both > 0  # divided by the faces with points alone
-
-
-def test_ignored_regions_take_no_part(network):
-    everything = torch.tensor([[-40.0, -40, 140, 140]])
-    bare = Target.empty()
-    assert losses(network, [replace(bare, ignore=everything)])["cls"] == 0
-    assert losses(network, [replace(FACE, ignore=everything)])["cls"] > 0
-
-
-def test_the_terms_fall_when_trained_on_one_image():
-    torch.manual_seed(0)
-    network = MOBILE.build().train()
-    image = torch.full((1, 3, 96, 96), 90.0)
-    image[:, :, 20:56, 20:52] = 200
-    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
-    totals = []
-    for _ in range(40):
-        terms = network.losses(network(image), [FACE]).terms
-        optimizer.zero_grad()
-        sum(terms.values()).backward()
-        optimizer.step()
-        totals.append({k: v.item() for k, v in terms.items()})
-    assert totals[-1]["cls"] < 0.5 * totals[0]["cls"]
-    assert totals[-1]["box"] < 0.5 * totals[0]["box"]
-    assert totals[-1]["kps"] < 0.5 * totals[0]["kps"]
-
-
 def example(config, targets):
     """Random outputs of a network in float64, with the network."""
     torch.manual_seed(0)
@@ -137,6 +53,7 @@ def example(config, targets):
     return network, replace(outputs, **draw)
 
 
+PAPER = RETINAFACE["retinaface-paper"]
 SECOND = Target(FACE.boxes + 30, torch.full((1, 5, 2), torch.nan), FACE.ignore)
 TARGETS = [FACE, Target.empty(), SECOND]
 
@@ -146,9 +63,9 @@ def smooth(gap, bend):
     return gap**2 / (2 * bend) if gap < bend else gap - bend / 2
 
 
-@pytest.mark.parametrize("kind", ["paper", "released"])
+@pytest.mark.parametrize("kind", ["retinaface-paper", "retinaface-released"])
 def test_the_terms_are_equation_1_anchor_by_anchor(kind):
-    config = replace(KINDS[kind], matching=replace(KINDS[kind].matching, least=5))
+    config = replace(RETINAFACE[kind], matching=replace(RETINAFACE[kind].matching, least=5))
     network, outputs = example(config, TARGETS)
     rules, weights = config.matching, config.loss
     at = outputs.anchors.boxes.double()
@@ -196,12 +113,12 @@ def test_the_terms_are_equation_1_anchor_by_anchor(kind):
 
 
 def test_only_what_is_picked_gets_a_gradient():
-    network, outputs = example(MOBILE, TARGETS)
+    network, outputs = example(PAPER, TARGETS)
     sum(network.losses(outputs, TARGETS).terms.values()).backward()
     learnt = (outputs.classes.grad != 0).any(-1).sum(1)
     regressed = (outputs.deltas.grad != 0).any(-1).sum(1)
     pointed = (outputs.offsets.grad != 0).flatten(2).any(-1).sum(1)
-    rules = MOBILE.matching
+    rules = PAPER.matching
     for index in range(3):
         assert learnt[index] == regressed[index] + max(3 * int(regressed[index]), rules.least)
     assert regressed[0] > 0
@@ -209,7 +126,7 @@ def test_only_what_is_picked_gets_a_gradient():
 
 
 def test_a_quota_holds_on_every_level():
-    config = KINDS["authors"]
+    config = RETINAFACE["retinaface-authors"]
     big = replace(FACE, boxes=torch.tensor([[8.0, 8, 72, 72]]))  # a face of the second level
     network, outputs = example(config, [big])
     network.losses(outputs, [big]).terms["cls"].backward()

@@ -22,7 +22,7 @@ from facefind.learn.recipe import (
 )
 from facefind.recipes.scrfd import REDISTRIBUTED_SIDES
 from facefind.systems.mesh.dense import MeshConfig
-from facefind.systems.retinaface import ROWS, RetinaFaceConfig, released
+from facefind.systems.retinaface import ROWS, LossWeights, RetinaFaceConfig, released
 
 PAPER_SIDES = tuple(side / 100 for side in range(30, 101))
 """Crop sides from 0.3 to 1 short side (sec. 4.2), a hundredth apart."""
@@ -119,8 +119,10 @@ def short(row: str) -> Recipe:
     Windows of 320 pixels and half the crop sides keep the scale at which faces are seen, at a
     quarter of the work. AdamW on a cosine with averaged weights needs fewer epochs than the
     paper's schedule. Anchors are matched and boxes encoded as the PyTorch port does, which gives
-    small faces an anchor too; crops also show faces smaller than they are (SCRFD's redistribution),
-    three in ten fall anywhere, and rare events are drawn more often.
+    small faces an anchor too; so encoded, points at the port's weight of 1 would send the backbone
+    ten times the gradient of the scores, and keep the paper's 0.1. Crops also show faces smaller
+    than they are (SCRFD's redistribution), three in ten fall anywhere, and rare events are drawn
+    more often.
     """
     network = ROWS[row]
     theirs = released(network)
@@ -131,7 +133,7 @@ def short(row: str) -> Recipe:
             box_stds=theirs.box_stds,
             point_std=theirs.point_std,
             matching=theirs.matching,
-            loss=theirs.loss,
+            loss=LossWeights(cls=1.0, box=1.0, points=0.1),
         ),
         data=DataConfig(balance=0.5),
         augment=AugmentConfig(

@@ -1,0 +1,92 @@
+"""Golden outputs of every network: in `tests`, `python -m golden.outputs` writes them anew.
+
+Weights and images come from formulas on names and places, not from torch's generator or its
+initialisation, and everything runs in float64: the numbers hold on every machine and version.
+Batch normalisation uses the batch's own statistics, which keeps deep networks in range. What would
+take long stands with fewer channels, or is left out where it differs from another only in the
+number of blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facefind.learn.recipe import NetworkConfig
+from facefind.systems import retinaface, scrfd, smallhardface
+
+FOLDER = Path(__file__).parent
+SHOWN = 20
+"""Numbers that are kept of each output."""
+_FEW = {"widths": (8, 8, 16, 16, 16), "reduced": 8, "fused": 16, "head": 8}
+ROWS: dict[str, dict[str, NetworkConfig]] = {
+    "scrfd": dict(scrfd.ROWS),
+    "retinaface": {
+        row: retinaface.ROWS[row]
+        for row in (
+            "retinaface-mobile",
+            "retinaface-mobile-released",
+            "retinaface-r50-released",
+            "retinaface-r50",
+        )
+    },
+    "smallhardface": {
+        row: config if config.block != "vgg" else replace(config, **_FEW)
+        for row, config in smallhardface.ROWS.items()
+    },
+}
+
+
+def fill(network: nn.Module) -> None:
+    """Give every parameter a value that depends on its name and shape alone."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            count = np.arange(parameter.numel(), dtype=np.float64)
+            noise = np.sin(count * 12.9898 + zlib.crc32(name.encode()) % 1000) * 43758.5453
+            noise = 2 * (noise - np.floor(noise)) - 1
+            if parameter.ndim > 1:
+                noise *= np.sqrt(6 / parameter[0].numel())
+            else:
+                noise = 0.1 * noise + float(name.endswith("weight") or name.endswith("scale"))
+            parameter.copy_(torch.from_numpy(noise).reshape(parameter.shape))
+
+
+def outputs(config: NetworkConfig) -> dict[str, Any]:
+    """State's digest, and some of each raw output of the second image with its spread."""
+    network = config.build().double().train()
+    fill(network)
+    place = torch.arange(2 * 3 * 64 * 96, dtype=torch.float64)
+    images = ((place * 7919) % 256 + 32 * (place / 331).sin()).clamp(0, 255).reshape(2, 3, 64, 96)
+    shapes = "\n".join(f"{k} {tuple(v.shape)}" for k, v in network.state_dict().items())
+    with torch.no_grad():
+        result = network(images)
+    found: dict[str, Any] = {"state": hashlib.sha256(shapes.encode()).hexdigest()[:16]}
+    named = result.raw._asdict() if hasattr(result, "raw") else vars(result)
+    count = sum(result.anchors.per_level)
+    for name, values in named.items():
+        if isinstance(values, Tensor) and values.shape[:2] == (2, count):
+            some = values[1].flatten()
+            some = some[torch.linspace(0, len(some) - 1, SHOWN).round().long()]
+            found[name] = [float(f"{v:.9g}") for v in some]
+            found[f"{name}_spread"] = float(f"{values.std():.9g}")
+    return found
+
+
+def known(system: str) -> dict[str, Any]:
+    """What is frozen of a system, by row."""
+    return dict(json.loads((FOLDER / f"{system}.json").read_text()))
+
+
+if __name__ == "__main__":
+    for system in sys.argv[1:] or ROWS:
+        lines = [f"{json.dumps(row)}: {json.dumps(outputs(c))}" for row, c in ROWS[system].items()]
+        (FOLDER / f"{system}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
