@@ -17,14 +17,13 @@ from torch.nn import functional
 from facefind.learn.hard_anchors import by_quota
 from facefind.learn.targets import Target
 from facefind.nn.cost import measure
+from facefind.nn.heads import AnchorOutput, DilatedHead
+from facefind.nn.necks import FusedMap
 from facefind.nn.upsampling import FixedBilinear
 from facefind.systems.smallhardface import (
     DILATIONS,
     ROWS,
-    DilatedHead,
-    FusedMap,
     Outputs,
-    Raw,
     SmallHardFaceConfig,
 )
 
@@ -153,7 +152,7 @@ def made_outputs(height, width, seed=0, images=1):
     count = anchors.centers.shape[0]
     logits = 3 * torch.randn(images, count, 2, generator=generator)
     deltas = torch.randn(images, count, 4, generator=generator)
-    return Outputs(Raw(logits, deltas), anchors, (height, width))
+    return Outputs(AnchorOutput(logits, deltas), anchors, (height, width))
 
 
 faces = st.lists(
@@ -274,6 +273,6 @@ def test_every_image_counts_alike():
     for name, value in both.items():
         alone = []
         for i in range(2):
-            raw = Raw(*(v[i : i + 1] for v in outputs.raw))
+            raw = AnchorOutput(*(v[i : i + 1] for v in outputs.raw))
             alone.append(RELEASED.losses(replace(outputs, raw=raw), targets[i : i + 1]).terms[name])
         torch.testing.assert_close(value, sum(alone) / 2)

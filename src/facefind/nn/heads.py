@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from facefind.nn.layers import ConvNormAct, DepthwiseSeparable, Norm, Scale
+from facefind.nn.layers import ConvNormAct, DepthwiseSeparable, Norm, Scale, conv_relu
 
 
 class HeadOutput(NamedTuple):
@@ -23,6 +24,18 @@ class HeadOutput(NamedTuple):
     logits: Tensor
     distances: Tensor
     offsets: Tensor | None
+
+
+class AnchorOutput(NamedTuple):
+    """Raw outputs of a head whose anchors are background or face.
+
+    Attributes:
+        logits: (B,A,2) background and face.
+        deltas: (B,A,4) as `BoxCoder` has them.
+    """
+
+    logits: Tensor
+    deltas: Tensor
 
 
 class TowerHead(nn.Module):
@@ -155,6 +168,91 @@ class LinearHead(nn.Module):
             ]
             found[name] = torch.cat(levels, 1)
         return found
+
+
+class PlainHead(nn.Module):
+    """A 3x3 convolution a map, and 1x1 convolutions for the scores and boxes of its anchors.
+
+    Args:
+        inputs: channels of each map.
+        width: channels of the 3x3 convolution.
+        anchors: anchors on a cell.
+        norm: batch normalisation after the 3x3 convolution.
+
+    Source: the released code of SmallHardFace for Baseline-Single; the paper only draws it.
+    """
+
+    def __init__(self, inputs: Sequence[int], width: int, anchors: int, *, norm: bool) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(conv_relu(channels, width, 3, norm=norm) for channels in inputs)
+        self.cls = nn.ModuleList(nn.Conv2d(width, 2 * anchors, 1) for _ in inputs)
+        self.box = nn.ModuleList(nn.Conv2d(width, 4 * anchors, 1) for _ in inputs)
+
+    def forward(self, maps: Sequence[Tensor]) -> AnchorOutput:
+        """Outputs in the order of `Anchors`: level, row, column, anchor."""
+        logits, deltas = [], []
+        for x, conv, cls, box in zip(maps, self.convs, self.cls, self.box, strict=True):
+            x = conv(x)
+            # Scores come class by class, boxes anchor by anchor.
+            scores = cls(x).unflatten(1, (2, -1)).permute(0, 3, 4, 2, 1)
+            logits.append(scores.reshape(x.shape[0], -1, 2))
+            deltas.append(box(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4))
+        return AnchorOutput(torch.cat(logits, 1), torch.cat(deltas, 1))
+
+
+class DilatedHead(nn.Module):
+    """One 3x3 convolution run with several dilations, one for each size of anchor.
+
+    A face and its surroundings thus meet the same weights whatever its size. Normalisation, where
+    there is any, and the outputs are each branch's own.
+
+    Args:
+        inputs: channels of the map.
+        width: channels to which the map is brought first, and of the shared convolution.
+        dilations: one for each anchor on a cell.
+        norm: batch normalisation after the 3x3 convolutions.
+
+    Source: SmallHardFace, sec. 3.1, fig. 3.
+    Differs: the paper says "dimension reduction" alone; the code's is a 3x3 convolution, which its
+    parameters bear out, and so is ours.
+    """
+
+    def __init__(self, inputs: int, width: int, dilations: Sequence[int], *, norm: bool) -> None:
+        super().__init__()
+        self.dilations = tuple(dilations)
+        self.reduce = conv_relu(inputs, width, 3, norm=norm)
+        self.shared = SharedConv(width, width, 3, bias=not norm)
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(width) if norm else nn.Identity() for _ in dilations
+        )
+        self.cls = nn.ModuleList(nn.Conv2d(width, 2, 1) for _ in dilations)
+        self.box = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in dilations)
+
+    def forward(self, maps: Sequence[Tensor]) -> AnchorOutput:
+        """Outputs in the order of `Anchors`: row, column, anchor."""
+        (x,) = maps
+        x = self.reduce(x)
+        logits, deltas = [], []
+        for dilation, norm, cls, box in zip(
+            self.dilations, self.norms, self.cls, self.box, strict=True
+        ):
+            seen = functional.relu(norm(self.shared(x, dilation)))
+            logits.append(cls(seen).permute(0, 2, 3, 1))
+            deltas.append(box(seen).permute(0, 2, 3, 1))
+        batch = x.shape[0]
+        return AnchorOutput(
+            torch.stack(logits, 3).reshape(batch, -1, 2),
+            torch.stack(deltas, 3).reshape(batch, -1, 4),
+        )
+
+
+class SharedConv(nn.Conv2d):
+    """A convolution whose dilation is chosen at each call, padded so that maps keep their size."""
+
+    def forward(self, x: Tensor, dilation: int = 1) -> Tensor:
+        """(B,C,H,W) -> (B,out,H,W)."""
+        reach = dilation * (self.kernel_size[0] // 2)
+        return functional.conv2d(x, self.weight, self.bias, 1, reach, dilation)
 
 
 def _by_anchor(x: Tensor, values: int) -> Tensor:

@@ -94,3 +94,11 @@ class Scale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`x` times the scalar, same shape."""
         return x * self.scale
+
+
+def conv_relu(inputs: int, outputs: int, kernel: int, *, norm: bool) -> nn.Sequential:
+    """Convolution and ReLU, with batch normalisation between them or a bias."""
+    if norm:
+        return ConvNormAct(inputs, outputs, kernel)
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    return nn.Sequential(conv, nn.ReLU(inplace=True))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facefind.nn.layers import Conv3x3, ConvNormAct, conv3x3, relu
+from facefind.nn.layers import Conv3x3, ConvNormAct, conv3x3, conv_relu, relu
 
 
 class PAFPN(nn.Module):
@@ -94,6 +95,52 @@ class FPN(nn.Module):
             up = functional.interpolate(out[level + 1], size=out[level].shape[-2:])
             out[level] = self.smooths[level](out[level] + up)
         return out if self.coarser is None else [*out, self.coarser(maps[-1])]
+
+
+class FusedMap(nn.Module):
+    """Maps at stride 8 and 16 -> one map at stride 8 that knows both.
+
+    Each is brought to `reduced` channels, the coarser one enlarged, and both together, the coarser
+    first, go through a 3x3 convolution.
+
+    Args:
+        inputs: channels of the two maps.
+        reduced: channels after the 1x1 convolutions.
+        fused: channels of the result.
+        upsample: enlarges a map twice.
+        norm: batch normalisation after every convolution.
+        pyramid: whether the stride 16 map itself and its max-pooled half come after the fused one,
+            for Baseline-Three.
+
+    Source: SmallHardFace, sec. 3.1, fig. 2; the pyramid: SSH (arXiv:1708.03979), sec. 3.1.
+    """
+
+    def __init__(
+        self,
+        inputs: tuple[int, int],
+        reduced: int,
+        fused: int,
+        upsample: nn.Module,
+        *,
+        norm: bool = False,
+        pyramid: bool = False,
+    ) -> None:
+        super().__init__()
+        self.fine = conv_relu(inputs[0], reduced, 1, norm=norm)
+        self.coarse = conv_relu(inputs[1], reduced, 1, norm=norm)
+        self.upsample = upsample
+        self.fuse = conv_relu(2 * reduced, fused, 3, norm=norm)
+        self.pyramid = pyramid
+        self.widths = (fused, inputs[1], inputs[1]) if pyramid else (fused,)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The fused map (B,fused,H,W), alone or with the two coarser ones."""
+        fine, coarse = maps
+        both = torch.cat([self.upsample(self.coarse(coarse)), self.fine(fine)], 1)
+        found = [self.fuse(both)]
+        if self.pyramid:
+            found += [coarse, functional.max_pool2d(coarse, 2, ceil_mode=True)]
+        return found
 
 
 def _conv3x3(width: int, stride: int = 1) -> nn.Conv2d:

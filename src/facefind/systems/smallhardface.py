@@ -27,7 +27,8 @@ from facefind.learn.targets import Target
 from facefind.nn.anchors import Anchors, square_anchors
 from facefind.nn.backbones import VGG, BasicBlock, Bottleneck, MobileNetV1, ResNetV1e
 from facefind.nn.coders import BoxCoder
-from facefind.nn.layers import ConvNormAct
+from facefind.nn.heads import AnchorOutput, DilatedHead, PlainHead
+from facefind.nn.necks import FusedMap
 from facefind.nn.upsampling import FixedBilinear
 
 SIZES = (16.0, 32.0, 64.0)
@@ -41,156 +42,13 @@ ANCHOR_OFFSET = 8.0
 the window of pixels 0..15, whose middle is the edge of a cell of stride 8."""
 
 
-class Raw(NamedTuple):
-    """Raw outputs of a head.
-
-    Attributes:
-        logits: (B,A,2) background and face.
-        deltas: (B,A,4) as `BoxCoder` has them.
-    """
-
-    logits: Tensor
-    deltas: Tensor
-
-
 @dataclass(frozen=True)
 class Outputs:
     """Raw outputs of the network with the anchors that they belong to, for images of one size."""
 
-    raw: Raw
+    raw: AnchorOutput
     anchors: Anchors
     image_size: tuple[int, int]
-
-
-class FusedMap(nn.Module):
-    """Maps at stride 8 and 16 -> one map at stride 8 that knows both.
-
-    Each is brought to `reduced` channels, the coarser one enlarged, and both together, the coarser
-    first, go through a 3x3 convolution.
-
-    Args:
-        inputs: channels of the two maps.
-        reduced: channels after the 1x1 convolutions.
-        fused: channels of the result.
-        upsample: enlarges a map twice.
-        norm: batch normalisation after every convolution.
-        pyramid: whether the stride 16 map itself and its max-pooled half come after the fused one,
-            for Baseline-Three.
-
-    Source: SmallHardFace, sec. 3.1, fig. 2; the pyramid: SSH (arXiv:1708.03979), sec. 3.1.
-    """
-
-    def __init__(
-        self,
-        inputs: tuple[int, int],
-        reduced: int,
-        fused: int,
-        upsample: nn.Module,
-        *,
-        norm: bool = False,
-        pyramid: bool = False,
-    ) -> None:
-        super().__init__()
-        self.fine = _conv(inputs[0], reduced, 1, norm)
-        self.coarse = _conv(inputs[1], reduced, 1, norm)
-        self.upsample = upsample
-        self.fuse = _conv(2 * reduced, fused, 3, norm)
-        self.pyramid = pyramid
-        self.widths = (fused, inputs[1], inputs[1]) if pyramid else (fused,)
-
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The fused map (B,fused,H,W), alone or with the two coarser ones."""
-        fine, coarse = maps
-        both = torch.cat([self.upsample(self.coarse(coarse)), self.fine(fine)], 1)
-        found = [self.fuse(both)]
-        if self.pyramid:
-            found += [coarse, functional.max_pool2d(coarse, 2, ceil_mode=True)]
-        return found
-
-
-class PlainHead(nn.Module):
-    """A 3x3 convolution a map, and 1x1 convolutions for the scores and boxes of its anchors.
-
-    Args:
-        inputs: channels of each map.
-        width: channels of the 3x3 convolution.
-        anchors: anchors on a cell.
-        norm: batch normalisation after the 3x3 convolution.
-
-    Source: the released code of SmallHardFace for Baseline-Single; the paper only draws it.
-    """
-
-    def __init__(self, inputs: Sequence[int], width: int, anchors: int, *, norm: bool) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(_conv(channels, width, 3, norm) for channels in inputs)
-        self.cls = nn.ModuleList(nn.Conv2d(width, 2 * anchors, 1) for _ in inputs)
-        self.box = nn.ModuleList(nn.Conv2d(width, 4 * anchors, 1) for _ in inputs)
-
-    def forward(self, maps: Sequence[Tensor]) -> Raw:
-        """Outputs in the order of `Anchors`: level, row, column, anchor."""
-        logits, deltas = [], []
-        for x, conv, cls, box in zip(maps, self.convs, self.cls, self.box, strict=True):
-            x = conv(x)
-            # Scores come class by class, boxes anchor by anchor.
-            scores = cls(x).unflatten(1, (2, -1)).permute(0, 3, 4, 2, 1)
-            logits.append(scores.reshape(x.shape[0], -1, 2))
-            deltas.append(box(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4))
-        return Raw(torch.cat(logits, 1), torch.cat(deltas, 1))
-
-
-class DilatedHead(nn.Module):
-    """One 3x3 convolution run with several dilations, one for each size of anchor.
-
-    A face and its surroundings thus meet the same weights whatever its size. Normalisation, where
-    there is any, and the outputs are each branch's own.
-
-    Args:
-        inputs: channels of the map.
-        width: channels to which the map is brought first, and of the shared convolution.
-        dilations: one for each anchor on a cell.
-        norm: batch normalisation after the 3x3 convolutions.
-
-    Source: SmallHardFace, sec. 3.1, fig. 3.
-    Differs: the paper says "dimension reduction" alone; the code's is a 3x3 convolution, which its
-    parameters bear out, and so is ours.
-    """
-
-    def __init__(self, inputs: int, width: int, dilations: Sequence[int], *, norm: bool) -> None:
-        super().__init__()
-        self.dilations = tuple(dilations)
-        self.reduce = _conv(inputs, width, 3, norm)
-        self.shared = SharedConv(width, width, 3, bias=not norm)
-        self.norms = nn.ModuleList(
-            nn.BatchNorm2d(width) if norm else nn.Identity() for _ in dilations
-        )
-        self.cls = nn.ModuleList(nn.Conv2d(width, 2, 1) for _ in dilations)
-        self.box = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in dilations)
-
-    def forward(self, maps: Sequence[Tensor]) -> Raw:
-        """Outputs in the order of `Anchors`: row, column, anchor."""
-        (x,) = maps
-        x = self.reduce(x)
-        logits, deltas = [], []
-        for dilation, norm, cls, box in zip(
-            self.dilations, self.norms, self.cls, self.box, strict=True
-        ):
-            seen = functional.relu(norm(self.shared(x, dilation)))
-            logits.append(cls(seen).permute(0, 2, 3, 1))
-            deltas.append(box(seen).permute(0, 2, 3, 1))
-        batch = x.shape[0]
-        return Raw(
-            torch.stack(logits, 3).reshape(batch, -1, 2),
-            torch.stack(deltas, 3).reshape(batch, -1, 4),
-        )
-
-
-class SharedConv(nn.Conv2d):
-    """A convolution whose dilation is chosen at each call, padded so that maps keep their size."""
-
-    def forward(self, x: Tensor, dilation: int = 1) -> Tensor:
-        """(B,C,H,W) -> (B,out,H,W)."""
-        reach = dilation * (self.kernel_size[0] // 2)
-        return functional.conv2d(x, self.weight, self.bias, 1, reach, dilation)
 
 
 class SmallHardFace(nn.Module):
@@ -199,7 +57,7 @@ class SmallHardFace(nn.Module):
     Args:
         backbone: image -> maps, the second and third at strides 8 and 16.
         neck: those two -> the maps with anchors.
-        head: maps -> `Raw`.
+        head: maps -> `AnchorOutput`.
         strides: stride of each map.
         sizes: sides of the anchors on a cell of each map.
         mean: RGB that is subtracted from the image.
@@ -333,14 +191,6 @@ class Match(NamedTuple):
     labels: Tensor
     regressed: Tensor
     faces: Tensor
-
-
-def _conv(inputs: int, outputs: int, kernel: int, norm: bool) -> nn.Sequential:
-    """Convolution and ReLU, with batch normalisation between them or a bias."""
-    if norm:
-        return ConvNormAct(inputs, outputs, kernel)
-    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
-    return nn.Sequential(conv, nn.ReLU(inplace=True))
 
 
 CAFFE_MEAN = (122.7717, 115.9465, 102.9801)
