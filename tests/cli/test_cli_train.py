@@ -162,9 +162,11 @@ def test_mistakes_are_one_line_and_exit_code_2(
 def test_export_of_a_run_is_a_model_that_detects(
     labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, model = tmp_path / "run", tmp_path / "models" / "mine.onnx"
+    first, run, model = tmp_path / "first", tmp_path / "run", tmp_path / "models" / "mine.onnx"
     args = ["train", "scrfd-500m-short", "--data.root", str(labelled), *TINY]
-    assert main([*args, "--schedule.epochs", "0.5", "--run.out", str(run)]) == 0
+    args += ["--schedule.epochs", "0.5"]
+    assert main([*args, "--run.out", str(first)]) == 0
+    assert main([*args, "--run.out", str(run), "--run.begin", str(first), "--run.seed", "1"]) == 0
     capsys.readouterr()
     assert main(["export", str(run), "--out", str(model), "--licence", "CC0-1.0", "--json"]) == 0
     card = json.loads(capsys.readouterr().out)
@@ -172,6 +174,9 @@ def test_export_of_a_run_is_a_model_that_detects(
     assert card["training"]["sets"] == ["set"]
     assert card["training"]["images"] == 4
     assert len(card["training"]["digest"]) == 64
+    seeds = card["training"]["seed"], card["training"]["began_with"]["seed"]
+    assert seeds == (1, 0)
+    assert card["training"]["steps"] == card["training"]["began_with"]["steps"] > 0
     assert str(tmp_path) not in json.dumps(card)
     assert Card.of_file(model) == Card.from_json(json.dumps(card))
 

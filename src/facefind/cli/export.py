@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json as json_text
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from facefind.cli.options import Flag, Text
-from facefind.errors import DataError
+from facefind.errors import DataError, WeightsError
 
 if TYPE_CHECKING:
     from facefind.learn.recipe import Recipe
@@ -97,19 +98,35 @@ def _published(run: Path) -> dict[str, str]:
 
 
 def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
-    """What the card says of how the weights came about; sets by name alone."""
+    """What the card says of how the weights came about; sets by name alone.
+
+    A run that began with the weights of another has that one's training in its own.
+    """
+    from facefind.learn import checkpoints
+    from facefind.recipes import from_dict
+
     facts = (run if run.is_dir() else run.parent) / "run.json"
     made: dict[str, Any] = {}
     if facts.is_file():
         made = json_text.loads(facts.read_text(encoding="utf-8"))
-    wanted = ("images", "images_held_out", "digest", "steps", "commit", "torch")
+    wanted = ("images", "images_held_out", "digest", "commit", "torch")
+    earlier: dict[str, Any] = {}
+    if recipe.run.begin is not None:
+        earlier["file"] = recipe.run.begin.name
+        with contextlib.suppress(WeightsError):  # it may be gone, or a backbone of others
+            content = checkpoints.load(checkpoints.of(recipe.run.begin))
+            if "recipe" in content:
+                earlier = _training(from_dict(content["recipe"]), recipe.run.begin)
     return {
+        "recipe": recipe.name,
         "sets": [_set_name(root) for root in recipe.data.root],
         "augment": dataclasses.asdict(recipe.augment),
         "optim": dataclasses.asdict(recipe.optim),
         "schedule": dataclasses.asdict(recipe.schedule),
         "seed": recipe.run.seed,
+        "steps": checkpoints.load(checkpoints.of(run)).get("step"),
         **{key: made[key] for key in wanted if key in made},
+        **({"began_with": earlier} if earlier else {}),
     }
 
 

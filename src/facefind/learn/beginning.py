@@ -25,9 +25,7 @@ def begin(network: nn.Module, path: Path) -> str:
     Raises:
         WeightsError: if the file can't be read, or holds neither; names what is missing.
     """
-    if path.is_dir():
-        final = path / checkpoints.FINAL
-        path = final if final.exists() else path / checkpoints.LAST
+    path = checkpoints.of(path)
     if not path.is_file():
         raise WeightsError(f"no file {path}; wanted a run, a checkpoint or a backbone's weights")
     try:

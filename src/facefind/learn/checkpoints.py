@@ -25,6 +25,14 @@ def save(path: Path, content: dict[str, Any]) -> None:
     partial.replace(path)
 
 
+def of(run: Path) -> Path:
+    """The checkpoint of a run's folder, the final one where there is one; a file is itself."""
+    if not run.is_dir():
+        return run
+    final = run / FINAL
+    return final if final.exists() else run / LAST
+
+
 def load(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU. Only tensors and plain values are unpickled.
 

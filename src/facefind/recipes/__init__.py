@@ -121,11 +121,7 @@ def load_network(path: str | Path) -> tuple[Recipe, nn.Module]:
     """
     from facefind.learn import checkpoints
 
-    place = Path(path)
-    if place.is_dir():
-        final = place / checkpoints.FINAL
-        place = final if final.exists() else place / checkpoints.LAST
-    content = checkpoints.load(place)
+    content = checkpoints.load(checkpoints.of(Path(path)))
     recipe = from_dict(content["recipe"])
     network = recipe.network.build()
     network.load_state_dict(content.get("ema", content["network"]))
