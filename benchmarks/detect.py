@@ -1,7 +1,10 @@
 """Times the way from a decoded image to faces against a bare run of the same file.
 
-The three are timed in turns, so that whatever else the machine does hits them alike:
+All are timed in turns, so that whatever else the machine does hits them alike:
 
+- bound: one square matrix product with as many multiply-adds as the network's convolutions, by
+  torch in the same number of threads: what the machine would need if all of the network ran as
+  well as that;
 - file: the library's own call on an array that is ready, no candidates read;
 - model: facefind's runtime, images to candidates;
 - detector: a decoded image to Faces.
@@ -19,13 +22,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import torch
 
 from facefind import images, weights
 from facefind.detector import FaceDetector
 from facefind.protocols import TestProtocol
 from facefind.runtimes import RuntimeName
 
-STEPS = ("file", "model", "detector")
+STEPS = ("bound", "file", "model", "detector")
 
 
 def main() -> None:
@@ -50,20 +54,29 @@ def main() -> None:
         planes = images.to_planes([images.letterbox(picture, multiple=1)[0]])
         if (fixed := detector.card.fixed_size) is not None and fixed != (height, width):
             raise SystemExit(f"{path.name} takes only --size {fixed[1]}x{fixed[0]}")
+        adds = detector.card.multiply_adds * height * width / (480 * 640)
+        calls[runtime, "bound"] = product(adds, options.threads)
         bare = bare_run(path, runtime, options.threads, options.precision, planes)
         calls[runtime, "file"] = bare
         calls[runtime, "model"] = lambda d=detector, x=planes: d.runtime(x)
         calls[runtime, "detector"] = lambda d=detector: d.detect(picture)
         print(f"{detector!r}: {len(detector.detect(picture))} faces")
     times = timed(calls, options.rounds, options.rest)
-    header = ("runtime", *STEPS, "detector / file")
+    header = ("runtime", *STEPS, "file / bound", "detector / file")
     print("\n" + "".join(f"{name:>16}" for name in header))
     for runtime in options.runtime:
         medians = [statistics.median(times[runtime, step]) * 1e3 for step in STEPS]
-        ratio = statistics.median(
-            a / b for a, b in zip(times[runtime, "detector"], times[runtime, "file"], strict=True)
+        ratios = [
+            statistics.median(
+                a / b for a, b in zip(times[runtime, over], times[runtime, under], strict=True)
+            )
+            for over, under in (("file", "bound"), ("detector", "file"))
+        ]
+        print(
+            f"{runtime:>16}"
+            + "".join(f"{m:>16.2f}" for m in medians)
+            + "".join(f"{ratio:>16.3f}" for ratio in ratios)
         )
-        print(f"{runtime:>16}" + "".join(f"{m:>16.2f}" for m in medians) + f"{ratio:>16.3f}")
 
 
 def timed(
@@ -80,6 +93,18 @@ def timed(
             call()
             times[key].append(time.perf_counter() - start)
     return times
+
+
+def product(multiply_adds: float, threads: int | None) -> Callable[[], Any]:
+    """A product of two square matrices of fp32 with about so many multiply-adds."""
+    side = max(round(multiply_adds ** (1 / 3)), 1)
+    left, right, result = (torch.rand(side, side) for _ in range(3))
+
+    def call() -> None:
+        torch.set_num_threads(threads or torch.get_num_threads())
+        torch.mm(left, right, out=result)
+
+    return call
 
 
 def bare_run(
