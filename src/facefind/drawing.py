@@ -148,13 +148,14 @@ def _with_meshes(
     """The image with meshes (N,V,3) laid over it, the nearest triangles last."""
     from PIL import Image, ImageDraw
 
-    clear = 0.55
+    clear = 0.6
+    lamp = np.array((-0.6, -0.5, -0.62))  # above the viewer's left: the relief shows
     for vertices in meshes[::-1]:
         corners = vertices[triangles].astype(np.float64)
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         length = np.linalg.norm(cross, axis=1)
         seen = cross[:, 2] < -1e-9  # the others are turned away from the viewer
-        light = np.clip(cross @ (0.25, -0.35, -0.9) / np.where(length > 0, length, 1), 0, 1)
+        light = np.clip(cross @ lamp / np.where(length > 0, length, 1), 0, 1)
         order = np.argsort(-corners[..., 2].mean(1))
         low = np.floor(vertices[:, :2].min(0) - 1).clip(0, canvas.size).astype(int)
         high = np.ceil(vertices[:, :2].max(0) + 2).clip(0, canvas.size).astype(int)
@@ -164,7 +165,7 @@ def _with_meshes(
         cover = part.copy()
         pen = ImageDraw.Draw(cover)
         for number in order[seen[order]]:
-            level = 0.25 + 0.75 * light[number]
+            level = 0.1 + 0.9 * light[number] ** 1.5
             shade = tuple(round(level * channel) for channel in MESH)
             points = [(x, y) for x, y in (corners[number, :, :2] - low).tolist()]
             pen.polygon(points, fill=shade)
