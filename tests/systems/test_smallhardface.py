@@ -253,6 +253,19 @@ def test_sixty_four_of_many_positives_and_256_in_all():
     assert scores[0, picked[0] == 0].min() >= scores[0, (labels[0] == 0) & (picked[0] == -1)].max()
 
 
+def test_a_smaller_quota_learns_fewer_anchors_of_each_image():
+    network = build(replace(KINDS["smallhardface-full"], quota=(2, 6)))
+    outputs = made_outputs(64, 96, images=2)
+    outputs.raw.logits.requires_grad_()
+    targets = [target([[10, 10, 42, 42], [50, 20, 80, 50]]), target([])]
+    assert (network.match(outputs, targets[0]).labels == 1).sum() > 2
+    network.losses(outputs, targets).terms["cls"].backward()
+    learnt = (outputs.raw.logits.grad != 0).any(-1)
+    faces = outputs.raw.logits.grad[..., 1] < 0  # scores that are to rise
+    assert learnt.sum(1).tolist() == [6, 6]
+    assert faces.sum(1).tolist() == [2, 0]
+
+
 def test_the_weakest_positive_is_sought_before_anchors_are_picked():
     """Among more than 64 positives, and NaN where an image has none."""
     outputs = made_outputs(256, 256, images=3)
