@@ -3,8 +3,8 @@
 All are timed in turns, so that whatever else the machine does hits them alike:
 
 - bound: one square matrix product with as many multiply-adds as the network's convolutions, by
-  torch in the same number of threads: what the machine would need if all of the network ran as
-  well as that;
+  OpenVINO with the same threads and precision: what the machine would need if all of the network
+  ran as well as that;
 - file: the library's own call on an array that is ready, no candidates read;
 - model: facefind's runtime, images to candidates;
 - detector: a decoded image to Faces.
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
 
 from facefind import images, weights
 from facefind.detector import FaceDetector
@@ -55,7 +54,7 @@ def main() -> None:
         if (fixed := detector.card.fixed_size) is not None and fixed != (height, width):
             raise SystemExit(f"{path.name} takes only --size {fixed[1]}x{fixed[0]}")
         adds = detector.card.multiply_adds * height * width / (480 * 640)
-        calls[runtime, "bound"] = product(adds, options.threads)
+        calls[runtime, "bound"] = product(adds, options.threads, options.precision)
         bare = bare_run(path, runtime, options.threads, options.precision, planes)
         calls[runtime, "file"] = bare
         calls[runtime, "model"] = lambda d=detector, x=planes: d.runtime(x)
@@ -95,16 +94,28 @@ def timed(
     return times
 
 
-def product(multiply_adds: float, threads: int | None) -> Callable[[], Any]:
-    """A product of two square matrices of fp32 with about so many multiply-adds."""
+def product(multiply_adds: float, threads: int | None, precision: str) -> Callable[[], Any]:
+    """A product of two square matrices with about so many multiply-adds, one of them constant."""
+    import openvino
+    from openvino import opset13 as opset
+
     side = max(round(multiply_adds ** (1 / 3)), 1)
-    left, right, result = (torch.rand(side, side) for _ in range(3))
+    left, right = np.random.default_rng(0).random((2, side, side), dtype=np.float32)
+    given = opset.parameter([side, side], np.float32)
+    model = openvino.Model([opset.matmul(given, opset.constant(right), False, False)], [given])
+    compiled = openvino.Core().compile_model(model, "CPU", settings(threads, precision))
+    request = compiled.create_infer_request()
+    return lambda: request.infer({0: left}, share_inputs=True, share_outputs=True)
 
-    def call() -> None:
-        torch.set_num_threads(threads or torch.get_num_threads())
-        torch.mm(left, right, out=result)
 
-    return call
+def settings(threads: int | None, precision: str) -> dict[str, Any]:
+    """OpenVINO's settings, as facefind gives them."""
+    hints = {"fp32": "f32", "bf16": "bf16"}
+    found: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": hints[precision],
+    }
+    return found if threads is None else found | {"INFERENCE_NUM_THREADS": threads}
 
 
 def bare_run(
@@ -126,18 +137,11 @@ def bare_run(
         return lambda: session.run(None, {name: x})
     import openvino
 
-    hints = {"fp32": "f32", "bf16": "bf16"}
-    config: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": hints[precision],
-    }
-    if threads is not None:
-        config["INFERENCE_NUM_THREADS"] = threads
     core = openvino.Core()
     model = core.read_model(str(path))
     model.reshape(list(planes.shape))
     x = planes if str(model.input(0).element_type.to_dtype()) == "uint8" else planes.astype("f4")
-    request = core.compile_model(model, "CPU", config).create_infer_request()
+    request = core.compile_model(model, "CPU", settings(threads, precision)).create_infer_request()
     return lambda: request.infer({0: x}, share_inputs=True, share_outputs=True)
 
 

@@ -4,7 +4,8 @@ Usage: python examples/demo.py [FOLDER]
 
 The pictures are NASA's portrait of Eileen Collins, which scikit-image carries, and the US Navy's
 portrait of Grace Hopper, which matplotlib carries. They are written to FOLDER/images and searched
-by the command `facefind detect`; what it found is drawn in FOLDER/found.
+by the command `facefind detect`; what it found is drawn in FOLDER/found, and a mesh laid over each
+portrait in FOLDER/meshes.
 """
 
 from __future__ import annotations
@@ -56,7 +57,11 @@ def demo(folder: Path) -> int:
         code |= main(["detect", str(images / f"{name}.jpg")])
     print(f"\n{images}, unscaled for the crowd's small faces", flush=True)
     code |= main(["detect", str(images), "--protocol", "full", "--draw", str(found)])
-    print(f"\nDrawn: {', '.join(str(found / f'{name}.jpg') for name in pictures)}")
+    print("\nthe portraits again, each with a mesh", flush=True)
+    some = [str(images / f"{name}.jpg") for name in ("collins", "hopper")]
+    meshes = ["--model", "retinaface-mobile", "--mesh", "--draw", str(folder / "meshes")]
+    code |= main(["detect", *some, *meshes])
+    print(f"\nDrawn: {', '.join(str(found / f'{name}.jpg') for name in pictures)}, {folder}/meshes")
     return code
 
 
