@@ -114,7 +114,8 @@ def test_the_light_network_is_trained_as_the_paper_s_or_for_a_cpu():
     assert (light.optim.groups, light.optim.frozen) == ((), ())
     assert light.augment == recipes.get("smallhardface").augment
     short, plain = (recipes.get(f"smallhardface-light-short{end}") for end in ("", "-nomining"))
-    assert short.network == light.network
+    assert light.network.quota == (64, 256)
+    assert short.network == replace(light.network, quota=(16, 48))
     assert (short.augment.size, short.augment.background) == (320, 0.3)
     assert (short.mining.on, plain.mining.on) == (True, False)
     assert replace(short, name=plain.name, mining=plain.mining) == plain
