@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/mining.py --root WIDER_train --out runs/mining
            [--recipe smallhardface-light-short] [--begin RUN] [--steps 1500] [--seeds 0 1 2]
-           [--threshold 0.85] [--skip 0.7] [--only plain mined] [--cache FOLDER]
+           [--threshold 0.85] [--skip 0.7] [--lr RATE] [--only plain mined] [--cache FOLDER]
 
 Every training takes the same number of steps; with `--begin` all start from the same weights, whose
 run must not have seen the held-out tenth of the first set (no run with the same `--root` first

@@ -2,25 +2,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from kinds import FACE
+from kinds import FACE, SCRFD
 
 from facefind.learn.assigners import atss
 from facefind.learn.targets import Target
-from facefind.systems.scrfd import FAMILY
 
 
-@pytest.fixture(scope="module", params=["scrfd-500m", "scrfd-2.5g-kps", "scrfd-34g-kps"])
-def row(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def network(row):
+@pytest.mark.parametrize("kind", [kind for kind in SCRFD if SCRFD[kind].assigner == "atss"])
+def test_the_weakest_is_the_lowest_score_of_an_image_s_positives(kind):
     torch.manual_seed(0)
-    return FAMILY[row].build()
-
-
-def test_the_weakest_is_the_lowest_score_of_an_image_s_positives(network):
+    network = SCRFD[kind].build()
     outputs = network(torch.randint(0, 256, (3, 3, 96, 96)).float())
     anchors = outputs.anchors
     outputs = replace(outputs, raw=outputs.raw._replace(logits=torch.randn(3, len(anchors.sizes))))

@@ -242,6 +242,13 @@ def test_anchors_that_leave_the_image_take_no_part():
     assert (nowhere.labels == 0).all()  # none lies inside: all count
 
 
+def test_ignored_regions_are_no_background():
+    outputs = made_outputs(64, 96)
+    match = RELEASED.match(outputs, target([[30, 20, 50, 40]], ignore=[[-1, -1, 97, 65]]))
+    assert (match.labels == 1).any()
+    assert not (match.labels == 0).any()
+
+
 def test_sixty_four_of_many_positives_and_256_in_all():
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(-1, 2, (2, 900), generator=generator)
