@@ -1,4 +1,4 @@
-"""SCRFD's recipes: the paper's rows, and the runs behind the weights that ship.
+"""SCRFD's recipes: the paper's rows, and short trainings for a CPU.
 
 Three trainings of a row: `ROW` is the paper's, `ROW-released` that of the authors' configuration
 file where it differs, `ROW-short` ours for a CPU. `ROW-nosr` leaves sample redistribution out.
