@@ -25,9 +25,10 @@ from facefind import datasets
 from facefind.datasets import Sample
 from facefind.errors import DataError, ImageError
 from facefind.learn import checkpoints
-from facefind.learn.beginning import begin
 from facefind.learn.distributed import world
 from facefind.learn.ema import EMA
+from facefind.learn.index_sampler import Epochs, Stream
+from facefind.learn.initialization import begin
 from facefind.learn.loader import Batch, TrainingSet, loader
 from facefind.learn.logs import Log, Meter
 from facefind.learn.losses import Losses
@@ -36,7 +37,6 @@ from facefind.learn.optimizers import freeze, make_optimizer, set_rate
 from facefind.learn.recipe import DataConfig, Recipe
 from facefind.learn.schedule import learning_rate
 from facefind.learn.state import State, TrainingError
-from facefind.learn.stream import Epochs, Stream
 
 __all__ = ["TrainingError", "read_sets", "train"]
 

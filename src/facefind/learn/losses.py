@@ -1,4 +1,4 @@
-"""Loss terms, element by element; a system sums and normalises them into `Losses`.
+"""Loss terms, element by element; a system sums and normalizes them into `Losses`.
 
 Legend: B batch, P positive anchors.
 """
@@ -15,7 +15,7 @@ from facefind.learn.boxes import diou
 
 
 class Losses(NamedTuple):
-    """What a system's `losses` returns: what to minimise, and how hard each image was.
+    """What a system's `losses` returns: what to minimize, and how hard each image was.
 
     Attributes:
         terms: loss terms by name, weighted and ready to be added.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Target:
-    """Labelled faces of one training image, in pixels of the network's input.
+    """Labeled faces of one training image, in pixels of the network's input.
 
     Attributes:
         boxes: (G,4) xyxy of the faces to be found.
