@@ -142,7 +142,7 @@ def test_a_quota_holds_on_every_level():
 def test_the_weakest_is_the_lowest_score_of_an_image_s_positives(network):
     outputs = network(torch.randint(0, 256, (3, 3, 96, 96)).float())
     outputs = replace(outputs, classes=torch.randn_like(outputs.classes))
-    weakest = network.losses(outputs, TARGETS).weakest
+    weakest = network.losses(outputs, TARGETS).min_positive_scores
     assert weakest.shape == (3,)
     assert not weakest.requires_grad
     assert weakest.isnan().tolist() == [False, True, False]

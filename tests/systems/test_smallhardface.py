@@ -180,7 +180,7 @@ def test_targets_and_losses_are_the_released_code_s(some, seed):
     cls, box, weakest = oracle.losses(logits, deltas, labels, regressed, goal)
     assert found.terms["cls"].item() == pytest.approx(cls, rel=1e-4)
     assert found.terms["box"].item() == pytest.approx(box, rel=1e-4)
-    assert found.weakest.item() == pytest.approx(weakest, rel=1e-4, nan_ok=True)
+    assert found.min_positive_scores.item() == pytest.approx(weakest, rel=1e-4, nan_ok=True)
 
 
 RELEASED = build(KINDS["smallhardface-released"])
@@ -281,7 +281,7 @@ def test_the_weakest_positive_is_sought_before_anchors_are_picked():
     labels = RELEASED.match(outputs, targets[0]).labels
     assert (labels == 1).sum() > 64
     scores = outputs.raw.logits.softmax(-1)[0, labels == 1, 1]
-    weakest = RELEASED.losses(outputs, targets).weakest
+    weakest = RELEASED.losses(outputs, targets).min_positive_scores
     assert weakest[0] == scores.min()
     assert weakest[1:].isnan().all()
 

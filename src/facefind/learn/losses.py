@@ -19,15 +19,15 @@ class Losses(NamedTuple):
 
     Attributes:
         terms: loss terms by name, weighted and ready to be added.
-        weakest: (B,) the lowest face score among an image's positive anchors, in 0..1 and without
-            gradient; NaN for an image without any.
+        min_positive_scores: (B,) the lowest face score among an image's positive anchors, in 0..1
+            and without gradient; NaN for an image without any.
     """
 
     terms: dict[str, Tensor]
-    weakest: Tensor
+    min_positive_scores: Tensor
 
 
-def weakest_positive(scores: Tensor, image: Tensor, images: int) -> Tensor:
+def min_positive_scores(scores: Tensor, image: Tensor, images: int) -> Tensor:
     """The lowest of the positives' scores by image (B,), NaN for an image without any.
 
     Args:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from facefind.learn.losses import Losses
+    from facefind.learn.targets import BatchTargets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +23,15 @@ class NetworkConfig:
     def build(self) -> nn.Module:
         """The network with fresh weights."""
         raise TypeError(f"{type(self).__name__} is a base class; use a system's own configuration")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriterionConfig:
+    """What a network learns: see `facefind.learn.criterion`."""
+
+    def build(self, network: nn.Module) -> Callable[[Any, BatchTargets], Losses]:
+        """The criterion of a network."""
+        return lambda output, targets: network.losses(output, targets.per_image())  # type: ignore[operator]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +219,7 @@ class Recipe:
 
     name: str
     network: NetworkConfig
+    criterion: CriterionConfig = field(default_factory=CriterionConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from facefind.learn.assigners import by_iou, inside_any
 from facefind.learn.distributed import mean_over_processes
-from facefind.learn.losses import Losses, landmark_loss, weakest_positive
+from facefind.learn.losses import Losses, landmark_loss, min_positive_scores
 from facefind.learn.recipe import NetworkConfig
 from facefind.learn.samplers import BACKGROUND, FACE, LEFT_OUT, by_quota, by_ratio
 from facefind.learn.targets import Target
@@ -216,7 +216,7 @@ class RetinaFace(nn.Module):
         labels = torch.stack([label for label, _ in matches])
         positive = labels == FACE
         image = positive.nonzero()[:, 0]
-        weakest = weakest_positive(margin[positive].sigmoid(), image, len(targets))
+        weakest = min_positive_scores(margin[positive].sigmoid(), image, len(targets))
 
         labels = self._pick(labels, margin, outputs.anchors.per_level)
         entropy = functional.cross_entropy(

@@ -23,8 +23,8 @@ from facefind.learn.losses import (
     Losses,
     diou_loss,
     landmark_loss,
+    min_positive_scores,
     quality_focal,
-    weakest_positive,
 )
 from facefind.learn.recipe import NetworkConfig
 from facefind.learn.targets import Target
@@ -137,7 +137,7 @@ class SCRFD(nn.Module):
         terms = {"cls": (quality_focal(logits, quality) * counted).sum() / normalizer}
 
         weight = scores[image, anchor]
-        weakest = weakest_positive(weight, image, len(targets))
+        weakest = min_positive_scores(weight, image, len(targets))
         divisor = mean_over_processes(weight.sum()).clamp(min=1e-6)
         box = (diou_loss(predicted, face) * weight).sum() + distances.sum() * 0
         terms["box"] = self.weights.box * box / divisor

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facefind.learn.assigners import BACKGROUND, by_iou, inside_any
-from facefind.learn.losses import Losses, weakest_positive
+from facefind.learn.losses import Losses, min_positive_scores
 from facefind.learn.recipe import NetworkConfig
 from facefind.learn.samplers import FACE, LEFT_OUT, by_quota
 from facefind.learn.targets import Target
@@ -144,7 +144,7 @@ class SmallHardFace(nn.Module):
         box = (gap.sum(1) * share[image]).sum() + deltas.sum() * 0
 
         image, anchor = (labels == FACE).nonzero(as_tuple=True)
-        weakest = weakest_positive(scores[image, anchor], image, len(targets))
+        weakest = min_positive_scores(scores[image, anchor], image, len(targets))
         return Losses({"cls": cls.mean(), "box": box / len(targets)}, weakest)
 
     def match(self, outputs: Outputs, target: Target) -> Match:
