@@ -50,7 +50,7 @@ def main() -> None:
             protocol=TestProtocol(name="as-is", sizes=(None,), nms_iou=0.4),
             min_score=options.min_score,
         )
-        planes = images.to_planes([images.letterbox(picture, multiple=1)[0]])
+        planes = images.to_nchw([images.letterbox(picture, multiple=1)[0]])
         if (fixed := detector.card.fixed_size) is not None and fixed != (height, width):
             raise SystemExit(f"{path.name} takes only --size {fixed[1]}x{fixed[0]}")
         adds = detector.card.multiply_adds * height * width / (480 * 640)

@@ -118,8 +118,8 @@ def all_of_fddb() -> None:
             image_size=(310, 450),
             attributes={"ellipse": ellipses},
         )
-        centre, radius = ellipses[:, 3:], ellipses[:, [1, 0]]
-        near = np.concatenate([centre - radius, centre + radius], axis=1)
+        center, radius = ellipses[:, 3:], ellipses[:, [1, 0]]
+        near = np.concatenate([center - radius, center + radius], axis=1)
         near = near.repeat(2, axis=0) + rng.normal(0, 4, (2 * count, 4))
         corner = rng.uniform(0, 250, (20, 2))
         far = np.concatenate([corner, corner + rng.uniform(20, 90, (20, 2))], axis=1)

@@ -5,7 +5,7 @@ Usage: python benchmarks/ingredients.py --root WIDER_train --out runs/ingredient
 
 Trains the plain recipe, the plain recipe with each ingredient alone, and all that are kept, each
 for the same number of steps, and measures AP on the held-out tenth of the first set. "empty" is the
-highest score in pictures without a face: grey of several levels, a ramp, and noise. Killed, it goes
+highest score in pictures without a face: gray of several levels, a ramp, and noise. Killed, it goes
 on where it was; what is finished is not done again.
 """
 
@@ -27,10 +27,10 @@ from facefind.recipes.facefind import INGREDIENTS, KEPT, SIZES, short
 def empty_pictures(side: int = 640) -> torch.Tensor:
     """(7,3,side,side) uint8 pictures in which there is nothing to find."""
     rng = np.random.default_rng(0)
-    greys = [np.full((side, side), level) for level in (0, 64, 128, 192, 255)]
+    grays = [np.full((side, side), level) for level in (0, 64, 128, 192, 255)]
     ramp = np.broadcast_to(np.linspace(0, 255, side), (side, side))
     noise = rng.integers(0, 256, (side, side))
-    stack = np.stack([*greys, ramp, noise]).astype(np.uint8)
+    stack = np.stack([*grays, ramp, noise]).astype(np.uint8)
     return torch.from_numpy(stack)[:, None].expand(-1, 3, -1, -1).contiguous()
 
 

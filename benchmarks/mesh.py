@@ -2,7 +2,7 @@
 
     python benchmarks/mesh.py --run runs/retinaface-mobile-mesh-short --root WIDER_TRAIN
 
-prints how far rendered colours and the mesh's five points are from photographs and labels, for the
+prints how far rendered colors and the mesh's five points are from photographs and labels, for the
 average face in every anchor (what an untrained branch gives) and for what the run's branch gives,
 on the faces held out of the run's training; with `--draw FILE` it draws two portraits in the
 public domain: as they are, under the average face, under the branch's, and that one turned.
@@ -53,8 +53,8 @@ def planes(picture: NDArray[np.uint8], side: int) -> tuple[Tensor, float]:
 
 def around(box: Tensor) -> Tensor:
     """The square (1,4) about a box (4,) with its surroundings."""
-    centre, half = (box[:2] + box[2:]) / 2, CONTEXT * (box[2:] - box[:2]).max() / 2
-    return torch.cat([centre - half, centre + half])[None]
+    center, half = (box[:2] + box[2:]) / 2, CONTEXT * (box[2:] - box[:2]).max() / 2
+    return torch.cat([center - half, center + half])[None]
 
 
 @torch.no_grad()
@@ -83,16 +83,16 @@ def measure(network: RetinaFace, samples: list[datasets.Sample], least: float, s
             shown = dense.render(dense.resolve(numbers, at), at, 64)
             seen = shown.covered & within
             gap = (255 * shown.images - goal).abs().mean(1) * seen
-            colour = gap.sum((1, 2)) / seen.sum((1, 2)).clamp(min=1)
+            color = gap.sum((1, 2)) / seen.sum((1, 2)).clamp(min=1)
             anchor = (at[:, 2:] - at[:, :2]).mean(1)[:, None, None]
             five = shown.screen[:, dense.decoder.landmarks, :2] / 64 * anchor + at[:, None, :2]
             size = torch.from_numpy(np.sqrt(boxes.area(faces)))
             nme = (five - points).norm(dim=-1).mean(1) / size
-            errors[name] += list(zip(colour.tolist(), nme.tolist(), strict=True))
+            errors[name] += list(zip(color.tolist(), nme.tolist(), strict=True))
     return {
         name: {
             "faces": len(pairs),
-            "colour_of_255": round(float(np.mean([colour for colour, _ in pairs])), 2),
+            "color_of_255": round(float(np.mean([color for color, _ in pairs])), 2),
             "points_percent_of_face": round(100 * float(np.mean([nme for _, nme in pairs])), 2),
         }
         for name, pairs in errors.items()

@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/train.py [--recipe scrfd-2.5g-kps] [--size 320] [--batch 16] [--rounds 5]
 
-One step is forward, losses, backward and optimiser on random images with nine faces each; loading
+One step is forward, losses, backward and optimizer on random images with nine faces each; loading
 is not in it (a run's log gives it as `load_s`). The modes take turns, so that a machine whose speed
 drifts slows all alike; medians and the ratio to the first mode are printed. On a GPU the peak
 memory is printed too.

@@ -21,7 +21,10 @@ RETINAFACE = {
     "retinaface-no-points": replace(_MOBILE, landmarks=False),
     # The parts of the large networks on the small backbone: five levels, deformable, one head.
     "retinaface-five-levels": replace(
-        retinaface.ROWS["retinaface-r152"], backbone="mobilenet-0.25", width=16, fine_score=0.5
+        retinaface.ROWS["retinaface-r152"],
+        backbone="mobilenet-0.25",
+        width=16,
+        stride4_score_scale=0.5,
     ),
 }
 

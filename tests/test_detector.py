@@ -86,7 +86,7 @@ def test_nothing_found_is_an_empty_faces(detector: FaceDetector) -> None:
 
 def test_padding_is_never_reported(path: Path) -> None:
     detector = FaceDetector(path, protocol=AS_IS, min_score=0.1)
-    faces = detector.detect(np.zeros((33, 32, 3), np.uint8))  # the second cell is nearly all grey
+    faces = detector.detect(np.zeros((33, 32, 3), np.uint8))  # the second cell is nearly all gray
     assert faces.boxes.tolist() == [[0, 32, 32, 33]]  # cut at the image
     faces = detector.detect(np.zeros((32, 32, 3), np.uint8))
     assert len(faces) == 0
@@ -102,7 +102,7 @@ def test_all_that_can_be_read_is_taken(detector: FaceDetector, tmp_path: Path) -
     assert detector(image) == detector.detect(image)
 
 
-def test_colours_reach_the_model_as_red_green_blue() -> None:
+def test_colors_reach_the_model_as_red_green_blue() -> None:
     seen: list[NDArray[np.uint8]] = []
 
     class Watching(Scripted):

@@ -11,7 +11,7 @@ from facefind import drawing
 from facefind.errors import ImageError
 from facefind.faces import Faces
 
-GREY = np.full((300, 400, 3), 90, np.uint8)
+GRAY = np.full((300, 400, 3), 90, np.uint8)
 
 
 def one(box=(100, 80, 180, 180), points=None, ids=None, image_size=(300, 400)):
@@ -19,12 +19,12 @@ def one(box=(100, 80, 180, 180), points=None, ids=None, image_size=(300, 400)):
     return Faces([box], [0.875], landmarks, ids=ids, image_size=image_size)
 
 
-def changed(image, before=GREY):
+def changed(image, before=GRAY):
     return (image != before).any(-1)
 
 
 def test_box_lies_where_the_face_is():
-    out = drawing.draw(GREY, one(), labels=False, line_width=2)
+    out = drawing.draw(GRAY, one(), labels=False, line_width=2)
     want = np.zeros((300, 400), bool)
     want[80:180, 100:180] = True
     want[82:178, 102:178] = False
@@ -32,24 +32,24 @@ def test_box_lies_where_the_face_is():
     assert (out[80, 100:180] == drawing.GREEN).all()
 
 
-def test_points_are_drawn_in_their_colours():
+def test_points_are_drawn_in_their_colors():
     points = [[120, 110], [160, 110], [140, 130], [125, 155], [155, 155]]
-    out = drawing.draw(GREY, one(points=points), labels=False)
+    out = drawing.draw(GRAY, one(points=points), labels=False)
     marks = [tuple(out[y, x]) for x, y in points]
     assert marks[0] == marks[3] != marks[1] == marks[4] != marks[2]
-    assert not changed(drawing.draw(GREY, one(points=points), landmarks=False))[110, 120]
+    assert not changed(drawing.draw(GRAY, one(points=points), landmarks=False))[110, 120]
 
 
 def test_label_stands_above_the_box_or_inside_where_there_is_no_room():
-    above = changed(drawing.draw(GREY, one()))
+    above = changed(drawing.draw(GRAY, one()))
     assert above[:80].any()
-    top = changed(drawing.draw(GREY, one(box=(100, 0, 180, 100))))
+    top = changed(drawing.draw(GRAY, one(box=(100, 0, 180, 100))))
     assert top[2:10, 104:140].any()
-    assert not changed(drawing.draw(GREY, one(), labels=False))[:80].any()
-    tiny = drawing.draw(GREY, one(box=(100, 80, 106, 87)))
-    assert not changed(tiny)[:80].any()  # too narrow to be labelled
-    right = drawing.draw(GREY, one(box=(380, 80, 400, 110)))
-    assert right.shape == GREY.shape
+    assert not changed(drawing.draw(GRAY, one(), labels=False))[:80].any()
+    tiny = drawing.draw(GRAY, one(box=(100, 80, 106, 87)))
+    assert not changed(tiny)[:80].any()  # too narrow to be labeled
+    right = drawing.draw(GRAY, one(box=(380, 80, 400, 110)))
+    assert right.shape == GRAY.shape
 
 
 def test_lines_suit_the_image_and_the_face():
@@ -60,11 +60,11 @@ def test_lines_suit_the_image_and_the_face():
     assert 1 <= changed(thin[825, 990:1020], 0).sum() <= 3
 
 
-def test_colours_and_ids():
-    red = drawing.draw(GREY, one(), colour=(255, 0, 0), labels=False)
+def test_colors_and_ids():
+    red = drawing.draw(GRAY, one(), color=(255, 0, 0), labels=False)
     assert tuple(red[80, 140]) == (255, 0, 0)
     first, second = (
-        drawing.draw(GREY, one(ids=[i]), labels=False)[80, 140].tolist() for i in (1, 2)
+        drawing.draw(GRAY, one(ids=[i]), labels=False)[80, 140].tolist() for i in (1, 2)
     )
     assert first != second
 
@@ -116,9 +116,9 @@ def test_pixelate_makes_blocks():
 @pytest.mark.parametrize("function", [drawing.draw, drawing.blur, drawing.pixelate])
 def test_wrong_image_says_so(function):
     with pytest.raises(ImageError, match="upright image"):
-        function(GREY[:200], one())
+        function(GRAY[:200], one())
     with pytest.raises(ImageError, match="uint8"):
-        function(GREY.astype(float), one())
+        function(GRAY.astype(float), one())
 
 
 def test_a_mesh_is_laid_over_its_face_alone():

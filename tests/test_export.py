@@ -171,7 +171,7 @@ def test_nothing_is_exported_that_cannot_be_checked(
         export(block_model.network(), tmp_path / "b.onnx", block_model.card("b"))
 
 
-def test_a_file_is_relabelled_without_touching_what_it_computes(tmp_path: Path) -> None:
+def test_a_file_is_relabeled_without_touching_what_it_computes(tmp_path: Path) -> None:
     path = block_model.write(tmp_path / "a.onnx")
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8)
     before = open_model(path)(images)

@@ -22,12 +22,12 @@ crowds = st.builds(
 def crowd(seed, n, faces, levels):
     """Boxes in heaps about some faces, a few of them empty or inside out; scores with ties."""
     rng = np.random.default_rng(seed)
-    centres, sides = rng.uniform(0, 300, (faces, 2)), rng.uniform(8, 80, (faces, 1))
+    centers, sides = rng.uniform(0, 300, (faces, 2)), rng.uniform(8, 80, (faces, 1))
     pick = rng.integers(0, faces, n)
-    centre = centres[pick] + rng.normal(0, 0.12, (n, 2)) * sides[pick]
+    center = centers[pick] + rng.normal(0, 0.12, (n, 2)) * sides[pick]
     half = sides[pick] * np.exp(rng.normal(0, 0.15, (n, 2))) / 2
     half[rng.random(n) < 0.05] *= rng.choice([0, -1])
-    boxes = np.concatenate([centre - half, centre + half], 1).astype(np.float32)
+    boxes = np.concatenate([center - half, center + half], 1).astype(np.float32)
     if seed % 3 == 0:
         boxes = boxes.round()
     return boxes, (rng.integers(0, levels + 1, n) / levels).astype(np.float32)

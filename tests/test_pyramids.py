@@ -35,10 +35,10 @@ side = st.integers(20, 6000)
 def heaps(height: int, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Boxes in heaps and their scores, which depend on the canvas alone."""
     rng = np.random.default_rng(height * 100_003 + width)
-    centre = rng.uniform(0, 1, (12, 2))[rng.integers(0, 12, 60)] * (width, height)
+    center = rng.uniform(0, 1, (12, 2))[rng.integers(0, 12, 60)] * (width, height)
     half = np.exp(rng.normal(3, 1, (60, 1))) * (0.5, 0.6)
-    centre += rng.normal(0, 0.1, (60, 2)) * half
-    boxes = np.concatenate([centre - half, centre + half], 1).astype(np.float32)
+    center += rng.normal(0, 0.1, (60, 2)) * half
+    boxes = np.concatenate([center - half, center + half], 1).astype(np.float32)
     return boxes, rng.uniform(0, 1, 60).astype(np.float32)
 
 

@@ -140,7 +140,7 @@ def test_a_shipped_model_is_what_its_card_says(name: str) -> None:
     assert card is not None
     assert Card.from_json(json.dumps(values)) == card
     assert card.name == name
-    assert card.licence
+    assert card.license
     assert card.training
     assert card.parameters
     assert card.multiply_adds

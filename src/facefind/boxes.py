@@ -1,7 +1,7 @@
 """Box arithmetic on NumPy arrays.
 
 A box is `x1, y1, x2, y2` in pixels; a pixel column `i` covers `i .. i+1`, so width is `x2 - x1`.
-Everything here is vectorised over the leading axes and keeps the floating dtype it is given
+Everything here is vectorized over the leading axes and keeps the floating dtype it is given
 (integers become float64). A box with `x2 <= x1` or `y2 <= y1` is empty: it has area 0 and meets
 nothing.
 """
@@ -86,7 +86,7 @@ def clip(boxes: ArrayLike, image_size: tuple[int, int]) -> FloatArray:
 
 
 def expand(boxes: ArrayLike, margin: float) -> FloatArray:
-    """Boxes grown about their centre by `margin` times their sides on every side, (...,4)."""
+    """Boxes grown about their center by `margin` times their sides on every side, (...,4)."""
     b = _boxes(boxes)
     pad = (b[..., 2:] - b[..., :2]) * b.dtype.type(margin)
     return np.concatenate([b[..., :2] - pad, b[..., 2:] + pad], axis=-1)
@@ -118,14 +118,14 @@ def from_xywh(boxes_xywh: ArrayLike) -> FloatArray:
 
 
 def to_cxcywh(boxes: ArrayLike) -> FloatArray:
-    """Corner boxes as `centre x, centre y, width, height`, (...,4) -> (...,4)."""
+    """Corner boxes as `center x, center y, width, height`, (...,4) -> (...,4)."""
     b = _boxes(boxes)
     half = b.dtype.type(0.5)
     return np.concatenate([(b[..., :2] + b[..., 2:]) * half, b[..., 2:] - b[..., :2]], axis=-1)
 
 
 def from_cxcywh(boxes_cxcywh: ArrayLike) -> FloatArray:
-    """Corner boxes of `centre x, centre y, width, height`, (...,4) -> (...,4)."""
+    """Corner boxes of `center x, center y, width, height`, (...,4) -> (...,4)."""
     b = _boxes(boxes_cxcywh)
     half = b[..., 2:] * b.dtype.type(0.5)
     return np.concatenate([b[..., :2] - half, b[..., :2] + half], axis=-1)

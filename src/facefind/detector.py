@@ -162,7 +162,7 @@ class FaceDetector:
             batch = max(1, min(self.batch_size, _BATCH_PIXELS // (height * width)))
             while steps:
                 ready, steps[:batch] = steps[:batch], []
-                candidates = self.runtime(images.to_planes([step.canvas for step in ready]))
+                candidates = self.runtime(images.to_nchw([step.canvas for step in ready]))
                 for row, step in enumerate(ready):
                     meshes = self.mesh_decoder is not None
                     step.parts.append(
@@ -364,12 +364,12 @@ def _allowed(
         ok &= sides.min(axis=1) + plus_one < view.under
     if view.whole is not None and view.window is not None:
         x1, y1, x2, y2 = view.window
-        centres = (boxes[:, 2:] + boxes[:, :2]) / 2
+        centers = (boxes[:, 2:] + boxes[:, :2]) / 2
         inner = [
-            (x1 > 0, centres[:, 0] - x1),
-            (y1 > 0, centres[:, 1] - y1),
-            (x2 < image_size[1], x2 - centres[:, 0]),
-            (y2 < image_size[0], y2 - centres[:, 1]),
+            (x1 > 0, centers[:, 0] - x1),
+            (y1 > 0, centers[:, 1] - y1),
+            (x2 < image_size[1], x2 - centers[:, 0]),
+            (y2 < image_size[0], y2 - centers[:, 1]),
         ]
         ok &= sides.max(axis=1) <= view.whole
         for is_cut, far in inner:

@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 __all__ = ["blur", "draw", "pixelate"]
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-GREEN: Colour = (0, 230, 118)
-MESH: Colour = (150, 205, 255)
-# One colour a point, so that left and right are told apart at a glance: eyes, nose, mouth corners.
-_POINTS: tuple[Colour, ...] = (
+GREEN: Color = (0, 230, 118)
+MESH: Color = (150, 205, 255)
+# One color a point, so that left and right are told apart at a glance: eyes, nose, mouth corners.
+_POINTS: tuple[Color, ...] = (
     (255, 82, 82),
     (64, 156, 255),
     (255, 235, 59),
     (255, 82, 82),
     (64, 156, 255),
 )
-# Ten colours for the ids of tracked faces.
-_TRACKS: tuple[Colour, ...] = (
+# Ten colors for the ids of tracked faces.
+_TRACKS: tuple[Color, ...] = (
     *((0, 230, 118), (64, 156, 255), (255, 171, 64), (234, 128, 252), (255, 235, 59)),
     *((24, 255, 255), (255, 82, 82), (178, 255, 89), (255, 128, 171), (188, 170, 164)),
 )
@@ -44,7 +44,7 @@ def draw(
     *,
     labels: bool = True,
     landmarks: bool = True,
-    colour: Colour | None = None,
+    color: Color | None = None,
     line_width: int | None = None,
     triangles: NDArray[np.int64] | None = None,
 ) -> NDArray[np.uint8]:
@@ -55,7 +55,7 @@ def draw(
         faces: What was found in it.
         labels: Write the score (and the id of a tracked face) at each box that is wide enough.
         landmarks: Draw the points, where known.
-        colour: RGB of the boxes; None is green, or one colour for each id.
+        color: RGB of the boxes; None is green, or one color for each id.
         line_width: Pixels; None suits the image's size, and is thinner on small faces.
         triangles: (T,3) of the faces' meshes (`detector.mesh_decoder.mean.triangles`); with them
             each mesh is laid over its face, shaded and half clear.
@@ -72,7 +72,7 @@ def draw(
     for face in reversed(list(faces)):  # the best on top
         side = max(1.0, min(face.width, face.height))
         line = width if line_width else max(1, min(width, round(side / 16)))
-        shade = colour or (GREEN if face.id is None else _TRACKS[face.id % len(_TRACKS)])
+        shade = color or (GREEN if face.id is None else _TRACKS[face.id % len(_TRACKS)])
         x1, y1, x2, y2 = _corners(face.box, faces.image_size)
         pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=shade, width=line)
         if landmarks and face.landmarks is not None:
@@ -118,7 +118,7 @@ def blur(
 def pixelate(
     image: NDArray[np.uint8], faces: Faces, *, margin: float = 0.1, blocks: int = 8
 ) -> NDArray[np.uint8]:
-    """A copy of the image with each face in coarse blocks of its mean colours.
+    """A copy of the image with each face in coarse blocks of its mean colors.
 
     Args:
         image: The upright image in which the faces were found, (H,W,3) uint8.
@@ -209,7 +209,7 @@ def _label(
     pen: ImageDraw.ImageDraw,
     text: str,
     box: tuple[int, int, int, int],
-    colour: Colour,
+    color: Color,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     image_width: int,
 ) -> None:
@@ -218,8 +218,8 @@ def _label(
     pad = 2
     width, height = right - left + 2 * pad, bottom - top + 2 * pad
     if box[2] - box[0] < 0.6 * width:
-        return  # the plate would hide its neighbours
+        return  # the plate would hide its neighbors
     x = max(0, min(box[0], image_width - width))
     y = box[1] - height if box[1] >= height else box[1]
-    pen.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
+    pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
     pen.text((x + pad - left, y + pad - top), text, fill=(0, 0, 0), font=font)

@@ -32,7 +32,7 @@ def export(network: nn.Module, path: str | Path, card: Card, *, seed: int = 0) -
     """Write a network as an ONNX file under the runtimes' contract and return its path.
 
     The file takes `image` (B, 3, H, W) uint8 RGB of any batch, height and width (of one size where
-    the card says so), normalises and decodes by itself and carries its card. Before it takes its
+    the card says so), normalizes and decodes by itself and carries its card. Before it takes its
     name it is checked by onnx and compared with the network on random images of several sizes, one
     and three at a time, in every runtime that is installed. The network is left as it was.
 
@@ -93,7 +93,7 @@ def relabel(path: str | Path, card: Card) -> Path:
     ):
         if getattr(old, key) != getattr(card, key):
             raise WeightsError(
-                f"{key} belongs to the file {path} ({getattr(old, key)}) and cannot be relabelled "
+                f"{key} belongs to the file {path} ({getattr(old, key)}) and cannot be relabeled "
                 f"as {getattr(card, key)}"
             )
     with TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
@@ -109,7 +109,7 @@ def _completed(network: nn.Module, card: Card) -> Card:
 
     from facefind.nn.cost import measure
 
-    side = 2 * card.size_multiple  # torch refuses to normalise a group of one value
+    side = 2 * card.size_multiple  # torch refuses to normalize a group of one value
     height, width = card.fixed_size or (side, side)
     with torch.inference_mode():
         given = network.candidates(torch.zeros(1, 3, height, width, dtype=torch.uint8))  # type: ignore[operator]
@@ -129,7 +129,7 @@ def _completed(network: nn.Module, card: Card) -> Card:
 
 
 def _to_onnx(network: nn.Module, card: Card) -> Any:
-    """Return the network as an ONNX ModelProto, normalisation folded, nothing but the graph."""
+    """Return the network as an ONNX ModelProto, normalization folded, nothing but the graph."""
     import torch
     from torch import nn
     from torch.export import Dim

@@ -36,7 +36,7 @@ def template(size: int) -> NDArray[np.float32]:
     """Where the five points lie in an aligned crop of `size` x `size` pixels, (5,2).
 
     The template of 112 pixels is scaled. Multiples of 128 that are not multiples of 112 get the
-    112 x 128 face centred in the square, as recognition models of 128 and 256 pixels expect.
+    112 x 128 face centered in the square, as recognition models of 128 and 256 pixels expect.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
@@ -76,7 +76,7 @@ def similarity(src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
 def align(image: NDArray[Any], landmarks: ArrayLike, size: int = 112) -> NDArray[np.uint8]:
     """The face turned upright and cut to (size,size,3) uint8, its points on the `template`.
 
-    Bilinear; what lies outside the image is black. Whole coordinates are pixel centres here, as in
+    Bilinear; what lies outside the image is black. Whole coordinates are pixel centers here, as in
     the crops that recognition models were trained on.
 
     Args:
@@ -104,7 +104,7 @@ def _sample(
 ) -> NDArray[np.uint8]:
     """Bilinear values of `image` at (x, y), black outside."""
     height, width, channels = image.shape
-    x, y = np.clip(x, -1, width), np.clip(y, -1, height)  # further out all neighbours are black
+    x, y = np.clip(x, -1, width), np.clip(y, -1, height)  # further out all neighbors are black
     left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
     dx = (x - left).astype(np.float32)[..., None]
     dy = (y - top).astype(np.float32)[..., None]

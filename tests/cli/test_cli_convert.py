@@ -1,4 +1,4 @@
-"""`facefind convert`: from a published file to a model that detects, its licence kept."""
+"""`facefind convert`: from a published file to a model that detects, its license kept."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_published_file_becomes_a_model(
     assert main(["convert", str(official), "--out", str(ours)]) == 0
     told = capsys.readouterr().out
     assert "scrfd-500m-kps-released" in told
-    assert "licence of the weights: non-commercial" in told
+    assert "license of the weights: non-commercial" in told
     theirs = interop.load_mmdet(official)[1].state_dict()
     for name, value in load_network(ours)[1].state_dict().items():
         assert torch.equal(value, theirs[name]), name
@@ -53,7 +53,7 @@ def test_a_published_file_becomes_a_model(
     assert main(["export", str(ours), "--out", str(model)]) == 0
     card = Card.of_file(model)
     assert card is not None
-    assert "non-commercial" in card.licence
+    assert "non-commercial" in card.license
     assert set(card.training) == {"published"}  # nothing is claimed of a training not seen
     assert card.training["published"]["format"] == "scrfd-mmdet"
     assert len(card.training["published"]["source_sha256"]) == 64

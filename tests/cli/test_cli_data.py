@@ -13,7 +13,7 @@ from facefind.cli import main
 
 
 @pytest.fixture
-def labelled(tmp_path: Path, portrait: np.ndarray) -> Path:
+def labeled(tmp_path: Path, portrait: np.ndarray) -> Path:
     """WIDER FACE's layout: a good face with points, a flat box and one outside."""
     folder = tmp_path / "set"
     event = folder / "images" / "0--Parade"
@@ -30,11 +30,11 @@ def labelled(tmp_path: Path, portrait: np.ndarray) -> Path:
 
 
 def test_convert_there_and_back(
-    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "coco"
     out = tmp_path / "told.json"
-    args = ["data", "convert", str(labelled), str(target), "--to", "coco", "--pictures", "copy"]
+    args = ["data", "convert", str(labeled), str(target), "--to", "coco", "--pictures", "copy"]
     assert main([*args, "--out", str(out)]) == 0
     told = json.loads(out.read_text())
     assert told["faces"] == 2
@@ -47,51 +47,51 @@ def test_convert_there_and_back(
 
 
 def test_convert_refuses_its_own_folder_and_absent_pictures(
-    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", "convert", str(labelled), str(labelled), "--to", "coco"]) == 2
+    assert main(["data", "convert", str(labeled), str(labeled), "--to", "coco"]) == 2
     assert "is the set itself" in capsys.readouterr().err
-    (labelled / "images" / "0--Parade" / "a.png").unlink()
-    assert main(["data", "convert", str(labelled), str(tmp_path / "x"), "--to", "yolo"]) == 2
+    (labeled / "images" / "0--Parade" / "a.png").unlink()
+    assert main(["data", "convert", str(labeled), str(tmp_path / "x"), "--to", "yolo"]) == 2
     assert "1 of 1 images are not there" in capsys.readouterr().err
-    assert main(["data", "convert", str(labelled), str(tmp_path / "x"), "--to", "wider"]) == 0
+    assert main(["data", "convert", str(labeled), str(tmp_path / "x"), "--to", "wider"]) == 0
 
 
 def test_check_finds_what_is_wrong(
-    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figure = tmp_path / "set.svg"
-    assert main(["data", "check", str(labelled), "--json", "--figure", str(figure)]) == 1
+    assert main(["data", "check", str(labeled), "--json", "--figure", str(figure)]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["counts"] == {"area": 1, "outside": 1, "order": 1}
     assert "<svg" in figure.read_text()
-    assert main(["data", "check", str(labelled), str(labelled)]) == 1
+    assert main(["data", "check", str(labeled), str(labeled)]) == 1
     text = capsys.readouterr().out
     assert "same picture twice: 1" in text
     assert "0--Parade/a.png, face 1: box has no area: 10 10 10 15" in text
 
 
-def test_a_sound_set_has_exit_code_0(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (labelled / "five_points.txt").unlink()
-    (labelled / "own_bbx_gt.txt").write_text("0--Parade/a.png\n1\n177 60 95 130 0 0 0 0 0 0\n")
-    assert main(["data", "check", str(labelled)]) == 0
+def test_a_sound_set_has_exit_code_0(labeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (labeled / "five_points.txt").unlink()
+    (labeled / "own_bbx_gt.txt").write_text("0--Parade/a.png\n1\n177 60 95 130 0 0 0 0 0 0\n")
+    assert main(["data", "check", str(labeled)]) == 0
     assert "nothing is wrong" in capsys.readouterr().out
 
 
-def test_wrong_lines_are_named(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (labelled / "own_bbx_gt.txt").write_text("0--Parade/a.png\n1\n177 60 x 130 0 0 0 0 0 0\n")
-    assert main(["data", "check", str(labelled)]) == 2
+def test_wrong_lines_are_named(labeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (labeled / "own_bbx_gt.txt").write_text("0--Parade/a.png\n1\n177 60 x 130 0 0 0 0 0 0\n")
+    assert main(["data", "check", str(labeled)]) == 2
     told = capsys.readouterr().err
     assert "own_bbx_gt.txt, line 3: '177 60 x 130 0 0 0 0 0 0', wanted 10 whole numbers" in told
 
 
-def test_statistics(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "stats", str(labelled), "--json"]) == 0
+def test_statistics(labeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "stats", str(labeled), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["images"], told["faces"], told["ignored"], told["with_points"]) == (1, 1, 1, 1)
     assert told["side"][3] == pytest.approx(np.sqrt(95 * 130), abs=1e-3)
     assert told["image_width"] == [512] * 7
-    assert main(["data", "stats", str(labelled)]) == 0
+    assert main(["data", "stats", str(labeled)]) == 0
     assert "1 images (0 without faces)" in capsys.readouterr().out
 
 
@@ -104,9 +104,9 @@ def test_statistics(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_mistakes(
-    args: list[str], message: str, labelled: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str], message: str, labeled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", *(arg.format(set=labelled) for arg in args)]) == 2
+    assert main(["data", *(arg.format(set=labeled) for arg in args)]) == 2
     assert message in capsys.readouterr().err
 
 

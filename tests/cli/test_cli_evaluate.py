@@ -12,11 +12,11 @@ from PIL import Image
 
 from facefind import weights
 from facefind.cli import main
-from facefind.cli.evaluate import telling
+from facefind.cli.evaluate import reporting
 
 
 @pytest.fixture
-def labelled(tmp_path: Path, portrait: np.ndarray) -> Path:
+def labeled(tmp_path: Path, portrait: np.ndarray) -> Path:
     """Two pictures in WIDER FACE's layout: the portrait with its one face, and a blank."""
     folder = tmp_path / "set"
     event = folder / "images" / "0--Parade"
@@ -29,12 +29,12 @@ def labelled(tmp_path: Path, portrait: np.ndarray) -> Path:
     return folder
 
 
-def test_model_on_a_labelled_set(
-    labelled: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_model_on_a_labeled_set(
+    labeled: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, keep = tmp_path / "r.json", tmp_path / "keep" / "found.jsonl"
-    args = ["evaluate", "wider", "--model", model, "--images", str(labelled / "images")]
-    args += ["--labels", str(labelled), "--mode", "strict", "--out", str(out), "--keep", str(keep)]
+    args = ["evaluate", "wider", "--model", model, "--images", str(labeled / "images")]
+    args += ["--labels", str(labeled), "--mode", "strict", "--out", str(out), "--keep", str(keep)]
     assert main(args) == 0
     text = capsys.readouterr().out
     assert "100.00" in text
@@ -52,7 +52,7 @@ def test_model_on_a_labelled_set(
     assert len(report["digest"]) == 64
 
     # The same numbers from the detections that were kept.
-    args = ["evaluate", "wider", "--detections", str(keep), "--labels", str(labelled), "--json"]
+    args = ["evaluate", "wider", "--detections", str(keep), "--labels", str(labeled), "--json"]
     assert main([*args, "--mode", "strict"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["ap"] == report["ap"]
@@ -60,13 +60,13 @@ def test_model_on_a_labelled_set(
 
 
 def test_subset_curves_and_faces_that_were_missed(
-    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = tmp_path / "found.jsonl"
     found.write_text('{"image": "0--Parade/a.png", "boxes": [[0, 0, 30, 30]], "scores": [0.9]}\n')
     chosen = tmp_path / "list.txt"
     chosen.write_text("0--Parade/a.png\n")
-    args = ["evaluate", "wider", "--detections", str(found), "--labels", str(labelled)]
+    args = ["evaluate", "wider", "--detections", str(found), "--labels", str(labeled)]
     assert main([*args, "--subset", str(chosen), "--curves", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["images"] == 1
@@ -113,9 +113,9 @@ def test_official_labels_give_easy_medium_and_hard(
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
-    args: list[str], message: str, labelled: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str], message: str, labeled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", *(arg.format(set=labelled) for arg in args)]) == 2
+    assert main(["evaluate", *(arg.format(set=labeled) for arg in args)]) == 2
     told = capsys.readouterr().err
     assert told.startswith("facefind evaluate: ")
     assert message in told
@@ -137,4 +137,4 @@ def test_help_names_the_protocols(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_result_is_called_after_its_model(report: dict[str, str], name: str) -> None:
-    assert telling._name(report, "wider") == name
+    assert reporting._name(report, "wider") == name

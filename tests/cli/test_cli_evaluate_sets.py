@@ -190,7 +190,7 @@ def test_error_of_points_by_size_and_of_a_part_of_the_set(
     assert (told["faces"], told["nme"], told["images"]) == (1, 0, 1)
     (tmp_path / "list.txt").write_text("a.png\nc.png\n")
     assert main(["evaluate", *args, "--subset", str(tmp_path / "list.txt")]) == 2
-    assert "c is not among the labelled images" in capsys.readouterr().err
+    assert "c is not among the labeled images" in capsys.readouterr().err
 
 
 def test_points_by_yaw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

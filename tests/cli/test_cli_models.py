@@ -16,7 +16,7 @@ CARDS = [
         system="scrfd",
         parameters=570_000,
         multiply_adds=508_000_000,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         results=(
             {
                 "protocol": "vga",
@@ -45,7 +45,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_table_tells_size_accuracy_and_licence(
+def test_table_tells_size_accuracy_and_license(
     shelf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")

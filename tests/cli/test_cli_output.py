@@ -41,12 +41,12 @@ def test_narrow_terminal_cuts_the_first_column_and_keeps_its_end(
 
 def test_table_that_can_not_fit_becomes_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
-    header = ("model", "multiply-adds", "licence")
+    header = ("model", "multiply-adds", "license")
     text = output.table(header, [("small", "0.51 G", "Apache-2.0"), ("large", "2.5 G", "")])
     assert text.splitlines() == [
         "model          small",
         "multiply-adds  0.51 G",
-        "licence        Apache-2.0",
+        "license        Apache-2.0",
         "",
         "model          large",
         "multiply-adds  2.5 G",

@@ -14,7 +14,7 @@ from facefind.cli import main
 
 
 @pytest.fixture
-def labelled(tmp_path: Path, portrait: np.ndarray) -> Path:
+def labeled(tmp_path: Path, portrait: np.ndarray) -> Path:
     """The portrait with its one face, and a blank picture, in WIDER FACE's layout."""
     folder = tmp_path / "set"
     event = folder / "images" / "0--Parade"
@@ -27,16 +27,16 @@ def labelled(tmp_path: Path, portrait: np.ndarray) -> Path:
     return folder
 
 
-def command(labelled: Path, model: str, *more: str) -> list[str]:
-    args = ["evaluate", "protocols", "--model", model, "--images", str(labelled / "images")]
-    return [*args, "--labels", str(labelled), "--threads", "1", *more]
+def command(labeled: Path, model: str, *more: str) -> list[str]:
+    args = ["evaluate", "protocols", "--model", model, "--images", str(labeled / "images")]
+    return [*args, "--labels", str(labeled), "--threads", "1", *more]
 
 
 def test_protocols_stand_side_by_side_and_a_run_goes_on(
-    labelled: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labeled: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, keep = tmp_path / "r.json", tmp_path / "keep"
-    args = command(labelled, model, "--keep", str(keep), "--out", str(out))
+    args = command(labeled, model, "--keep", str(keep), "--out", str(out))
     args += ["--protocols", "320", "smallhardface:64,320:no-flip"]
     assert main(args) == 0
     header, *rows = capsys.readouterr().out.splitlines()
@@ -72,17 +72,17 @@ def test_protocols_stand_side_by_side_and_a_run_goes_on(
     assert again[0] == one
     assert again[1]["ap"] == two["ap"]
     # What was kept is what the other protocols take, too.
-    args = ["evaluate", "wider", "--detections", str(kept), "--labels", str(labelled), "--json"]
+    args = ["evaluate", "wider", "--detections", str(kept), "--labels", str(labeled), "--json"]
     assert main(args) == 0
     whole: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert whole["ap"] == two["ap"]
 
 
 def test_a_protocol_that_a_model_cannot_take_is_left_out_and_said(
-    labelled: Path, shared: Path, capsys: pytest.CaptureFixture[str]
+    labeled: Path, shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = str(shared / "weights" / "scrfd_500m_kps_640.onnx")  # takes one size alone
-    assert main(command(labelled, model, "--protocols", "640", "original", "--json")) == 1
+    assert main(command(labeled, model, "--protocols", "640", "original", "--json")) == 1
     told = capsys.readouterr()
     assert "original is left out: protocol 'original' asks for a pass at full size" in told.err
     assert [row["name"] for row in json.loads(told.out)["rows"]] == ["640"]
@@ -101,11 +101,11 @@ def test_a_protocol_that_a_model_cannot_take_is_left_out_and_said(
 def test_mistakes_are_one_line_before_any_work(
     more: list[str],
     message: str,
-    labelled: Path,
+    labeled: Path,
     model: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(command(labelled, model, *more)) == 2
+    assert main(command(labeled, model, *more)) == 2
     told = capsys.readouterr()
     assert message in told.err
     assert told.err.count("\n") == 1

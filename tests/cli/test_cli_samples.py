@@ -10,7 +10,7 @@ from facefind.cli import main
 
 
 @pytest.fixture
-def labelled(tmp_path):
+def labeled(tmp_path):
     event = tmp_path / "set" / "images" / "0--Parade"
     event.mkdir(parents=True)
     lines = []
@@ -21,10 +21,10 @@ def labelled(tmp_path):
     return tmp_path / "set"
 
 
-def test_recipes_side_by_side(labelled, tmp_path, capsys):
+def test_recipes_side_by_side(labeled, tmp_path, capsys):
     out, plot = tmp_path / "counts.json", tmp_path / "figures" / "counts.png"
     names = ["scrfd-2.5g-nosr", "scrfd-2.5g"]
-    args = ["samples", *names, "--root", str(labelled), "--images", "6"]
+    args = ["samples", *names, "--root", str(labeled), "--images", "6"]
     assert main([*args, "--out", str(out), "--plot", str(plot)]) == 0
     told = capsys.readouterr().out
     assert all(name in told for name in names)
@@ -49,8 +49,8 @@ def test_recipes_side_by_side(labelled, tmp_path, capsys):
         ([], "no recipe was named"),
     ],
 )
-def test_mistakes_are_one_line(args, message, labelled, capsys):
-    assert main(["samples", *args, "--root", str(labelled)]) == 2
+def test_mistakes_are_one_line(args, message, labeled, capsys):
+    assert main(["samples", *args, "--root", str(labeled)]) == 2
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1

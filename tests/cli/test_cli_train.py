@@ -23,7 +23,7 @@ TINY_COST = TINY[: TINY.index("--augment.size")]
 
 
 @pytest.fixture
-def labelled(tmp_path: Path, portrait: np.ndarray) -> Path:
+def labeled(tmp_path: Path, portrait: np.ndarray) -> Path:
     """Four small portraits in WIDER FACE's layout."""
     folder = tmp_path / "set"
     event = folder / "images" / "0--Parade"
@@ -42,10 +42,10 @@ def steps(run: Path) -> list[int]:
 
 
 def test_a_run_is_trained_and_gone_on_with(
-    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, out = tmp_path / "run", tmp_path / "train.json"
-    args = ["train", "scrfd-500m-short", "--data.root", str(labelled), *TINY]
+    args = ["train", "scrfd-500m-short", "--data.root", str(labeled), *TINY]
     args += ["--schedule.epochs", "1", "--run.log-every", "1"]
     assert main([*args, "--run.out", str(run), "--json", "--out", str(out)]) == 0
     assert json.loads(capsys.readouterr().out) == {"run": str(run)} == json.loads(out.read_text())
@@ -160,15 +160,15 @@ def test_mistakes_are_one_line_and_exit_code_2(
 
 
 def test_export_of_a_run_is_a_model_that_detects(
-    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, run, model = tmp_path / "first", tmp_path / "run", tmp_path / "models" / "mine.onnx"
-    args = ["train", "scrfd-500m-short", "--data.root", str(labelled), *TINY]
+    args = ["train", "scrfd-500m-short", "--data.root", str(labeled), *TINY]
     args += ["--schedule.epochs", "0.5"]
     assert main([*args, "--run.out", str(first)]) == 0
     assert main([*args, "--run.out", str(run), "--run.begin", str(first), "--run.seed", "1"]) == 0
     capsys.readouterr()
-    assert main(["export", str(run), "--out", str(model), "--licence", "CC0-1.0", "--json"]) == 0
+    assert main(["export", str(run), "--out", str(model), "--license", "CC0-1.0", "--json"]) == 0
     card = json.loads(capsys.readouterr().out)
     assert (card["name"], card["system"], card["recipe"]) == ("mine", "scrfd", "scrfd-500m-short")
     assert card["training"]["sets"] == ["set"]
@@ -180,7 +180,7 @@ def test_export_of_a_run_is_a_model_that_detects(
     assert str(tmp_path) not in json.dumps(card)
     assert Card.of_file(model) == Card.from_json(json.dumps(card))
 
-    image = str(labelled / "images" / "0--Parade" / "a.png")
+    image = str(labeled / "images" / "0--Parade" / "a.png")
     args = ["detect", image, "--model", str(model), "--min-score", "0", "--json"]
     assert main(args) == 0
     assert len(json.loads(capsys.readouterr().out)["scores"]) > 0

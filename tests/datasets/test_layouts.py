@@ -162,10 +162,10 @@ def test_wrong_five_points_are_named(tmp_path, points, message):
 
 def test_missing_images_stop_or_are_skipped(tmp_path, caplog):
     write_wider(tmp_path, GOOD + "e/gone.jpg\n0\n")
-    with pytest.raises(DataError, match=r"1 of 2 labelled images.*e/gone\.jpg"):
+    with pytest.raises(DataError, match=r"1 of 2 labeled images.*e/gone\.jpg"):
         datasets.read(tmp_path)
     assert [s.name for s in datasets.read(tmp_path, missing="skip")] == ["e/a.jpg"]
-    assert "1 labelled images are missing" in caplog.text
+    assert "1 labeled images are missing" in caplog.text
     assert len(datasets.read(tmp_path, missing="keep")) == 2
 
 
@@ -192,7 +192,7 @@ def test_coco_labels(tmp_path):
     assert one.image_size == (60, 80)
 
 
-def test_coco_points_of_no_visibility_are_not_labelled(tmp_path):
+def test_coco_points_of_no_visibility_are_not_labeled(tmp_path):
     keypoints = [1, 2, 2, 3, 4, 1, 5, 6, 0, 7, 8, 2, 9, 10, 2]
     entry = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 9, 9], "keypoints": keypoints}
     coco(tmp_path, annotations=[entry])

@@ -120,7 +120,7 @@ def test_lfw_pairs(tmp_path, flat):
         ("pairs\n", "line 1.*folds pairs"),
         (LFW.replace("2\t1\nAda", "3\t1\nAda"), "promises 3 x 2 x 1"),
         (LFW.replace("Ada\t1\t2\n", "Ada\t1\tx\n", 1), "line 2.*'name i j'"),
-        (LFW, "labelled images are not in"),
+        (LFW, "labeled images are not in"),
     ],
 )
 def test_wrong_lfw_pairs_are_named(tmp_path, text, message):

@@ -103,7 +103,7 @@ def test_exact_overlap_of_known_shapes():
     assert exact(circle, (30, 30, 70, 70)) == pytest.approx(np.pi / 4, abs=1e-12)
     assert exact((20, 20, 0, 0, 0), (0, 0, 20, 20)) == pytest.approx(np.pi / 4, abs=1e-12)
     assert exact((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3, abs=1e-12)
-    # centre on the picture's corner but for a hair
+    # center on the picture's corner but for a hair
     corner = (6, 5, 0, 1e-62, 1e-62)
     assert exact((6, 5, 0, 0, 0), corner) == pytest.approx(1, abs=1e-5)
     # two unit circles at distance one share 2 pi / 3 - sqrt(3) / 2

@@ -33,7 +33,7 @@ def oracle(found, truth, size):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 8))
-def test_nme_is_the_mean_distance_of_labelled_points(seed, count):
+def test_nme_is_the_mean_distance_of_labeled_points(seed, count):
     rng = np.random.default_rng(seed)
     truth, found = rng.uniform(0, 99, (2, count, 5, 2))
     truth[rng.uniform(size=(count, 5)) < 0.3] = np.nan
@@ -104,7 +104,7 @@ def test_a_detection_serves_one_face():
     assert landmarks.evaluate(found, [twins]).missed == 1
 
 
-def test_unlabelled_and_ignored_faces_do_not_count():
+def test_unlabeled_and_ignored_faces_do_not_count():
     blank = np.full((5, 2), np.nan)
     one = sample(boxes=[BOX, BOX], points=[blank, POINTS], ignore=np.array([False, True]))
     result = landmarks.evaluate({}, [one])

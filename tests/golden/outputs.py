@@ -1,8 +1,8 @@
 """Golden outputs of every network: in `tests`, `python -m golden.outputs` writes them anew.
 
 Weights and images come from formulas on names and places, not from torch's generator or its
-initialisation, and everything runs in float64: the numbers hold on every machine and version.
-Batch normalisation uses the batch's own statistics, which keeps deep networks in range. What would
+initialization, and everything runs in float64: the numbers hold on every machine and version.
+Batch normalization uses the batch's own statistics, which keeps deep networks in range. What would
 take long stands with fewer channels, or is left out where it differs from another only in the
 number of blocks.
 """

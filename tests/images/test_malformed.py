@@ -1,4 +1,4 @@
-"""Damaged files give a picture or an ImageError: no other error, no warning, no grey halves."""
+"""Damaged files give a picture or an ImageError: no other error, no warning, no gray halves."""
 
 from __future__ import annotations
 

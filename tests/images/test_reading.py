@@ -97,11 +97,11 @@ def test_xmp_orientation():
     np.testing.assert_array_equal(images.read(data), np.rot90(PICTURE, 1))
 
 
-def test_grey_is_repeated():
-    grey = PICTURE[..., 0].copy()
-    for source in (grey, grey[..., None], Image.fromarray(grey)):
-        np.testing.assert_array_equal(images.read(source), np.repeat(grey[..., None], 3, 2))
-    bits = grey > 128
+def test_gray_is_repeated():
+    gray = PICTURE[..., 0].copy()
+    for source in (gray, gray[..., None], Image.fromarray(gray)):
+        np.testing.assert_array_equal(images.read(source), np.repeat(gray[..., None], 3, 2))
+    bits = gray > 128
     for source in (bits, Image.fromarray(bits)):
         np.testing.assert_array_equal(images.read(source)[..., 1], np.where(bits, 255, 0))
 
@@ -115,7 +115,7 @@ def test_sixteen_bits_are_scaled(kind):
     assert np.array_equal(images.read(deep.astype(">u2"))[..., 0], want)
 
 
-def test_sixteen_bit_colour_png_is_scaled():
+def test_sixteen_bit_color_png_is_scaled():
     deep = RNG.integers(0, 65536, (6, 5, 3)).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in deep)
     got = images.read(malformed.png(5, 6, rows, depth=16))
@@ -155,10 +155,10 @@ def test_transparency_is_laid_over_white():
         assert np.abs(images.read(source) - want).max() <= 0.51
     opaque = np.dstack([PICTURE, np.full_like(alpha, 255)])
     np.testing.assert_array_equal(images.read(opaque), PICTURE)
-    grey_alpha = Image.fromarray(rgba).convert("LA")
-    grey = np.asarray(grey_alpha)[..., 0]
-    want = grey * part[..., 0] + 255 * (1 - part[..., 0])
-    assert np.abs(images.read(encoded(grey_alpha, "PNG"))[..., 2] - want).max() <= 0.51
+    gray_alpha = Image.fromarray(rgba).convert("LA")
+    gray = np.asarray(gray_alpha)[..., 0]
+    want = gray * part[..., 0] + 255 * (1 - part[..., 0])
+    assert np.abs(images.read(encoded(gray_alpha, "PNG"))[..., 2] - want).max() <= 0.51
 
 
 def test_palettes_and_their_transparency():
@@ -177,7 +177,7 @@ def test_palettes_and_their_transparency():
     assert np.abs(half[2] - np.array([131, 131, 132])).max() <= 1
 
 
-def test_rgb_png_with_one_transparent_colour():
+def test_rgb_png_with_one_transparent_color():
     image = PICTURE.copy()
     image[3, 4] = 1, 2, 3
     got = images.read(encoded(Image.fromarray(image), "PNG", transparency=(1, 2, 3)))
@@ -186,7 +186,7 @@ def test_rgb_png_with_one_transparent_colour():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_has_the_colours_of_the_picture(kind):
+def test_cmyk_has_the_colors_of_the_picture(kind):
     # Pillow writes JPEGs as Adobe does, with inverted ink.
     cmyk = Image.fromarray(PICTURE).convert("CMYK")
     options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
@@ -195,7 +195,7 @@ def test_cmyk_has_the_colours_of_the_picture(kind):
 
 
 @pytest.mark.parametrize("mode", ["YCbCr", "HSV", "LAB", "RGBX", "RGBa", "PA"])
-def test_other_modes_of_pil_have_the_colours_of_the_picture(mode):
+def test_other_modes_of_pil_have_the_colors_of_the_picture(mode):
     if mode == "LAB" and not features.check("littlecms2"):
         pytest.skip("this Pillow was built without LittleCMS")
     few = Image.fromarray(PICTURE).quantize(64).convert("RGB")

@@ -72,7 +72,7 @@ def test_an_edge_stays_where_the_scale_puts_it(resize):
         assert abs(found - edge * after / before) < 0.51
 
 
-def test_same_size_is_the_image_itself_and_plain_colour_stays():
+def test_same_size_is_the_image_itself_and_plain_color_stays():
     image = np.asarray(malformed.picture(np.random.default_rng(1)))
     assert images.resize(image, image.shape[:2]) is image
     flat = np.full((50, 60, 3), (1, 128, 254), np.uint8)

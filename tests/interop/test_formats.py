@@ -64,4 +64,4 @@ def test_formats_are_known_by_their_own_names():
     for name, one in interop.FORMATS.items():
         assert one.name == name
         assert one.about
-        assert one.licence
+        assert one.license

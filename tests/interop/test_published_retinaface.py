@@ -20,7 +20,7 @@ from facefind.interop import retinaface as published
 from facefind.interop.formats import read_state
 from facefind.protocols import TestProtocol
 from facefind.runtimes import open_model
-from facefind.runtimes.foreign import RetinaFaceReader
+from facefind.runtimes.adapters import RetinaFaceReader
 from facefind.runtimes.pytorch import TorchRuntime
 from facefind.systems.retinaface import ROWS
 
@@ -41,7 +41,7 @@ def official(kind: str) -> dict[str, torch.Tensor]:
 def test_names_map_both_ways(kind):
     theirs = official(kind)
     ours = published.from_port(theirs)
-    assert published.recognise(ours) == KINDS[kind]
+    assert published.recognize(ours) == KINDS[kind]
     with torch.device("meta"):
         network = ROWS[KINDS[kind]].build()
     network.load_state_dict(ours, strict=True, assign=True)
@@ -150,14 +150,14 @@ def test_a_file_becomes_a_checkpoint(kind, prefix, tmp_path):
     assert (made.format, made.recipe) == ("retinaface-port", KINDS[kind])
     recipe, network = recipes.load_network(tmp_path / "ours.pt")
     assert recipe == recipes.get(KINDS[kind])
-    assert published.recognise(network.state_dict()) == KINDS[kind]
+    assert published.recognize(network.state_dict()) == KINDS[kind]
 
 
 def test_what_does_not_fit_is_told(tmp_path):
     state = official("mobile")
     del state["ssh1.conv3X3.0.weight"]
     with pytest.raises(WeightsError, match=r"mobile-released comes nearest.*contexts\.0\.conv3"):
-        published.recognise(published.from_port(state))
+        published.recognize(published.from_port(state))
     for name in ("body.stage1.9.0.weight", "ssh1.conv9X9.0.weight", "fc.weight", "Head.1.x"):
         with pytest.raises(WeightsError, match="is no name of the PyTorch port"):
             published.from_port({name: torch.ones(1)})
@@ -213,7 +213,7 @@ def test_an_onnx_file_of_the_port_is_read(runtime, tmp_path):
 
 
 def test_the_port_s_input_is_blue_first_less_the_means():
-    reader = RetinaFaceReader.recognise("x", outputs(504, (4, 2, 10)), (96, 128), None)
+    reader = RetinaFaceReader.recognize("x", outputs(504, (4, 2, 10)), (96, 128), None)
     picture = np.array([[[200]], [[150]], [[100]]], np.uint8)[None]  # red 200
     x = reader.prepare(picture)
     assert x.dtype == np.float32
@@ -231,7 +231,7 @@ def test_only_the_port_s_layout_is_taken_for_it():
     rows = 2 * (12 * 16 + 6 * 8 + 3 * 4)
 
     def read(*args, **more):
-        return RetinaFaceReader.recognise("x", outputs(*args, **more), (96, 128), None)
+        return RetinaFaceReader.recognize("x", outputs(*args, **more), (96, 128), None)
 
     assert read(rows, (4, 2, 10)).card.landmarks
     assert not read(rows, (2, 4)).card.landmarks

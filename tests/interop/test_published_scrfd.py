@@ -36,7 +36,7 @@ def official(row: str) -> dict[str, torch.Tensor]:
 def test_names_map_both_ways(row):
     theirs = official(row)
     ours = interop.from_mmdet(theirs)
-    assert interop.recognise(ours) == row
+    assert interop.recognize(ours) == row
     assert len(ours) == len(theirs) - 1
     with torch.device("meta"):
         network = ROWS[row].build()
@@ -85,10 +85,10 @@ def test_a_file_becomes_a_checkpoint(tmp_path):
     torch.save({"state_dict": official("scrfd-2.5g")}, tmp_path / "official.pth")
     done = interop.convert(tmp_path / "official.pth", tmp_path / "ours.pt")
     assert (done.format, done.recipe) == ("scrfd-mmdet", "scrfd-2.5g-released")
-    assert "non-commercial" in done.licence
+    assert "non-commercial" in done.license
     made, network = recipes.load_network(tmp_path / "ours.pt")
     assert made == recipes.get("scrfd-2.5g-released")
-    assert interop.recognise(network.state_dict()) == "scrfd-2.5g"
+    assert interop.recognize(network.state_dict()) == "scrfd-2.5g"
 
 
 @pytest.mark.parametrize("row", list(ROWS))
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_told(tmp_path):
     state = official("scrfd-2.5g")
     del state["neck.lateral_convs.0.conv.bias"]
     with pytest.raises(WeightsError, match=r"scrfd-2\.5g comes nearest.*lateral_convs\.0\.bias"):
-        interop.recognise(interop.from_mmdet(state))
+        interop.recognize(interop.from_mmdet(state))
     with pytest.raises(WeightsError, match="do not share"):
         interop.from_mmdet({"bbox_head.reg_stride_convs.0.0.conv.weight": torch.ones(1)})
     with pytest.raises(WeightsError, match=r"'fc\.weight' is no name"):
@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_told(tmp_path):
 
 
 def lively(row: str) -> nn.Module:
-    """A network with random statistics in all of its normalisations."""
+    """A network with random statistics in all of its normalizations."""
     torch.manual_seed(5)
     network = ROWS[row].build().eval()
     for module in network.modules():
@@ -192,7 +192,7 @@ def test_a_folded_file_of_another_row_is_refused(tmp_path):
     written(fuse(lively("scrfd-500m")), tmp_path / "folded.onnx")
     with pytest.raises(WeightsError, match=r"no row 'scrfd-3g'"):
         interop.load_onnx(tmp_path / "folded.onnx", "scrfd-3g")
-    with pytest.raises(WeightsError, match="convolutions and group normalisations"):
+    with pytest.raises(WeightsError, match="convolutions and group normalizations"):
         interop.load_onnx(tmp_path / "folded.onnx", "scrfd-2.5g")
     with pytest.raises(WeightsError, match="has shape"):
         interop.load_onnx(tmp_path / "folded.onnx", "mobilenet-0.5g")
@@ -206,7 +206,7 @@ def test_a_folded_file_of_another_row_is_refused(tmp_path):
     with pytest.raises(WeightsError, match=r"fpn_convs\.2\.conv\.weight stands where"):
         interop.load_onnx(tmp_path / "swapped.onnx", "scrfd-500m")
     written(fuse(lively("scrfd-2.5g")), tmp_path / "short.onnx", skip=1)
-    with pytest.raises(WeightsError, match="convolutions and group normalisations"):
+    with pytest.raises(WeightsError, match="convolutions and group normalizations"):
         interop.load_onnx(tmp_path / "short.onnx", "scrfd-2.5g")
 
 

@@ -14,7 +14,7 @@ ANCHORS = square_anchors([(16, 16), (8, 8), (4, 4)], (8, 16, 32), ((16, 32), (64
 
 @st.composite
 def faces(draw):
-    # Odd fractions keep centres off the grid's lines of symmetry, where ties have no one answer.
+    # Odd fractions keep centers off the grid's lines of symmetry, where ties have no one answer.
     seed = draw(st.integers(0, 2**31))
     rng = np.random.default_rng(seed)
     count = draw(st.integers(0, 12))

@@ -21,7 +21,7 @@ from facefind.learn.recipe import AugmentConfig, ResizedConfig
 SIDES = AugmentConfig().crop_sides
 
 
-def labelled(rng, size, count):
+def labeled(rng, size, count):
     height, width = size
     corners = rng.uniform(0, [width - 8, height - 8], (count, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(4, 60, (count, 2))], 1)
@@ -37,7 +37,7 @@ def scenes(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
     size = (int(rng.integers(20, 150)), int(rng.integers(20, 150)))
     image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-    return rng, image, labelled(rng, size, int(rng.integers(0, 8)))
+    return rng, image, labeled(rng, size, int(rng.integers(0, 8)))
 
 
 @settings(max_examples=100, deadline=None)
@@ -108,7 +108,7 @@ def test_a_crop_shows_the_right_pixels():
 def test_a_shrunken_image_gives_the_same_crop():
     rng = np.random.default_rng(0)
     smooth = np.repeat(np.repeat(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8), 4, 0), 4, 1)
-    labels = labelled(rng, smooth.shape[:2], 3)
+    labels = labeled(rng, smooth.shape[:2], 3)
     whole, faces = crop(smooth, labels, Window(8, 8, 64), 16, (0, 0, 0))
     quarter, same = crop(smooth[::4, ::4], labels, Window(8, 8, 64), 16, (0, 0, 0), shrink=4)
     assert np.array_equal(faces.boxes, same.boxes)
@@ -159,12 +159,12 @@ def test_boxes_end_at_the_border_unless_told_otherwise():
     window = Window(0, 0, 100)
     cut = crop_labels(labels, window, 50)
     assert cut.boxes.tolist() == [[0, 5, 30, 35], [45, 45, 50, 50]]
-    uncut = crop_labels(labels, window, 50, cut_boxes=False)
+    uncut = crop_labels(labels, window, 50, clip_boxes=False)
     assert uncut.boxes.tolist() == [[-10, 5, 30, 35], [45, 45, 65, 70]]
     assert (cut.landmarks == -1.5).all()
     assert (uncut.landmarks == -1.5).all()
     image = np.zeros((100, 100, 3), np.uint8)
-    _, same = crop(image, labels, window, 50, (0, 0, 0), cut_boxes=False)
+    _, same = crop(image, labels, window, 50, (0, 0, 0), clip_boxes=False)
     assert np.array_equal(same.boxes, uncut.boxes)
 
 

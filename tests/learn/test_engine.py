@@ -17,6 +17,7 @@ from facefind.errors import DataError, WeightsError
 from facefind.learn import checkpoints
 from facefind.learn.ema import EMA
 from facefind.learn.engine import TrainingError, read_sets, train
+from facefind.learn.index_sampler import Epochs, Stream
 from facefind.learn.loader import TrainingSet, loader
 from facefind.learn.mining import passes
 from facefind.learn.recipe import (
@@ -28,7 +29,6 @@ from facefind.learn.recipe import (
     ScheduleConfig,
 )
 from facefind.learn.schedule import learning_rate
-from facefind.learn.stream import Epochs, Stream
 from facefind.systems.mesh.dense import MeshConfig
 from facefind.systems.retinaface import ROWS as RETINAFACE
 
@@ -131,7 +131,7 @@ def test_a_resumed_mined_run_equals_an_uninterrupted_one(recipe, tmp_path, worke
     assert passes(tmp_path / "plain")[0][0] == last + 1
 
 
-def test_whole_images_of_many_sizes_are_learnt_from(recipe, tmp_path):
+def test_whole_images_of_many_sizes_are_learned_from(recipe, tmp_path):
     """One image a part, each of its own size, as SmallHardFace trains."""
     resized = ResizedConfig(short_sides=(48, 64, 96), long_side=120, multiple=32)
     whole = dataclasses.replace(
@@ -214,7 +214,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(recipe, tmp_path):
 def test_two_processes_train_as_one(recipe, tmp_path):
     """Two gloo processes see one process's images, in two parts, and end with its weights.
 
-    Batch normalisation is replaced by its affine part, since each process has its own statistics.
+    Batch normalization is replaced by its affine part, since each process has its own statistics.
     """
     network = dataclasses.replace(recipe.network, head_groups=4, landmarks=False)
     recipe = dataclasses.replace(

@@ -28,7 +28,7 @@ def test_form_is_kept_and_the_input_left(way, seed):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_light_and_colour_do_change(way):
+def test_light_and_color_do_change(way):
     image = np.full((8, 8, 3), (120, 80, 40), np.uint8)
     means = {tuple(WAYS[way](image, np.random.default_rng(s)).mean((0, 1))) for s in range(40)}
     assert len(means) > 20
@@ -73,8 +73,8 @@ def test_mild_changes_are_mild():
         assert 0.86 < ratio.min() <= ratio.max() < 1.14
         assert np.ptp(ratio) < 0.02  # one factor for all
         out = mild(image, np.random.default_rng(seed)).astype(float)
-        grey = np.abs((out @ LUMA).mean() / (image @ LUMA).mean() - 1)
-        assert grey < 0.13  # contrast and saturation leave the mean grey
+        gray = np.abs((out @ LUMA).mean() / (image @ LUMA).mean() - 1)
+        assert gray < 0.13  # contrast and saturation leave the mean gray
 
 
 def test_the_recipe_says_how():

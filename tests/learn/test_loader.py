@@ -8,9 +8,9 @@ import torch
 
 from facefind import datasets
 from facefind.errors import DataError
+from facefind.learn.index_sampler import Epochs, Stream
 from facefind.learn.loader import TrainingSet, decoded, loader
 from facefind.learn.recipe import AugmentConfig, ResizedConfig
-from facefind.learn.stream import Epochs, Stream
 
 
 def take(stream, count):
@@ -148,7 +148,7 @@ def test_scales_that_make_no_sense_are_told(tiny_set, wrong):
         TrainingSet(datasets.read(tiny_set), config)
 
 
-def test_colours_may_change_before_the_resizing(tiny_set):
+def test_colors_may_change_before_the_resizing(tiny_set):
     sample = datasets.read(tiny_set)[3]
     pictures = {}
     for first in (False, True):

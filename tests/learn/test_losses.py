@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facefind.learn.boxes import diou, iou
-from facefind.learn.losses import diou_loss, landmark_loss, quality_focal, weakest_positive
+from facefind.learn.losses import diou_loss, landmark_loss, min_positive_scores, quality_focal
 
 
 @settings(max_examples=200, deadline=None)
@@ -59,8 +59,8 @@ def test_landmark_loss_is_smooth_l1_summed():
 
 def test_the_weakest_positive_by_image():
     scores = torch.tensor([0.9, 0.2, 0.7, 0.5], requires_grad=True)
-    weakest = weakest_positive(scores, torch.tensor([0, 2, 0, 2]), 4)
+    weakest = min_positive_scores(scores, torch.tensor([0, 2, 0, 2]), 4)
     assert weakest.tolist() == pytest.approx([0.7, math.nan, 0.2, math.nan], nan_ok=True)
     assert not weakest.requires_grad
-    none = weakest_positive(torch.zeros(0), torch.zeros(0, dtype=torch.int64), 2)
+    none = min_positive_scores(torch.zeros(0), torch.zeros(0, dtype=torch.int64), 2)
     assert none.isnan().all()

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facefind.errors import DataError
+from facefind.learn.index_sampler import Epochs, Stream
 from facefind.learn.mining import Miner, draw, passes
 from facefind.learn.recipe import MiningConfig
-from facefind.learn.stream import Epochs, Stream
 
 GROUPS = ["common"] * 17 + ["rare"] * 3
 

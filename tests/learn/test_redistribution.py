@@ -10,10 +10,10 @@ from facefind.datasets import Sample
 from facefind.errors import DataError
 from facefind.evaluation import wider
 from facefind.learn.assigners import atss
+from facefind.learn.index_sampler import Epochs, Stream
 from facefind.learn.loader import TrainingSet
 from facefind.learn.recipe import AugmentConfig
 from facefind.learn.redistribution import FACE_BINS, Counts, count, draw, face_scales
-from facefind.learn.stream import Epochs, Stream
 from facefind.nn.anchors import square_anchors
 from facefind.systems.scrfd import ANCHOR_SIZES, STRIDES
 

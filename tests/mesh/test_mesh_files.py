@@ -17,9 +17,9 @@ def test_an_obj_file_comes_back(tmp_path):
         back = read_obj(write_obj(mesh, tmp_path / "a.obj"))
         np.testing.assert_array_equal(back.vertices, mesh.vertices)
         np.testing.assert_array_equal(back.triangles, mesh.triangles)
-        assert (back.colours is None) == (mesh.colours is None)
-        if mesh.colours is not None:
-            np.testing.assert_array_equal(back.colours, mesh.colours)
+        assert (back.colors is None) == (mesh.colors is None)
+        if mesh.colors is not None:
+            np.testing.assert_array_equal(back.colors, mesh.colors)
 
 
 def test_what_other_programs_write_is_read(tmp_path):
@@ -30,7 +30,7 @@ def test_what_other_programs_write_is_read(tmp_path):
     )
     mesh = read_obj(path)
     assert mesh.triangles.tolist() == [[0, 1, 2], [0, 2, 3], [0, 1, 2], [0, 2, 3]]
-    assert mesh.colours is None
+    assert mesh.colors is None
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_a_matrix_with_an_empty_row_is_refused():
         Sparse.of(np.diag([1.0, 0.0]))
 
 
-def test_a_found_face_stands_upright_and_takes_its_colours():
+def test_a_found_face_stands_upright_and_takes_its_colors():
     image = np.zeros((4, 6, 3), np.uint8)
     image[1, 2] = 255, 0, 51
     vertices = np.array([(2.5, 1.5, 3), (2.5, 3.5, 0), (99, -5, 0)], np.float32)
     mesh = of_face(vertices, np.array([(0, 1, 2)]), image)
     np.testing.assert_array_equal(mesh.vertices, vertices * (1, -1, -1))
-    np.testing.assert_allclose(mesh.colours[0], (1, 0, 0.2))
-    assert (mesh.colours[1:] == 0).all()
-    assert of_face(vertices, np.array([(0, 1, 2)])).colours is None
+    np.testing.assert_allclose(mesh.colors[0], (1, 0, 0.2))
+    assert (mesh.colors[1:] == 0).all()
+    assert of_face(vertices, np.array([(0, 1, 2)])).colors is None

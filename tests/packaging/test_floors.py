@@ -14,10 +14,10 @@ import facefind
 
 ROOT = Path(facefind.__file__).parent
 FLOORS = {
-    **dict.fromkeys(["errors", "faces", "boxes", "landmarks", "nms", "mesh"], 0),
-    **dict.fromkeys(["images", "drawing"], 1),
-    **dict.fromkeys(["runtimes", "weights", "protocols", "detector", "video"], 2),
-    **dict.fromkeys(["datasets", "evaluation"], 3),
+    **dict.fromkeys(["errors", "faces", "files", "boxes", "landmarks", "nms", "mesh"], 0),
+    **dict.fromkeys(["images", "drawing", "redaction"], 1),
+    **dict.fromkeys(["runtimes", "weights", "protocols", "detector", "merging", "video"], 2),
+    **dict.fromkeys(["pipeline", "datasets", "evaluation", "plots"], 3),
     "nn": 4,
     "learn": 5,
     **dict.fromkeys(["systems", "recipes"], 6),

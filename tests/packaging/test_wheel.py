@@ -46,11 +46,11 @@ def test_wheel_holds_every_model_with_its_card(wheel: zipfile.ZipFile) -> None:
     assert models == cards
 
 
-def test_wheel_carries_licence_command_and_requirements(wheel: zipfile.ZipFile) -> None:
+def test_wheel_carries_license_command_and_requirements(wheel: zipfile.ZipFile) -> None:
     info = f"facefind-{facefind.__version__}.dist-info"
-    licence = wheel.read(f"{info}/licenses/LICENSE").decode()
-    assert "Apache License" in licence
-    assert "END OF TERMS AND CONDITIONS" in licence
+    license = wheel.read(f"{info}/licenses/LICENSE").decode()
+    assert "Apache License" in license
+    assert "END OF TERMS AND CONDITIONS" in license
     assert "facefind = facefind.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
     metadata = Parser().parsestr(wheel.read(f"{info}/METADATA").decode())
     core = [need for need in metadata.get_all("Requires-Dist", []) if "extra ==" not in need]

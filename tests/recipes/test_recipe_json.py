@@ -39,7 +39,7 @@ def test_all_options_come_back() -> None:
 
 
 def test_a_recipe_of_the_first_version_loads() -> None:
-    """As its run folders hold it: without mining, groups, scales and ways of colouring."""
+    """As its run folders hold it: without mining, groups, scales and ways of coloring."""
     recipe = recipes.get("scrfd-2.5g-kps-short")
     content = json.loads(json.dumps(recipe.to_dict()))
     del content["mining"]

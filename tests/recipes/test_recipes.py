@@ -41,12 +41,12 @@ def test_every_row_has_its_trainings(name):
 
 
 def test_the_released_settings():
-    assert recipes.get("scrfd-10g").augment.fill == recipes.scrfd.MEAN_COLOUR
+    assert recipes.get("scrfd-10g").augment.fill == recipes.scrfd.MEAN_COLOR
     released = recipes.get("scrfd-10g-released")
     assert released.augment.fill == (128, 128, 128)
     assert released.augment.channel_shuffle
-    assert not released.augment.cut_boxes
-    assert recipes.get("scrfd-34g-released").augment.cut_boxes
+    assert not released.augment.clip_boxes
+    assert recipes.get("scrfd-34g-released").augment.clip_boxes
     assert recipes.get("scrfd-34g-released").optim.lr == 0.02
     assert released.optim.lr == recipes.get("scrfd-34g").optim.lr == 0.01
     assert recipes.get("scrfd-500m-kps-released").schedule.batch == 64
@@ -85,6 +85,6 @@ def test_a_recipe_of_one_s_own(tmp_path):
 
 def test_unknown_settings_are_named():
     content = recipes.get("scrfd-500m").to_dict()
-    content["network"]["colour"] = 1
-    with pytest.raises(DataError, match="colour"):
+    content["network"]["color"] = 1
+    with pytest.raises(DataError, match="color"):
         recipes.from_dict(content)

@@ -21,7 +21,7 @@ def test_the_paper_s_training():
     assert (sides[0], sides[-1], len(set(sides))) == (0.3, 1.0, 71)
     assert recipe.augment.size == 640
     assert recipe.augment.flip == 0.5
-    assert recipe.augment.cut_boxes
+    assert recipe.augment.clip_boxes
     optim, schedule = recipe.optim, recipe.schedule
     assert (optim.name, optim.lr, optim.momentum, optim.weight_decay) == ("sgd", 0.01, 0.9, 5e-4)
     assert schedule.warmup_factor * optim.lr == pytest.approx(1e-3)
@@ -69,7 +69,7 @@ def test_the_authors_trainings():
     assert (resnet.network.offset, resnet.network.plus_one) == (7.5, True)
     assert not resnet.network.shared_head
     assert resnet.augment.crop_sides == (0.3, 0.45, 0.6, 0.8, 1)
-    assert not resnet.augment.cut_boxes
+    assert not resnet.augment.clip_boxes
     assert resnet.augment.jitter == "mild"
     assert recipes.get("retinaface-mobile-authors").augment.jitter == "brightness"
 

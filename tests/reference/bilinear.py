@@ -6,7 +6,7 @@ import numpy as np
 
 
 def at(image, y, x):
-    """The value between pixel centres `i + 0.5`, edges repeated, at one point."""
+    """The value between pixel centers `i + 0.5`, edges repeated, at one point."""
     height, width = image.shape[:2]
     y, x = y - 0.5, x - 0.5
     top, left = int(np.floor(y)), int(np.floor(x))

@@ -63,8 +63,8 @@ def write(path: Path, given: Card | None = None) -> Path:
 
     nodes = [
         node("Cast", "image", "x", to=TensorProto.FLOAT),
-        node("ReduceMean", "x axes", "grey", keepdims=1),
-        node("AveragePool", "grey", "mean", kernel_shape=[CELL, CELL], strides=[CELL, CELL]),
+        node("ReduceMean", "x axes", "gray", keepdims=1),
+        node("AveragePool", "gray", "mean", kernel_shape=[CELL, CELL], strides=[CELL, CELL]),
         node("Div", "mean full", "level"),
         node("Reshape", "level list", "scores"),
         node("Shape", "mean", "batch", start=0, end=1),

@@ -18,8 +18,8 @@ def mask(region, size):
         major, minor, angle, x, y = region
         # FDDB turns the angle into degrees of another sense on reading and back on drawing
         read = (math.pi - angle) * 180 / math.pi
-        centre = math.floor(x + 0.5), math.floor(y + 0.5)
-        cv2.ellipse(canvas, centre, (int(major), int(minor)), 180 - read, 0, 360, 1, -1)
+        center = math.floor(x + 0.5), math.floor(y + 0.5)
+        cv2.ellipse(canvas, center, (int(major), int(minor)), 180 - read, 0, 360, 1, -1)
     return canvas.astype(bool)
 
 

@@ -21,7 +21,7 @@ FORMATS = {
 
 
 def picture(rng: np.random.Generator, height: int = 37, width: int = 53) -> Image.Image:
-    """Smooth colours with some noise, so that every format compresses it like a photo."""
+    """Smooth colors with some noise, so that every format compresses it like a photo."""
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(x / rng.uniform(3, 9) + i) + np.cos(y / rng.uniform(3, 9)) for i in range(3)]
     rgb = np.stack(waves, -1) * 55 + 128 + rng.normal(0, 4, (height, width, 3))
@@ -83,8 +83,8 @@ def lying(seed: int = 0) -> Iterator[tuple[str, bytes]]:
         yield f"size-{width}x{height}.png", png(width, height, b"")
         yield f"size-{width}x{height}.bmp", bmp(width, height)
     for depth in (1, 2, 3, 4, 7, 16, 255):
-        for colour in (0, 1, 2, 3, 4, 5, 6):
-            yield f"depth-{depth}-{colour}.png", png(4, 4, bytes(200), depth, colour)
+        for color in (0, 1, 2, 3, 4, 5, 6):
+            yield f"depth-{depth}-{color}.png", png(4, 4, bytes(200), depth, color)
 
 
 def odd(seed: int = 0) -> Iterator[tuple[str, bytes]]:
@@ -98,9 +98,9 @@ def odd(seed: int = 0) -> Iterator[tuple[str, bytes]]:
         ("bilevel", base.convert("1"), "png", {}),
         ("bilevel", base.convert("1"), "tif", {"compression": "group4"}),
         ("bilevel", base.convert("1"), "bmp", {}),
-        ("grey", base.convert("L"), "jpg", {}),
-        ("grey", base.convert("L"), "png", {}),
-        ("grey-alpha", alpha.convert("LA"), "png", {}),
+        ("gray", base.convert("L"), "jpg", {}),
+        ("gray", base.convert("L"), "png", {}),
+        ("gray-alpha", alpha.convert("LA"), "png", {}),
         ("palette", base.quantize(16), "png", {}),
         ("palette-clear", base.quantize(16), "png", {"transparency": 3}),
         ("palette-clear-bytes", base.quantize(16), "png", {"transparency": bytes(range(16))}),
@@ -144,7 +144,7 @@ def every(seed: int = 0) -> Iterator[tuple[str, bytes]]:
     yield from odd(seed)
 
 
-def png(width: int, height: int, pixels: bytes, depth: int = 8, colour: int = 2) -> bytes:
+def png(width: int, height: int, pixels: bytes, depth: int = 8, color: int = 2) -> bytes:
     """A PNG whose header says what it is told to, and whose checksums are right."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
@@ -152,7 +152,7 @@ def png(width: int, height: int, pixels: bytes, depth: int = 8, colour: int = 2)
             struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         )
 
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(pixels)), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 

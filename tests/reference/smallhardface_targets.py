@@ -1,7 +1,7 @@
 """The released targets of SmallHardFace, rewritten plainly: boxes by first and last pixel, NumPy.
 
-Anchors are windows of whole pixels, sides are x2 - x1 + 1 everywhere, centres x1 + side / 2, and
-decoded corners are centre -+ side / 2: what the Caffe code does, so that nothing here shares a
+Anchors are windows of whole pixels, sides are x2 - x1 + 1 everywhere, centers x1 + side / 2, and
+decoded corners are center -+ side / 2: what the Caffe code does, so that nothing here shares a
 convention with facefind.
 """
 
@@ -75,7 +75,7 @@ def encode(face: Array, window: Array) -> Array:
 
 
 def decode(deltas: Array, window: Array) -> Array:
-    """The box of four deltas on an anchor; unlike `encode`, corners are centre -+ half a side."""
+    """The box of four deltas on an anchor; unlike `encode`, corners are center -+ half a side."""
     a, b = sides(window)
     x, y = window[0] + a / 2 + deltas[0] * a, window[1] + b / 2 + deltas[1] * b
     w, h = np.exp(deltas[2]) * a, np.exp(deltas[3]) * b

@@ -57,7 +57,7 @@ def test_what_is_no_card_is_refused_and_named(given_text: str, said: str) -> Non
 
 
 def test_keys_of_a_later_version_are_passed_over() -> None:
-    text = json.dumps({"name": "a", "system": "b", "colour_of_the_sea": "green"})
+    text = json.dumps({"name": "a", "system": "b", "color_of_the_sea": "green"})
     assert Card.from_json(text) == Card(name="a", system="b")
 
 

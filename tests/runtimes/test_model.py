@@ -249,7 +249,7 @@ def test_a_file_that_breaks_the_contract_is_refused(tmp_path: Path) -> None:
         open_model(tmp_path / "b.onnx")
 
 
-def test_a_card_that_wants_another_colour_order_is_refused(tmp_path: Path) -> None:
+def test_a_card_that_wants_another_color_order_is_refused(tmp_path: Path) -> None:
     path = block_model.write(tmp_path / "bgr.onnx", block_model.card("bgr", color_order="BGR"))
     with pytest.raises(WeightsError, match="BGR"):
         open_model(path)

@@ -52,7 +52,7 @@ def test_an_image_without_faces_trains_every_weight(network):
     assert found.terms["cls"] > 0
     assert found.terms["box"] == 0
     assert found.terms.get("kps", 0) == 0
-    assert found.weakest.isnan().all()
+    assert found.min_positive_scores.isnan().all()
     network.zero_grad()
     sum(found.terms.values()).backward()
     for parameter in network.parameters():
@@ -78,7 +78,7 @@ def test_ignored_regions_take_no_part(kind, network):
 
 
 def test_the_weakest_is_a_score_of_each_image_with_a_face(network):
-    weakest = losses(network, [FACE, Target.empty(), BARE]).weakest
+    weakest = losses(network, [FACE, Target.empty(), BARE]).min_positive_scores
     assert weakest.shape == (3,)
     assert not weakest.requires_grad
     assert weakest.isnan().tolist() == [False, True, False]
@@ -111,4 +111,4 @@ def test_the_terms_fall_when_trained_on_one_image(kind, images, lr, steps, last,
         seen.append({name: term.item() for name, term in found.terms.items()})
     for name, bound in bounds.items():
         assert min(terms[name] for terms in seen[-last:]) < bound * seen[0][name]
-    assert ((found.weakest > 0) & (found.weakest < 1)).all()
+    assert ((found.min_positive_scores > 0) & (found.min_positive_scores < 1)).all()

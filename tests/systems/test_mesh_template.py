@@ -120,6 +120,6 @@ def test_pre_training_learns_on_any_mesh():
     assert [step for step, _ in heard] == [100, 200, 300]
     assert heard[-1][1] < heard[0][1]
     assert report.decoder.position < 0.8 * report.average.position
-    assert report.decoder.colour < 0.8 * report.average.colour
+    assert report.decoder.color < 0.8 * report.average.color
     assert report.linear.position < report.average.position
     assert decoder(np.zeros((2, 128), np.float32)).shape == (2, 120, 6)

@@ -26,8 +26,8 @@ def test_candidates_are_softmax_scores_and_decoded_boxes(network):
     outputs = network(images)
     boxes, scores, _ = network.candidates(images)
     wanted = outputs.classes.softmax(-1)[..., 1]
-    if network.fine_score != 1:
-        wanted[:, : outputs.anchors.per_level[0]] *= network.fine_score
+    if network.stride4_score_scale != 1:
+        wanted[:, : outputs.anchors.per_level[0]] *= network.stride4_score_scale
     torch.testing.assert_close(scores, wanted)
     anchors = outputs.anchors
     sides = boxes[..., 2:] - boxes[..., :2] + float(network.boxes.plus_one)
@@ -115,12 +115,12 @@ def test_the_terms_are_equation_1_anchor_by_anchor(kind):
 def test_only_what_is_picked_gets_a_gradient():
     network, outputs = example(PAPER, TARGETS)
     sum(network.losses(outputs, TARGETS).terms.values()).backward()
-    learnt = (outputs.classes.grad != 0).any(-1).sum(1)
+    learned = (outputs.classes.grad != 0).any(-1).sum(1)
     regressed = (outputs.deltas.grad != 0).any(-1).sum(1)
     pointed = (outputs.offsets.grad != 0).flatten(2).any(-1).sum(1)
     rules = PAPER.matching
     for index in range(3):
-        assert learnt[index] == regressed[index] + max(3 * int(regressed[index]), rules.least)
+        assert learned[index] == regressed[index] + max(3 * int(regressed[index]), rules.least)
     assert regressed[0] > 0
     assert pointed.tolist() == [regressed[0].item(), 0, 0]
 
@@ -130,8 +130,8 @@ def test_a_quota_holds_on_every_level():
     big = replace(FACE, boxes=torch.tensor([[8.0, 8, 72, 72]]))  # a face of the second level
     network, outputs = example(config, [big])
     network.losses(outputs, [big]).terms["cls"].backward()
-    learnt = (outputs.classes.grad != 0).any(-1)[0]
-    levels = learnt.split(outputs.anchors.per_level)
+    learned = (outputs.classes.grad != 0).any(-1)[0]
+    levels = learned.split(outputs.anchors.per_level)
     at = outputs.anchors.corners(plus_one=True)
     found = by_iou(at, big.boxes, positive=0.5, negative=0.3, plus_one=True).assigned
     counted = [int(level.sum()) for level in (found > -2).split(outputs.anchors.per_level)]
@@ -142,7 +142,7 @@ def test_a_quota_holds_on_every_level():
 def test_the_weakest_is_the_lowest_score_of_an_image_s_positives(network):
     outputs = network(torch.randint(0, 256, (3, 3, 96, 96)).float())
     outputs = replace(outputs, classes=torch.randn_like(outputs.classes))
-    weakest = network.losses(outputs, TARGETS).weakest
+    weakest = network.losses(outputs, TARGETS).min_positive_scores
     assert weakest.shape == (3,)
     assert not weakest.requires_grad
     assert weakest.isnan().tolist() == [False, True, False]

@@ -16,7 +16,7 @@ def test_the_weakest_is_the_lowest_score_of_an_image_s_positives(kind):
     anchors = outputs.anchors
     outputs = replace(outputs, raw=outputs.raw._replace(logits=torch.randn(3, len(anchors.sizes))))
     second = Target(FACE.boxes + 30, FACE.landmarks, FACE.ignore)
-    weakest = network.losses(outputs, [FACE, Target.empty(), second]).weakest
+    weakest = network.losses(outputs, [FACE, Target.empty(), second]).min_positive_scores
     assert weakest.shape == (3,)
     assert not weakest.requires_grad
     assert weakest.isnan().tolist() == [False, True, False]

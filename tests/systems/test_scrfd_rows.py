@@ -31,7 +31,7 @@ OURS = {
     "resnet-1.3g": (835_045, 1_277_068_800),
 }
 # Table 4 of the paper: parameters in millions, multiply-adds in 1e9. The code's counter adds
-# biases, normalisation, activations and pooling: 1 to 6 % more than convolutions alone.
+# biases, normalization, activations and pooling: 1 to 6 % more than convolutions alone.
 TABLE_4 = {
     "resnet-34g": (None, 34.16),
     "resnet-34g-released": (24.81, None),

@@ -14,7 +14,7 @@ from reference import smallhardface_targets as oracle
 from torch import nn
 from torch.nn import functional
 
-from facefind.learn.hard_anchors import by_quota
+from facefind.learn.samplers import by_quota
 from facefind.learn.targets import Target
 from facefind.nn.cost import measure
 from facefind.nn.heads import AnchorOutput, DilatedHead
@@ -180,7 +180,7 @@ def test_targets_and_losses_are_the_released_code_s(some, seed):
     cls, box, weakest = oracle.losses(logits, deltas, labels, regressed, goal)
     assert found.terms["cls"].item() == pytest.approx(cls, rel=1e-4)
     assert found.terms["box"].item() == pytest.approx(box, rel=1e-4)
-    assert found.weakest.item() == pytest.approx(weakest, rel=1e-4, nan_ok=True)
+    assert found.min_positive_scores.item() == pytest.approx(weakest, rel=1e-4, nan_ok=True)
 
 
 RELEASED = build(KINDS["smallhardface-released"])
@@ -195,7 +195,7 @@ def test_boxes_are_decoded_as_the_released_code_does():
     np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-4)
 
 
-def test_without_the_extra_pixel_a_box_is_learnt_as_it_is():
+def test_without_the_extra_pixel_a_box_is_learned_as_it_is():
     network, outputs = build(KINDS["smallhardface-full"]), made_outputs(64, 96)
     face = [40.0, 24, 58, 41]
     match = network.match(outputs, target([face]))
@@ -213,20 +213,20 @@ def test_no_face_gets_an_anchor_by_force():
 
 
 @pytest.mark.parametrize(
-    ("anchor", "overlap", "label", "learnt"),
+    ("anchor", "overlap", "label", "learned"),
     [
         ([32.0, 40, 48, 56], 224 / 288, 1, True),
         ([32.0, 32, 48, 48], 160 / 352, -1, True),
         ([32.0, 24, 48, 40], 32 / 480, 0, False),
     ],
 )
-def test_between_the_thresholds_a_box_is_learnt_and_no_score(anchor, overlap, label, learnt):
+def test_between_the_thresholds_a_box_is_learned_and_no_score(anchor, overlap, label, learned):
     outputs, face = made_outputs(64, 96), [32.0, 38, 48, 54]
     match = build(KINDS["smallhardface-full"]).match(outputs, target([face]))
     place = (outputs.anchors.boxes == torch.tensor(anchor)).all(1).nonzero().item()
     last = np.array([0, 0, 1, 1])
     assert oracle.overlap(anchor - last, face - last) == pytest.approx(overlap)
-    assert (match.labels[place], match.regressed[place]) == (label, learnt)
+    assert (match.labels[place], match.regressed[place]) == (label, learned)
 
 
 def test_anchors_that_leave_the_image_take_no_part():
@@ -267,9 +267,9 @@ def test_a_smaller_quota_learns_fewer_anchors_of_each_image():
     targets = [target([[10, 10, 42, 42], [50, 20, 80, 50]]), target([])]
     assert (network.match(outputs, targets[0]).labels == 1).sum() > 2
     network.losses(outputs, targets).terms["cls"].backward()
-    learnt = (outputs.raw.logits.grad != 0).any(-1)
+    learned = (outputs.raw.logits.grad != 0).any(-1)
     faces = outputs.raw.logits.grad[..., 1] < 0  # scores that are to rise
-    assert learnt.sum(1).tolist() == [6, 6]
+    assert learned.sum(1).tolist() == [6, 6]
     assert faces.sum(1).tolist() == [2, 0]
 
 
@@ -281,7 +281,7 @@ def test_the_weakest_positive_is_sought_before_anchors_are_picked():
     labels = RELEASED.match(outputs, targets[0]).labels
     assert (labels == 1).sum() > 64
     scores = outputs.raw.logits.softmax(-1)[0, labels == 1, 1]
-    weakest = RELEASED.losses(outputs, targets).weakest
+    weakest = RELEASED.losses(outputs, targets).min_positive_scores
     assert weakest[0] == scores.min()
     assert weakest[1:].isnan().all()
 

@@ -54,6 +54,6 @@ def convert(
         print(json_text.dumps({"checkpoint": str(out)} | done.to_dict(), indent=2))
         return 0
     print(f"{out}: {done.recipe}, from {done.format}")
-    print(f"licence of the weights: {done.licence}")
+    print(f"license of the weights: {done.license}")
     print(f"next: facefind export {out} --out {out.with_suffix('.onnx').name}")
     return 0

@@ -1,4 +1,4 @@
-"""`facefind data`: convert, check and count labelled sets."""
+"""`facefind data`: convert, check and count labeled sets."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ ACTIONS = {
 _KINDS = {
     "name": "two pictures of one name",
     "file": "image missing or unreadable",
-    "size": "image of another size than labelled",
+    "size": "image of another size than labeled",
     "area": "box without area",
     "outside": "box outside its image",
-    "twice": "box labelled twice",
+    "twice": "box labeled twice",
     "tiny": "tiny box",
     "order": "points in the wrong order",
     "points": "points far from their box",
@@ -48,7 +48,7 @@ def main(args: Sequence[str]) -> int:
     name, *rest = args or ["--help"]
     if name in ("-h", "--help"):
         width = max(map(len, ACTIONS))
-        lines = ["usage: facefind data ACTION [OPTION ...]", "", "Labelled sets.", "", "actions:"]
+        lines = ["usage: facefind data ACTION [OPTION ...]", "", "Labeled sets.", "", "actions:"]
         lines += [f"  {action:<{width}}  {text}" for action, text in ACTIONS.items()]
         print("\n".join([*lines, "", "facefind data ACTION --help tells its options."]))
         return 0
@@ -77,7 +77,7 @@ def samples_of(
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if layout is None:
-        layout = datasets.recognise(path)
+        layout = datasets.recognize(path)
     if layout not in datasets.READERS:
         raise DataError(f"layout {layout!r}: wanted one of {', '.join(datasets.READERS)}")
     known = inspect.signature(datasets.READERS[layout]).parameters
@@ -93,7 +93,7 @@ class _Set:
     images: Folder = None
     """The folder of the pictures; the layout's usual one where not given."""
     layout: Text = None
-    """The layout, where it shall not be recognised."""
+    """The layout, where it shall not be recognized."""
     json: Flag = False
     """Print JSON instead of a table."""
     out: File = None

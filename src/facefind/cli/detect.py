@@ -76,7 +76,7 @@ def detect(
         draw: Write a copy of each image with its faces drawn to this folder.
         mesh: Find each face's mesh too, with a model that gives meshes; JSON and drawn copies show
             it.
-        mesh_out: Write each face's mesh to a file of its own in this folder, coloured by the image;
+        mesh_out: Write each face's mesh to a file of its own in this folder, colored by the image;
             asks for --mesh.
         mesh_format: Format of these files.
         resume: Go on with --out: skip the images that it already holds.

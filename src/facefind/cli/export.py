@@ -34,7 +34,7 @@ def export(
     name: Text = None,
     protocol: str = "640",
     min_score: float = 0.5,
-    licence: str = "",
+    license: str = "",
     notes: str = "",
     json: Flag = False,
 ) -> int:
@@ -49,7 +49,7 @@ def export(
         name: The model's name; the file's where not given.
         protocol: How images are scaled and faces merged where users ask for nothing else.
         min_score: Score from which faces are shown where users ask for nothing else.
-        licence: Terms under which the weights may be used; those of a checkpoint that facefind
+        license: Terms under which the weights may be used; those of a checkpoint that facefind
             convert made where not given.
         notes: What else users should know.
         json: Print the card as JSON.
@@ -72,7 +72,7 @@ def export(
         protocol=protocol,
         min_score=min_score,
         training={"published": published} if published else _training(recipe, run),
-        licence=licence or published.get("licence", ""),
+        license=license or published.get("license", ""),
         commit=provenance()["commit"],
         notes=notes,
     )

@@ -120,7 +120,7 @@ def _pretrain(chosen: _Pretrain, command: str) -> int:
     decoder.save(chosen.out)
     describe(chosen.out, decoder, report, command)
     rows = [_row(name, getattr(report, name)) for name in ("decoder", "linear", "average")]
-    head = ("on unseen faces", "vertices, % of height", "colours, of 255")
+    head = ("on unseen faces", "vertices, % of height", "colors, of 255")
     print(output.table(head, rows, right=(1, 2)))
     return 0
 
@@ -148,14 +148,14 @@ def describe(path: Path, decoder: Decoder, report: Report, command: str) -> Path
             "version": __version__,
         },
         "results": {
-            "faces": "generated alike, never learnt from",
-            "units": "position: mean distance in per cent of the face's height; colour: of 255",
+            "faces": "generated alike, never learned from",
+            "units": "position: mean distance in per cent of the face's height; color: of 255",
             "decoder": dataclasses.asdict(report.decoder),
             "linear": dataclasses.asdict(report.linear),
             "average": dataclasses.asdict(report.average),
         },
-        "licence": "Apache-2.0",
-        "notes": "Learnt from formulas alone: no scan, photograph or person is in it.",
+        "license": "Apache-2.0",
+        "notes": "Learned from formulas alone: no scan, photograph or person is in it.",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     place = path.with_suffix(".json")
@@ -169,7 +169,7 @@ def _row(name: str, errors: Errors) -> tuple[str, str, str]:
         "linear": "as many principal components",
         "average": "the average face",
     }
-    return names[name], f"{errors.position:.3f}", f"{errors.colour:.2f}"
+    return names[name], f"{errors.position:.3f}", f"{errors.color:.2f}"
 
 
 def _template(chosen: _Template) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "models"]
 
-_HEADER = ("model", "parameters", "multiply-adds", "AP", "points", "licence")
+_HEADER = ("model", "parameters", "multiply-adds", "AP", "points", "license")
 
 
 def main(args: Sequence[str]) -> int:
@@ -105,7 +105,7 @@ def _row(card: Card, is_default: bool) -> tuple[str, ...]:
         "" if card.multiply_adds is None else f"{card.multiply_adds / 1e9:.2f} G",
         _measured(card.results),
         "yes" if card.landmarks else "no",
-        card.licence,
+        card.license,
     )
 
 

@@ -1,11 +1,11 @@
-"""Labelled pictures: readers and writers of the usual layouts, splits, digests, checks."""
+"""Labeled pictures: readers and writers of the usual layouts, splits, digests, checks."""
 
 from __future__ import annotations
 
 from facefind.datasets import aflw, coco, face_eval, fddb, pairs, retinaface, voc, wider, yolo
 from facefind.datasets.check import Finding, Report, check
 from facefind.datasets.files import Missing
-from facefind.datasets.layouts import READERS, read, recognise, write
+from facefind.datasets.layouts import READERS, read, recognize, write
 from facefind.datasets.pairs import Pairs
 from facefind.datasets.sample import Sample, digest, partial, read_size, split
 
@@ -26,7 +26,7 @@ __all__ = [
     "partial",
     "read",
     "read_size",
-    "recognise",
+    "recognize",
     "retinaface",
     "split",
     "voc",

@@ -13,7 +13,7 @@ from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
 FIVE_OF_21 = (8, 11, 15, 18, 20)
-"""AFLW's feature numbers (from 1) of eye centres, nose tip and mouth corners."""
+"""AFLW's feature numbers (from 1) of eye centers, nose tip and mouth corners."""
 
 
 def read(
@@ -86,7 +86,7 @@ def read_2000(
 ) -> list[Sample]:
     """Samples of AFLW2000-3D: a folder of `image*.mat` beside their pictures, one face each.
 
-    The box spans the 68 points; the five landmarks are eye centres (means of the six points
+    The box spans the 68 points; the five landmarks are eye centers (means of the six points
     around each), nose tip and mouth corners. Adds the attributes `points_68` (1, 68, 3)
     and `pose` (1, 3): pitch, yaw, roll in degrees.
 

@@ -73,9 +73,9 @@ def check(
     """A report on the samples.
 
     Looks for: two pictures of one name (`name`), image files that are missing (`file`), or whose
-    size is not the labelled one (`size`); boxes without area or not finite (`area`), with a side
+    size is not the labeled one (`size`); boxes without area or not finite (`area`), with a side
     under `tiny` pixels (`tiny`), reaching outside the picture by more than a pixel (`outside`),
-    labelled twice (`twice`); points in an order that no upright or turned face has (`order`) or
+    labeled twice (`twice`); points in an order that no upright or turned face has (`order`) or
     far from their box (`points`); the same picture twice, here or in `others`, by a hash of its
     looks that other formats and sizes share (`copy`).
 
@@ -220,7 +220,7 @@ def _copies(samples: Sequence[Sample], others: Sequence[Sample]) -> list[Finding
 def _look(path: Path) -> npt.NDArray[np.float32] | bytes | None:
     """A difference hash (256,) of -1 and 1 that survives another format or size.
 
-    Each bit says which of two neighbouring cells of a 17 x 16 thumbnail is brighter. Pictures
+    Each bit says which of two neighboring cells of a 17 x 16 thumbnail is brighter. Pictures
     too plain for that give a digest of their pixels, unreadable ones None.
     """
     from PIL import Image
@@ -228,13 +228,13 @@ def _look(path: Path) -> npt.NDArray[np.float32] | bytes | None:
     try:
         with Image.open(path) as image:
             image.draft("L", (68, 64))  # JPEG decodes straight to a smaller size
-            grey = image.convert("L")
+            gray = image.convert("L")
     except OSError:
         return None
-    cells = np.asarray(grey.resize((17, 16), Image.Resampling.BOX), np.float32)
+    cells = np.asarray(gray.resize((17, 16), Image.Resampling.BOX), np.float32)
     steps = np.diff(cells, axis=1)
     if np.abs(steps).mean() < 1:
-        return hashlib.sha256(f"{grey.size}".encode() + grey.tobytes()).digest()
+        return hashlib.sha256(f"{gray.size}".encode() + gray.tobytes()).digest()
     return np.where(steps > 0, np.float32(1), np.float32(-1)).ravel()
 
 

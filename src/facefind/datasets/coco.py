@@ -40,7 +40,7 @@ def read(
         root: the JSON file or its folder.
         images: folder that `file_name` is relative to; left out: the JSON's own folder, or
             `images` in it where the names do not lead there themselves.
-        exhaustive: whether every face of each picture is labelled. False adds one ignored box
+        exhaustive: whether every face of each picture is labeled. False adds one ignored box
             over the whole image, so that other faces are never background. None: what the
             file's `info.exhaustive` says, True where it says nothing.
         missing: what to do where an image file is absent.
@@ -161,7 +161,7 @@ def write(samples: Sequence[Sample], path: str | Path, *, exhaustive: bool = Tru
     """Write COCO JSON with one category, `face`, and keypoints where a face has points.
 
     Ignored boxes become `iscrowd`; attributes of one value a face are written along.
-    `exhaustive=False` says in the file that pictures may hold unlabelled faces. Reads image
+    `exhaustive=False` says in the file that pictures may hold unlabeled faces. Reads image
     headers where the size is not known.
     """
     pictures: list[dict[str, Any]] = []

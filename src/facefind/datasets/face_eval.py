@@ -1,4 +1,4 @@
-"""AFW and PASCAL faces, as re-labelled for the face-eval toolbox (Mathias et al., 2014)."""
+"""AFW and PASCAL faces, as re-labeled for the face-eval toolbox (Mathias et al., 2014)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from facefind.datasets.files import Missing, bad_line, image_root, locate, read_
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
-_ELLIPSE = "major_radius minor_radius angle centre_x centre_y 1"
+_ELLIPSE = "major_radius minor_radius angle center_x center_y 1"
 
 
 def read(
@@ -20,7 +20,7 @@ def read(
     """Samples of FDDB ellipse lists: one file, or every `*ellipseList*.txt` of a folder in turn.
 
     Boxes are the ellipses' upright bounding boxes. The attribute `ellipse` (G, 5) holds
-    the lines as they stand: major and minor radius, angle of the major axis in radians, centre.
+    the lines as they stand: major and minor radius, angle of the major axis in radians, center.
     `group` is the file's fold (`01` of `FDDB-fold-01-ellipseList.txt`). Pictures are sought in
     `originalPics` below the folder (or beside its `FDDB-folds`) unless `images` is given.
 
@@ -59,7 +59,7 @@ def read(
 
 
 def bounding_boxes(ellipses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(G, 4) upright boxes around ellipses (G, 5): radii, angle in radians, centre."""
+    """(G, 4) upright boxes around ellipses (G, 5): radii, angle in radians, center."""
     major, minor, angle, x, y = np.asarray(ellipses, np.float64).reshape(-1, 5).T
     half_width = np.hypot(major * np.cos(angle), minor * np.sin(angle))
     half_height = np.hypot(major * np.sin(angle), minor * np.cos(angle))

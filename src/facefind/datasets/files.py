@@ -52,12 +52,12 @@ def locate(
     if absent and missing == "error":
         names_shown = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         raise DataError(
-            f"{source}: {len(absent)} of {len(absent) + len(found)} labelled images are not in "
+            f"{source}: {len(absent)} of {len(absent) + len(found)} labeled images are not in "
             f"{root} ({names_shown}); pass images=<their folder>, or missing='skip' to go on "
             "without them"
         )
     if absent and missing == "skip":
-        log.warning("%s: %d labelled images are missing and left out", source, len(absent))
+        log.warning("%s: %d labeled images are missing and left out", source, len(absent))
     return found
 
 

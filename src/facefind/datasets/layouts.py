@@ -29,7 +29,7 @@ Writable = Literal["wider", "coco", "retinaface", "scrfd", "yolo", "voc"]
 
 
 def read(root: str | Path, *, layout: str | None = None, **options: Any) -> list[Sample]:
-    """Samples of the data set at `root`, whose layout is recognised.
+    """Samples of the data set at `root`, whose layout is recognized.
 
     `root` is a label file, or a folder with label files of one layout: WIDER FACE
     (`*bbx_gt.txt`, five points beside it merged), COCO (`*.json`), RetinaFace (`label.txt`),
@@ -37,13 +37,13 @@ def read(root: str | Path, *, layout: str | None = None, **options: Any) -> list
     (`*ellipseList*.txt`), AFW and PASCAL faces (the face-eval toolbox's `.mat`), AFLW
     (`aflw.sqlite`), AFLW2000-3D (`image*.mat`).
 
-    A path that begins with `partial:` names a set whose pictures may hold unlabelled faces (LFW
-    with one labelled face a picture, say): each sample gets one ignored box over its whole
+    A path that begins with `partial:` names a set whose pictures may hold unlabeled faces (LFW
+    with one labeled face a picture, say): each sample gets one ignored box over its whole
     image, so that the others are never taken for background.
 
     Args:
         root: the set.
-        layout: a key of `READERS`, where nothing shall be recognised.
+        layout: a key of `READERS`, where nothing shall be recognized.
         options: go to the layout's reader, e.g. `images=` or `missing=`.
 
     Raises:
@@ -58,13 +58,13 @@ def read(root: str | Path, *, layout: str | None = None, **options: Any) -> list
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if layout is None:
-        layout = recognise(path)
+        layout = recognize(path)
     elif layout not in READERS:
         raise DataError(f"layout is {layout!r}, wanted one of {', '.join(READERS)}")
     return READERS[layout](path, **options)
 
 
-def recognise(path: Path) -> str:
+def recognize(path: Path) -> str:
     """The layout's name, a key of `READERS`.
 
     Raises:

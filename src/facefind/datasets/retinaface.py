@@ -42,7 +42,7 @@ def read(
     A picture begins with `# event/name.jpg`; in labelv2 width and height follow the name, which
     is how the two are told apart. Faces follow, one a line: in label.txt `x y w h`, five times
     `x y flag` and a quality, in labelv2 `x1 y1 x2 y2` and five times `x y flag`. Points may be
-    left out; one whose three numbers are -1 is not labelled (NaN). A bare fifth number 1 in
+    left out; one whose three numbers are -1 is not labeled (NaN). A bare fifth number 1 in
     labelv2 marks a box to ignore. Boxes without area are dropped unless `flat` says "keep". Adds
     the attributes `points_flag` (G, 5; 0 visible, 1 occluded, -1 none) and, from label.txt,
     `quality`.

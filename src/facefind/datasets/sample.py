@@ -1,4 +1,4 @@
-"""One labelled picture, and what can be asked of a list of them."""
+"""One labeled picture, and what can be asked of a list of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from facefind.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A picture with its labelled faces; pixels are those of the upright original image.
+    """A picture with its labeled faces; pixels are those of the upright original image.
 
     Attributes:
         name: the picture's name inside its set, unique there, with forward slashes.
         path: the image file.
         boxes: (G, 4) float32, left top right bottom.
         landmarks: (G, 5, 2) float32, left eye, right eye, nose, left and right mouth corner as
-            seen in the image; NaN where a point is not labelled. Left out: all NaN.
+            seen in the image; NaN where a point is not labeled. Left out: all NaN.
         ignore: (G,) bool; such a box is neither a face to be found nor background.
             Left out: all False.
         group: what the picture shows (the WIDER event), for balanced sampling; "" if unknown.
@@ -106,10 +106,10 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def partial(sample: Sample) -> Sample:
-    """The sample of a picture in which unlabelled faces may be.
+    """The sample of a picture in which unlabeled faces may be.
 
     One ignored box that covers the whole image is added behind the others, so that nothing
-    outside the labelled faces counts as background. Reads the image's header where the labels
+    outside the labeled faces counts as background. Reads the image's header where the labels
     do not give its size.
     """
     height, width = sample.image_size or read_size(sample.path)

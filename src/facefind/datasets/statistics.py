@@ -85,7 +85,7 @@ def draw(samples: Sequence[Sample], path: str | Path, *, files: bool = True) -> 
     counted = [sample[~sample.ignore] for sample in samples]
     boxes = _boxes(counted)
     if not len(boxes):
-        raise DataError("no labelled face to draw")
+        raise DataError("no labeled face to draw")
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     side = np.sqrt(np.maximum(width, 0) * np.maximum(height, 0))
     sheet = Figure(figsize=(11, 7.5), layout="constrained")
@@ -105,10 +105,10 @@ def draw(samples: Sequence[Sample], path: str | Path, *, files: bool = True) -> 
     grid[0, 1].set(title="faces an image", xlabel="faces", ylabel="images", xlim=(-0.5, None))
     sizes = _sizes(counted, files)
     whole = np.repeat(sizes, [len(sample) for sample in counted], axis=0)
-    centres = np.stack([boxes[:, 0] + width / 2, boxes[:, 1] + height / 2], axis=1) / whole[:, ::-1]
-    centres = centres[np.isfinite(centres).all(axis=1)]
+    centers = np.stack([boxes[:, 0] + width / 2, boxes[:, 1] + height / 2], axis=1) / whole[:, ::-1]
+    centers = centers[np.isfinite(centers).all(axis=1)]
     places = grid[1, 0].hist2d(
-        centres[:, 0], centres[:, 1], bins=40, range=[[0, 1], [0, 1]], cmap="viridis"
+        centers[:, 0], centers[:, 1], bins=40, range=[[0, 1], [0, 1]], cmap="viridis"
     )
     sheet.colorbar(places[3], ax=grid[1, 0], label="faces")
     grid[1, 0].invert_yaxis()

@@ -27,7 +27,7 @@ def read(
 
     Every picture below `images` counts; one without a label file has no faces. A line is
     `class cx cy w h` in fractions of the image, which may be followed by five points, x y each
-    (negative: not labelled) or x y visibility each (0: not labelled). The class becomes the
+    (negative: not labeled) or x y visibility each (0: not labeled). The class becomes the
     attribute `category`.
 
     Args:
@@ -105,10 +105,10 @@ def _sample(name: str, path: Path, label: Path, flat: Flat) -> Sample:
             raise bad_line(label, number, line, _FACE)
         if np.abs(values[1:5]).max() > 2:
             raise bad_line(label, number, line, "fractions of the image, not pixels")
-        centre, side = values[1:3] * scale, values[3:5] * scale
+        center, side = values[1:3] * scale, values[3:5] * scale
         if flat == "drop" and side.min() <= 0:
             continue
-        boxes.append([*(centre - side / 2), *(centre + side / 2)])
+        boxes.append([*(center - side / 2), *(center + side / 2)])
         points.append(_points(values[5:]) * scale)
         classes.append(int(values[0]))
     return Sample(
@@ -122,7 +122,7 @@ def _sample(name: str, path: Path, label: Path, flat: Flat) -> Sample:
 
 
 def _points(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(5, 2) fractions, NaN where not labelled."""
+    """(5, 2) fractions, NaN where not labeled."""
     if len(values) == 0:
         return np.full((5, 2), np.nan)
     rows = values.reshape(5, -1)

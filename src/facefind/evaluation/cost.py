@@ -65,7 +65,7 @@ def count(path: str | Path, height: int, width: int) -> tuple[int, int]:
     """Parameters of an ONNX file, and its multiply-adds for one image of that size.
 
     Counted are the floating-point constants and the convolutions and matrix products in the graph
-    as OpenVINO reads it; biases, normalisation and activations cost nothing. Files that our export
+    as OpenVINO reads it; biases, normalization and activations cost nothing. Files that our export
     made say their own number of parameters, which is the one given.
 
     Raises:

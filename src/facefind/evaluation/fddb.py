@@ -86,7 +86,7 @@ def evaluate(detections: Regions, samples: Sequence[Sample], mode: Mode = "offic
 
     Args:
         detections: picture name (suffix optional) to faces, or to (regions, scores): rectangles
-            (N, 4) xyxy or ellipses (N, 5) with radii, angle in radians and centre.
+            (N, 4) xyxy or ellipses (N, 5) with radii, angle in radians and center.
         samples: from `datasets.fddb.read`.
         mode: how overlaps are taken, "official" (OpenCV's filled shapes) or "exact" (areas).
 
@@ -121,7 +121,7 @@ def evaluate(detections: Regions, samples: Sequence[Sample], mode: Mode = "offic
 def ellipses(boxes: npt.NDArray[np.floating[Any]]) -> Floats:
     """(N, 5) upright ellipses for face boxes (N, 4), in closed form.
 
-    Radii .61 of the height and .55 of the width, centre in the middle and .425 down: FDDB's
+    Radii .61 of the height and .55 of the width, center in the middle and .425 down: FDDB's
     ellipses reach from chin to the top of the head, boxes to the hair line only.
     Source: the means of the regressor that S3FD's authors fitted.
     """

@@ -21,7 +21,7 @@ SIZE_BINS = (0.0, 16.0, 32.0, 64.0, 128.0, float("inf"))
 
 @dataclass(frozen=True)
 class LandmarkResult:
-    """Errors as parts of the face's size, over the labelled faces that were found.
+    """Errors as parts of the face's size, over the labeled faces that were found.
 
     `nme` is their mean, `failure_rate` the part of errors above `limit`, `auc` the area
     below the cumulative error curve up to `limit`, as part of the whole. Faces that no
@@ -53,11 +53,11 @@ class LandmarkResult:
 
 
 def nme(found: Floats, truth: Floats, size: Floats) -> Floats:
-    """(F,) mean distance of the labelled points over the face's size.
+    """(F,) mean distance of the labeled points over the face's size.
 
-    `found`, `truth` (F, K, 2) pixels, NaN in `truth` where a point is not labelled (left out);
+    `found`, `truth` (F, K, 2) pixels, NaN in `truth` where a point is not labeled (left out);
     `size` (F,) in pixels, the root of width times height in all protocols here. A face without
-    any labelled point is NaN.
+    any labeled point is NaN.
     """
     return np.asarray(_row_mean(_distances(found, truth)) / size)
 
@@ -83,23 +83,23 @@ def evaluate(
     limit: float = 0.1,
     min_iou: float = 0.3,
 ) -> LandmarkResult:
-    """Error of five points on every labelled face, normalised by the root of its box's area.
+    """Error of five points on every labeled face, normalized by the root of its box's area.
 
-    By falling score, each detection takes the labelled face that it covers best and that is
+    By falling score, each detection takes the labeled face that it covers best and that is
     still free, if their IoU is at least `min_iou`; so a face is judged by the detection that
     a user would see. The least overlap is low because sets draw boxes differently.
 
     Args:
         faces: picture name to found faces, with boxes (N, 4) and landmarks (N, 5, 2) by falling
             score, or to a pair of these.
-        samples: labelled pictures; faces without points or ignored ones are passed over.
+        samples: labeled pictures; faces without points or ignored ones are passed over.
         limit: error above which a face is a failure.
-        min_iou: least overlap of box and labelled box.
+        min_iou: least overlap of box and labeled box.
 
     Raises:
         DataError: where detections lack landmarks, or their picture is unknown.
 
-    Source: RetinaFace, sec. 4.5 (normalised by the root of W x H, failures above 10 %).
+    Source: RetinaFace, sec. 4.5 (normalized by the root of W x H, failures above 10 %).
     """
     known = {key(sample.name) for sample in samples}
     found = {key(name): _points(name, value) for name, value in faces.items()}
@@ -123,7 +123,7 @@ def evaluate(
     errors = _row_mean(table)
     every = np.concatenate([errors, np.full(len(missed), np.inf)])
     return LandmarkResult(
-        protocol=f"NME by sqrt(W x H) of the labelled box, detections of IoU >= {min_iou:g}",
+        protocol=f"NME by sqrt(W x H) of the labeled box, detections of IoU >= {min_iou:g}",
         digest=digest(samples),
         faces=len(every),
         missed=len(missed),
@@ -185,7 +185,7 @@ def aflw2000(
 ) -> dict[str, float]:
     """AFLW2000-3D: mean 2-D error of 68 points by yaw bin, as `by_yaw` gives it.
 
-    The error is divided by the root of width times height of the box around the labelled points.
+    The error is divided by the root of width times height of the box around the labeled points.
 
     Args:
         points: picture name to (68, 2) or (68, 3) found points.

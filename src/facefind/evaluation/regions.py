@@ -20,8 +20,8 @@ def overlaps(regions: Floats, others: Floats, size: tuple[int, int], mode: Mode)
     """IoU (N, M) inside a picture of size (height, width).
 
     A region is a rectangle, four numbers xyxy, or an ellipse, five: major and minor radius,
-    angle in radians, centre. `official` draws filled OpenCV shapes as FDDB's program does:
-    centres and corners rounded, radii truncated, the angle in whole degrees. `exact` takes areas
+    angle in radians, center. `official` draws filled OpenCV shapes as FDDB's program does:
+    centers and corners rounded, radii truncated, the angle in whole degrees. `exact` takes areas
     in the plane (an ellipse against an ellipse to within 1e-4).
 
     Raises:
@@ -72,9 +72,9 @@ def _iou_pixels(region: Floats, other: Floats, size: tuple[int, int]) -> float:
                 mask, (corners[0] - x, corners[1] - y), (corners[2] - x, corners[3] - y), 1, -1
             )
         else:
-            centre = int(np.floor(shape[3] + 0.5)) - x, int(np.floor(shape[4] + 0.5)) - y
+            center = int(np.floor(shape[3] + 0.5)) - x, int(np.floor(shape[4] + 0.5)) - y
             radii = int(abs(shape[0])), int(abs(shape[1]))
-            cv2.ellipse(mask, centre, radii, float(np.degrees(shape[2])), 0, 360, 1, -1)
+            cv2.ellipse(mask, center, radii, float(np.degrees(shape[2])), 0, 360, 1, -1)
         masks.append(mask > 0)
     union = int(np.count_nonzero(masks[0] | masks[1]))
     return int(np.count_nonzero(masks[0] & masks[1])) / union if union else 0.0

@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Refit:
-    """Mean shift of the centres, in box sides, and mean scaling that the refit came to."""
+    """Mean shift of the centers, in box sides, and mean scaling that the refit came to."""
 
     shift_x: float = 0.0
     shift_y: float = 0.0
@@ -246,14 +246,14 @@ def _iou(boxes: Floats, faces: Floats) -> Floats:
 
 def _offset(boxes: Floats, faces: Floats) -> Refit:
     sides = boxes[:, 2:] - boxes[:, :2]
-    centres = [(b[:, 2:] + b[:, :2]) / 2 for b in (boxes, faces)]
-    shift = np.mean((centres[1] - centres[0]) / sides, axis=0)
+    centers = [(b[:, 2:] + b[:, :2]) / 2 for b in (boxes, faces)]
+    shift = np.mean((centers[1] - centers[0]) / sides, axis=0)
     scale = np.mean((faces[:, 2:] - faces[:, :2]) / sides, axis=0)
     return Refit(float(shift[0]), float(shift[1]), float(scale[0]), float(scale[1]))
 
 
 def _move(boxes: Floats, step: Refit) -> Floats:
     sides = boxes[:, 2:] - boxes[:, :2]
-    centres = (boxes[:, 2:] + boxes[:, :2]) / 2 + sides * [step.shift_x, step.shift_y]
+    centers = (boxes[:, 2:] + boxes[:, :2]) / 2 + sides * [step.shift_x, step.shift_y]
     half = sides / 2 * [step.scale_x, step.scale_y]
-    return np.concatenate([centres - half, centres + half], axis=1)
+    return np.concatenate([centers - half, centers + half], axis=1)

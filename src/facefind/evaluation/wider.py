@@ -37,7 +37,7 @@ MAP_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Precision and recall (1000,) at score thresholds .999 down to 0 of the normalised scores."""
+    """Precision and recall (1000,) at score thresholds .999 down to 0 of the normalized scores."""
 
     precision: Floats
     recall: Floats
@@ -103,7 +103,7 @@ def evaluate(
 
     Modes differ in the face looked at. `official` does what the MATLAB toolbox does because its
     labels are integers: coordinates are rounded, and the overlap too, to 0 or 1, so that it is
-    the first labelled face with IoU of at least one half. `strict` takes the face with the best
+    the first labeled face with IoU of at least one half. `strict` takes the face with the best
     IoU, unrounded; most published figures come from ports that do this. Both count pixels
     inclusively (width is right - left + 1). Detections need not be sorted; clip them to the
     picture beforehand, as detectors commonly do.
@@ -212,7 +212,7 @@ def tally(detections: Detections, truth: GroundTruth, mode: Mode = "strict") -> 
 class _Matches:
     """All detections in a row, sorted within each picture."""
 
-    scores: Floats  # normalised
+    scores: Floats  # normalized
     face: npt.NDArray[np.int64]  # which face of the whole set the detection looks at
     iou: Floats  # its overlap with it
     image: npt.NDArray[np.int64]

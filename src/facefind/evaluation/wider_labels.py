@@ -23,11 +23,11 @@ SUBSETS = ("easy", "medium", "hard")
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """The labelled faces of a set of pictures and the subsets that are counted.
+    """The labeled faces of a set of pictures and the subsets that are counted.
 
     Attributes:
         names: picture names without suffix, `event/name`.
-        boxes: per picture (G, 4) float64 xyxy, every labelled box.
+        boxes: per picture (G, 4) float64 xyxy, every labeled box.
         subsets: subset name -> per picture (G,) bool, true for faces to be found; a detection
             on one of the others counts neither for nor against.
         title: what set it is, for reports.
@@ -107,12 +107,12 @@ def read_ground_truth(folder: str | Path) -> GroundTruth:
 def from_samples(
     samples: Sequence[Sample], min_heights: Sequence[float] = (34, 16, 9), title: str = "samples"
 ) -> GroundTruth:
-    """Ground truth of any labelled pictures, with one subset per least face height.
+    """Ground truth of any labeled pictures, with one subset per least face height.
 
     Subsets are named `height>=34` and so on; ignored boxes are in none. The default heights are
     those of the smallest face in WIDER's easy, medium and hard subsets, so the figures lie near
     the official ones in kind, but are not they: the official subsets also sort faces by how
-    hard they are to propose. Pictures with unlabelled faces (sets read as `partial:`) cannot be
+    hard they are to propose. Pictures with unlabeled faces (sets read as `partial:`) cannot be
     measured like this: a detection on such a face would count as a false alarm.
     """
     heights = [sample.boxes[:, 3] - sample.boxes[:, 1] for sample in samples]

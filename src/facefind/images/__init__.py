@@ -5,8 +5,8 @@ An image is (H,W,3) uint8 RGB, upright. `read` makes one of a path, bytes, file,
 points back to the original's pixels.
 """
 
-from facefind.images.finding import SUFFIXES, Found, find
-from facefind.images.placing import Placement, fit, letterbox, pyramid, to_planes
+from facefind.images.letterboxing import Placement, fit, letterbox, pyramid, to_nchw
+from facefind.images.listing import SUFFIXES, Found, find
 from facefind.images.reading import MAX_PIXELS, Source, read
 from facefind.images.resizing import resize
 from facefind.images.tiling import Window, tiles
@@ -25,5 +25,5 @@ __all__ = [
     "read",
     "resize",
     "tiles",
-    "to_planes",
+    "to_nchw",
 ]

@@ -1,6 +1,6 @@
 """`read`: an upright RGB array of whatever holds a picture, or an `ImageError` that says why not.
 
-Decoding is Pillow's, because it refuses truncated files where OpenCV fills them with grey.
+Decoding is Pillow's, because it refuses truncated files where OpenCV fills them with gray.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _GUARD = threading.RLock()
 def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """The picture as (H,W,3) uint8 RGB, turned upright by its EXIF or XMP orientation.
 
-    - Files may be JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, PPM, QOI or ICO, recognised by
+    - Files may be JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, PPM, QOI or ICO, recognized by
       content and not by name; HEIC too where pillow-heif has registered itself. Of an animation
       the first frame is read.
-    - Grey is repeated into three channels, palettes and CMYK become RGB, 16 bits are scaled to 8.
+    - Gray is repeated into three channels, palettes and CMYK become RGB, 16 bits are scaled to 8.
     - Transparent pixels are laid over white, as a viewer shows them: what lies hidden under full
       transparency is not part of the picture.
     - Arrays may be uint8, uint16 or bool, or floats in 0..1, of shape (H,W), (H,W,1), (H,W,3) RGB

@@ -1,4 +1,4 @@
-"""`resize`: bilinear with half-pixel centres, the same with OpenCV and with Pillow alone."""
+"""`resize`: bilinear with half-pixel centers, the same with OpenCV and with Pillow alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
 
     Bilinear between the four nearest pixels, without smoothing, as detectors are trained. Only
     where a side shrinks to a half or less are whole blocks of pixels averaged first (2, 3, ... to
-    a block, as many as fit). Output pixel centres `i + 0.5` come from `(i + 0.5) * H / h` exactly,
+    a block, as many as fit). Output pixel centers `i + 0.5` come from `(i + 0.5) * H / h` exactly,
     whether or not blocks divide the side.
 
     Raises:

@@ -29,13 +29,13 @@ def tiles(
 ) -> list[Window]:
     """Windows of one size that together cover the image, row by row.
 
-    Neighbours share at least `overlap` pixels, spread evenly; no window leaves the image. A side
+    Neighbors share at least `overlap` pixels, spread evenly; no window leaves the image. A side
     of the image that is shorter than the window's is covered by one window of that length.
 
     Args:
         image_size: (h, w) of the image.
         size: (h, w) of the windows, or the side of square ones.
-        overlap: Least number of pixels that neighbours share: a face smaller than this is whole
+        overlap: Least number of pixels that neighbors share: a face smaller than this is whole
             in one of them.
     """
     sides = (size, size) if isinstance(size, int) else size

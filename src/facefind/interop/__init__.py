@@ -15,7 +15,7 @@ from facefind.interop.scrfd import (
     from_mmdet,
     load_mmdet,
     load_onnx,
-    recognise,
+    recognize,
     released_recipe,
     to_mmdet,
 )
@@ -29,7 +29,7 @@ __all__ = [
     "from_mmdet",
     "load_mmdet",
     "load_onnx",
-    "recognise",
+    "recognize",
     "released_recipe",
     "tell",
     "to_mmdet",
@@ -47,7 +47,7 @@ class Converted:
 
     format: str
     recipe: str
-    licence: str
+    license: str
     source_sha256: str
 
     def to_dict(self) -> dict[str, str]:
@@ -104,7 +104,7 @@ def convert(
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    done = Converted(kind.name, recipe.name, kind.licence, digest)
+    done = Converted(kind.name, recipe.name, kind.license, digest)
     content = {"network": network.state_dict(), "recipe": recipe.to_dict(), "step": 0}
     checkpoints.save(target, content | {"published": done.to_dict()})
     return done

@@ -30,7 +30,7 @@ class Format:
     Attributes:
         name: what the kind is called here, such as `scrfd-mmdet`.
         about: whose files they are, in a few words.
-        licence: the terms under which their authors gave the weights.
+        license: the terms under which their authors gave the weights.
         claims: whether a file is of this kind, by the names of its tensors.
         read: recipe, and state dict for a strict load into its network, of a file and the row that
             the caller says it is (None: the file must tell). Raises WeightsError where the file
@@ -39,7 +39,7 @@ class Format:
 
     name: str
     about: str
-    licence: str
+    license: str
     claims: Callable[[frozenset[str]], bool]
     read: Callable[[Path, str | None], tuple[Recipe, Mapping[str, Tensor]]]
 

@@ -20,13 +20,13 @@ from facefind.interop.formats import Format, read_state
 from facefind.learn.recipe import Recipe
 from facefind.systems.retinaface import ROWS, RetinaFace
 
-__all__ = ["FORMATS", "from_port", "load_port", "recognise", "to_port"]
+__all__ = ["FORMATS", "from_port", "load_port", "recognize", "to_port"]
 
 State = Mapping[str, Tensor]
 
 PUBLISHED = ("retinaface-mobile-released", "retinaface-r50-released")
 """The rows whose weights are published under the port's names."""
-LICENCE = "MIT, as the port states of its code; trained on WIDER FACE, for research"
+LICENSE = "MIT, as the port states of its code; trained on WIDER FACE, for research"
 
 _FIRST = ("backbone.stem.0.0.weight", "backbone.conv1.weight")
 _VIEWS = {
@@ -108,7 +108,7 @@ def _theirs(name: str) -> str:
     raise WeightsError(f"{name!r} is no name of a three-level RetinaFace of facefind")
 
 
-def recognise(state: State) -> str:
+def recognize(state: State) -> str:
     """The published row whose network has the names and shapes of a state dict in our names.
 
     Raises:
@@ -144,7 +144,7 @@ def load_port(path: str | Path) -> tuple[str, RetinaFace]:
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     ours = from_port(read_state(path, "a .pth of the PyTorch port's RetinaFace"))
-    return recognise(ours), ours
+    return recognize(ours), ours
 
 
 def _read_for(path: Path, row: str | None) -> tuple[Recipe, dict[str, Tensor]]:
@@ -162,7 +162,7 @@ FORMATS = (
     Format(
         name="retinaface-port",
         about="RetinaFace, .pth of the PyTorch port, MobileNet-0.25 or ResNet-50",
-        licence=LICENCE,
+        license=LICENSE,
         claims=_claims,
         read=_read_for,
     ),

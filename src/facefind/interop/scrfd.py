@@ -1,7 +1,7 @@
 """Published SCRFDs and our networks: names and weights, both ways.
 
 The official files come in two kinds: mmdetection's `.pth`, whose names are mapped here, and
-ONNX files, whose backbones have lost their names and whose batch normalisation is folded. Those are
+ONNX files, whose backbones have lost their names and whose batch normalization is folded. Those are
 loaded in the order in which both networks run their layers.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 State = Mapping[str, Tensor]
 
-LICENCE = "non-commercial research only, as InsightFace states of its weights"
+LICENSE = "non-commercial research only, as InsightFace states of its weights"
 
 _LEFTOVER = "bbox_head.integral.project"  # buffer of a loss that no published model uses
 _LEFTOVER_SIZE = 9
@@ -120,7 +120,7 @@ def _stride(copy: str, shared: bool) -> str:
     return "0" if shared else f"({side}, {side})"
 
 
-def recognise(state: State) -> str:
+def recognize(state: State) -> str:
     """The row whose network has exactly the names and shapes of a state dict in our names.
 
     Raises:
@@ -163,18 +163,18 @@ def released_recipe(row: str) -> Recipe:
 
 def _read_mmdet(path: Path) -> tuple[str, dict[str, Tensor]]:
     ours = from_mmdet(read_state(path, "a .pth of the authors' SCRFD"))
-    return recognise(ours), ours
+    return recognize(ours), ours
 
 
 def load_onnx(path: str | Path, row: str) -> nn.Module:
     """The row's network, fused, with the weights of a published ONNX file of that row.
 
-    Convolutions and group normalisations are matched in the order in which they run; shapes, and
+    Convolutions and group normalizations are matched in the order in which they run; shapes, and
     the names that the file kept in neck and head, must agree. For checks and for running, not for
-    training: folded batch normalisation cannot be unfolded.
+    training: folded batch normalization cannot be unfolded.
 
     Args:
-        path: the file; its batch normalisation is folded into the convolutions.
+        path: the file; its batch normalization is folded into the convolutions.
         row: a name in `ROWS`.
 
     Raises:
@@ -190,7 +190,7 @@ def load_onnx(path: str | Path, row: str) -> nn.Module:
     theirs, ours = list(_layers(graph)), list(_run_order(network))
     if len(theirs) != len(ours):
         raise WeightsError(
-            f"{path} is no {row}: it runs {len(theirs)} convolutions and group normalisations, "
+            f"{path} is no {row}: it runs {len(theirs)} convolutions and group normalizations, "
             f"{row} runs {len(ours)}"
         )
     with torch.no_grad():
@@ -212,7 +212,7 @@ def _read_onnx(path: Path, row: str | None) -> tuple[Recipe, dict[str, Tensor]]:
 
 
 def _row_of(path: Path) -> str:
-    """The row whose convolutions and group normalisations have the shapes of a file's."""
+    """The row whose convolutions and group normalizations have the shapes of a file's."""
     graph = read_graph(path)
     sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     weights = {weight for weight, _ in _layers(graph)}  # levels may share a layer
@@ -240,9 +240,9 @@ def _read_pth(path: Path, row: str | None) -> tuple[Recipe, dict[str, Tensor]]:
 def _fill(
     parameter: Any, key: str, values: Mapping[str, Tensor], name: str, path: str | Path
 ) -> None:
-    """Copy the initialiser `key` into a parameter; where it kept a name, that must be `name`."""
+    """Copy the initializer `key` into a parameter; where it kept a name, that must be `name`."""
     if key not in values:
-        raise WeightsError(f"{path} has no initialiser {key!r} for {name}")
+        raise WeightsError(f"{path} has no initializer {key!r} for {name}")
     kept = key.startswith(("neck.", "bbox_head."))
     if kept and name and _ours(key) != name:
         raise WeightsError(f"{path}: {key} stands where {name} was expected")
@@ -257,9 +257,9 @@ def _fill(
 
 
 def _layers(graph: GraphProto) -> Iterator[tuple[str, str | None]]:
-    """Names of weight and bias of each convolution and group normalisation, as they run.
+    """Names of weight and bias of each convolution and group normalization, as they run.
 
-    A group normalisation is an InstanceNormalization of groups, reshaped back, times the weight,
+    A group normalization is an InstanceNormalization of groups, reshaped back, times the weight,
     plus the bias.
     """
     takers: dict[str, NodeProto] = {}
@@ -279,12 +279,12 @@ def _layers(graph: GraphProto) -> Iterator[tuple[str, str | None]]:
             times = takers[back.output[0]]
             plus = takers[times.output[0]]
             if (back.op_type, times.op_type, plus.op_type) != ("Reshape", "Mul", "Add"):
-                raise WeightsError("the file normalises by instances, but not groups of channels")
+                raise WeightsError("the file normalizes by instances, but not groups of channels")
             yield constant(times), constant(plus)
 
 
 def _run_order(network: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Our convolutions and group normalisations with their names, as one image runs them."""
+    """Our convolutions and group normalizations with their names, as one image runs them."""
     ran: list[tuple[str, nn.Module]] = []
     hooks = [
         module.register_forward_hook(lambda m, _, __, name=name: ran.append((name, m)))
@@ -312,14 +312,14 @@ FORMATS = (
     Format(
         name="scrfd-mmdet",
         about="InsightFace's SCRFD, .pth",
-        licence=LICENCE,
+        license=LICENSE,
         claims=lambda held: _has_head(held) and _has_backbone(held),
         read=_read_pth,
     ),
     Format(
         name="scrfd-onnx",
         about="InsightFace's SCRFD, .onnx",
-        licence=LICENCE,
+        license=LICENSE,
         claims=lambda held: _has_head(held) and not _has_backbone(held),
         read=_read_onnx,
     ),

@@ -158,7 +158,7 @@ FORMATS = (
     Format(
         name="smallhardface-caffe",
         about="the authors' SmallHardFace, by the names of its Caffe layers",
-        licence="none is stated by the authors: ask them before any use of theirs",
+        license="none is stated by the authors: ask them before any use of theirs",
         claims=_claims,
         read=_read,
     ),

@@ -86,15 +86,15 @@ def by_iou(
 def atss(anchors: Anchors, boxes: Tensor, topk: int = 9, minimum_inside: float = 0.001) -> Tensor:
     """Index of the face that each anchor answers for, -1 for background: (A,) int64.
 
-    On every level the `topk` anchors nearest to a face's centre are candidates. Those whose IoU
+    On every level the `topk` anchors nearest to a face's center are candidates. Those whose IoU
     with the face is at least mean + standard deviation over its candidates become positive, if
-    their centre lies inside the face. An anchor claimed twice goes to the face of higher IoU.
+    their center lies inside the face. An anchor claimed twice goes to the face of higher IoU.
 
     Args:
         anchors: A anchors.
         boxes: (G,4) xyxy; G may be 0.
         topk: candidates a level.
-        minimum_inside: least distance of a centre from the face's sides, as a fraction of
+        minimum_inside: least distance of a center from the face's sides, as a fraction of
             sqrt(width * height).
 
     Source: ATSS (arXiv:1912.02424), algorithm 1; SCRFD, sec. 5.1.
@@ -167,13 +167,13 @@ def simota(
         boxes: (G,4) xyxy; G may be 0.
         predicted: (A,4) xyxy, boxes that the network predicts now.
         scores: (A,) face scores in 0..1.
-        radius: an anchor within so many of its strides from a face's centre is preferred; others
+        radius: an anchor within so many of its strides from a face's center is preferred; others
             are candidates only where they lie inside the face.
         overlap_weight: weight of the overlap's cost beside the score's.
         most: predictions whose IoUs are added up, and so the most anchors of one face.
 
     Source: YOLOX (arXiv:2107.08430), sec. 2.1, "SimOTA".
-    Differs: it gates candidates by cell; here an anchor counts by its own centre.
+    Differs: it gates candidates by cell; here an anchor counts by its own center.
     """
     assigned = torch.full((anchors.centers.shape[0],), -1, dtype=torch.int64, device=boxes.device)
     if boxes.shape[0] == 0:

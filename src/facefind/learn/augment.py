@@ -1,7 +1,7 @@
-"""Augmentation: one labelled image in, one training image out, by a seeded generator.
+"""Augmentation: one labeled image in, one training image out, by a seeded generator.
 
 Every function takes the random generator and returns new arrays; nothing is changed in place.
-Legend: G labelled faces.
+Legend: G labeled faces.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Labels:
 
     Attributes:
         boxes: (G,4) float32 xyxy in pixels.
-        landmarks: (G,5,2) float32, NaN where unlabelled.
+        landmarks: (G,5,2) float32, NaN where unlabeled.
         ignore: (G,) bool.
     """
 
@@ -63,7 +63,7 @@ def draw_window(
     tries: int = 250,
     background: float = 0.0,
 ) -> Window:
-    """A random square window that holds the centre of at least one face.
+    """A random square window that holds the center of at least one face.
 
     Its side is a random choice from `sides` times the image's short side. Positions are drawn
     until one holds a face; if none of `tries` does, another side is drawn. An image without
@@ -158,9 +158,9 @@ def crop(
     fill: tuple[int, int, int],
     shrink: float = 1.0,
     *,
-    cut_boxes: bool = True,
+    clip_boxes: bool = True,
 ) -> tuple[Image, Labels]:
-    """The window resized to (size,size,3), with the faces whose centre it holds.
+    """The window resized to (size,size,3), with the faces whose center it holds.
 
     Args:
         image: (H,W,3), the original or one that is `shrink` times smaller.
@@ -169,17 +169,17 @@ def crop(
         size: side of the result in pixels.
         fill: RGB where the window reaches beyond the image.
         shrink: how many pixels of the original one pixel of `image` spans.
-        cut_boxes: as in `crop_labels`.
+        clip_boxes: as in `crop_labels`.
 
     Differs: SCRFD's authors' code fills with 128.
     """
     small = [round(v / shrink) for v in (window.left, window.top, window.side)]
     cut = _fill_window(image, small[0], small[1], max(small[2], 1), fill)
-    return resize(cut, (size, size)), crop_labels(labels, window, size, cut_boxes=cut_boxes)
+    return resize(cut, (size, size)), crop_labels(labels, window, size, clip_boxes=clip_boxes)
 
 
-def crop_labels(labels: Labels, window: Window, size: int, *, cut_boxes: bool = True) -> Labels:
-    """The faces whose centre the window holds, in pixels of the window resized to size x size.
+def crop_labels(labels: Labels, window: Window, size: int, *, clip_boxes: bool = True) -> Labels:
+    """The faces whose center the window holds, in pixels of the window resized to size x size.
 
     Ignored boxes are kept wherever they overlap the window. Landmarks are never cut.
 
@@ -187,24 +187,24 @@ def crop_labels(labels: Labels, window: Window, size: int, *, cut_boxes: bool = 
         labels: the image's faces, in pixels of the original.
         window: what is cut out, in pixels of the original.
         size: side of the result in pixels.
-        cut_boxes: whether boxes end at the window's border.
+        clip_boxes: whether boxes end at the window's border.
 
     Differs: SCRFD's authors' code leaves the boxes of some models uncut, and cuts landmarks where
     it cuts boxes.
     """
     scale = size / window.side
     labels = labels.moved(scale, (-window.left * scale, -window.top * scale))
-    return _held(labels, (size, size), cut_boxes=cut_boxes)
+    return _held(labels, (size, size), clip_boxes=clip_boxes)
 
 
-def _held(labels: Labels, size: tuple[int, int], *, cut_boxes: bool = True) -> Labels:
-    """The faces with their centre on an image of size (H,W), and ignored ones that touch it."""
+def _held(labels: Labels, size: tuple[int, int], *, clip_boxes: bool = True) -> Labels:
+    """The faces with their center on an image of size (H,W), and ignored ones that touch it."""
     height, width = size
     middle = (labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2
     held = ((middle >= 0) & (middle < [width, height])).all(1)
     boxes = labels.boxes.clip(0, np.array([width, height] * 2, np.float32))
     overlapping = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-    if cut_boxes:
+    if clip_boxes:
         labels = replace(labels, boxes=boxes)
     return labels.keep(np.where(labels.ignore, overlapping, held))
 
@@ -240,9 +240,9 @@ def resize_and_cut(
     config: ResizedConfig,
     rng: np.random.Generator,
 ) -> tuple[Image, Labels]:
-    """The image resized, or a part of it, with the faces whose centre it holds.
+    """The image resized, or a part of it, with the faces whose center it holds.
 
-    A part is kept with probability `config.cut`: the first of 50 that holds the centre of a face
+    A part is kept with probability `config.cut`: the first of 50 that holds the center of a face
     that is not ignored; the whole image where none does.
 
     Args:
@@ -273,7 +273,7 @@ def resize_and_cut(
 
 
 def recolor(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:
-    """The image with its colours changed in the recipe's way, if at all."""
+    """The image with its colors changed in the recipe's way, if at all."""
     if not config.color:
         return image
     if config.jitter == "ssd":
@@ -286,7 +286,7 @@ def recolor(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Im
 def recolor_and_flip(
     image: Image, labels: Labels, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[Image, Labels]:
-    """The cut image (H,W,3) recoloured and perhaps mirrored; faces that are too small ignored."""
+    """The cut image (H,W,3) recolored and perhaps mirrored; faces that are too small ignored."""
     if config.crop == "square" or not config.resized.color_first:
         image = recolor(image, config, rng)
     if rng.random() < config.flip:

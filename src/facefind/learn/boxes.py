@@ -16,7 +16,7 @@ def iou(boxes: Tensor, others: Tensor, *, plus_one: bool = False) -> Tensor:
 
 
 def diou(boxes: Tensor, others: Tensor) -> Tensor:
-    """IoU less the squared distance of the centres over that of the enclosing corners: (...,).
+    """IoU less the squared distance of the centers over that of the enclosing corners: (...,).
 
     Source: DIoU (arXiv:1911.08287), eq. 7.
     """

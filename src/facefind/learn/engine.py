@@ -25,18 +25,18 @@ from facefind import datasets
 from facefind.datasets import Sample
 from facefind.errors import DataError, ImageError
 from facefind.learn import checkpoints
-from facefind.learn.beginning import begin
 from facefind.learn.distributed import world
 from facefind.learn.ema import EMA
+from facefind.learn.index_sampler import Epochs, Stream
+from facefind.learn.initialization import begin
 from facefind.learn.loader import Batch, TrainingSet, loader
 from facefind.learn.logs import Log, Meter
-from facefind.learn.losses import Losses
 from facefind.learn.mining import Miner
 from facefind.learn.optimizers import freeze, make_optimizer, set_rate
 from facefind.learn.recipe import DataConfig, Recipe
 from facefind.learn.schedule import learning_rate
 from facefind.learn.state import State, TrainingError
-from facefind.learn.stream import Epochs, Stream
+from facefind.learn.targets import BatchTargets
 
 __all__ = ["TrainingError", "read_sets", "train"]
 
@@ -189,14 +189,14 @@ def _step(
         module.eval()
     set_rate(state.optimizer, rate)
     state.optimizer.zero_grad(set_to_none=True)
-    for number, (pictures, targets, names) in enumerate(parts, start=1):
+    for number, (pictures, labels, names) in enumerate(parts, start=1):
         images = pictures.to(device, non_blocking=True).contiguous(memory_format=layout)
-        targets = [target.to(device) for target in targets]
+        targets = BatchTargets.from_images(labels, (images.shape[2], images.shape[3])).to(device)
         alone = isinstance(model, DistributedDataParallel) and number < len(parts)
         with model.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
             with torch.autocast(device.type, kind, enabled=kind is not None):
                 outputs = model(images)
-            losses: Losses = network.losses(outputs, targets)  # type: ignore[operator]
+            losses = recipe.criterion.build(network)(outputs, targets)
             loss = torch.stack(list(losses.terms.values())).sum()
             if not torch.isfinite(loss):
                 found = ", ".join(f"{k} {v.item():.3g}" for k, v in losses.terms.items())
@@ -208,7 +208,7 @@ def _step(
         for name, term in losses.terms.items():
             share = term.detach() / len(parts)
             sums[name] = sums[name] + share if name in sums else share
-        weakest.append(losses.weakest)
+        weakest.append(losses.min_positive_scores)
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(network.parameters(), recipe.optim.clip or float("inf"))
     state.scaler.step(state.optimizer)

@@ -1,4 +1,4 @@
-"""Jitter: the colours of a training image changed at random, by a seeded generator.
+"""Jitter: the colors of a training image changed at random, by a seeded generator.
 
 Every function returns a new image and leaves the one that it is given as it was.
 """
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R BT.601)."""
+"""Weights of red, green and blue in gray (ITU-R BT.601)."""
 
 
 def photometric(image: Image, rng: np.random.Generator, *, channel_shuffle: bool = False) -> Image:
-    """The image with its light and colours changed, each change with probability 1/2.
+    """The image with its light and colors changed, each change with probability 1/2.
 
-    Brightness +-32, contrast x0.5..1.5 (before or after the colours), saturation x0.5..1.5,
+    Brightness +-32, contrast x0.5..1.5 (before or after the colors), saturation x0.5..1.5,
     hue +-18 degrees, and optionally a permutation of the channels.
 
     Source: SSD (arXiv:1512.02325), sec. 2.2 and its released code; SCRFD, sec. 5.1 ("color
@@ -86,8 +86,8 @@ def photometric_float(image: Image, rng: np.random.Generator) -> Image:
 def mild(image: Image, rng: np.random.Generator, *, brightness_only: bool = False) -> Image:
     """The image with its brightness, contrast and saturation changed by up to an eighth each.
 
-    They change in a random order: brightness by a factor, contrast around the mean grey of the
-    image, saturation around the grey of each pixel.
+    They change in a random order: brightness by a factor, contrast around the mean gray of the
+    image, saturation around the gray of each pixel.
 
     Args:
         image: (H,W,3) RGB.
@@ -95,7 +95,7 @@ def mild(image: Image, rng: np.random.Generator, *, brightness_only: bool = Fals
         brightness_only: leave contrast and saturation, as RetinaFace's mobile model was trained.
 
     Source: RetinaFace's released code (insightface), COLOR_MODE 2 and 1; the paper says only
-    "photo-metric colour distortion" (sec. 4.2).
+    "photo-metric color distortion" (sec. 4.2).
     """
     luma = np.asarray(LUMA, np.float32)
     out = image.astype(np.float32)

@@ -86,7 +86,13 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
             image = decoded(sample.path, self.cache, shrink=window.side // config.size)
             shrink = image_size[0] / image.shape[0]
             image, labels = crop(
-                image, labels, window, config.size, config.fill, shrink, cut_boxes=config.cut_boxes
+                image,
+                labels,
+                window,
+                config.size,
+                config.fill,
+                shrink,
+                clip_boxes=config.clip_boxes,
             )
         else:
             scale = draw_scale(image_size, config.resized, rng)
@@ -138,7 +144,7 @@ def collate(
     """A batch of single items; targets stay a list, since images differ in faces.
 
     Images that differ in size, or are no `multiple` of pixels, are padded to the right and below
-    with the colour `fill`, and their targets tell the size before.
+    with the color `fill`, and their targets tell the size before.
     """
     pictures, targets, names = zip(*items, strict=True)
     sizes = [(picture.shape[1], picture.shape[2]) for picture in pictures]

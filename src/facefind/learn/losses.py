@@ -1,4 +1,4 @@
-"""Loss terms, element by element; a system sums and normalises them into `Losses`.
+"""Loss terms, element by element; a system sums and normalizes them into `Losses`.
 
 Legend: B batch, P positive anchors.
 """
@@ -15,19 +15,19 @@ from facefind.learn.boxes import diou
 
 
 class Losses(NamedTuple):
-    """What a system's `losses` returns: what to minimise, and how hard each image was.
+    """What a system's `losses` returns: what to minimize, and how hard each image was.
 
     Attributes:
         terms: loss terms by name, weighted and ready to be added.
-        weakest: (B,) the lowest face score among an image's positive anchors, in 0..1 and without
-            gradient; NaN for an image without any.
+        min_positive_scores: (B,) the lowest face score among an image's positive anchors, in 0..1
+            and without gradient; NaN for an image without any.
     """
 
     terms: dict[str, Tensor]
-    weakest: Tensor
+    min_positive_scores: Tensor
 
 
-def weakest_positive(scores: Tensor, image: Tensor, images: int) -> Tensor:
+def min_positive_scores(scores: Tensor, image: Tensor, images: int) -> Tensor:
     """The lowest of the positives' scores by image (B,), NaN for an image without any.
 
     Args:

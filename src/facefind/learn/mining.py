@@ -33,8 +33,8 @@ import torch
 from numpy.typing import NDArray
 
 from facefind.errors import DataError
+from facefind.learn.index_sampler import Epochs
 from facefind.learn.recipe import MiningConfig
-from facefind.learn.stream import Epochs
 
 
 @dataclass(frozen=True)

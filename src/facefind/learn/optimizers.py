@@ -1,4 +1,4 @@
-"""Optimisers: which parameters learn, how fast, and which decay.
+"""Optimizers: which parameters learn, how fast, and which decay.
 
 A part of a network is named by the dotted name of a module or parameter, and stands for all
 within; `*` stands for any text. So `backbone` is all of it, `*.bias` every bias.
@@ -18,7 +18,7 @@ from facefind.learn.recipe import OptimConfig
 
 
 def freeze(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
-    """Keep parts of a network from learning; return the normalisations that must stay in `eval`.
+    """Keep parts of a network from learning; return the normalizations that must stay in `eval`.
 
     Raises:
         DataError: if a name fits nothing.

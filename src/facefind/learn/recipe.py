@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from facefind.learn.losses import Losses
+    from facefind.learn.targets import BatchTargets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +26,21 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CriterionConfig:
+    """What a network learns: see `facefind.learn.criterion`."""
+
+    def build(self, network: nn.Module) -> Callable[[Any, BatchTargets], Losses]:
+        """The criterion of a network."""
+        return lambda output, targets: network.losses(output, targets.per_image())  # type: ignore[operator]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which images are learnt from and how they are drawn."""
+    """Which images are learned from and how they are drawn."""
 
     root: tuple[str, ...] = ()
     """Training sets: folders or label files in any layout that `facefind.datasets.read` knows;
-    `partial:PATH` where pictures may show unlabelled faces, so that nothing in them counts as
+    `partial:PATH` where pictures may show unlabeled faces, so that nothing in them counts as
     background."""
     hold_out: float = 0.1
     """Fraction of the first set, chosen by a hash of the image names, kept for evaluation."""
@@ -52,49 +65,49 @@ class ResizedConfig:
     long_side: int = 2000
     """Most that the longer side may come to; such an image is resized to less."""
     cut: float = 0.5
-    """Probability that only a part is kept; it holds the centre of a face."""
+    """Probability that only a part is kept; it holds the center of a face."""
     least: float = 0.6
     """Least width and height of a part, as fractions of the image's; each is drawn up to 1."""
     multiple: int = 16
     """The padded width and height are multiples of this."""
     color_first: bool = False
-    """Whether colours change before the resizing, as in the authors' code, not after the cut."""
+    """Whether colors change before the resizing, as in the authors' code, not after the cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How a training image is cut, coloured and flipped."""
+    """How a training image is cut, colored and flipped."""
 
     crop: Literal["square", "resized"] = "square"
-    """A square window resized to one size, told by the fields up to `cut_boxes`; or the image
+    """A square window resized to one size, told by the fields up to `clip_boxes`; or the image
     itself resized, told by `resized`."""
     size: int = 640
     """Side of the square that the network is given, in pixels."""
     crop_sides: tuple[float, ...] = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
     """Sides of the square crop as multiples of the image's short side (SCRFD, sec. 4.1 and 5.1)."""
     hold: Literal["center", "face"] = "center"
-    """What a window holds: the centre of a face; or, as in a PyTorch port of RetinaFace, all of
+    """What a window holds: the center of a face; or, as in a PyTorch port of RetinaFace, all of
     one, and where no window does, the whole image on a square of `fill`."""
     background: float = 0.0
     """Probability that a crop is taken wherever it falls, face or not."""
     fill: tuple[int, int, int] = (123, 117, 104)
-    """RGB where a crop reaches beyond the image; by default the mean colour of ImageNet."""
-    cut_boxes: bool = True
+    """RGB where a crop reaches beyond the image; by default the mean color of ImageNet."""
+    clip_boxes: bool = True
     """Whether boxes end at the crop's border; the released code of some SCRFDs lets them pass."""
     resized: ResizedConfig = field(default_factory=ResizedConfig)
     """Scales and parts, where `crop` is resized."""
     color: bool = True
-    """Whether colours change."""
+    """Whether colors change."""
     jitter: Literal["ssd", "ssd-float", "mild", "brightness"] = "ssd"
     """How they change: SSD's distortion on 8 bits, or without rounding between its steps;
     brightness, contrast and saturation by an eighth, or brightness alone, as in RetinaFace's
     released code."""
     channel_shuffle: bool = False
-    """Whether `ssd` also swaps colour channels, as the released code of SCRFD does."""
+    """Whether `ssd` also swaps color channels, as the released code of SCRFD does."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     min_face: float = 0.0
-    """Faces with a side below this, in pixels after the crop, are ignored instead of learnt."""
+    """Faces with a side below this, in pixels after the crop, are ignored instead of learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +128,7 @@ class ParameterGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """The optimiser."""
+    """The optimizer."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01
@@ -125,11 +138,11 @@ class OptimConfig:
     groups: tuple[ParameterGroup, ...] = ()
     """Parts of the network with a rate or weight decay of their own."""
     frozen: tuple[str, ...] = ()
-    """Parts of the network that stay as they are, their batch normalisation included; named as in
+    """Parts of the network that stay as they are, their batch normalization included; named as in
     `ParameterGroup`."""
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    """Not applied to normalisation and biases when `name` is adamw."""
+    """Not applied to normalization and biases when `name` is adamw."""
     clip: float = 35.0
     """Largest norm of the gradient; 0: no clipping."""
     ema: float = 0.0
@@ -206,6 +219,7 @@ class Recipe:
 
     name: str
     network: NetworkConfig
+    criterion: CriterionConfig = field(default_factory=CriterionConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -22,8 +22,8 @@ from facefind.datasets import Sample, read_size
 from facefind.errors import DataError
 from facefind.learn.assigners import atss
 from facefind.learn.augment import Labels, crop_labels, window_for
+from facefind.learn.index_sampler import Epochs, Stream
 from facefind.learn.recipe import AugmentConfig
-from facefind.learn.stream import Epochs, Stream
 from facefind.nn.anchors import Anchors
 
 logger = logging.getLogger(__name__)
@@ -93,10 +93,10 @@ def count(
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
         rng = np.random.default_rng((seed, place))
         window = window_for(config, size, labels, rng)
-        held = crop_labels(labels, window, config.size, cut_boxes=config.cut_boxes)
+        held = crop_labels(labels, window, config.size, clip_boxes=config.clip_boxes)
         sides = held.boxes[:, 2:] - held.boxes[:, :2]
-        learnt = ~held.ignore & ~(sides < config.min_face).any(1)
-        boxes, sides = held.boxes[learnt], sides[learnt]
+        learned = ~held.ignore & ~(sides < config.min_face).any(1)
+        boxes, sides = held.boxes[learned], sides[learned]
         bins = np.searchsorted(FACE_BINS, sides.max(1), side="right")
         assigned = atss(anchors, torch.from_numpy(boxes))
         met = np.zeros(len(boxes), bool)

@@ -26,7 +26,7 @@ class State:
 
     Args:
         network: what learns.
-        still: its frozen normalisations, which stay in `eval`.
+        still: its frozen normalizations, which stay in `eval`.
         optimizer: of its parameters.
         ema: its averaged weights, where they are kept.
         scaler: of the loss, for half precision.
@@ -75,7 +75,7 @@ class State:
         """Load the folder's last checkpoint, if there is one, and return its step.
 
         Raises:
-            TrainingError: if it was made by another network or optimiser.
+            TrainingError: if it was made by another network or optimizer.
             DataError: if its mining was of other images or processes.
         """
         if not (folder / checkpoints.LAST).exists():

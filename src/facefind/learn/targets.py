@@ -1,8 +1,12 @@
-"""Targets: the labels of a batch in the form that assigners and losses take."""
+"""Targets: the labels of a batch in the form that assigners and losses take.
+
+Legend: B images, F faces and I ignored regions of the whole batch, G faces of one image.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -10,11 +14,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Target:
-    """Labelled faces of one training image, in pixels of the network's input.
+    """Labeled faces of one training image, in pixels of the network's input.
 
     Attributes:
         boxes: (G,4) xyxy of the faces to be found.
-        landmarks: (G,5,2); NaN where a face has no points.
+        landmarks: (G,5,2); NaN where a landmark is not labeled.
         ignore: (I,4) xyxy of regions that are neither face nor background.
         size: (H,W) of the image itself, where the input is padded to its right and below to make
             a batch; None: the image fills the input.
@@ -30,7 +34,75 @@ class Target:
         """The target of an image without faces."""
         return cls(torch.zeros(0, 4), torch.zeros(0, 5, 2), torch.zeros(0, 4))
 
-    def to(self, device: torch.device) -> Target:
-        """The same target on another device."""
-        boxes, landmarks = self.boxes.to(device), self.landmarks.to(device)
-        return replace(self, boxes=boxes, landmarks=landmarks, ignore=self.ignore.to(device))
+
+@dataclass(frozen=True)
+class BatchTargets:
+    """Labels of a batch, packed: the faces of all images stand in one row, one image after another.
+
+    A face without area is no face: it is assigned no anchor. So a batch may be padded to any F,
+    where shapes must not change from step to step.
+
+    Attributes:
+        boxes: (F,4) float32 xyxy, in pixels of the network's input.
+        landmarks: (F,5,2) float32; 0 where not visible.
+        visible: (F,5) bool: which landmarks are labeled.
+        image: (F,) int64: the image that each face lies in.
+        ignore: (I,4) float32 xyxy of regions that are neither face nor background.
+        ignore_image: (I,) int64: the image that each region lies in.
+        image_sizes: (B,2) float32: height and width of the image within the padded input.
+    """
+
+    boxes: Tensor
+    landmarks: Tensor
+    visible: Tensor
+    image: Tensor
+    ignore: Tensor
+    ignore_image: Tensor
+    image_sizes: Tensor
+
+    @classmethod
+    def from_images(cls, targets: Sequence[Target], input_size: tuple[int, int]) -> BatchTargets:
+        """The targets of single images, packed.
+
+        Args:
+            targets: B of them.
+            input_size: (H,W) of the network's input.
+        """
+
+        def owners(counts: Sequence[int]) -> Tensor:
+            return torch.repeat_interleave(torch.tensor(counts, dtype=torch.int64))
+
+        landmarks = torch.cat([t.landmarks for t in targets])
+        visible = landmarks.isfinite().all(-1)
+        return cls(
+            boxes=torch.cat([t.boxes for t in targets]),
+            landmarks=landmarks.nan_to_num(0.0),
+            visible=visible,
+            image=owners([len(t.boxes) for t in targets]),
+            ignore=torch.cat([t.ignore for t in targets]),
+            ignore_image=owners([len(t.ignore) for t in targets]),
+            image_sizes=torch.tensor([t.size or input_size for t in targets], dtype=torch.float32),
+        )
+
+    def __len__(self) -> int:
+        """B, the number of images."""
+        return self.image_sizes.shape[0]
+
+    def to(self, device: torch.device) -> BatchTargets:
+        """The same targets on another device; copies do not wait for it where memory is pinned."""
+        moved = (getattr(self, f.name).to(device, non_blocking=True) for f in fields(self))
+        return BatchTargets(*moved)
+
+    def pin_memory(self) -> BatchTargets:
+        """The same targets in page-locked memory, for quick copies to a GPU."""
+        return BatchTargets(*(getattr(self, f.name).pin_memory() for f in fields(self)))
+
+    def per_image(self) -> list[Target]:
+        """The targets of single images again, landmarks NaN where not visible."""
+        landmarks = self.landmarks.masked_fill(~self.visible[..., None], torch.nan)
+        found = []
+        for i, (height, width) in enumerate(self.image_sizes.int().tolist()):
+            mine, regions = self.image == i, self.ignore_image == i
+            size = (int(height), int(width))
+            found.append(Target(self.boxes[mine], landmarks[mine], self.ignore[regions], size))
+        return found

@@ -43,7 +43,7 @@ CODE = slice(0, 128)
 CAMERA = slice(128, 135)
 """Location x, y (pixels) and z (units of the face), pose (pitch, yaw, roll), focal (pixels)."""
 LIGHT = slice(135, 144)
-"""Location of the point light, its colour, the ambient colour."""
+"""Location of the point light, its color, the ambient color."""
 PARAMETERS = 144
 _VERSION = 1
 
@@ -86,7 +86,7 @@ class Decoder:
     """A trained mesh decoder, ready to run.
 
     Attributes:
-        mean: The mesh that the outputs are offsets from; with colours.
+        mean: The mesh that the outputs are offsets from; with colors.
         scale: (6,) what outputs are multiplied by before they are added to the mean.
         first: (n*C,128) weight and (n*C,) bias of the fully connected layer to the coarsest level.
         layers: Convolutions from the coarsest level to the finest; the last gives xyz and RGB.
@@ -115,10 +115,8 @@ class Decoder:
             x = layer(x)
             x = np.where(x > 0, x, np.expm1(np.minimum(x, 0)))  # ELU
         x = self.layers[-1](x).transpose(1, 0, 2)
-        colours = (
-            np.zeros_like(self.mean.vertices) if self.mean.colours is None else self.mean.colours
-        )
-        out: NDArray[np.float32] = np.hstack([self.mean.vertices, colours]) + self.scale * x
+        colors = np.zeros_like(self.mean.vertices) if self.mean.colors is None else self.mean.colors
+        out: NDArray[np.float32] = np.hstack([self.mean.vertices, colors]) + self.scale * x
         return out.astype(np.float32)
 
     def vertices(
@@ -164,7 +162,7 @@ class Decoder:
             "first.bias": self.first[1].astype(np.float16),
         }
         for name, optional in (
-            ("colours", self.mean.colours),
+            ("colors", self.mean.colors),
             ("landmarks", self.landmarks),
             ("mirror", self.mirror),
         ):
@@ -224,7 +222,7 @@ class Decoder:
             if not layers:
                 raise KeyError("0.weight")
             return cls(
-                Mesh(arrays["vertices"], arrays["triangles"], arrays.get("colours")),
+                Mesh(arrays["vertices"], arrays["triangles"], arrays.get("colors")),
                 arrays["scale"].astype(np.float32),
                 (
                     arrays["first.weight"].astype(np.float32),

@@ -20,7 +20,7 @@ __all__ = ["Mesh", "of_face", "read_obj", "write_obj", "write_ply"]
 
 @dataclass(frozen=True, eq=False, init=False)
 class Mesh:
-    """Points in space, the triangles between them and, where known, a colour a point.
+    """Points in space, the triangles between them and, where known, a color a point.
 
     Raises:
         DataError: If a shape is wrong, a number is not finite, or a triangle names a vertex that
@@ -31,11 +31,11 @@ class Mesh:
     """(V,3)."""
     triangles: NDArray[np.int64]
     """(T,3) indices of vertices, counter-clockwise as seen from outside."""
-    colours: NDArray[np.float32] | None
+    colors: NDArray[np.float32] | None
     """(V,3) RGB in 0..1, or None."""
 
     def __init__(
-        self, vertices: ArrayLike, triangles: ArrayLike, colours: ArrayLike | None = None
+        self, vertices: ArrayLike, triangles: ArrayLike, colors: ArrayLike | None = None
     ) -> None:
         """Check and copy the arrays."""
         points = np.array(vertices, np.float32)
@@ -54,10 +54,10 @@ class Mesh:
         a, b, c = corners.T
         if twice := int(((a == b) | (b == c) | (c == a)).sum()):
             raise DataError(f"{twice} triangles name a vertex twice")
-        paint = None if colours is None else np.array(colours, np.float32)
+        paint = None if colors is None else np.array(colors, np.float32)
         if paint is not None and paint.shape != points.shape:
-            raise DataError(f"colours must have shape {points.shape}, got {paint.shape}")
-        for name, array in (("vertices", points), ("triangles", corners), ("colours", paint)):
+            raise DataError(f"colors must have shape {points.shape}, got {paint.shape}")
+        for name, array in (("vertices", points), ("triangles", corners), ("colors", paint)):
             if array is not None:
                 array.setflags(write=False)
             object.__setattr__(self, name, array)
@@ -97,18 +97,18 @@ def of_face(
     Args:
         vertices: (V,3), pixels of the image and depth, as `Faces.mesh` has them.
         triangles: (T,3), as the mean mesh of the detector's `mesh_decoder` has them.
-        image: (H,W,3) uint8 that the face was found in; each vertex takes the colour under it.
+        image: (H,W,3) uint8 that the face was found in; each vertex takes the color under it.
     """
-    colours = None
+    colors = None
     if image is not None:
         height, width = image.shape[:2]
         at = np.floor(vertices[:, :2]).clip(0, (width - 1, height - 1)).astype(int)
-        colours = image[at[:, 1], at[:, 0]] / 255
-    return Mesh(vertices * (1, -1, -1), triangles, colours)
+        colors = image[at[:, 1], at[:, 0]] / 255
+    return Mesh(vertices * (1, -1, -1), triangles, colors)
 
 
 def read_obj(path: str | Path) -> Mesh:
-    """The mesh of a Wavefront OBJ file: vertices, their colours where all have one, triangles.
+    """The mesh of a Wavefront OBJ file: vertices, their colors where all have one, triangles.
 
     Polygons are cut into triangles as a fan. Texture coordinates, normals, groups and materials
     are passed over.
@@ -126,7 +126,7 @@ def read_obj(path: str | Path) -> Mesh:
                 if kind == "v":
                     values = [float(word) for word in words]
                     if len(values) not in (3, 4, 6, 7):
-                        raise ValueError("a vertex has 3 coordinates and perhaps a colour")
+                        raise ValueError("a vertex has 3 coordinates and perhaps a color")
                     vertices.append(values)
                 elif kind == "f":
                     corners = [_corner(word, len(vertices)) for word in words]
@@ -161,9 +161,9 @@ def _corner(word: str, count: int) -> int:
 
 
 def write_obj(mesh: Mesh, path: str | Path) -> Path:
-    """Write a mesh as a Wavefront OBJ file, colours behind the coordinates; return its path."""
+    """Write a mesh as a Wavefront OBJ file, colors behind the coordinates; return its path."""
     path = Path(path)
-    columns = mesh.vertices if mesh.colours is None else np.hstack([mesh.vertices, mesh.colours])
+    columns = mesh.vertices if mesh.colors is None else np.hstack([mesh.vertices, mesh.colors])
     lines = ["v " + " ".join(f"{value:.6g}" for value in row) for row in columns.tolist()]
     lines += [f"f {a} {b} {c}" for a, b, c in (mesh.triangles + 1).tolist()]
     path.write_text("\n".join(lines) + "\n", encoding="ascii")
@@ -171,16 +171,16 @@ def write_obj(mesh: Mesh, path: str | Path) -> Path:
 
 
 def write_ply(mesh: Mesh, path: str | Path) -> Path:
-    """Write a mesh as a binary PLY file, colours as bytes where there are any; return its path."""
+    """Write a mesh as a binary PLY file, colors as bytes where there are any; return its path."""
     path = Path(path)
     fields: list[tuple[str, str]] = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
-    if mesh.colours is not None:
+    if mesh.colors is not None:
         fields += [("red", "u1"), ("green", "u1"), ("blue", "u1")]
     points = np.empty(len(mesh), fields)
     for name, column in zip("xyz", mesh.vertices.T, strict=True):
         points[name] = column
-    if mesh.colours is not None:
-        shades = np.round(mesh.colours.clip(0, 1) * 255)
+    if mesh.colors is not None:
+        shades = np.round(mesh.colors.clip(0, 1) * 255)
         for name, column in zip(("red", "green", "blue"), shades.T, strict=True):
             points[name] = column
     corners = np.empty(len(mesh.triangles), [("n", "u1"), ("corners", "<i4", (3,))])

@@ -56,7 +56,7 @@ def square_anchors(
         strides: stride of each level in input pixels.
         sizes: sides of the anchors on one cell of each level, in input pixels.
         device: where the tensors are made.
-        offset: pixels from a cell's top left corner to its anchors' centre, right and down alike:
+        offset: pixels from a cell's top left corner to its anchors' center, right and down alike:
             one number, or one a level.
 
     Source: SCRFD, sec. 4 ({16,32}, {64,128}, {256,512} at strides 8, 16, 32).

@@ -18,11 +18,11 @@ def decode_distances(distances: Tensor, centers: Tensor, strides: Tensor) -> Ten
     """Boxes (...,A,4) xyxy from distances (...,A,4) left, top, right, bottom in strides.
 
     Args:
-        distances: how far each side lies from the anchor's centre; may be negative.
+        distances: how far each side lies from the anchor's center; may be negative.
         centers: (A,2) x, y in input pixels.
         strides: (A,) input pixels a unit of distance.
 
-    Source: FCOS (arXiv:1904.01355), eq. 1; SCRFD regresses from the anchor's centre alike.
+    Source: FCOS (arXiv:1904.01355), eq. 1; SCRFD regresses from the anchor's center alike.
     """
     signs = distances.new_tensor([-1.0, -1.0, 1.0, 1.0])
     return centers.repeat(1, 2) + distances * (strides[:, None] * signs)
@@ -51,7 +51,7 @@ def encode_points(points: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
 class BoxCoder:
     """Boxes as shifts and log scales of anchor boxes.
 
-    A box is (dx, dy, dw, dh): how far its centre lies from the anchor's in widths and heights of
+    A box is (dx, dy, dw, dh): how far its center lies from the anchor's in widths and heights of
     the anchor, and the logarithm of its width and height over the anchor's; each divided by its
     own number in `stds`.
 
@@ -89,13 +89,13 @@ class BoxCoder:
 
 @dataclass(frozen=True)
 class PointCoder:
-    """Points as shifts from an anchor box's centre, in its widths and heights.
+    """Points as shifts from an anchor box's center, in its widths and heights.
 
     Attributes:
         std: what the shifts are divided by.
         plus_one: sides are x2 - x1 + 1, of boxes given by their first and last pixel.
 
-    Source: RetinaFace, sec. 3.1 (3): points are normalised by the anchor as box centres are.
+    Source: RetinaFace, sec. 3.1 (3): points are normalized by the anchor as box centers are.
     """
 
     std: float = 1.0
@@ -116,5 +116,5 @@ class PointCoder:
 
 
 def _center_and_sides(boxes: Tensor, plus_one: bool) -> tuple[Tensor, Tensor]:
-    """Centres (...,2) and sides (...,2) of boxes (...,4) xyxy."""
+    """Centers (...,2) and sides (...,2) of boxes (...,4) xyxy."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2] + float(plus_one)

@@ -14,8 +14,8 @@ class Cost:
     """Cost of a network and of each of its direct children.
 
     Attributes:
-        parameters: learnt numbers, normalisation included.
-        multiply_adds: of convolutions and linear layers for one image; biases, normalisation,
+        parameters: learned numbers, normalization included.
+        multiply_adds: of convolutions and linear layers for one image; biases, normalization,
             activations and pooling are not counted.
         parts: the same two for each direct child, by name.
     """

@@ -33,7 +33,7 @@ def deform_conv(
         mask: (B,K,Ho,Wo) what each tap's value is multiplied by.
         weight: (out,C,h,w) with h * w = K.
         bias: (out,), or None.
-        stride: pixels between neighbouring outputs.
+        stride: pixels between neighboring outputs.
         padding: zeros around the input.
 
     Memory: the C * K * Ho * Wo samples stand in memory at once, as in a convolution by im2col.
@@ -55,7 +55,7 @@ def deform_conv(
     moved = offsets.to(exact).reshape(batch, taps, 2, rows, columns)
     at_y = moved[:, :, 0] + (tap_y[:, None, None] + out_y)
     at_x = moved[:, :, 1] + (tap_x[:, None, None] + out_x)
-    # The image spans -1..1: the centre of pixel i of n lies at (2 i + 1) / n - 1.
+    # The image spans -1..1: the center of pixel i of n lies at (2 i + 1) / n - 1.
     places = torch.stack([(2 * at_x + 1) / width - 1, (2 * at_y + 1) / height - 1], dim=-1)
     places = places.reshape(batch, taps * rows, columns, 2)
     samples = functional.grid_sample(x.to(exact), places, align_corners=False).to(x.dtype)
@@ -74,7 +74,7 @@ class DeformConv2d(nn.Conv2d):
     Args:
         inputs: channels of the input.
         outputs: channels of the output.
-        stride: pixels between neighbouring outputs.
+        stride: pixels between neighboring outputs.
 
     Source: Deformable ConvNets v2 (arXiv:1811.11168), sec. 3; RetinaFace, sec. 4.2 (Context
     Module).

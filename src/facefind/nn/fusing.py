@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it, as published files have it."""
+"""Batch normalization folded into the convolutions before it, as published files have it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fuse(network: nn.Module) -> nn.Module:
-    """A copy in eval mode in which no batch normalisation that follows a convolution is left.
+    """A copy in eval mode in which no batch normalization that follows a convolution is left.
 
-    Each such convolution gets the normalisation's scale and shift as its own weights and bias; the
-    normalisation becomes an `Identity`, so that every other module keeps its name. A pair is a
-    convolution and the normalisation that stands next to it among the children of one module, in
-    which order our blocks run them. Group normalisation depends on the image and stays.
+    Each such convolution gets the normalization's scale and shift as its own weights and bias; the
+    normalization becomes an `Identity`, so that every other module keeps its name. A pair is a
+    convolution and the normalization that stands next to it among the children of one module, in
+    which order our blocks run them. Group normalization depends on the image and stays.
     """
     fused = copy.deepcopy(network).eval()
     for parent in list(fused.modules()):
@@ -31,7 +31,7 @@ def fuse(network: nn.Module) -> nn.Module:
 def unfuse(fused: nn.Module, network: nn.Module) -> nn.Module:
     """`network` with the weights of a fused copy of its kind, in eval mode; returns it.
 
-    A folded normalisation can't be told from its convolution any more, so it becomes neutral: mean
+    A folded normalization can't be told from its convolution any more, so it becomes neutral: mean
     0, variance 1, the shift in its bias. The outputs are those of `fused`; training may go on, from
     statistics that the first batches overwrite.
 

@@ -18,7 +18,7 @@ class HeadOutput(NamedTuple):
     Attributes:
         logits: (B,A) face logits.
         distances: (B,A,4) left, top, right, bottom in strides.
-        offsets: (B,A,5,2) points relative to the anchor's centre in strides, or None.
+        offsets: (B,A,5,2) points relative to the anchor's center in strides, or None.
     """
 
     logits: Tensor
@@ -47,14 +47,14 @@ class TowerHead(nn.Module):
         depth: convolutions in the tower.
         levels: number of pyramid levels.
         anchors_per_cell: anchors on each cell.
-        norm: normalisation in the tower.
+        norm: normalization in the tower.
         depthwise: depthwise-separable convolutions in the tower.
         shared: one tower and one set of outputs serve all levels, instead of one a level.
-        scales: a learnt scalar a level multiplies the box output.
+        scales: a learned scalar a level multiplies the box output.
         landmarks: whether five points are regressed.
 
-    Source: SCRFD, sec. 5.1 (sharing and group normalisation as in FCOS).
-    Differs: the authors' models with points use batch normalisation and unshared levels.
+    Source: SCRFD, sec. 5.1 (sharing and group normalization as in FCOS).
+    Differs: the authors' models with points use batch normalization and unshared levels.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class PlainHead(nn.Module):
         inputs: channels of each map.
         width: channels of the 3x3 convolution.
         anchors: anchors on a cell.
-        norm: batch normalisation after the 3x3 convolution.
+        norm: batch normalization after the 3x3 convolution.
 
     Source: the released code of SmallHardFace for Baseline-Single; the paper only draws it.
     """
@@ -203,14 +203,14 @@ class PlainHead(nn.Module):
 class DilatedHead(nn.Module):
     """One 3x3 convolution run with several dilations, one for each size of anchor.
 
-    A face and its surroundings thus meet the same weights whatever its size. Normalisation, where
+    A face and its surroundings thus meet the same weights whatever its size. Normalization, where
     there is any, and the outputs are each branch's own.
 
     Args:
         inputs: channels of the map.
         width: channels to which the map is brought first, and of the shared convolution.
         dilations: one for each anchor on a cell.
-        norm: batch normalisation after the 3x3 convolutions.
+        norm: batch normalization after the 3x3 convolutions.
 
     Source: SmallHardFace, sec. 3.1, fig. 3.
     Differs: the paper says "dimension reduction" alone; the code's is a 3x3 convolution, which its

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 Norm = Callable[[int], nn.Module]
-"""Makes the normalisation for a number of channels: `nn.BatchNorm2d`, `group_norm(16)`, ..."""
+"""Makes the normalization for a number of channels: `nn.BatchNorm2d`, `group_norm(16)`, ..."""
 
 
 def group_norm(groups: int) -> Norm:
@@ -43,7 +43,7 @@ def relu(slope: float = 0.0) -> nn.Module:
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, normalisation, ReLU: (B,C,H,W) -> (B,out,H/stride,W/stride)."""
+    """Convolution without bias, normalization, ReLU: (B,C,H,W) -> (B,out,H/stride,W/stride)."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class ConvNormAct(nn.Sequential):
 
 
 class DepthwiseSeparable(nn.Sequential):
-    """Depthwise 3x3 then pointwise 1x1, each normalised and rectified.
+    """Depthwise 3x3 then pointwise 1x1, each normalized and rectified.
 
     (B,C,H,W) -> (B,out,H/stride,W/stride).
 
@@ -85,7 +85,7 @@ class DepthwiseSeparable(nn.Sequential):
 
 
 class Scale(nn.Module):
-    """A learnt scalar that multiplies one level's regression output (FCOS, sec. 3.2)."""
+    """A learned scalar that multiplies one level's regression output (FCOS, sec. 3.2)."""
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Scale(nn.Module):
 
 
 def conv_relu(inputs: int, outputs: int, kernel: int, *, norm: bool) -> nn.Sequential:
-    """Convolution and ReLU, with batch normalisation between them or a bias."""
+    """Convolution and ReLU, with batch normalization between them or a bias."""
     if norm:
         return ConvNormAct(inputs, outputs, kernel)
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)

@@ -15,7 +15,7 @@ class PAFPN(nn.Module):
     """Path-aggregation pyramid: maps (B,C_l,H_l,W_l) -> maps (B,width,H_l,W_l), fine to coarse.
 
     Coarse context flows down by nearest up-sampling and addition, fine detail flows up again by
-    stride-2 convolutions. No normalisation and no activation anywhere.
+    stride-2 convolutions. No normalization and no activation anywhere.
 
     Source: PANet (arXiv:1803.01534), sec. 3.1; SCRFD, sec. 4.2.
     """
@@ -51,7 +51,7 @@ class FPN(nn.Module):
 
     Each map is brought to one width by a 1x1 convolution. From the coarsest down, a map is doubled
     in size (nearest) and added to the finer one, which a 3x3 convolution then smooths. Every
-    convolution is normalised and rectified.
+    convolution is normalized and rectified.
 
     Args:
         inputs: channels of each map.
@@ -108,7 +108,7 @@ class FusedMap(nn.Module):
         reduced: channels after the 1x1 convolutions.
         fused: channels of the result.
         upsample: enlarges a map twice.
-        norm: batch normalisation after every convolution.
+        norm: batch normalization after every convolution.
         pyramid: whether the stride 16 map itself and its max-pooled half come after the fused one,
             for Baseline-Three.
 

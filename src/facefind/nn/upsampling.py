@@ -12,7 +12,7 @@ class FixedBilinear(nn.Module):
 
     Inside the map this is `nn.Upsample(scale_factor=2, mode="bilinear")`. At the rim that repeats
     the outermost pixels, while here the map goes on in zeros, so the rim gets darker: by a quarter
-    at the sides, by 7/16 in the corners. Caffe's networks were trained so. Nothing is learnt, and
+    at the sides, by 7/16 in the corners. Caffe's networks were trained so. Nothing is learned, and
     the weights are no part of the state.
 
     Source: the released code of SmallHardFace (a frozen deconvolution with Caffe's bilinear

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from facefind.errors import ProtocolError
 from facefind.images import Window, fit, tiles
 
-_OVERLAP = 256  # pixels, as shown, that neighbouring tiles share where there is room for it
+_OVERLAP = 256  # pixels, as shown, that neighboring tiles share where there is room for it
 _MOST_TILES = 16  # a pass of more than so many times `max_pixels` is shrunk to it
 
 
@@ -148,7 +148,7 @@ class View(NamedTuple):
     """As of Pass."""
     whole: float | None = None
     """Only faces whose longer side is at most so many of the image's pixels are taken, and only
-    where the window's edges that lie inside the image are at least half as far from the centre."""
+    where the window's edges that lie inside the image are at least half as far from the center."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ INGREDIENTS: dict[str, Callable[[Recipe], Recipe]] = {
 }
 """What may be added to a plain recipe, by name.
 
-points: five landmarks are learnt beside boxes (RetinaFace, sec. 3.2). background: three crops in
+points: five landmarks are learned beside boxes (RetinaFace, sec. 3.2). background: three crops in
 ten are taken wherever they fall. balance: rare events are drawn more often. mining: images whose
 faces are all found easily are skipped (SmallHardFace, sec. 3.2). simota: the network's own
 predictions choose the anchors of a face (YOLOX, arXiv:2107.08430) instead of ATSS.

@@ -28,14 +28,14 @@ PAPER_SIDES = tuple(side / 100 for side in range(30, 101))
 """Crop sides from 0.3 to 1 short side (sec. 4.2), a hundredth apart."""
 RELEASED_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
 """Crop sides of both released codes."""
-PORT_COLOUR = (123, 117, 104)
+PORT_COLOR = (123, 117, 104)
 
 SHORT_ROWS = ("retinaface-mobile", "retinaface-mobile-released")
 MESH_ROWS = ("retinaface-r152", "retinaface-r152-dcn", "retinaface-mobile")
 """Rows with a recipe for their variant with the dense branch. `retinaface-r152-dcn-mesh` and
 `retinaface-r152-mesh` are the last rows of table 3, without points and with them."""
 SHORT_MESH = MeshConfig(size=32, limit=24, least=32.0, landmarks=2.0, prior=0.02)
-"""The branch for a small budget: its vertices are also drawn to the labelled points, its codes to
+"""The branch for a small budget: its vertices are also drawn to the labeled points, its codes to
 the average face; crops are smaller and fewer. The first two are ours and no part of the paper."""
 
 
@@ -78,7 +78,7 @@ def port(row: str) -> Recipe:
             size=640 if mobile else 840,
             crop_sides=RELEASED_SIDES,
             hold="face",
-            fill=PORT_COLOUR,
+            fill=PORT_COLOR,
         ),
         optim=replace(base.optim, lr=0.001),
         schedule=ScheduleConfig(
@@ -105,7 +105,7 @@ def authors(row: str) -> Recipe:
         augment=replace(
             base.augment,
             crop_sides=RELEASED_SIDES,
-            cut_boxes=False,
+            clip_boxes=False,
             jitter="brightness" if mobile else "mild",
         ),
         schedule=replace(base.schedule, warmup_epochs=0.0 if mobile else 5.0),

@@ -24,10 +24,10 @@ BASELINE_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
 """Crop sides without sample redistribution (sec. 5.1)."""
 REDISTRIBUTED_SIDES = (*BASELINE_SIDES, 1.2, 1.4, 1.6, 1.8, 2.0)
 """Crop sides with sample redistribution (sec. 4.1 and 5.1)."""
-MEAN_COLOUR = (115, 106, 99)
+MEAN_COLOR = (115, 106, 99)
 """Mean RGB of WIDER FACE's training images, over 1,600 of them (standard error 0.8):
 the paper's filling."""
-RELEASED_GREY = (128, 128, 128)
+RELEASED_GRAY = (128, 128, 128)
 """The released code's filling."""
 
 WIDER_IMAGES = 12_880
@@ -53,7 +53,7 @@ def paper(row: str, *, redistribute: bool = True) -> Recipe:
         name=row if redistribute else f"{row}-nosr",
         network=ROWS[row],
         augment=AugmentConfig(
-            crop_sides=REDISTRIBUTED_SIDES if redistribute else BASELINE_SIDES, fill=MEAN_COLOUR
+            crop_sides=REDISTRIBUTED_SIDES if redistribute else BASELINE_SIDES, fill=MEAN_COLOR
         ),
         optim=OptimConfig(clip=0.0),
     )
@@ -62,7 +62,7 @@ def paper(row: str, *, redistribute: bool = True) -> Recipe:
 def released(row: str) -> Recipe:
     """The training of a row as the authors' configuration file has it.
 
-    Grey filling, a colour jitter that also swaps channels, boxes uncut for some rows, a warm-up of
+    Gray filling, a color jitter that also swaps channels, boxes uncut for some rows, a warm-up of
     1,500 steps, twice the rate for the largest, and a ResNet baseline of another depth.
 
     Source: the authors' code, as told in docs/papers/scrfd.md.
@@ -79,7 +79,7 @@ def released(row: str) -> Recipe:
         name=f"{row}-released",
         network=ROWS.get(f"{row}-released", ROWS[row]),
         augment=replace(
-            base.augment, fill=RELEASED_GREY, channel_shuffle=True, cut_boxes=not uncut
+            base.augment, fill=RELEASED_GRAY, channel_shuffle=True, clip_boxes=not uncut
         ),
         optim=replace(base.optim, lr=_RELEASED_RATES.get(row, base.optim.lr)),
         schedule=schedule,

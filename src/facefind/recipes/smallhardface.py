@@ -24,7 +24,7 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
-from facefind.recipes.scrfd import MEAN_COLOUR, REDISTRIBUTED_SIDES, WIDER_IMAGES
+from facefind.recipes.scrfd import MEAN_COLOR, REDISTRIBUTED_SIDES, WIDER_IMAGES
 from facefind.systems.smallhardface import ROWS
 
 MINING = MiningConfig(on=True, threshold=0.85, skip=0.7)
@@ -47,7 +47,7 @@ def paper(row: str = "smallhardface", *, mining: bool = True) -> Recipe:
     crops that hold a face) is the released code's.
     Differs: VGG began with ImageNet's weights there, and begins at random here unless `run.begin`
     names them (the fixed blocks need them); the set is mirrored at random and not doubled; and
-    boxes that WIDER FACE marks as invalid are ignored, not learnt. Our light network has no blocks
+    boxes that WIDER FACE marks as invalid are ignored, not learned. Our light network has no blocks
     to fix, and one rate.
     """
     network = ROWS[row]
@@ -100,7 +100,7 @@ def released() -> Recipe:
     """The full model's training as the authors' code has it.
 
     All layers before the head learn at twice the rate, not VGG's alone, and biases at twice their
-    weights'; the head's biases do not decay. Colours change before the resizing, and faces are a
+    weights'; the head's biases do not decay. Colors change before the resizing, and faces are a
     pixel wider and higher. An image stays easy for good, and is so without a positive anchor.
 
     Source: bairdzhang/smallhardface, configs/default.toml, models/, lib/.
@@ -131,10 +131,10 @@ def released() -> Recipe:
 def short(*, mining: bool = True) -> Recipe:
     """A training of the light network of an hour on a CPU, in windows of 320 pixels.
 
-    The crops and the optimiser are those of SCRFD's short recipe: half the window and half the
+    The crops and the optimizer are those of SCRFD's short recipe: half the window and half the
     crop sides keep the scale at which faces are seen, and AdamW on a cosine with averaged weights
     needs few epochs from scratch. So small a window has about three positive anchors: 48 anchors
-    are learnt of each, not the paper's 256, lest background drown them. Three in ten crops fall
+    are learned of each, not the paper's 256, lest background drown them. Three in ten crops fall
     anywhere, lest faces be found in empty pictures. It is tested by a pyramid, without which no
     large face would be found.
 
@@ -150,7 +150,7 @@ def short(*, mining: bool = True) -> Recipe:
             size=320,
             crop_sides=tuple(side / 2 for side in REDISTRIBUTED_SIDES),
             background=0.3,
-            fill=MEAN_COLOUR,
+            fill=MEAN_COLOR,
             min_face=4.0,
         ),
         optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.05, ema=0.999, clip=10.0),

@@ -35,7 +35,7 @@ class Card:
         multiply_adds: Multiply-adds of one 640x480 image, or None where not counted.
         training: Images, schedule, epochs, seed and the like.
         results: One mapping a measurement: protocol, image set, digest, AP, command.
-        licence: Terms under which the weights may be used; "" where unknown.
+        license: Terms under which the weights may be used; "" where unknown.
         commit: Commit of the code that made the file.
         notes: Anything else a user should know.
     """
@@ -55,7 +55,7 @@ class Card:
     multiply_adds: int | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     results: tuple[Mapping[str, Any], ...] = ()
-    licence: str = ""
+    license: str = ""
     commit: str = ""
     notes: str = ""
 

@@ -80,7 +80,7 @@ class Runtime(Protocol):
         """Return the candidates of (B, 3, H, W) uint8 RGB images."""
 
 
-class Port(NamedTuple):
+class TensorSpec(NamedTuple):
     """An input or output of a model file; a size that is not fixed is None."""
 
     name: str
@@ -95,8 +95,8 @@ class Session(Protocol):
     precision: Precision
     threads: int
     provider: str
-    inputs: list[Port]
-    outputs: list[Port]
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
 
     def run(self, x: NDArray[np.generic]) -> list[NDArray[np.float32]]:
         """Return the arrays that the model gives for its one input, in the order of `outputs`.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from facefind.errors import RuntimeUnavailableError
-from facefind.runtimes import foreign
+from facefind.runtimes import adapters
 from facefind.runtimes.card import Card
 from facefind.runtimes.contract import (
     PRECISIONS,
@@ -39,7 +39,7 @@ class OnnxModel:
         batches: Whether several images may go in at once; otherwise they go one by one.
     """
 
-    def __init__(self, session: Session, reader: foreign.Reader, batches: bool = True) -> None:
+    def __init__(self, session: Session, reader: adapters.Reader, batches: bool = True) -> None:
         self._session = session
         self._reader = reader
         self._batches = batches
@@ -99,7 +99,7 @@ def open_model(
     """Return a model ready to run.
 
     Args:
-        model: An exported ONNX file, a published one that `runtimes.foreign` knows, or a network.
+        model: An exported ONNX file, a published one that `runtimes.adapters` knows, or a network.
         runtime: The library to run it, or "auto": onnxruntime on an NVIDIA GPU where its wheel
             offers one, else OpenVINO, else onnxruntime on the CPU. A network always takes torch.
         threads: CPU threads one call uses; None takes the physical cores this process may use
@@ -139,8 +139,8 @@ def open_model(
     session = _open_session(path, runtime, threads, precision, provider)
     if own is not None:
         return OnnxModel(session, NativeReader(session, own))
-    reader = foreign.recognise(session, path.stem)
-    return OnnxModel(session, reader, foreign.takes_batches(session))
+    reader = adapters.recognize(session, path.stem)
+    return OnnxModel(session, reader, adapters.takes_batches(session))
 
 
 def _open_session(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefind.errors import RuntimeUnavailableError, WeightsError
-from facefind.runtimes.contract import Port, Precision
+from facefind.runtimes.contract import Precision, TensorSpec
 from facefind.runtimes.cpu import usable_cores
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
@@ -107,6 +107,6 @@ def _full_name(provider: str, present: list[str]) -> str:
     )
 
 
-def _port(node: Any) -> Port:
+def _port(node: Any) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) else None for size in node.shape)
-    return Port(node.name, shape, _DTYPES.get(node.type, node.type))
+    return TensorSpec(node.name, shape, _DTYPES.get(node.type, node.type))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefind.errors import RuntimeUnavailableError, WeightsError
-from facefind.runtimes.contract import Port, Precision
+from facefind.runtimes.contract import Precision, TensorSpec
 from facefind.runtimes.cpu import usable_cores
 
 _OWN_SHAPES = 4  # compiled models kept for input shapes that come again and again
@@ -149,7 +149,7 @@ class _Compiled:
             self._idle.append(request)
 
 
-def _port(port: Any) -> Port:
+def _port(port: Any) -> TensorSpec:
     partial = port.partial_shape
     shape = (
         tuple(None if size.is_dynamic else int(size.get_length()) for size in partial)
@@ -157,4 +157,4 @@ def _port(port: Any) -> Port:
         else None
     )
     dtype = str(port.element_type.to_dtype())
-    return Port(port.any_name if port.names else "", shape, dtype)
+    return TensorSpec(port.any_name if port.names else "", shape, dtype)

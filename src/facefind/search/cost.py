@@ -40,7 +40,7 @@ class Population:
         head_depth: (N,) convolutions in it.
         landmarks: whether the head also gives points.
         shared: whether one head serves all levels.
-        scales: whether a learnt scalar a level multiplies the box output.
+        scales: whether a learned scalar a level multiplies the box output.
     """
 
     block: Block
@@ -119,7 +119,7 @@ def cost(config: SCRFDConfig, height: int = VGA[0], width: int = VGA[1]) -> Netw
 
 
 def multiply_adds(population: Population, height: int = VGA[0], width: int = VGA[1]) -> Ints:
-    """Multiply-adds (N,S) of convolutions for one image; biases and normalisation don't count.
+    """Multiply-adds (N,S) of convolutions for one image; biases and normalization don't count.
 
     Raises:
         DataError: if a side is not a multiple of 32.
@@ -134,7 +134,7 @@ def multiply_adds(population: Population, height: int = VGA[0], width: int = VGA
 
 
 def parameters(population: Population) -> Ints:
-    """Learnt numbers (N,S), normalisation and biases included."""
+    """Learned numbers (N,S), normalization and biases included."""
     total = np.zeros((len(population), len(PARTS)), np.int64)
     for layer in _layers(population):
         total[:, layer.part] += layer.count * layer.copies * (layer.weights + layer.extra)

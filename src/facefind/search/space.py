@@ -183,11 +183,11 @@ def goal(
 
 
 def groups(space: SpaceName, head: int, first: int | None = None) -> int:
-    """Groups of the head's group normalisation for a tower of `head` channels.
+    """Groups of the head's group normalization for a tower of `head` channels.
 
     `released`: the last of 8, 16, 32, 64 before one that doesn't divide `head` (the script).
     `paper`, which says nothing of it: 16, or 8 where 16 doesn't divide; most published rows agree.
-    `first` is the width of a depthwise tower's first normalisation, which must be divided too.
+    `first` is the width of a depthwise tower's first normalization, which must be divided too.
     """
     sizes = (8, 16, 32, 64) if space == "released" else (8, 16)
     found = sizes[0]

@@ -1,9 +1,9 @@
-"""RetinaFace: single-stage dense face localisation in the wild.
+"""RetinaFace: single-stage dense face localization in the wild.
 
 Paper: J. Deng, J. Guo, Y. Zhou, J. Yu, I. Kotsia, S. Zafeiriou (arXiv:1905.00641). A feature
 pyramid, an independent context module on every level, deformable convolutions in both, and a 1x1
 head that gives each anchor a score, a box, five points and, where asked for, the parameters of a
-dense mesh, learnt together.
+dense mesh, learned together.
 
 Legend: B batch, A anchors over all levels, G ground-truth faces, P positive anchors.
 """
@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from facefind.learn.assigners import by_iou, inside_any
 from facefind.learn.distributed import mean_over_processes
-from facefind.learn.hard_anchors import BACKGROUND, FACE, LEFT_OUT, by_quota, by_ratio
-from facefind.learn.losses import Losses, landmark_loss, weakest_positive
+from facefind.learn.losses import Losses, landmark_loss, min_positive_scores
 from facefind.learn.recipe import NetworkConfig
+from facefind.learn.samplers import BACKGROUND, FACE, LEFT_OUT, by_quota, by_ratio
 from facefind.learn.targets import Target
 from facefind.mesh import PARAMETERS
 from facefind.nn.anchors import Anchors, square_anchors
@@ -113,12 +113,12 @@ class RetinaFace(nn.Module):
         head: maps -> `cls`, `box` and perhaps `points` of each anchor.
         strides: stride of each level.
         sizes: sides of the anchors on a cell of each level.
-        offset: pixels from a cell's corner to its anchors' centre; None: half a cell.
+        offset: pixels from a cell's corner to its anchors' center; None: half a cell.
         boxes: between deltas and boxes.
         points: between offsets and points.
         mean: RGB that is subtracted from the image.
         std: what the rest is divided by.
-        fine_score: what the finest level's scores are multiplied by in `candidates`.
+        stride4_score_scale: what the finest level's scores are multiplied by in `candidates`.
         matching: of anchors with faces.
         weights: of the loss terms.
         mesh: the dense branch behind the head's `mesh`, or None.
@@ -141,7 +141,7 @@ class RetinaFace(nn.Module):
         points: PointCoder | None = None,
         mean: Sequence[float] = IMAGENET[0],
         std: Sequence[float] = IMAGENET[1],
-        fine_score: float = 1.0,
+        stride4_score_scale: float = 1.0,
         matching: Matching | None = None,
         weights: LossWeights | None = None,
         mesh: DenseBranch | None = None,
@@ -152,7 +152,7 @@ class RetinaFace(nn.Module):
         self.strides, self.sizes = tuple(strides), tuple(tuple(s) for s in sizes)
         self.offsets = [stride / 2 if offset is None else offset for stride in strides]
         self.boxes, self.points = boxes or BoxCoder(), points or PointCoder()
-        self.fine_score = fine_score
+        self.stride4_score_scale = stride4_score_scale
         self.matching, self.weights = matching or Matching(), weights or LossWeights()
         self.mesh = mesh
         self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
@@ -185,9 +185,9 @@ class RetinaFace(nn.Module):
         outputs = self(images)
         at = outputs.anchors.corners(plus_one=self.boxes.plus_one)
         scores = (outputs.classes[..., 1] - outputs.classes[..., 0]).float().sigmoid()
-        if self.fine_score != 1:
+        if self.stride4_score_scale != 1:
             finest = outputs.anchors.strides == self.strides[0]
-            scores = torch.where(finest, scores * self.fine_score, scores)
+            scores = torch.where(finest, scores * self.stride4_score_scale, scores)
         points = None
         if outputs.offsets is not None:
             points = self.points.decode(outputs.offsets.float(), at)
@@ -216,7 +216,7 @@ class RetinaFace(nn.Module):
         labels = torch.stack([label for label, _ in matches])
         positive = labels == FACE
         image = positive.nonzero()[:, 0]
-        weakest = weakest_positive(margin[positive].sigmoid(), image, len(targets))
+        weakest = min_positive_scores(margin[positive].sigmoid(), image, len(targets))
 
         labels = self._pick(labels, margin, outputs.anchors.per_level)
         entropy = functional.cross_entropy(
@@ -309,7 +309,7 @@ class RetinaFaceConfig(NetworkConfig):
     sizes: tuple[tuple[float, ...], ...] = PAPER_SIZES
     """Sides of the anchors on a cell of each level, in pixels; equally many on all."""
     offset: float | None = None
-    """Pixels from a cell's corner to its anchors' centre; None: half a cell. Authors' code: 7.5."""
+    """Pixels from a cell's corner to its anchors' center; None: half a cell. Authors' code: 7.5."""
     plus_one: bool = False
     """Whether boxes are counted by their first and last pixel, as in the authors' code."""
     box_stds: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
@@ -320,7 +320,7 @@ class RetinaFaceConfig(NetworkConfig):
     """RGB that is subtracted from the image."""
     std: tuple[float, float, float] = IMAGENET[1]
     """What the rest is divided by."""
-    fine_score: float = 1.0
+    stride4_score_scale: float = 1.0
     """What the finest level's scores are multiplied by in testing; authors' code: 0.5."""
     matching: Matching = field(default_factory=Matching)
     loss: LossWeights = field(default_factory=LossWeights)
@@ -370,7 +370,7 @@ class RetinaFaceConfig(NetworkConfig):
             points=PointCoder(self.point_std, self.plus_one),
             mean=self.mean,
             std=self.std,
-            fine_score=self.fine_score,
+            stride4_score_scale=self.stride4_score_scale,
             matching=self.matching,
             weights=self.loss,
             mesh=self.mesh.build() if self.dense else None,
@@ -414,7 +414,7 @@ def authors(network: RetinaFaceConfig, points: float) -> RetinaFaceConfig:
     """A three-level network as the authors' code has it: a head a level, a quota of anchors.
 
     Source: deepinsight/insightface, detection/retinaface.
-    Differs: its ResNets put the normalisation before the convolution and have one on the image;
+    Differs: its ResNets put the normalization before the convolution and have one on the image;
     ours are torchvision's. The weight of its boxes also depends on its batch.
     """
     return replace(

@@ -23,8 +23,8 @@ from facefind.learn.losses import (
     Losses,
     diou_loss,
     landmark_loss,
+    min_positive_scores,
     quality_focal,
-    weakest_positive,
 )
 from facefind.learn.recipe import NetworkConfig
 from facefind.learn.targets import Target
@@ -133,20 +133,20 @@ class SCRFD(nn.Module):
         predicted = decode_distances(distances[image, anchor], centers, strides)
         quality[image, anchor] = iou(predicted.detach(), face)
         positives = sum(max(int(i.numel()), 1) for i in anchor_index)
-        normaliser = mean_over_processes(logits.new_tensor(float(positives))).clamp(min=1)
-        terms = {"cls": (quality_focal(logits, quality) * counted).sum() / normaliser}
+        normalizer = mean_over_processes(logits.new_tensor(float(positives))).clamp(min=1)
+        terms = {"cls": (quality_focal(logits, quality) * counted).sum() / normalizer}
 
         weight = scores[image, anchor]
-        weakest = weakest_positive(weight, image, len(targets))
+        weakest = min_positive_scores(weight, image, len(targets))
         divisor = mean_over_processes(weight.sum()).clamp(min=1e-6)
         box = (diou_loss(predicted, face) * weight).sum() + distances.sum() * 0
         terms["box"] = self.weights.box * box / divisor
         if raw.offsets is not None:
             offsets = raw.offsets.float()
-            labelled = point.isfinite().all(-1).all(-1)
-            image, anchor = image[labelled], anchor[labelled]
-            goal = encode_points(point[labelled], centers[labelled], strides[labelled])
-            kps = (landmark_loss(offsets[image, anchor], goal) * weight[labelled]).sum()
+            labeled = point.isfinite().all(-1).all(-1)
+            image, anchor = image[labeled], anchor[labeled]
+            goal = encode_points(point[labeled], centers[labeled], strides[labeled])
+            kps = (landmark_loss(offsets[image, anchor], goal) * weight[labeled]).sum()
             terms["kps"] = self.weights.landmarks * (kps + offsets.sum() * 0) / divisor
         return Losses(terms, weakest)
 
@@ -172,11 +172,11 @@ class SCRFDConfig(NetworkConfig):
     head_depth: int = 2
     """Convolutions in the head's tower."""
     head_groups: int | None = 16
-    """Groups of the head's group normalisation; None: batch normalisation."""
+    """Groups of the head's group normalization; None: batch normalization."""
     shared_head: bool = True
     """Whether one head serves all levels."""
     scales: bool = True
-    """Whether a learnt scalar a level multiplies the box output."""
+    """Whether a learned scalar a level multiplies the box output."""
     landmarks: bool = False
     """Whether five points are regressed."""
     assigner: Literal["atss", "simota"] = "atss"
@@ -208,7 +208,7 @@ class SCRFDConfig(NetworkConfig):
 
 
 def with_landmarks(row: SCRFDConfig, *, scales: bool = True) -> SCRFDConfig:
-    """A row's variant with five points: batch normalisation and a head a level, as published."""
+    """A row's variant with five points: batch normalization and a head a level, as published."""
     return replace(row, head_groups=None, shared_head=False, landmarks=True, scales=scales)
 
 

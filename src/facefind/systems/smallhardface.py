@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facefind.learn.assigners import BACKGROUND, by_iou, inside_any
-from facefind.learn.hard_anchors import FACE, LEFT_OUT, by_quota
-from facefind.learn.losses import Losses, weakest_positive
+from facefind.learn.losses import Losses, min_positive_scores
 from facefind.learn.recipe import NetworkConfig
+from facefind.learn.samplers import FACE, LEFT_OUT, by_quota
 from facefind.learn.targets import Target
 from facefind.nn.anchors import Anchors, square_anchors
 from facefind.nn.backbones import VGG, BasicBlock, Bottleneck, MobileNetV1, ResNetV1e
@@ -38,7 +38,7 @@ DILATIONS = (1, 2, 4)
 THREE_STRIDES, THREE_SIZES = (8, 16, 32), ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
 """The maps and anchors of Baseline-Three, which are SSH's (sec. 2.3)."""
 ANCHOR_OFFSET = 8.0
-"""From a cell's top left corner to its anchors' centre, at every stride: the released code shifts
+"""From a cell's top left corner to its anchors' center, at every stride: the released code shifts
 the window of pixels 0..15, whose middle is the edge of a cell of stride 8."""
 
 
@@ -63,7 +63,7 @@ class SmallHardFace(nn.Module):
         mean: RGB that is subtracted from the image.
         std: what the rest is divided by.
         plus_one: train with faces one pixel wider and higher than their boxes.
-        quota: of each image, the most positive anchors and the most anchors that are learnt.
+        quota: of each image, the most positive anchors and the most anchors that are learned.
     """
 
     size_multiple = 16
@@ -144,7 +144,7 @@ class SmallHardFace(nn.Module):
         box = (gap.sum(1) * share[image]).sum() + deltas.sum() * 0
 
         image, anchor = (labels == FACE).nonzero(as_tuple=True)
-        weakest = weakest_positive(scores[image, anchor], image, len(targets))
+        weakest = min_positive_scores(scores[image, anchor], image, len(targets))
         return Losses({"cls": cls.mean(), "box": box / len(targets)}, weakest)
 
     def match(self, outputs: Outputs, target: Target) -> Match:
@@ -153,7 +153,7 @@ class SmallHardFace(nn.Module):
         Anchors that reach beyond the image, or into its padding, take no part, unless all do. An
         anchor is a face from an IoU of 0.5 on, background below 0.3 and not in an ignored region.
         No face is given its best anchor by force: what is too large or too small for the anchors
-        is learnt by none.
+        is learned by none.
 
         Source: sec. 3.3; the border is the released code's.
         Differs: with `plus_one` off, the code's habit of counting boxes (x, y, x + w, y + h) as
@@ -222,8 +222,8 @@ class SmallHardFaceConfig(NetworkConfig):
     dilated: bool = True
     """The dilated head, for one map."""
     norm: bool = False
-    """Batch normalisation in neck and head, for training from scratch."""
-    dark_rim: bool = True
+    """Batch normalization in neck and head, for training from scratch."""
+    caffe_upsample: bool = True
     """Enlarge by Caffe's transposed convolution, which darkens the rim, not by interpolation."""
     mean: tuple[float, float, float] = CAFFE_MEAN
     """RGB subtracted from the image; the backbone's first weights decide."""
@@ -232,7 +232,7 @@ class SmallHardFaceConfig(NetworkConfig):
     plus_one: bool = False
     """Train with faces one pixel wider and higher, as the released code does."""
     quota: tuple[int, int] = (64, 256)
-    """Of each image, the most positive anchors and the most anchors that are learnt (sec. 3.3)."""
+    """Of each image, the most positive anchors and the most anchors that are learned (sec. 3.3)."""
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -258,7 +258,7 @@ class SmallHardFaceConfig(NetworkConfig):
             block = BasicBlock if self.block == "basic" else Bottleneck
             backbone = ResNetV1e(block, self.stem[-1], self.depths, self.widths)
         upsample = (
-            FixedBilinear() if self.dark_rim else nn.Upsample(scale_factor=2, mode="bilinear")
+            FixedBilinear() if self.caffe_upsample else nn.Upsample(scale_factor=2, mode="bilinear")
         )
         neck = FusedMap(
             (backbone.widths[1], backbone.widths[2]),
@@ -298,7 +298,7 @@ _LIGHT = replace(
     fused=48,
     head=32,
     norm=True,
-    dark_rim=False,
+    caffe_upsample=False,
     mean=(127.5, 127.5, 127.5),
     std=(128.0, 128.0, 128.0),
 )

@@ -1,4 +1,4 @@
-"""`facefind evaluate`: a published measuring protocol on a labelled set.
+"""`facefind evaluate`: a published measuring protocol on a labeled set.
 
 One file a protocol, each with `run(args, command) -> exit code`; `finding` gets the faces, from a
 model or from a file, `telling` says what came out.
@@ -48,7 +48,7 @@ def _usage() -> str:
         [
             "usage: facefind evaluate PROTOCOL [OPTION ...]",
             "",
-            "Measure a model, or detections made elsewhere, on a labelled set.",
+            "Measure a model, or detections made elsewhere, on a labeled set.",
             "",
             "protocols:",
             *(f"  {name:<{width}}  {text}" for name, text in PROTOCOLS.items()),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.telling import draw
+from facefind.cli.evaluate.reporting import draw
 from facefind.cli.options import File, Flag, Folder
 from facefind.errors import DataError
 

@@ -10,8 +10,8 @@ from typing import Annotated
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.finding import Finding, find
-from facefind.cli.evaluate.telling import Drawing, remarks, tell
+from facefind.cli.evaluate.detections import Finding, find
+from facefind.cli.evaluate.reporting import Drawing, remarks, tell
 from facefind.errors import DataError
 
 __all__ = ["run"]
@@ -48,7 +48,7 @@ def run(args: Sequence[str], command: str, measure: str) -> int:
         absent = [sample.name for sample in samples if sample.name not in paths]
         if not paths:
             raise DataError(
-                f"{asked.labels}: none of the {len(samples)} labelled images is there; give their "
+                f"{asked.labels}: none of the {len(samples)} labeled images is there; give their "
                 "folder with --images"
             )
     found = find(asked, paths, voc.read_detections)

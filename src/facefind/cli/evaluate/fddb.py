@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.finding import Finding, find
-from facefind.cli.evaluate.telling import Drawing, remarks, tell
+from facefind.cli.evaluate.detections import Finding, find
+from facefind.cli.evaluate.reporting import Drawing, remarks, tell
 from facefind.errors import DataError
 from facefind.evaluation.regions import Mode
 
@@ -51,7 +51,7 @@ def run(args: Sequence[str], command: str) -> int:
     absent = [sample.name for sample in every if not sample.path.is_file()]
     if not samples:
         raise DataError(
-            f"{asked.labels}: none of the {len(every)} labelled images is there (wanted e.g. "
+            f"{asked.labels}: none of the {len(every)} labeled images is there (wanted e.g. "
             f"{every[0].path if every else 'any'}); give their folder with --images"
         )
     found = find(asked, {s.name: s.path for s in samples}, fddb.read_detections)
@@ -71,7 +71,7 @@ def run(args: Sequence[str], command: str) -> int:
 def _of_samples(
     faces: Mapping[str, Any], samples: Sequence[Sample], absent: Sequence[str]
 ) -> dict[str, Any]:
-    """The faces without those of images that are labelled but not there."""
+    """The faces without those of images that are labeled but not there."""
     from facefind.evaluation.detections import key
 
     left_out = {key(name) for name in absent}

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.finding import Finding, find
-from facefind.cli.evaluate.telling import Drawing, remarks, tell
+from facefind.cli.evaluate.detections import Finding, find
+from facefind.cli.evaluate.reporting import Drawing, remarks, tell
 from facefind.cli.options import File
 from facefind.errors import DataError
 from facefind.evaluation.detections import key
@@ -30,7 +30,7 @@ _POINTS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth co
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Landmarks(Drawing, Finding):
-    """Measure the error of five points, as part of the root of the labelled box's area.
+    """Measure the error of five points, as part of the root of the labeled box's area.
 
     Labels are any set with points: COCO keypoints, RetinaFace's or SCRFD's labels, AFLW,
     AFLW2000-3D. The error is told by point and by size of the face, and by yaw where the labels
@@ -39,13 +39,13 @@ class _Landmarks(Drawing, Finding):
     """
 
     labels: Annotated[Path, tyro.conf.arg(metavar="DIR|FILE")]
-    """The labelled set."""
+    """The labeled set."""
     subset: File = None
     """A list of image names, one a line: count these images alone."""
     limit: float = 0.1
     """Error above which a face is a failure; the cumulative curve and its area end there."""
     min_iou: float = 0.3
-    """Least overlap of a found box with the labelled one."""
+    """Least overlap of a found box with the labeled one."""
     points_68: File = None
     """AFLW2000-3D instead by 68 points found elsewhere: an .npz file with an array (68, 2) or
     (68, 3) a picture, under the picture's name."""
@@ -70,7 +70,7 @@ def run(args: Sequence[str], command: str) -> int:
         if not samples:
             wanted = f", such as {every[0].path}" if every else ""
             raise DataError(
-                f"{asked.labels}: none of the {len(every)} labelled images is there{wanted}; "
+                f"{asked.labels}: none of the {len(every)} labeled images is there{wanted}; "
                 "--images is the folder that the names in the labels begin in"
             )
     found = find(asked, {sample.name: sample.path for sample in samples})
@@ -115,7 +115,7 @@ def _only(samples: Sequence[Sample], subset: Path) -> list[Sample]:
     names = {key(line.strip()) for line in subset.read_text(encoding="utf-8").splitlines()} - {""}
     kept = [sample for sample in samples if key(sample.name) in names]
     if unknown := names - {key(sample.name) for sample in kept}:
-        raise DataError(f"{subset}: {min(unknown)} is not among the labelled images")
+        raise DataError(f"{subset}: {min(unknown)} is not among the labeled images")
     return kept
 
 

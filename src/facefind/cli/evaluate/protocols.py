@@ -14,7 +14,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.cost import processor
-from facefind.cli.evaluate.finding import Finding
+from facefind.cli.evaluate.detections import Finding
 from facefind.cli.evaluate.timing import HOW, Timed, measure
 from facefind.cli.options import File, Flag, Folder, Number, Whole
 from facefind.errors import DataError, FacefindError
@@ -39,7 +39,7 @@ class _Protocols:
     model: Annotated[str, tyro.conf.arg(metavar="NAME")]
     """A model that ships or an .onnx file."""
     images: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """The folder that holds the labelled images by their names."""
+    """The folder that holds the labeled images by their names."""
     labels: Annotated[Path, tyro.conf.arg(metavar="DIR|FILE")]
     """The official folder of .mat files; or any labels, whose faces then count by their height."""
     protocols: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PROTOCOL ...")]

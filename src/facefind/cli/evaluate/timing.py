@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from facefind.cli import pictures
-from facefind.cli.evaluate.finding import Finding, Record, goes_on, opened
+from facefind.cli.evaluate.detections import Finding, Record, goes_on, opened
 from facefind.errors import FacefindError
 from facefind.evaluation.cost import peak_mib
 

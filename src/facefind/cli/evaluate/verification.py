@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.telling import Telling, tell
+from facefind.cli.evaluate.reporting import Telling, tell
 from facefind.cli.options import File, Flag, Folder
 from facefind.errors import DataError
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.finding import Finding, find
-from facefind.cli.evaluate.telling import Drawing, remarks, tell
+from facefind.cli.evaluate.detections import Finding, find
+from facefind.cli.evaluate.reporting import Drawing, remarks, tell
 from facefind.cli.options import File
 from facefind.errors import DataError
 from facefind.evaluation.wider import Mode
@@ -52,7 +52,7 @@ def run(args: Sequence[str], command: str) -> int:
     absent: tuple[str, ...] = ()
     if asked.model is not None:
         if asked.images is None:
-            raise DataError("--model needs --images, the folder that holds the labelled images")
+            raise DataError("--model needs --images, the folder that holds the labeled images")
         paths, absent = located(names, asked.images, asked.labels)
     found = find(asked, paths)
     result = evaluate(found.faces, truth, asked.mode, None if asked.subset is None else names)
@@ -66,7 +66,7 @@ def run(args: Sequence[str], command: str) -> int:
 def located(
     names: Sequence[str], images: Path, labels: Path
 ) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """Files of the labelled pictures by name, and the names of those that are not there.
+    """Files of the labeled pictures by name, and the names of those that are not there.
 
     Raises:
         DataError: where none is.

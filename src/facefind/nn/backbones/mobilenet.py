@@ -59,7 +59,7 @@ class MobileNetV1(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Feature maps C2..C5 of a normalised image `x` (B,3,H,W)."""
+        """Feature maps C2..C5 of a normalized image `x` (B,3,H,W)."""
         x = self.stem(x)
         maps = []
         for number in range(1, len(self.widths) + 1):

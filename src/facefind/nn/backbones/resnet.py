@@ -14,7 +14,7 @@ Shortcut = Callable[[int, int, int], nn.Module]
 
 
 def projection(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """The identity where shapes agree, else a 1x1 convolution with the stride and normalisation.
+    """The identity where shapes agree, else a 1x1 convolution with the stride and normalization.
 
     Source: ResNet (arXiv:1512.03385), sec. 3.3, option B.
     """
@@ -24,7 +24,7 @@ def projection(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 def pooled_projection(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """The identity where shapes agree, else average pool, 1x1 convolution and normalisation.
+    """The identity where shapes agree, else average pool, 1x1 convolution and normalization.
 
     Source: Bag of tricks (arXiv:1812.01187), ResNet-D.
     """
@@ -133,10 +133,10 @@ class ResNetV1e(nn.Module):
         self.maxpool = nn.MaxPool2d(2, 2)
         for number, stage in enumerate(_stages(block, stem, depths, widths, pooled_projection), 1):
             self.add_module(f"layer{number}", stage)
-        _initialise(self)
+        _initialize(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Feature maps C2..C5 of a normalised image `x` (B,3,H,W)."""
+        """Feature maps C2..C5 of a normalized image `x` (B,3,H,W)."""
         stages = [self.get_submodule(f"layer{n}") for n in range(1, len(self.widths) + 1)]
         return _maps(self.maxpool(self.stem(x)), *stages)
 
@@ -170,10 +170,10 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         stages = _stages(block, widths[0], depths, widths, projection)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        _initialise(self)
+        _initialize(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Feature maps C2..C5 of a normalised image `x` (B,3,H,W)."""
+        """Feature maps C2..C5 of a normalized image `x` (B,3,H,W)."""
         x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         return _maps(self.maxpool(x), self.layer1, self.layer2, self.layer3, self.layer4)
 
@@ -206,7 +206,7 @@ def _maps(x: Tensor, *stages: nn.Module) -> list[Tensor]:
     return maps
 
 
-def _initialise(network: nn.Module) -> None:
+def _initialize(network: nn.Module) -> None:
     """He's weights (arXiv:1502.01852); every block begins as its shortcut."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -11,7 +11,7 @@ class VGG(nn.Module):
     """Convolutional backbone: (B,3,H,W) -> last maps of blocks 3, 4, 5 at strides 4, 8, 16.
 
     Blocks of 3x3 convolutions with bias and ReLU, each but the first behind a 2x2 max-pool; no
-    normalisation. Names are torchvision's, `features.N`, so that its ImageNet weights load once
+    normalization. Names are torchvision's, `features.N`, so that its ImageNet weights load once
     the classifier is left out; `convolutions` gives the names of the original Caffe layers.
 
     Args:
@@ -52,7 +52,7 @@ class VGG(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps of blocks 3, 4 and 5 of a normalised image `x` (B,3,H,W)."""
+        """Maps of blocks 3, 4 and 5 of a normalized image `x` (B,3,H,W)."""
         maps = []
         for block in self.blocks:
             for place in block:

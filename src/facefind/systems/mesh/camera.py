@@ -22,7 +22,7 @@ def bounded(raw: Tensor, limit: float = _RANGE) -> Tensor:
 def resolve(raw: Tensor, boxes: Tensor) -> Tensor:
     """Cameras (..., 7) in pixels of predicted ones (..., 7) for anchors (..., 4) xyxy.
 
-    The face's origin is given relative to the anchor's centre, in its sides; distance and focal
+    The face's origin is given relative to the anchor's center, in its sides; distance and focal
     length as logarithms; the pose in radians. Zeros are a face seen from the front that fills the
     anchor's height.
 
@@ -30,10 +30,10 @@ def resolve(raw: Tensor, boxes: Tensor) -> Tensor:
     Differs: how the seven numbers relate to the anchor is not in the paper; this is ours.
     """
     side = (boxes[..., 2:] - boxes[..., :2]).mean(-1, keepdim=True)
-    centre = (boxes[..., 2:] + boxes[..., :2]) / 2
+    center = (boxes[..., 2:] + boxes[..., :2]) / 2
     return torch.cat(
         [
-            centre + side * raw[..., :2],
+            center + side * raw[..., :2],
             DISTANCE * bounded(raw[..., 2:3]).exp(),
             raw[..., 3:6],
             DISTANCE * side / 2 * bounded(raw[..., 6:7]).exp(),

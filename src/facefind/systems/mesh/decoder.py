@@ -1,4 +1,4 @@
-"""The mesh decoder: one code a face to the shape and the colours of its mesh.
+"""The mesh decoder: one code a face to the shape and the colors of its mesh.
 
 Shapes: B batch, V vertices, C channels.
 """
@@ -34,11 +34,11 @@ class MeshDecoder(nn.Module):
     Differs: neither widths, order nor number of levels are in the paper.
 
     Args:
-        mean: the mesh that offsets are added to; grey where it has no colours.
+        mean: the mesh that offsets are added to; gray where it has no colors.
         operators: (Laplacian, up-sampling to it) of each level that is convolved, coarse to fine.
         widths: channels of the features of the coarsest level, and after each level's convolution.
         order: of the Chebyshev polynomials.
-        scale: what the offsets of positions and of colours are multiplied by.
+        scale: what the offsets of positions and of colors are multiplied by.
         landmarks: (5,) vertices at the five points, where known.
         mirror: (V,) the vertex on the other side of each, where there is one.
     """
@@ -67,7 +67,7 @@ class MeshDecoder(nn.Module):
             for (laplacian, _), before, after in zip(operators, widths, widths[1:], strict=False)
         )
         self.last = ChebyshevConv(operators[-1][0], widths[-1], 6, order)
-        paint = np.full_like(mean.vertices, 0.5) if mean.colours is None else mean.colours
+        paint = np.full_like(mean.vertices, 0.5) if mean.colors is None else mean.colors
         self.mean: Tensor
         self.scale: Tensor
         self.triangles: Tensor
@@ -123,13 +123,13 @@ class MeshDecoder(nn.Module):
         operators = [(layer.laplacian, layer.up) for layer in convs if layer.up is not None]
         coarsest = operators[0][1].shape[1]
         widths = [len(decoder.first[1]) // coarsest, *(len(layer.bias) for layer in convs)]
-        position, colour = float(decoder.scale[0]), float(decoder.scale[3])
+        position, color = float(decoder.scale[0]), float(decoder.scale[3])
         network = cls(
             decoder.mean,
             operators,
             widths,
             len(convs[0].weight) // widths[0],
-            (position, colour),
+            (position, color),
             decoder.landmarks,
             decoder.mirror,
         )

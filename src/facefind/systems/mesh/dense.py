@@ -18,12 +18,12 @@ from facefind.mesh import PARAMETERS, Decoder
 from facefind.mesh.decoding import CAMERA, CODE, LIGHT
 from facefind.systems.mesh import camera, lighting
 from facefind.systems.mesh.decoder import MeshDecoder
-from facefind.systems.mesh.rasteriser import render
+from facefind.systems.mesh.rasterizer import render
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """How the dense branch is made and learnt."""
+    """How the dense branch is made and learned."""
 
     decoder: Path | None = None
     """File of a pre-trained decoder, as `facefind mesh pretrain` makes it; None: the one that
@@ -40,9 +40,9 @@ class MeshConfig:
     """What the pixel loss is divided by: all pixels of the crop, as in eq. 3 of the paper (those
     not covered by the face add nothing), or the covered ones alone."""
     pixel: float = 0.01
-    """Weight of the pixel loss (lambda 3), for colours in 0..255."""
+    """Weight of the pixel loss (lambda 3), for colors in 0..255."""
     landmarks: float = 0.0
-    """Weight of the distance of the mesh's five vertices from the labelled points, relative to the
+    """Weight of the distance of the mesh's five vertices from the labeled points, relative to the
     anchor: 0 as in the paper; more lets the branch find faces within a small budget."""
     prior: float = 0.0
     """Weight of the codes' mean square, which keeps faces near to those pre-trained on."""
@@ -75,7 +75,7 @@ class DenseBranch(nn.Module):
 
     Args:
         decoder: pre-trained.
-        config: how it is learnt.
+        config: how it is learned.
     """
 
     def __init__(self, decoder: MeshDecoder, config: MeshConfig) -> None:
@@ -112,10 +112,10 @@ class DenseBranch(nn.Module):
         turned = camera.to_camera(faces[..., :3], at)
         screen = camera.project(turned, at)
         triangles = self.decoder.triangles
-        colours = lighting.shade(
+        colors = lighting.shade(
             faces[..., 3:], turned, lighting.normals(turned, triangles), parameters[:, LIGHT]
         )
-        images, covered = render(screen, colours, triangles, (size, size), background)
+        images, covered = render(screen, colors, triangles, (size, size), background)
         return Rendering(images, covered, screen)
 
     def losses(
@@ -135,10 +135,10 @@ class DenseBranch(nn.Module):
             boxes: (P,4) xyxy of these anchors, squares.
             image: (P,) int64: which image of the batch each belongs to.
             images: (B,3,H,W) RGB in 0..255.
-            landmarks: (P,5,2) labelled points, NaN where a face has none.
+            landmarks: (P,5,2) labeled points, NaN where a face has none.
 
         Source: RetinaFace, sec. 3.1 and 3.2, eq. 3: mean over the crop of the L1 distance of RGB.
-        Differs: the paper says neither in which units colours are (0..255 here, in which its
+        Differs: the paper says neither in which units colors are (0..255 here, in which its
         weight of .01 gives the term the size of the others), nor what the background shows (here
         the image itself, so that it adds nothing), nor that crops are brought to one size and
         limited in number, which is for speed. `mesh` and `prior` are ours.

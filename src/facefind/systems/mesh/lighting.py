@@ -16,9 +16,9 @@ _POINT, _AMBIENT = 0.35, 0.7
 
 
 def resolve(raw: Tensor) -> Tensor:
-    """Lights (..., 9) of predicted ones (..., 9): location, colour, ambient colour.
+    """Lights (..., 9) of predicted ones (..., 9): location, color, ambient color.
 
-    The location is in the camera's frame, from the face's origin, in units of the face; colours
+    The location is in the camera's frame, from the face's origin, in units of the face; colors
     come from logarithms, so that none is negative. Zeros are white light from above the viewer.
 
     Source: RetinaFace, sec. 3.2. Differs: the zero point and the scales are ours.
@@ -42,15 +42,15 @@ def normals(vertices: Tensor, triangles: Tensor) -> Tensor:
     return functional.normalize(total, dim=-1, eps=1e-12)
 
 
-def shade(colours: Tensor, turned: Tensor, outward: Tensor, light: Tensor) -> Tensor:
-    """Colours (P,V,3) as lit: albedo (ambient + point light max(0, n . l)), Lambert's law.
+def shade(colors: Tensor, turned: Tensor, outward: Tensor, light: Tensor) -> Tensor:
+    """Colors (P,V,3) as lit: albedo (ambient + point light max(0, n . l)), Lambert's law.
 
     Args:
-        colours: (P,V,3) albedo.
+        colors: (P,V,3) albedo.
         turned: (P,V,3) vertices in the camera's frame.
         outward: (P,V,3) their normals there.
         light: (P,9) as `resolve` gives it.
     """
     towards = functional.normalize(light[:, None, :3] - turned, dim=-1, eps=1e-12)
     facing = (outward * towards).sum(-1, keepdim=True).clamp(min=0)
-    return colours * (light[:, None, 6:9] + light[:, None, 3:6] * facing)
+    return colors * (light[:, None, 6:9] + light[:, None, 3:6] * facing)

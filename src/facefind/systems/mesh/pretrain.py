@@ -1,7 +1,7 @@
 """Pre-training of a mesh decoder on faces that the project generates.
 
 The codes that the decoder learns to read are the faces' principal components, each of variance 1:
-zeros are the average face, and codes of a normal distribution are faces much like those learnt.
+zeros are the average face, and codes of a normal distribution are faces much like those learned.
 Shapes: N faces, V vertices.
 """
 
@@ -28,15 +28,15 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class Errors:
-    """How far decoded faces are from those they should be, on faces never learnt from.
+    """How far decoded faces are from those they should be, on faces never learned from.
 
     Attributes:
         position: mean distance of a vertex, in per cent of the face's height.
-        colour: mean absolute difference of a channel, of 255.
+        color: mean absolute difference of a channel, of 255.
     """
 
     position: float
-    colour: float
+    color: float
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Report:
         average: the average face for every face.
         seconds: of training.
         steps: of training.
-        faces: learnt from.
+        faces: learned from.
     """
 
     decoder: Errors
@@ -110,7 +110,7 @@ def pretrain(
     seed: int = 0,
     told: Callable[[int, float], None] | None = None,
 ) -> tuple[Decoder, Report]:
-    """A decoder that has learnt generated faces on a template, and how well it did.
+    """A decoder that has learned generated faces on a template, and how well it did.
 
     Args:
         template: the project's own or a user's.
@@ -124,10 +124,10 @@ def pretrain(
         told: called every 100 steps with the step and the mean loss since.
     """
     rng = np.random.default_rng(seed)
-    learnt = np.concatenate([generate(template, n, rng) for n in _chunks(faces)])
+    learned = np.concatenate([generate(template, n, rng) for n in _chunks(faces)])
     others = np.concatenate([generate(template, n, rng) for n in _chunks(unseen)])
-    components = Components(learnt[:2048])
-    codes = torch.from_numpy(components.codes(learnt))
+    components = Components(learned[:2048])
+    codes = torch.from_numpy(components.codes(learned))
     logger.info("%d faces are generated; building the levels", faces)
 
     pyramid = levels(template.mesh, level_count)
@@ -137,7 +137,7 @@ def pretrain(
     with torch.no_grad():
         network.mean.copy_(torch.from_numpy(components.mean))
         network.scale.copy_(torch.tensor(components.scale).repeat_interleave(3))
-    goals = torch.from_numpy(learnt)
+    goals = torch.from_numpy(learned)
     started = time.perf_counter()
     optimizer = torch.optim.Adam(network.parameters(), lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.05)
@@ -169,8 +169,8 @@ def pretrain(
 
 def _errors(got: NDArray[np.float32], wanted: NDArray[np.float32]) -> Errors:
     distance = np.linalg.norm(got[..., :3] - wanted[..., :3], axis=-1)
-    colour = np.abs(got[..., 3:] - wanted[..., 3:])
-    return Errors(float(distance.mean()) * 50, float(colour.mean()) * 255)  # a face is 2 high
+    color = np.abs(got[..., 3:] - wanted[..., 3:])
+    return Errors(float(distance.mean()) * 50, float(color.mean()) * 255)  # a face is 2 high
 
 
 def _halved(decoder: Decoder) -> Decoder:

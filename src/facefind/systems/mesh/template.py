@@ -1,7 +1,7 @@
 """The face template: one that the project makes by formulas, or a user's own mesh.
 
 The face's frame: x to the right as seen, y up, z towards the viewer, origin inside the head, 1 is
-half the height of a face's box. Eyes, nose and mouth lie where the medians of some 1,600 labelled
+half the height of a face's box. Eyes, nose and mouth lie where the medians of some 1,600 labeled
 faces of WIDER FACE that look into the camera lie in their boxes.
 
 Shapes: V vertices.
@@ -33,7 +33,7 @@ class Template:
     """A mesh in the face's frame, with what is known of its vertices.
 
     Attributes:
-        mesh: The average face, without colours.
+        mesh: The average face, without colors.
         landmarks: (5,) vertices at the five points, in their order; None where not known.
         mirror: (V,) the vertex on the other side of each; None where the mesh has no such.
     """

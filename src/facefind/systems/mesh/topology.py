@@ -82,7 +82,7 @@ def scaled_laplacian(mesh: Mesh) -> Sparse:
     """The Laplacian moved to eigenvalues in -1..1: 2 L / lambda_max - I.
 
     Source: RetinaFace, sec. 3.2; the scaling is that of arXiv:1606.09375.
-    Differs: CoMA's code takes the normalised Laplacian and 2 for its largest eigenvalue; here L is
+    Differs: CoMA's code takes the normalized Laplacian and 2 for its largest eigenvalue; here L is
     the paper's D - E and its largest eigenvalue is computed.
     """
     from scipy import sparse
@@ -114,8 +114,8 @@ def simplify(mesh: Mesh, count: int) -> tuple[Mesh, NDArray[np.int64]]:
     index[kept] = np.arange(len(kept))
     if not len(triangles):
         raise DataError(f"no triangle is left of a mesh of {len(mesh)} vertices cut to {count}")
-    colours = None if mesh.colours is None else mesh.colours[kept]
-    return Mesh(mesh.vertices[kept], index[triangles], colours), kept
+    colors = None if mesh.colors is None else mesh.colors[kept]
+    return Mesh(mesh.vertices[kept], index[triangles], colors), kept
 
 
 class _Collapse:
@@ -144,7 +144,7 @@ class _Collapse:
                 break
             for vertex in range(len(self.points)):
                 if not gone[vertex]:
-                    for other in self._neighbours(vertex):
+                    for other in self._neighbors(vertex):
                         if vertex < other:
                             self._push(vertex, other)
             while self.heap and self.alive > count:
@@ -161,7 +161,7 @@ class _Collapse:
         triangles = np.array([t for t in self.triangles if t is not None], np.int64)
         return kept, triangles.reshape(-1, 3)
 
-    def _neighbours(self, vertex: int) -> set[int]:
+    def _neighbors(self, vertex: int) -> set[int]:
         near: set[int] = set()
         for number in self.around[vertex]:
             near.update(self.triangles[number] or ())
@@ -182,7 +182,7 @@ class _Collapse:
         if not shared or len(shared) > 2:
             return False
         apexes = {v for number in shared for v in self.triangles[number] or ()}
-        common = self._neighbours(source) & self._neighbours(target)
+        common = self._neighbors(source) & self._neighbors(target)
         if common != apexes - {source, target}:
             return False  # the link condition: otherwise two sheets would be glued together
         moved = self.around[source] - shared
@@ -216,7 +216,7 @@ class _Collapse:
             x + y for x, y in zip(self.quadrics[source], self.quadrics[target], strict=True)
         ]
         self.stamps[target] += 1
-        for other in self._neighbours(target):
+        for other in self._neighbors(target):
             self._push(target, other)
 
 
@@ -284,11 +284,11 @@ def upsampling(fine: Mesh, coarse: Mesh) -> Sparse:
 
     points = fine.vertices.astype(np.float64)
     corners = coarse.vertices.astype(np.float64)[coarse.triangles]  # (T,3,3)
-    centres = corners.mean(1)
-    reach = float(np.linalg.norm(corners - centres[:, None], axis=2).max())
+    centers = corners.mean(1)
+    reach = float(np.linalg.norm(corners - centers[:, None], axis=2).max())
     near = cKDTree(coarse.vertices[np.unique(coarse.triangles)]).query(points)[0]
-    # A triangle within `near` of a vertex has its centre within that and the widest reach.
-    lists = cKDTree(centres).query_ball_point(points, (near + reach) * (1 + 1e-6) + 1e-9)
+    # A triangle within `near` of a vertex has its center within that and the widest reach.
+    lists = cKDTree(centers).query_ball_point(points, (near + reach) * (1 + 1e-6) + 1e-9)
     rows, columns, values = [], [], []
     block = 512
     for start in range(0, len(points), block):

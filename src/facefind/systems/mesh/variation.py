@@ -1,6 +1,6 @@
 """Faces that the project can generate: shapes and skins for a template to learn from.
 
-Shapes are sums of smooth displacements over the face, skins are layers of colour, all formulas of
+Shapes are sums of smooth displacements over the face, skins are layers of color, all formulas of
 the place on the face, so they fit any template in the face's frame. No scan or photograph is in
 them. Shapes: N faces, V vertices.
 """
@@ -124,10 +124,10 @@ def _painted(points: Array, opening: Array, rng: np.random.Generator) -> Array:
         strength: Array = rng.uniform(low, high, count) * (rng.random(count) < chance)
         return strength
 
-    def layer(mask: Array, colour: Array, strength: Array) -> None:
+    def layer(mask: Array, color: Array, strength: Array) -> None:
         nonlocal paint
         alpha = (mask * strength[:, None]).clip(0, 1)[..., None]
-        paint = paint * (1 - alpha) + alpha * colour[:, None]
+        paint = paint * (1 - alpha) + alpha * color[:, None]
 
     def shade(mask: Array, strength: Array) -> None:
         nonlocal paint
@@ -187,10 +187,10 @@ def _painted(points: Array, opening: Array, rng: np.random.Generator) -> Array:
     return paint.clip(0, 1)
 
 
-def _between(colours: Array, place: Array) -> Array:
-    """Colours (N,3) at places 0..1 along a row of them."""
-    at = place * (len(colours) - 1)
-    low = np.minimum(at.astype(int), len(colours) - 2)
+def _between(colors: Array, place: Array) -> Array:
+    """Colors (N,3) at places 0..1 along a row of them."""
+    at = place * (len(colors) - 1)
+    low = np.minimum(at.astype(int), len(colors) - 2)
     part = (at - low)[:, None]
-    mixed: Array = colours[low] * (1 - part) + colours[low + 1] * part
+    mixed: Array = colors[low] * (1 - part) + colors[low + 1] * part
     return mixed

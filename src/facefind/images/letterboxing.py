@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from facefind.errors import ImageError
 from facefind.images.resizing import opencv, resize
 
-__all__ = ["Placement", "fit", "letterbox", "pyramid", "to_planes"]
+__all__ = ["Placement", "fit", "letterbox", "pyramid", "to_nchw"]
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -142,8 +142,8 @@ def pyramid(
     ]
 
 
-def to_planes(canvases: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Canvases of one size as a contiguous batch of colour planes, (B,3,H,W) uint8.
+def to_nchw(canvases: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Canvases of one size as a contiguous batch of color planes, (B,3,H,W) uint8.
 
     Raises:
         ImageError: If there is none, or they are not (H,W,3) uint8 of one size.

@@ -44,7 +44,7 @@ class Finding:
     model: Text = None
     """A model that ships or an .onnx file."""
     images: Folder = None
-    """The folder that holds the labelled images by their names."""
+    """The folder that holds the labeled images by their names."""
     detections: Annotated[Path | None, tyro.conf.arg(metavar="DIR|FILE", help_behavior_hint="")] = (
         None
     )

@@ -5,31 +5,31 @@ from reference import raster
 
 from facefind.mesh.decoding import project, rotation
 from facefind.systems.mesh import camera, lighting
-from facefind.systems.mesh.rasteriser import barycentric, interpolate, rasterise, render
+from facefind.systems.mesh.rasterizer import barycentric, interpolate, rasterize, render
 
 F = torch.float64
 
 
 def soup(triangles, seed):
-    """Loose triangles before a camera: points (3T,3) in its frame, colours, indices."""
+    """Loose triangles before a camera: points (3T,3) in its frame, colors, indices."""
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(3 * triangles, 3)) * (1, 1, 0.5) + (0, 0, 4)
     return points, rng.random((3 * triangles, 2)), np.arange(3 * triangles).reshape(-1, 3)
 
 
-def on_screen(points, focal, centre):
+def on_screen(points, focal, center):
     points = torch.as_tensor(points)
-    flat = focal * points[..., :2] / points[..., 2:] + torch.tensor(centre, dtype=F)
+    flat = focal * points[..., :2] / points[..., 2:] + torch.tensor(center, dtype=F)
     return torch.cat([flat, points[..., 2:]], -1)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_pixels_show_what_rays_meet(seed):
-    points, colours, triangles = soup(6, seed)
-    wanted, shown = raster.render(points, colours, triangles, 22.0, (8.2, 5.9), (12, 16))
+    points, colors, triangles = soup(6, seed)
+    wanted, shown = raster.render(points, colors, triangles, 22.0, (8.2, 5.9), (12, 16))
     got, covered = render(
         on_screen(points, 22.0, (8.2, 5.9))[None],
-        torch.as_tensor(colours)[None],
+        torch.as_tensor(colors)[None],
         torch.as_tensor(triangles),
         (12, 16),
         cull=False,
@@ -41,15 +41,15 @@ def test_pixels_show_what_rays_meet(seed):
 
 def test_triangles_from_behind_are_left_out():
     corners = torch.tensor([[[1.0, 1, 1], [1, 7, 1], [7, 1, 1]]])  # counter-clockwise, y down
-    assert len(rasterise(corners, torch.tensor([[0, 1, 2]]), (8, 8)).x) == 21
-    assert len(rasterise(corners, torch.tensor([[0, 2, 1]]), (8, 8)).x) == 0
-    assert len(rasterise(corners, torch.tensor([[0, 2, 1]]), (8, 8), cull=False).x) == 21
+    assert len(rasterize(corners, torch.tensor([[0, 1, 2]]), (8, 8)).x) == 21
+    assert len(rasterize(corners, torch.tensor([[0, 2, 1]]), (8, 8)).x) == 0
+    assert len(rasterize(corners, torch.tensor([[0, 2, 1]]), (8, 8), cull=False).x) == 21
 
 
 def test_triangles_that_share_an_edge_leave_no_gap():
     corners = torch.tensor([[[0.5, 0.5, 1], [0.5, 6.5, 1], [6.5, 0.5, 1], [6.5, 6.5, 1]]])
-    fragments = rasterise(corners, torch.tensor([[0, 1, 2], [2, 1, 3]]), (8, 8))
-    assert len(fragments.x) == 49  # centres on the border and on the diagonal belong to one each
+    fragments = rasterize(corners, torch.tensor([[0, 1, 2], [2, 1, 3]]), (8, 8))
+    assert len(fragments.x) == 49  # centers on the border and on the diagonal belong to one each
     weights = barycentric(corners, torch.tensor([[0, 1, 2], [2, 1, 3]]), fragments)
     assert weights.min() >= 0
     torch.testing.assert_close(weights.sum(1), torch.ones(49))
@@ -57,21 +57,21 @@ def test_triangles_that_share_an_edge_leave_no_gap():
 
 def test_nothing_on_the_screen_is_the_background():
     corners = torch.tensor([[[90.0, 1, 1], [90, 7, 1], [97, 1, 1]], [[1.0, 1, 1]] * 3]).double()
-    colours = torch.ones(2, 3, 3, dtype=F, requires_grad=True)
-    picture, covered = render(corners, colours, torch.tensor([[0, 1, 2]]), (4, 6), 0.25)
+    colors = torch.ones(2, 3, 3, dtype=F, requires_grad=True)
+    picture, covered = render(corners, colors, torch.tensor([[0, 1, 2]]), (4, 6), 0.25)
     assert picture.shape == (2, 3, 4, 6)
     assert (picture == 0.25).all()
     assert not covered.any()
     picture.sum().backward()
-    assert (colours.grad == 0).all()
+    assert (colors.grad == 0).all()
 
 
 def test_a_batch_is_its_images_one_by_one():
-    points, colours, triangles = soup(8, 5)
+    points, colors, triangles = soup(8, 5)
     screens = torch.stack(
         [on_screen(points + np.array([0.3 * i, 0, 0]), 9, (8, 8)) for i in range(3)]
     )
-    paint = torch.as_tensor(colours).expand(3, -1, -1)
+    paint = torch.as_tensor(colors).expand(3, -1, -1)
     together, _ = render(screens, paint, torch.as_tensor(triangles), (16, 16), 0.5)
     for i in range(3):
         alone, _ = render(screens[i : i + 1], paint[:1], torch.as_tensor(triangles), (16, 16), 0.5)
@@ -80,11 +80,11 @@ def test_a_batch_is_its_images_one_by_one():
 
 def test_gradients_at_covered_pixels_are_right():
     """With the triangle of each pixel held, as it is everywhere but on edges."""
-    points, colours, triangles = soup(4, 1)
+    points, colors, triangles = soup(4, 1)
     screen = on_screen(points, 12.0, (4, 4))[None].requires_grad_()
-    paint = torch.as_tensor(colours)[None].requires_grad_()
+    paint = torch.as_tensor(colors)[None].requires_grad_()
     index = torch.as_tensor(triangles)
-    fragments = rasterise(screen, index, (8, 8), cull=False)
+    fragments = rasterize(screen, index, (8, 8), cull=False)
     assert len(fragments.x) > 10
 
     def shown(screen, paint):
@@ -95,7 +95,7 @@ def test_gradients_at_covered_pixels_are_right():
 
 
 def bowl():
-    """A curved sheet that faces the viewer, (25,3) in the face's frame, with colours."""
+    """A curved sheet that faces the viewer, (25,3) in the face's frame, with colors."""
     y, x = np.mgrid[1:-1:5j, -1:1:5j].reshape(2, -1)
     place = np.arange(25).reshape(5, 5)
     a, b, c, d = place[:-1, :-1], place[:-1, 1:], place[1:, :-1], place[1:, 1:]
@@ -143,7 +143,7 @@ def test_the_photometric_loss_has_the_gradient_of_finite_differences(what):
         step[index] = 1e-6
         (above, up), (below, down) = loss(what, x.detach() + step), loss(what, x.detach() - step)
         if not (torch.equal(up, covered) and torch.equal(down, covered)):
-            continue  # an outline crossed a pixel's centre
+            continue  # an outline crossed a pixel's center
         tested += 1
         slope = (above - below).item() / 2e-6
         assert x.grad[index].item() == pytest.approx(slope, rel=1e-4, abs=1e-5)
@@ -194,11 +194,11 @@ def test_the_pose_turns_as_it_says(axis, point, moved):
 
 
 def test_lambert_s_law():
-    colours = torch.ones(1, 3, 3)
+    colors = torch.ones(1, 3, 3)
     turned = torch.zeros(1, 3, 3)
     outward = torch.tensor([[[0.0, 0, -1], [0, -1, 0], [0, 0, 1]]])
     light = torch.tensor([[0, 0, -5, 0.5, 0.25, 0, 0.1, 0.2, 0.3]])
-    lit = lighting.shade(colours, turned, outward, light)[0]
+    lit = lighting.shade(colors, turned, outward, light)[0]
     torch.testing.assert_close(lit[0], torch.tensor([0.6, 0.45, 0.3]))
     torch.testing.assert_close(lit[1], torch.tensor([0.1, 0.2, 0.3]))
     torch.testing.assert_close(lit[2], torch.tensor([0.1, 0.2, 0.3]))

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facefind.learn.hard_anchors import by_quota, by_ratio
+from facefind.learn.samplers import by_quota, by_ratio
 
 
 def example(seed, count=40):

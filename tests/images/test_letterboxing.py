@@ -120,13 +120,13 @@ def test_planes(with_opencv, monkeypatch):
         monkeypatch.setattr(placing, "opencv", lambda: None)
     canvases = [noise(32, 64) for _ in range(3)]
     for given_as in (canvases, np.stack(canvases), [c[:, ::-1][:, ::-1] for c in canvases]):
-        planes = images.to_planes(given_as)
+        planes = images.to_nchw(given_as)
         assert planes.flags.c_contiguous
         np.testing.assert_array_equal(planes, np.stack(canvases).transpose(0, 3, 1, 2))
 
 
 def test_planes_of_nothing_or_of_two_sizes():
     with pytest.raises(ImageError, match="at least one"):
-        images.to_planes([])
+        images.to_nchw([])
     with pytest.raises(ImageError, match=r"\(32, 64, 3\)"):
-        images.to_planes([noise(32, 64), noise(64, 32)])
+        images.to_nchw([noise(32, 64), noise(64, 32)])

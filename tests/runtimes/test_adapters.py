@@ -14,7 +14,7 @@ from facefind.errors import ProtocolError, WeightsError
 from facefind.images import read
 from facefind.protocols import TestProtocol
 from facefind.runtimes import open_model
-from facefind.runtimes.foreign import ScrfdReader
+from facefind.runtimes.adapters import ScrfdReader
 
 FILES = [
     "scrfd_500m.onnx",
@@ -27,7 +27,7 @@ GOLDEN_RULES = TestProtocol(name="golden", sizes=(640,), min_score=0.5, nms_iou=
 
 def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The image on a black square, as the golden results were made: networks with group
-    normalisation give other scores where the canvas has another shape."""
+    normalization give other scores where the canvas has another shape."""
     side = max(image.shape)
     canvas = np.zeros((side, side, 3), np.uint8)
     canvas[: image.shape[0], : image.shape[1]] = image
@@ -97,7 +97,7 @@ def naive(
 @pytest.mark.parametrize("batched", [True, False])
 @pytest.mark.parametrize(("levels", "anchors"), [(3, 2), (5, 1)])
 @pytest.mark.parametrize("points", [True, False])
-def test_all_layouts_are_recognised_and_decoded(
+def test_all_layouts_are_recognized_and_decoded(
     levels: int, anchors: int, batched: bool, points: bool
 ) -> None:
     size = (256, 128)
@@ -108,7 +108,7 @@ def test_all_layouts_are_recognised_and_decoded(
         for kind in (1, 4, 10)[: 3 if points else 2]
         for n in counts
     ]
-    reader = ScrfdReader.recognise("x", outputs, size, None)
+    reader = ScrfdReader.recognize("x", outputs, size, None)
     assert reader is not None
     assert reader.card.strides == (8, 16, 32, 64, 128)[:levels]
     assert reader.card.size_multiple == reader.card.strides[-1]
@@ -137,7 +137,7 @@ def test_all_layouts_are_recognised_and_decoded(
 )
 def test_other_outputs_are_not_taken_for_scrfd(shapes: list[tuple[int, ...]]) -> None:
     outputs = [np.zeros(shape, np.float32) for shape in shapes]
-    assert ScrfdReader.recognise("x", outputs, (256, 256), None) is None
+    assert ScrfdReader.recognize("x", outputs, (256, 256), None) is None
 
 
 def unknown(path: Path, dtype: int, dims: list[Any]) -> Path:
@@ -171,7 +171,7 @@ def test_a_file_of_no_known_kind_is_refused_with_what_it_has(
 
 def test_scrfd_input_is_scaled_as_in_training() -> None:
     outputs = [np.zeros((n, k), np.float32) for k in (1, 4) for n in (2048, 512, 128)]
-    reader = ScrfdReader.recognise("x", outputs, (256, 256), None)
+    reader = ScrfdReader.recognize("x", outputs, (256, 256), None)
     assert reader is not None
     images = np.array([0, 127, 128, 255], np.uint8).reshape(1, 1, 2, 2).repeat(3, axis=1)
     x = reader.prepare(images)

@@ -1,7 +1,7 @@
 """Reads others' model files, so that they give what ours give.
 
-A published file is recognised by what it returns for a small grey image, never by its name.
-To teach this module another layout, write a reader with `recognise` and add it to `READERS`.
+A published file is recognized by what it returns for a small gray image, never by its name.
+To teach this module another layout, write a reader with `recognize` and add it to `READERS`.
 
 Shapes: B batch, L levels, K anchors a cell, A anchors over all levels.
 """
@@ -41,7 +41,7 @@ class ScrfdReader:
 
     Source: SCRFD, sec. 3 and 4.1.
     Differs: the paper speaks of boxes matched to anchors; the released files regress distances
-    from the anchors' centres, and those lie at whole multiples of the stride.
+    from the anchors' centers, and those lie at whole multiples of the stride.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class ScrfdReader:
             size_multiple=strides[-1],
             fixed_size=fixed_size,
             landmarks=10 in kinds,
-            notes="A published file in another layout, recognised by its outputs.",
+            notes="A published file in another layout, recognized by its outputs.",
         )
 
     @classmethod
-    def recognise(
+    def recognize(
         cls,
         name: str,
         outputs: list[FloatArray],
@@ -98,20 +98,20 @@ class ScrfdReader:
         """Return the candidates that lie in the outputs for an input (height, width)."""
         scores = self._levels(outputs, 1)
         strides = self.card.strides
-        centres = [_centres(size, stride, self._anchors) for stride in strides]
+        centers = [_centers(size, stride, self._anchors) for stride in strides]
         boxes = []
-        for distances, stride, centre in zip(
-            self._levels(outputs, 4), strides, centres, strict=True
+        for distances, stride, center in zip(
+            self._levels(outputs, 4), strides, centers, strict=True
         ):
-            low = centre - distances[..., :2] * stride
-            high = centre + distances[..., 2:] * stride
+            low = center - distances[..., :2] * stride
+            high = center + distances[..., 2:] * stride
             boxes.append(np.concatenate([low, high], axis=-1))
         points = []
-        for offsets, stride, centre in zip(
-            self._levels(outputs, 10), strides, centres, strict=False
+        for offsets, stride, center in zip(
+            self._levels(outputs, 10), strides, centers, strict=False
         ):
             pairs = offsets.reshape(*offsets.shape[:-1], 5, 2)
-            points.append(pairs * stride + centre[:, None])
+            points.append(pairs * stride + center[:, None])
         return Candidates(
             np.concatenate(boxes, axis=1),
             np.concatenate(scores, axis=1)[..., 0],
@@ -149,11 +149,11 @@ class RetinaFaceReader:
             size_multiple=self._STRIDES[-1],
             fixed_size=fixed_size,
             landmarks=10 in kinds,
-            notes="A published file in another layout, recognised by its outputs.",
+            notes="A published file in another layout, recognized by its outputs.",
         )
 
     @classmethod
-    def recognise(
+    def recognize(
         cls,
         name: str,
         outputs: list[FloatArray],
@@ -181,33 +181,33 @@ class RetinaFaceReader:
     def decode(self, outputs: list[FloatArray], size: tuple[int, int]) -> Candidates:
         """Return the candidates that lie in the outputs for an input (height, width)."""
         deltas = outputs[self._kinds.index(4)]
-        centres, sides = self._anchors(size)
-        middle = centres + deltas[..., :2] * 0.1 * sides
+        centers, sides = self._anchors(size)
+        middle = centers + deltas[..., :2] * 0.1 * sides
         half = np.exp(deltas[..., 2:] * 0.2) * sides / 2
         points = None
         if 10 in self._kinds:
             offsets = outputs[self._kinds.index(10)]
             pairs = offsets.reshape(*offsets.shape[:-1], 5, 2)
-            points = centres[:, None] + pairs * 0.1 * sides[:, None]
+            points = centers[:, None] + pairs * 0.1 * sides[:, None]
         scores = outputs[self._kinds.index(2)][..., 1]
         return Candidates(np.concatenate([middle - half, middle + half], -1), scores, points)
 
     def _anchors(self, size: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
-        """Return the (A, 2) centres and (A, 1) sides of all levels."""
+        """Return the (A, 2) centers and (A, 1) sides of all levels."""
         if self._made is None or self._made[0] != size:
-            centres, sides = [], []
+            centers, sides = [], []
             for stride, pair in zip(self._STRIDES, self._SIDES, strict=True):
-                level = _centres(size, stride, 2) + np.float32(stride / 2)
-                centres.append(level)
+                level = _centers(size, stride, 2) + np.float32(stride / 2)
+                centers.append(level)
                 sides.append(np.tile(np.array(pair, np.float32), len(level) // 2)[:, None])
-            self._made = size, np.concatenate(centres), np.concatenate(sides)
+            self._made = size, np.concatenate(centers), np.concatenate(sides)
         return self._made[1:]
 
 
 READERS = (ScrfdReader, RetinaFaceReader)
 
 
-def recognise(session: Session, name: str) -> Reader:
+def recognize(session: Session, name: str) -> Reader:
     """Return the reader of a file that is not ours, found by running it once.
 
     A file of no known layout raises WeightsError, which tells what it takes and gives.
@@ -233,9 +233,9 @@ def recognise(session: Session, name: str) -> Reader:
     try:
         outputs = session.run(np.zeros((1, 3, *size), np.float32))
     except Exception as error:  # each runtime raises its own kind
-        raise WeightsError(f"{problem}{described}; it fails on a grey image: {error}") from error
+        raise WeightsError(f"{problem}{described}; it fails on a gray image: {error}") from error
     for reader in READERS:
-        found = reader.recognise(name, outputs, size, fixed)
+        found = reader.recognize(name, outputs, size, fixed)
         if found is not None:
             return found
     given = f", giving arrays {[array.shape for array in outputs]} for an input {size}"
@@ -249,9 +249,9 @@ def takes_batches(session: Session) -> bool:
     return free and all(port.shape is None or len(port.shape) == 3 for port in session.outputs)
 
 
-def _centres(size: tuple[int, int], stride: int, anchors: int) -> FloatArray:
-    """Return the (K * cells, 2) xy centres of a level, the K anchors of a cell together."""
+def _centers(size: tuple[int, int], stride: int, anchors: int) -> FloatArray:
+    """Return the (K * cells, 2) xy centers of a level, the K anchors of a cell together."""
     rows, columns = -(-size[0] // stride), -(-size[1] // stride)
     y, x = np.divmod(np.arange(rows * columns), columns)
-    centres = np.stack([x, y], axis=-1).astype(np.float32) * stride
-    return np.repeat(centres, anchors, axis=0)
+    centers = np.stack([x, y], axis=-1).astype(np.float32) * stride
+    return np.repeat(centers, anchors, axis=0)

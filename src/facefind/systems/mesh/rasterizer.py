@@ -1,4 +1,4 @@
-"""A differentiable rasteriser in plain torch.
+"""A differentiable rasterizer in plain torch.
 
 Which triangle a pixel shows is found without gradients, by a z-buffer over the pixels within each
 triangle's bounds. What the pixel shows is then computed anew from that triangle's three corners,
@@ -31,13 +31,13 @@ class Fragments(NamedTuple):
 
 
 @torch.no_grad()
-def rasterise(
+def rasterize(
     screen: Tensor, triangles: Tensor, size: tuple[int, int], cull: bool = True
 ) -> Fragments:
-    """The triangle nearest to the camera at each pixel's centre that one covers.
+    """The triangle nearest to the camera at each pixel's center that one covers.
 
     Args:
-        screen: (B,V,3): x and y in pixels, where pixel 0 has its centre at 0.5, and the distance
+        screen: (B,V,3): x and y in pixels, where pixel 0 has its center at 0.5, and the distance
             from the camera, all greater than 0.
         triangles: (T,3) indices of vertices.
         size: (height, width) of the images.
@@ -112,14 +112,14 @@ def render(
     """Images (B,C,H,W) and where they are covered (B,H,W) bool.
 
     Args:
-        screen: (B,V,3) as for `rasterise`.
-        attributes: (B,V,C), colours for example.
+        screen: (B,V,3) as for `rasterize`.
+        attributes: (B,V,C), colors for example.
         triangles: (T,3).
         size: (height, width).
         background: what the rest shows: a number, or anything that broadcasts to the images.
         cull: leave out triangles seen from behind.
     """
-    fragments = rasterise(screen, triangles, size, cull)
+    fragments = rasterize(screen, triangles, size, cull)
     weights = barycentric(screen, triangles, fragments)
     values = interpolate(attributes, triangles, fragments, weights)
     image, y, x, _ = fragments
@@ -133,7 +133,7 @@ def render(
 
 
 def _edge_weights(corners: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Weights (P,3), linear on the screen, of corners (P,3,2) at the centres of pixels (P,)."""
+    """Weights (P,3), linear on the screen, of corners (P,3,2) at the centers of pixels (P,)."""
     away = corners - torch.stack([x, y], -1)[:, None] - 0.5
     dx, dy = away.unbind(-1)
     # Each weight is the area between the pixel and the other two corners.

@@ -5,8 +5,8 @@ import torch
 
 from facefind.errors import WeightsError
 from facefind.learn import checkpoints
-from facefind.learn.beginning import begin
 from facefind.learn.engine import train
+from facefind.learn.initialization import begin
 from facefind.systems.retinaface import ROWS as RETINAFACE
 from facefind.systems.smallhardface import ROWS
 

@@ -1,0 +1,49 @@
+"""Files are whole or not there, and nothing is left beside them."""
+
+import hashlib
+import json
+
+import pytest
+
+from facefind import files
+
+
+def test_a_block_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), files.atomic(path) as draft:
+        draft.write_text("half" * (1 // len([])))
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_missing_folders_are_made_and_nothing_is_left_beside(tmp_path):
+    path = tmp_path / "deep" / "er" / "a.bin"
+    files.write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_name_as_long_as_the_file_system_allows(tmp_path):
+    path = tmp_path / ("n" * 250 + ".json")
+    files.write_json(path, {"ä": 1})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"ä": 1}
+
+
+def test_the_digest_is_that_of_the_content(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * 3_000_000)
+    assert files.sha256(path) == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+
+
+def test_json_lines_skip_blanks_and_a_torn_end(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n\n[2]\n{"torn": ')
+    assert list(files.read_json_lines(path)) == [(1, {"a": 1}), (3, [2])]
+
+
+def test_a_line_that_is_no_json_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\nnonsense\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2"):
+        list(files.read_json_lines(path))
