@@ -21,9 +21,10 @@ from facefind import recipes
 from facefind.errors import WeightsError
 from facefind.interop.formats import Format, read_graph, read_state
 from facefind.learn.recipe import Recipe
+from facefind.nn.detector import DenseDetector
 from facefind.nn.fusing import fuse, unfuse
 from facefind.nn.layers import Scale
-from facefind.systems.scrfd import ROWS, SCRFD
+from facefind.systems.scrfd import ROWS
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
@@ -41,7 +42,8 @@ _THEIR_TOWER = re.compile(
     r"bbox_head\.cls_stride_convs\.(0|\(\d+, \d+\))\.(\d+)"
     r"\.(?:(depthwise|pointwise)_conv\.)?(conv|gn|bn)\.(\w+)"
 )
-_OUTPUT = re.compile(r"head\.(cls|reg|kps)\.(\d+)\.(weight|bias)")
+_OUTPUTS = {"cls": "cls", "box": "reg", "landmarks": "kps"}  # ours and theirs
+_OUTPUT = re.compile(r"head\.(cls|box|landmarks)\.(\d+)\.(weight|bias)")
 _THEIR_OUTPUT = re.compile(r"bbox_head\.stride_(cls|reg|kps)\.(0|\(\d+, \d+\))\.(weight|bias)")
 
 
@@ -83,7 +85,8 @@ def _ours(name: str) -> str:
         place = 3 * (half == "pointwise") + (layer != "conv")
         return f"head.towers.{_level(stride)}.{block}.{place}.{value}"
     if match := _THEIR_OUTPUT.fullmatch(name):
-        return f"head.{match[1]}.{_level(match[2])}.{match[3]}"
+        part = next(ours for ours, theirs in _OUTPUTS.items() if theirs == match[1])
+        return f"head.{part}.{_level(match[2])}.{match[3]}"
     if re.fullmatch(r"bbox_head\.scales\.\d+\.scale", name):
         return name.removeprefix("bbox_")
     hint = ""
@@ -104,7 +107,7 @@ def _theirs(name: str, shared: bool, norm: str, depthwise: bool) -> str:
         layer = norm if int(place) % 3 else "conv"
         return f"bbox_head.cls_stride_convs.{_stride(copy, shared)}.{block}.{half}{layer}.{value}"
     if match := _OUTPUT.fullmatch(name):
-        return f"bbox_head.stride_{match[1]}.{_stride(match[2], shared)}.{match[3]}"
+        return f"bbox_head.stride_{_OUTPUTS[match[1]]}.{_stride(match[2], shared)}.{match[3]}"
     if name.startswith("head.scales."):
         return f"bbox_{name}"
     raise WeightsError(f"{name!r} is no name of an SCRFD of facefind")
@@ -143,7 +146,7 @@ def recognize(state: State) -> str:
     )
 
 
-def load_mmdet(path: str | Path) -> tuple[str, SCRFD]:
+def load_mmdet(path: str | Path) -> tuple[str, DenseDetector]:
     """The row and network of an official `.pth` file, in eval mode.
 
     Raises:
@@ -158,7 +161,7 @@ def load_mmdet(path: str | Path) -> tuple[str, SCRFD]:
 def released_recipe(row: str) -> Recipe:
     """The recipe of a row's released training, or the paper's where no training was released."""
     name = f"{row.removesuffix('-released')}-released"
-    return recipes.get(name if name in recipes.RECIPES else row)
+    return recipes.get(name if name in recipes.names() else row)
 
 
 def _read_mmdet(path: Path) -> tuple[str, dict[str, Tensor]]:

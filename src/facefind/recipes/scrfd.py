@@ -18,7 +18,7 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
-from facefind.systems.scrfd import FAMILY, ROWS
+from facefind.systems.scrfd import CRITERION, FAMILY, ROWS
 
 BASELINE_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
 """Crop sides without sample redistribution (sec. 5.1)."""
@@ -52,6 +52,7 @@ def paper(row: str, *, redistribute: bool = True) -> Recipe:
     return Recipe(
         name=row if redistribute else f"{row}-nosr",
         network=ROWS[row],
+        criterion=CRITERION,
         augment=AugmentConfig(
             crop_sides=REDISTRIBUTED_SIDES if redistribute else BASELINE_SIDES, fill=MEAN_COLOR
         ),
