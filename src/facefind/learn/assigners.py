@@ -10,6 +10,7 @@ Legend: B batch, A anchors over all levels, F faces of the batch, K anchors arou
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from facefind.learn.boxes import iou
 from facefind.learn.targets import BatchTargets
 from facefind.nn.anchors import Anchors, Level
+from facefind.nn.constants import constant
 from facefind.nn.detector import DenseOutput
 
 BACKGROUND, IGNORED = -1, -2
@@ -93,10 +95,15 @@ class ATSS:
         # the last cell complete the number.
         per_cell = len(level.sizes)
         wanted = min(self.topk, level.count)
-        row, column = cells_around(level, boxes, reach=(2, 2))
+        cells = -(-wanted // per_cell)
+        # The nearest nine lie within two cells of the center, n within the root of n; on a map of
+        # few rows or columns they lie in a line.
+        far = 2 if cells <= 9 else math.isqrt(cells - 1) + 1
+        far = max(far, -(-cells // min(level.map_size)))
+        row, column = cells_around(level, boxes, reach=(far, far))
         center = ((boxes[:, :2] + boxes[:, 2:]) / 2 - level.offset) / level.stride
         distance = (column - center[:, :1]).square() + (row - center[:, 1:]).square()
-        order = distance.sort(dim=1, stable=True).indices[:, : -(-wanted // per_cell)]
+        order = distance.sort(dim=1, stable=True).indices[:, :cells]
         cell = (row * level.map_size[1] + column).gather(1, order)
         return _anchors_of(cell, level)[:, :wanted]
 
@@ -268,7 +275,7 @@ def inside_regions(anchors: Anchors, targets: BatchTargets) -> Tensor:
     found = []
     for level in anchors.levels:
         height, width = level.map_size
-        limit = regions.new_tensor([width, height])
+        limit = constant([width, height], regions)
         scaled = (regions - level.offset) / level.stride
         low = torch.minimum(scaled[:, :2].ceil().clamp(min=0), limit).long()
         high = torch.minimum((scaled[:, 2:].floor() + 1).clamp(min=0), limit).long()

@@ -116,7 +116,9 @@ class Criterion:
         exactly 0 and still carries (zero) gradients to every parameter.
         """
         if self.inclusive_pixels:
-            wider = targets.boxes + targets.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+            low, high = targets.boxes.chunk(2, 1)
+            real = (high > low).all(1, keepdim=True)  # padding stays without area
+            wider = torch.cat([low, high + real.to(high.dtype)], 1)
             targets = replace(targets, boxes=wider, landmarks=targets.landmarks + 0.5)
         terms, scores = self._shot(output.float(), targets)
         for number, shot in enumerate(output.auxiliary, 1):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from facefind.nn.constants import constant
+
 Side = float | tuple[float, float]
 """An anchor's size in input pixels: the side of a square, or (width, height)."""
 
@@ -124,7 +126,7 @@ class AnchorGrid:
                 [xs[None, :].expand(height, width), ys[:, None].expand(height, width)], dim=-1
             )
             cells = grid.reshape(-1, 1, 2).expand(-1, len(pairs), 2).reshape(-1, 2)
-            size = torch.tensor(pairs, device=device, dtype=torch.float32)
+            size = constant(pairs, xs)
             centers.append(cells)
             sizes.append(size.repeat(height * width, 1))
             strides.append(torch.full_like(cells[:, 0], stride))

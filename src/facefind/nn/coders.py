@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from facefind.nn.anchors import Anchors
+from facefind.nn.constants import constant
 
 _GROWTH = math.log(1000 / 16)  # a decoded side is at most this much (in logs) above its anchor's
 
@@ -56,7 +57,7 @@ class DistanceCoder:
 
     def decode(self, raw: Tensor, anchors: Anchors) -> Tensor:
         """Boxes (...,A,4) xyxy of distances (...,A,4), which may be negative."""
-        signs = raw.new_tensor([-1.0, -1.0, 1.0, 1.0])
+        signs = constant([-1.0, -1.0, 1.0, 1.0], raw)
         return anchors.centers.repeat(1, 2) + raw * (anchors.strides[:, None] * signs)
 
     def encode_landmarks(self, landmarks: Tensor, anchors: Anchors) -> Tensor:
@@ -95,11 +96,11 @@ class AnchorBoxCoder:
         deltas = torch.cat(
             [(center - anchors.centers) / anchors.sizes, (sides / anchors.sizes).log()], dim=-1
         )
-        return deltas / deltas.new_tensor(self.stds)
+        return deltas / constant(self.stds, deltas)
 
     def decode(self, raw: Tensor, anchors: Anchors) -> Tensor:
         """Boxes (...,A,4) xyxy of deltas (...,A,4)."""
-        deltas = raw * raw.new_tensor(self.stds)
+        deltas = raw * constant(self.stds, raw)
         center = anchors.centers + deltas[..., :2] * anchors.sizes
         half = deltas[..., 2:].clamp(max=_GROWTH).exp() * anchors.sizes / 2
         return torch.cat([center - half, center + half], dim=-1)

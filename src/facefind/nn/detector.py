@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from facefind.nn.anchors import AnchorGrid, Anchors
 from facefind.nn.coders import Coder
+from facefind.nn.constants import constant
 from facefind.nn.heads import HeadOutput
 
 
@@ -210,7 +211,7 @@ class DenseDetector(nn.Module):
         if self.mesh is not None and "mesh" in output.extras:
             mesh = self.mesh.resolve(output.extras["mesh"], output.anchors.boxes)
         if self.inclusive_pixels:
-            boxes = boxes - boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+            boxes = boxes - constant([0.0, 0.0, 1.0, 1.0], boxes)
             landmarks = None if landmarks is None else landmarks - 0.5
         return Decoded(boxes, scores, landmarks, mesh)
 

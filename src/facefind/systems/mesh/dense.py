@@ -109,7 +109,8 @@ class DenseBranch(nn.Module):
         """Loss terms, weighted: `pixel` and, where their weights are above 0, `mesh` and `prior`.
 
         Each is a mean over the rendered anchors, exactly 0 without any; as many are rendered at
-        every step, whatever is found, so that nothing is read back from the device.
+        every step, whatever is found. Only the renderer reads from the device: how many pixels
+        are covered.
 
         Args:
             raw: (P,144) as predicted for anchors.
