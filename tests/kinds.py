@@ -76,6 +76,17 @@ def packed(targets: list[Target], size: tuple[int, int] = (96, 96)) -> BatchTarg
     return BatchTargets.from_images(targets, size)
 
 
+def target(boxes, ignore=()) -> Target:
+    """Faces without landmarks, and ignored regions, from lists or tensors of boxes."""
+    faces, regions = (torch.as_tensor(b).reshape(-1, 4).float() for b in (boxes, ignore))
+    return Target(faces, torch.full((len(faces), 5, 2), torch.nan), regions)
+
+
+def assigned(assigner, anchors, boxes, size: tuple[int, int] = (128, 128)):
+    """The face of each anchor (A,) in one image with the faces `boxes`."""
+    return assigner.assign(anchors, packed([target(boxes)], size)).face[0]
+
+
 FACE = Target(
     boxes=torch.tensor([[20.0, 20, 52, 56]]),
     landmarks=torch.tensor([[[30.0, 30], [44, 30], [37, 38], [31, 46], [43, 46]]]),

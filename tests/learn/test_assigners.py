@@ -1,32 +1,63 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kinds import assigned, packed, target
 from reference import atss as oracle
 
-from facefind.learn.assigners import BACKGROUND, LEFT_OUT, atss, by_iou, inside_any, simota
+from facefind.learn.assigners import (
+    ATSS,
+    BACKGROUND,
+    IGNORED,
+    MaxIoU,
+    SimOTA,
+    cells_around,
+    inside_regions,
+)
 from facefind.learn.boxes import iou
-from facefind.nn.anchors import square_anchors
+from facefind.learn.targets import BatchTargets, Target
+from facefind.nn.anchors import AnchorGrid
+from facefind.nn.coders import DistanceCoder
+from facefind.nn.detector import DenseOutput
 
-ANCHORS = square_anchors([(16, 16), (8, 8), (4, 4)], (8, 16, 32), ((16, 32), (64, 128), (256, 512)))
+SIZES = [(16, 16), (8, 8), (4, 4)]
+GRID = AnchorGrid((8, 16, 32), ((16, 32), (64, 128), (256, 512)))
+ANCHORS = GRID(SIZES)
+TALL = AnchorGrid(GRID.strides, tuple(tuple((s, 1.5 * s) for s in sides) for sides in GRID.sizes))
+"""The same, half as high again as they are wide."""
 
 
 @st.composite
-def faces(draw):
+def faces(draw, most=12, longest=3.0):
+    """Faces (G,4) float32, some of them beyond the image, up to `longest` times as long as wide."""
     # Odd fractions keep centers off the grid's lines of symmetry, where ties have no one answer.
     seed = draw(st.integers(0, 2**31))
     rng = np.random.default_rng(seed)
-    count = draw(st.integers(0, 12))
+    count = draw(st.integers(0, most))
     corners = rng.uniform(-10, 120, (count, 2))
-    sides = np.exp(rng.uniform(np.log(3), np.log(120), (count, 2)))
+    side = np.exp(rng.uniform(np.log(3), np.log(120), (count, 1)))
+    aspect = np.exp(rng.uniform(-0.5, 0.5, (count, 1)) * np.log(longest))
+    sides = np.concatenate([side * aspect, side / aspect], 1)
     return np.concatenate([corners, corners + sides], 1).astype(np.float32)
 
 
+def output(boxes=None, scores=None, anchors=ANCHORS, images=1):
+    """An output that predicts boxes (B,A,4) of scores (B,A)."""
+    count, coder = len(anchors), DistanceCoder()
+    boxes = torch.zeros(images, count, 4) if boxes is None else boxes
+    scores = torch.full((images, count), 0.5) if scores is None else scores
+    raw = coder.encode(boxes.double(), anchors)
+    logits = scores.double().logit()[..., None]
+    return DenseOutput(logits, raw, None, anchors, coder, torch.zeros(len(boxes), 3, 128, 128))
+
+
 @settings(max_examples=150, deadline=None)
-@given(faces())
-def test_equals_the_plain_oracle(boxes):
-    got = atss(ANCHORS, torch.from_numpy(boxes)).numpy()
+@given(faces(longest=1.0) | faces(longest=6.0))
+def test_atss_equals_the_plain_oracle(boxes):
+    got = assigned(ATSS(), ANCHORS, boxes).numpy()
     want = oracle.assign(
         ANCHORS.centers.numpy().astype(float),
         ANCHORS.boxes.numpy().astype(float),
@@ -38,108 +69,238 @@ def test_equals_the_plain_oracle(boxes):
     assert ((got >= 0) == (want >= 0)).mean() > 0.999
 
 
-def test_no_faces_no_positives():
-    assert (atss(ANCHORS, torch.zeros(0, 4)) == -1).all()
+@pytest.mark.parametrize("assigner", [ATSS(), MaxIoU(low_quality_iou=0.1)])
+def test_no_faces_no_positives(assigner):
+    assert (assigned(assigner, ANCHORS, torch.zeros(0, 4)) == BACKGROUND).all()
 
 
 def test_every_plain_face_gets_an_anchor():
     boxes = torch.tensor([[10.0, 12, 30, 34], [60, 50, 110, 115]])
-    assigned = atss(ANCHORS, boxes)
-    assert set(assigned.unique().tolist()) == {-1, 0, 1}
+    assert set(assigned(ATSS(), ANCHORS, boxes).unique().tolist()) == {-1, 0, 1}
 
 
 def test_a_contested_anchor_goes_to_the_better_face():
     boxes = torch.tensor([[40.0, 40, 74, 74], [40.0, 40, 72, 72]])  # the second fits 32 px better
-    both, alone = atss(ANCHORS, boxes), atss(ANCHORS, boxes[:1])
-    center = ((ANCHORS.centers - 56).abs().sum(1) == 0) & (ANCHORS.sizes == 32)
+    both, alone = assigned(ATSS(), ANCHORS, boxes), assigned(ATSS(), ANCHORS, boxes[:1])
+    center = ((ANCHORS.centers - 56).abs().sum(1) == 0) & (ANCHORS.sizes[:, 0] == 32)
     assert (alone[center] == 0).all()
     assert (both[center] == 1).all()
 
 
 def test_degenerate_face_is_harmless():
-    assigned = atss(ANCHORS, torch.tensor([[20.0, 20, 20, 20]]))
-    assert (assigned == -1).all()
+    for flat in ([20.0, 20, 20, 20], [20.0, 20, 20, 60], [40.0, 40, 20, 20]):
+        assert (assigned(ATSS(), ANCHORS, [flat]) == -1).all()
 
 
-@pytest.mark.parametrize(("point", "inside"), [((5.0, 5.0), True), ((11.0, 5.0), False)])
-def test_inside_any(point, inside):
-    regions = torch.tensor([[0.0, 0, 10, 10], [100, 100, 101, 101]])
-    assert inside_any(torch.tensor([point]), regions).item() is inside
-    assert not inside_any(torch.tensor([point]), regions[:0]).item()
+@pytest.mark.parametrize("topk", [1, 9, 15, 60, 200])
+@pytest.mark.parametrize("per_cell", [1, 2, 3])
+@pytest.mark.parametrize("size", [(13, 17), (1, 30), (25, 2), (3, 9)])
+def test_the_nearest_anchors_are_those_of_the_whole_level(topk, per_cell, size):
+    """Whatever their number, for centers on the map and a cell beyond it."""
+    sides = tuple(16.0 * (number + 1) for number in range(per_cell))
+    grid = AnchorGrid((8,), (sides,), None)([size])
+    rng = np.random.default_rng(topk)
+    centers = torch.from_numpy(rng.uniform(-8, (size[1] * 8 + 8, size[0] * 8 + 8), (200, 2)))
+    index = ATSS(topk)._nearest(grid.levels[0], torch.cat([centers - 9, centers + 9], 1))
+    distance = torch.cdist(centers, grid.centers.double())
+    want = distance.sort(dim=1, stable=True).values[:, :topk]
+    assert index.shape[1] == min(topk, len(grid))
+    torch.testing.assert_close(distance.gather(1, index), want, atol=1e-5, rtol=0)
+    assert all(len(set(row)) == len(row) for row in index.tolist())
 
 
-def plainly(anchor_boxes, faces, positive, negative, plus_one, force):
-    """`by_iou`, one anchor and one face at a time."""
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([0.0, 4.0, 8.0, None]))
+def test_inside_regions_equals_a_test_of_every_anchor(seed, offset):
+    rng = np.random.default_rng(seed)
+    anchors = replace(GRID, offset=offset)(SIZES)
+    centers, targets = anchors.centers.tolist(), []
+    images = int(rng.integers(1, 4))
+    for _ in range(images):
+        count = rng.integers(0, 5)
+        # Multiples of 4 have sides on the anchors' centers, which are inside.
+        low = rng.choice([rng.uniform(-60, 150, (count, 2)), 4 * rng.integers(-9, 36, (count, 2))])
+        sides = rng.choice([rng.uniform(-5, 90, (count, 2)), 8 * rng.integers(0, 9, (count, 2))])
+        targets.append(target(torch.zeros(0, 4), np.concatenate([low, low + sides], 1)))
+    got = inside_regions(anchors, packed(targets, (128, 128)))
+    want = torch.zeros(images, len(anchors), dtype=torch.bool)
+    for image, one in enumerate(targets):
+        regions = one.ignore.tolist()
+        for number, (x, y) in enumerate(centers):
+            want[image, number] = any(a <= x <= c and b <= y <= d for a, b, c, d in regions)
+    assert torch.equal(got, want)
 
-    def side(box, axis):
-        return box[2 + axis] - box[axis] + plus_one
+
+def plainly(anchors, faces, rules):
+    """`MaxIoU`, one anchor and one face at a time: its face, its highest IoU, its best face."""
 
     def overlap(a, b):
         inner = 1.0
         for axis in (0, 1):
-            inner *= max(min(a[2 + axis], b[2 + axis]) - max(a[axis], b[axis]) + plus_one, 0)
-        union = side(a, 0) * side(a, 1) + side(b, 0) * side(b, 1) - inner
-        return inner / union
+            inner *= max(min(a[2 + axis], b[2 + axis]) - max(a[axis], b[axis]), 0)
+        areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
+        return inner / (sum(areas) - inner)
 
-    table = np.array([[overlap(a, f) for f in faces] for a in anchor_boxes])
-    assigned = []
+    table = np.array([[overlap(a, f) for f in faces] for a in anchors.boxes.double().numpy()])
+    found = []
     for row in table:
         best = int(row.argmax())
-        kind = LEFT_OUT if row[best] >= negative else BACKGROUND
-        assigned.append(best if row[best] >= positive else kind)
-    for face, column in enumerate(table.T):
-        if force is not None and column.max() >= force:
-            assigned[int(column.argmax())] = face
-    return np.array(assigned), table.max(1)
+        kind = IGNORED if row[best] >= rules.negative_iou else BACKGROUND
+        found.append(best if row[best] >= rules.positive_iou else kind)
+    if rules.low_quality_iou is not None:
+        for face, column in enumerate(table.T):
+            if column.max() >= rules.low_quality_iou and column.max() > 0:
+                found[int(column.argmax())] = face
+    return np.array(found), table.max(1), table.argmax(1)
 
 
-@settings(max_examples=15, deadline=None)
-@given(faces(), st.booleans(), st.sampled_from([None, 0.1, 0.35]))
-def test_by_iou_equals_the_plain_one(boxes, plus_one, force):
-    got = by_iou(
-        ANCHORS.corners(plus_one=plus_one).double(),
-        torch.from_numpy(boxes).double(),
-        positive=0.5,
-        negative=0.3,
-        plus_one=plus_one,
-        force=force,
-    )
+RULES = [
+    MaxIoU(),
+    MaxIoU(low_quality_iou=0.1),
+    MaxIoU(low_quality_iou=0.35),
+    MaxIoU(0.35, 0.35, low_quality_iou=0.2),
+    MaxIoU(0.4, 0.4, box_iou=0.3),
+    MaxIoU(0.7, 0.3, low_quality_iou=0.15, box_iou=0.2),
+]
+
+
+def exact(boxes):
+    """A batch of one image in float64, in which no two ways of computing an IoU differ."""
+    targets = packed([target(boxes)], (128, 128))
+    return replace(targets, boxes=targets.boxes.double())
+
+
+@settings(max_examples=12, deadline=None)
+@given(faces() | faces(longest=6.0), st.sampled_from(RULES), st.booleans())
+def test_max_iou_equals_the_plain_one(boxes, rules, tall):
+    anchors = (TALL if tall else GRID)(SIZES)
+    got = rules.assign(anchors, exact(boxes))
     if not len(boxes):
-        assert (got.assigned == BACKGROUND).all()
-        assert (got.nearest == -1).all()
-        assert (got.overlap == 0).all()
+        assert (got.face == BACKGROUND).all()
+        assert got.box_face is None or (got.box_face == -1).all()
         return
-    want, overlap = plainly(
-        ANCHORS.corners(plus_one=plus_one).double().numpy(),
-        boxes.astype(float),
-        0.5,
-        0.3,
-        plus_one,
-        force,
+    want, overlap, nearest = plainly(anchors, boxes.astype(float), rules)
+    assert np.array_equal(got.face[0].numpy(), want)
+    if rules.box_iou is None:
+        assert got.box_face is None
+    else:
+        learned = np.where(overlap >= rules.box_iou, nearest, -1)
+        assert np.array_equal(got.box_face[0].numpy(), learned)
+
+
+def in_full(anchors, boxes, rules):
+    """`MaxIoU` from the whole matrix of faces and anchors: faces and box faces (A,)."""
+    whole = iou(boxes[:, None], anchors.boxes.double())
+    best, nearest = whole.max(0)
+    found = torch.where(best < rules.negative_iou, BACKGROUND, IGNORED)
+    found = torch.where((best >= rules.positive_iou) & (best > 0), nearest, found)
+    if rules.low_quality_iou is not None:
+        for face, (value, anchor) in enumerate(zip(*whole.max(1), strict=True)):
+            if value >= rules.low_quality_iou and value > 0:
+                found[anchor] = face
+    learned = None
+    if rules.box_iou is not None:
+        learned = torch.where(best >= rules.box_iou, nearest, -1)
+    return found, learned
+
+
+@st.composite
+def elongated(draw):
+    """Faces (G,4) float32 from 1:6 to 6:1, of any size, many across the border."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    count = draw(st.integers(1, 40))
+    centers = np.where(
+        rng.random((count, 1)) < 0.3,
+        rng.choice([-6.0, 0, 127, 134], (count, 2)) + rng.uniform(-3, 3, (count, 2)),
+        rng.uniform(-8, 136, (count, 2)),
     )
-    assert np.array_equal(got.assigned.numpy(), want)
-    np.testing.assert_allclose(got.overlap.numpy(), overlap, atol=1e-12)
-    assert (got.nearest >= 0).all()
+    side = np.exp(rng.uniform(np.log(2), np.log(600), (count, 1)))
+    aspect = np.exp(rng.uniform(-0.5, 0.5, (count, 1)) * np.log(6))
+    half = np.concatenate([side * aspect, side / aspect], 1) / 2
+    return np.concatenate([centers - half, centers + half], 1).astype(np.float32)
 
 
-def test_by_iou_takes_faces_a_few_at_a_time():
+WINDOWED = [
+    *RULES,
+    *(MaxIoU(0.5, 0.4, low_quality_iou=iou) for iou in (0.1, 0.12, 0.15, 0.2)),
+    MaxIoU(0.9, 0.8),
+    MaxIoU(0.5, 0.3, box_iou=0.1),
+    MaxIoU(0.1, 0.05),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(elongated(), st.sampled_from(WINDOWED), st.booleans(), st.sampled_from([0.0, 8.0, None]))
+def test_anchors_around_a_face_are_all_that_matter(boxes, rules, tall, offset):
+    """Looking around each face gives what the whole matrix of faces and anchors gives."""
+    anchors = replace(TALL if tall else GRID, offset=offset)(SIZES)
+    targets = exact(boxes)
+    got = rules.assign(anchors, targets)
+    face, learned = in_full(anchors, targets.boxes, rules)
+    assert torch.equal(got.face[0], face)
+    assert (got.box_face is None) == (learned is None)
+    assert learned is None or torch.equal(got.box_face[0], learned)
+
+
+@pytest.mark.parametrize("rules", WINDOWED)
+def test_the_window_reaches_the_last_anchor_that_matters(rules):
+    """A face as wide as can be, flush with an anchor: it overlaps by exactly the least IoU."""
+    limits = (rules.positive_iou, rules.negative_iou, rules.low_quality_iou, rules.box_iou)
+    least = min(limit for limit in limits if limit is not None)
+    anchors = AnchorGrid((8,), ((16.0,),), 4.0)([(40, 40)])
+    (level,) = anchors.levels
+    for axis in (0, 1):
+        for sign in (-1, 1):
+            for shift in (0.0, 3.9, -3.9):
+                place = 20 * 40 + 20
+                anchor = anchors.boxes[place].double()
+                box = anchor.clone()
+                low, high = (axis, 2 + axis) if sign > 0 else (2 + axis, axis)
+                box[low] += shift  # nearly the least IoU, wherever the face's center rounds to
+                box[high] += sign * (16 / (least + 1e-6) - 16)
+                index = rules._around(level, box[None])
+                if iou(box, anchor) >= least:
+                    assert (index == place).any()
+    assert index.shape[1] < len(anchors) or least < 0.15
+
+
+def test_max_iou_of_a_hundred_faces():
     rng = np.random.default_rng(0)
     corners = torch.from_numpy(rng.uniform(0, 100, (100, 2)))
     boxes = torch.cat([corners, corners + torch.from_numpy(rng.uniform(8, 60, (100, 2)))], 1)
-    got = by_iou(ANCHORS.boxes.double(), boxes, positive=0.5, negative=0.3, force=0.2)
+    rules = MaxIoU(low_quality_iou=0.2, box_iou=0.01)
+    targets = replace(packed([target(boxes)], (128, 128)), boxes=boxes)
+    got = rules.assign(ANCHORS, targets)
     whole = iou(boxes[:, None], ANCHORS.boxes.double())
-    assert torch.equal(got.overlap, whole.max(0).values)
-    assert torch.equal(got.nearest, whole.argmax(0))
+    some = whole.amax(0) >= 0.01
+    assert torch.equal(got.box_face[0] >= 0, some)
+    assert torch.equal(got.box_face[0, some], whole.argmax(0)[some])
     value, anchor = whole.max(1)
     for face in range(100):
         last = all(anchor[later] != anchor[face] for later in range(face + 1, 100))
         if value[face] >= 0.2 and last:
-            assert got.assigned[anchor[face]] == face
+            assert got.face[0, anchor[face]] == face
 
 
 def test_a_face_without_area_is_forced_on_nothing():
     flat = torch.tensor([[20.0, 20, 20, 40]])
-    assert (by_iou(ANCHORS.boxes, flat, positive=0.5, negative=0.3, force=0.0).assigned < 0).all()
+    assert (assigned(MaxIoU(low_quality_iou=0.0), ANCHORS, flat) < 0).all()
+
+
+def test_anchors_beyond_the_image_are_ignored_unless_all_are():
+    rules, face = MaxIoU(inside_image=True, box_iou=0.3), [30.0, 30, 60, 60]
+    targets = [replace(target([face]), size=(100, 80)), target([]), target([face])]
+    got = rules.assign(ANCHORS, packed(targets, (128, 128)))
+    free = replace(rules, inside_image=False).assign(ANCHORS, packed(targets, (128, 128)))
+    boxes = ANCHORS.boxes
+    for image, (height, width) in enumerate([(100, 80), (128, 128), (128, 128)]):
+        within = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)
+        assert torch.equal(got.face[image], torch.where(within, free.face[image], IGNORED))
+        assert torch.equal(got.box_face[image], torch.where(within, free.box_face[image], -1))
+    nowhere = replace(target([]), size=(12, 12))
+    both = rules.assign(ANCHORS, packed([nowhere, target([])], (128, 128))).face
+    assert (both[0] == BACKGROUND).all()  # none lies inside: all count
+    assert (both[1] == IGNORED).any()
 
 
 def plain_simota(boxes: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -178,18 +339,110 @@ def test_simota_agrees_with_a_plain_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 90, (5, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(4, 60, (5, 2))], 1).astype(np.float32)
-    near = boxes[rng.integers(0, 5, len(ANCHORS.centers))]
+    near = boxes[rng.integers(0, 5, len(ANCHORS))]
     predicted = (near + rng.normal(0, 6, near.shape)).astype(np.float32)
     scores = rng.uniform(0.01, 0.99, len(near)).astype(np.float32)
-    got = simota(ANCHORS, *(torch.from_numpy(a) for a in (boxes, predicted, scores)))
+    predictions = output(torch.from_numpy(predicted)[None], torch.from_numpy(scores)[None])
+    got = SimOTA()(predictions, packed([target(boxes)], (128, 128))).face[0]
     assert np.array_equal(got.numpy(), plain_simota(boxes, predicted, scores))
 
 
 def test_simota_takes_more_anchors_where_predictions_are_good_and_none_without_faces() -> None:
-    count = len(ANCHORS.centers)
-    box, scores = torch.tensor([[30.0, 30, 90, 90]]), torch.full((count,), 0.5)
-    good = simota(ANCHORS, box, box.expand(count, 4), scores)
-    poor = simota(ANCHORS, box, torch.tensor([[0.0, 0, 10, 10]]).expand(count, 4), scores)
-    assert (good >= 0).sum() == 10
-    assert (poor >= 0).sum() == 1
-    assert (simota(ANCHORS, torch.zeros(0, 4), box.expand(count, 4), scores) == -1).all()
+    count = len(ANCHORS)
+    box = torch.tensor([[30.0, 30, 90, 90]])
+    good, poor = (
+        output(predicted.expand(1, count, 4))
+        for predicted in (box, torch.tensor([[0.0, 0, 10, 10]]))
+    )
+    assert (SimOTA()(good, packed([target(box)])).face >= 0).sum() == 10
+    assert (SimOTA()(poor, packed([target(box)])).face >= 0).sum() == 1
+    assert (SimOTA(max_anchors=4)(good, packed([target(box)])).face >= 0).sum() == 4
+    assert (SimOTA()(good, packed([Target.empty()])).face == BACKGROUND).all()
+
+
+def random_batch(seed):
+    """Four images, two without faces, with predictions near their faces."""
+    rng = np.random.default_rng(seed)
+    targets, predicted = [], []
+    for count in (5, 0, 7, 0):
+        corners = rng.uniform(-5, 90, (count, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(6, 80, (count, 2))], 1)
+        targets.append(replace(target(boxes), size=(128, 96 if count == 7 else 128)))
+        near = boxes if count else rng.uniform(0, 128, (3, 4))
+        near = near[rng.integers(0, len(near), len(ANCHORS))]
+        predicted.append(near + rng.normal(0, 6, near.shape))
+    scores = torch.from_numpy(rng.uniform(0.01, 0.99, (4, len(ANCHORS))))
+    return targets, output(torch.from_numpy(np.stack(predicted)), scores)
+
+
+def with_padding(targets: BatchTargets) -> BatchTargets:
+    """The same with faces without area among the others, as where shapes are to stay the same."""
+    flat = torch.tensor([[0.0, 0, 0, 0], [40, 40, 40, 90], [60, 60, 50, 50], [-9, 500, -9, 500]])
+    order = torch.arange(len(targets.boxes) + 4).roll(2)  # first and last, and in every image
+    joined = {
+        "boxes": torch.cat([targets.boxes, flat]),
+        "landmarks": torch.cat([targets.landmarks, torch.zeros(4, 5, 2)]),
+        "visible": torch.cat([targets.visible, torch.zeros(4, 5, dtype=torch.bool)]),
+        "image": torch.cat([targets.image, torch.tensor([0, 1, 2, 3])]),
+    }
+    return replace(targets, **{name: value[order] for name, value in joined.items()})
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("assigner", [ATSS(), SimOTA(), *RULES, MaxIoU(0.4, 0.3, 0.2, 0.3, True)])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_batch_is_assigned_as_each_image_alone(assigner, seed, padded):
+    targets, whole = random_batch(seed)
+    batch = packed(targets, (128, 128))
+    batch = with_padding(batch) if padded else batch
+    together = assigner(whole, batch)
+    for number, one in enumerate(targets):
+        row = slice(number, number + 1)
+        single = replace(whole, logits=whole.logits[row], boxes=whole.boxes[row])
+        alone = assigner(single, packed([one], (128, 128)))
+        for got, want in ((together.face, alone.face), (together.box_face, alone.box_face)):
+            if want is None:
+                assert got is None
+                continue
+            got, want = got[number], want[0]
+            assert torch.equal(got.clamp(max=0), want.clamp(max=0))
+            learned = got >= 0
+            assert (batch.image[got[learned]] == number).all()
+            assert torch.equal(batch.boxes[got[learned]], one.boxes[want[learned]])
+        assert (together.face[number] >= 0).any() == bool(len(one.boxes))
+
+
+def test_cells_around_are_all_within_reach_and_equally_many():
+    (level,) = AnchorGrid((8,), ((16,),), 4.0)([(6, 9)]).levels
+    rng = np.random.default_rng(0)
+    center = torch.from_numpy(rng.uniform(-40, 120, (200, 2)))
+    row, column = cells_around(level, torch.cat([center - 5, center + 5], 1), (1, 2))
+    assert row.shape == column.shape == (200, 15)
+    for (x, y), rows, columns in zip(center.tolist(), row.tolist(), column.tolist(), strict=True):
+        cells = set(zip(rows, columns, strict=True))
+        assert len(cells) == 15
+        assert all(0 <= r < 6 and 0 <= c < 9 for r, c in cells)
+        middle = (round((y - 4) / 8), round((x - 4) / 8))
+        for r in range(6):
+            for c in range(9):
+                if abs(r - middle[0]) <= 1 and abs(c - middle[1]) <= 2:
+                    assert (r, c) in cells
+
+
+def test_targets_are_packed_one_image_after_another():
+    points = torch.rand(2, 5, 2)
+    points[1, 3, 0] = torch.nan
+    first = Target(torch.rand(2, 4), points, torch.rand(1, 4), (40, 50))
+    last = target([[1, 2, 3, 4]], [[5, 6, 7, 8], [1, 1, 2, 2]])
+    batch = packed([first, Target.empty(), last], (64, 96))
+    assert len(batch) == 3
+    assert batch.image.tolist() == [0, 0, 2]
+    assert batch.ignore_image.tolist() == [0, 2, 2]
+    assert batch.image_sizes.tolist() == [[40, 50], [64, 96], [64, 96]]
+    assert batch.visible.sum(1).tolist() == [5, 4, 0]
+    assert batch.landmarks.isfinite().all()
+    assert torch.equal(batch.landmarks[0], points[0])
+    assert torch.equal(batch.boxes, torch.cat([first.boxes, last.boxes]))
+    none = packed([Target.empty()] * 2)
+    assert (none.boxes.shape, none.visible.any().item(), len(none)) == ((1, 4), False, 2)
+    assert (none.boxes == 0).all()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facefind.learn.boxes import diou, iou
-from facefind.learn.losses import diou_loss, landmark_loss, min_positive_scores, quality_focal
+from facefind.learn.losses import diou_loss, quality_focal, smooth_l1
 
 
 @settings(max_examples=200, deadline=None)
@@ -49,18 +49,14 @@ def test_diou_gradient_is_right():
     assert torch.autograd.gradcheck(lambda b: diou_loss(b, targets), boxes)
 
 
-def test_landmark_loss_is_smooth_l1_summed():
-    offsets = torch.zeros(1, 5, 2)
-    offsets[0, 0, 0] = 1.0  # beyond beta: |d| - beta/2
-    offsets[0, 1, 1] = 0.05  # within: d^2 / (2 beta)
+def test_smooth_l1_is_a_square_up_to_beta_and_a_line_beyond():
+    raw = torch.zeros(1, 5, 2)
+    raw[0, 0, 0] = -1.0  # beyond beta: |d| - beta/2
+    raw[0, 1, 1] = 0.05  # within: d^2 / (2 beta)
+    found = smooth_l1(raw, torch.zeros(1, 5, 2), 1 / 9)
+    assert found.shape == raw.shape
+    assert found[0, 0, 0].item() == pytest.approx(1 - 1 / 18)
+    assert found[0, 1, 1].item() == pytest.approx(0.05**2 / (2 / 9))
     want = (1 - 1 / 18) + 0.05**2 / (2 / 9)
-    assert landmark_loss(offsets, torch.zeros(1, 5, 2)).item() == pytest.approx(want, rel=1e-5)
-
-
-def test_the_weakest_positive_by_image():
-    scores = torch.tensor([0.9, 0.2, 0.7, 0.5], requires_grad=True)
-    weakest = min_positive_scores(scores, torch.tensor([0, 2, 0, 2]), 4)
-    assert weakest.tolist() == pytest.approx([0.7, math.nan, 0.2, math.nan], nan_ok=True)
-    assert not weakest.requires_grad
-    none = min_positive_scores(torch.zeros(0), torch.zeros(0, dtype=torch.int64), 2)
-    assert none.isnan().all()
+    assert found.sum().item() == pytest.approx(want, rel=1e-5)
+    assert smooth_l1(torch.tensor(0.5), torch.tensor(0.0)).item() == 0.125

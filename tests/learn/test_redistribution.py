@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from kinds import assigned
 from PIL import Image
 
 from facefind.datasets import Sample
 from facefind.errors import DataError
 from facefind.evaluation import wider
-from facefind.learn.assigners import ATSS, atss
+from facefind.learn.assigners import ATSS
 from facefind.learn.index_sampler import Epochs, Stream
 from facefind.learn.loader import TrainingSet
 from facefind.learn.recipe import AugmentConfig
@@ -47,8 +48,8 @@ def test_equals_what_the_training_set_gives(samples):
         sides = (target.boxes[:, 2:] - target.boxes[:, :2]).numpy()
         for scale in sides.max(1):
             faces[sum(scale >= limit for limit in FACE_BINS)] += 1
-        assigned = atss(ANCHORS, target.boxes)
-        for side in ANCHORS.sizes[assigned >= 0]:
+        face = assigned(ATSS(), ANCHORS, target.boxes, (SIZE, SIZE))
+        for side in ANCHORS.sizes[face >= 0, 0]:
             anchors[int(side)] += 1
     assert counts.faces == tuple(faces)
     assert counts.anchors == anchors

@@ -1,106 +1,215 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facefind.nn.anchors import square_anchors
+from facefind.nn.anchors import AnchorGrid
 from facefind.nn.backbones import BasicBlock, Bottleneck, MobileNetV1, ResNet, ResNetV1e
-from facefind.nn.coders import (
-    BoxCoder,
-    PointCoder,
-    decode_distances,
-    decode_points,
-    encode_distances,
-    encode_points,
-)
+from facefind.nn.coders import AnchorBoxCoder, DistanceCoder
 from facefind.nn.context import ContextModule
 from facefind.nn.cost import measure
 from facefind.nn.deform import DeformConv2d
+from facefind.nn.detector import AuxiliaryShot, DenseDetector, DenseOutput, Normalize
 from facefind.nn.heads import LinearHead
 from facefind.nn.layers import group_norm
 from facefind.nn.necks import FPN, PAFPN
 
 
-def test_anchors_stand_where_scrfd_s_stand():
-    anchors = square_anchors([(2, 3), (1, 2)], (8, 16), ((16, 32), (64, 128)))
+def test_scrfd_s_anchors_are_centered_on_the_cells_corners():
+    anchors = AnchorGrid((8, 16), ((16, 32), (64, 128)))([(2, 3), (1, 2)])
     assert anchors.per_level == (12, 4)
+    assert len(anchors) == 16
     assert anchors.centers[:6].tolist() == [[0, 0], [0, 0], [8, 0], [8, 0], [16, 0], [16, 0]]
     assert anchors.centers[6].tolist() == [0, 8]
-    assert anchors.sizes[:4].tolist() == [16, 32, 16, 32]
+    assert anchors.sizes[:4].tolist() == [[16, 16], [32, 32], [16, 16], [32, 32]]
     assert anchors.strides.tolist() == [8.0] * 12 + [16.0] * 4
     assert anchors.boxes[3].tolist() == [8 - 16, -16, 8 + 16, 16]
 
 
 def test_a_vga_square_has_16800_anchors():
     sizes = [(640 // s, 640 // s) for s in (8, 16, 32)]
-    assert square_anchors(sizes, (8, 16, 32), ((16, 32),) * 3).sizes.numel() == 16_800
+    anchors = AnchorGrid((8, 16, 32), ((16, 32),) * 3)(sizes)
+    assert len(anchors) == len(anchors.sizes) == sum(anchors.per_level) == 16_800
 
 
-def test_anchors_stand_where_they_are_shifted():
+def test_anchors_are_shifted_by_an_offset_or_half_a_cell():
     sizes, strides, sides = [(2, 2), (1, 1)], (8, 16), ((16,), (64,))
-    for offset in (7.5, (7.5, 7.5)):
-        anchors = square_anchors(sizes, strides, sides, offset=offset)
-        assert anchors.centers.tolist() == [
-            *([7.5, 7.5], [15.5, 7.5], [7.5, 15.5], [15.5, 15.5]),
-            [7.5, 7.5],
-        ]
-    assert anchors.corners(plus_one=True)[0].tolist() == [0, 0, 15, 15]
-    assert anchors.boxes[0].tolist() == [-0.5, -0.5, 15.5, 15.5]
-    middles = square_anchors(sizes, strides, sides, offset=(4, 8))
+    anchors = AnchorGrid(strides, sides, offset=8.0)(sizes)
+    assert anchors.centers.tolist() == [*([8, 8], [16, 8], [8, 16], [16, 16]), [8, 8]]
+    assert anchors.boxes[0].tolist() == [0, 0, 16, 16]
+    middles = AnchorGrid(strides, sides, offset=None)(sizes)
     assert middles.centers[[0, 4]].tolist() == [[4, 4], [8, 8]]
+    assert middles.boxes[0].tolist() == [-4, -4, 12, 12]
 
 
-@pytest.mark.parametrize("plus_one", [False, True])
+def test_anchors_have_width_and_height_a_name_and_plain_numbers():
+    heads = AnchorGrid((8, 16), (((16, 24), 32), ((64, 96), 128)), 4.0, "head")
+    anchors = heads([(2, 3), (1, 2)])
+    assert (anchors.name, AnchorGrid((8,), ((16,),))([(1, 1)]).name) == ("head", "face")
+    assert anchors.sizes[:2].tolist() == [[16, 24], [32, 32]]
+    assert anchors.boxes[0].tolist() == [4 - 8, 4 - 12, 4 + 8, 4 + 12]
+    fine, coarse = anchors.levels
+    assert (fine.start, fine.map_size, fine.stride, fine.offset) == (0, (2, 3), 8, 4.0)
+    assert fine.sizes == ((16.0, 24.0), (32.0, 32.0))
+    assert (coarse.start, coarse.count) == (fine.count, 4) == (12, 4)
+    half = heads.halved()([(2, 3), (1, 2)])
+    assert torch.equal(half.sizes, anchors.sizes / 2)
+    assert torch.equal(half.centers, anchors.centers)
+    assert half.name == "head"
+
+
+def test_a_grid_refuses_levels_that_do_not_fit():
+    with pytest.raises(ValueError, match="expected anchor sizes for each"):
+        AnchorGrid((8, 16), ((16,),))
+    with pytest.raises(ValueError, match="expected 1 maps, got 2"):
+        AnchorGrid((8,), ((16,),))([(1, 1), (1, 1)])
+
+
+def doubled(anchors):
+    """The same anchors in float64."""
+    parts = ("centers", "sizes", "strides")
+    return replace(anchors, **{part: getattr(anchors, part).double() for part in parts})
+
+
+CODERS = [
+    DistanceCoder(),
+    AnchorBoxCoder(),
+    AnchorBoxCoder((0.1, 0.1, 0.2, 0.2), 0.1),
+]
+
+
+@pytest.mark.parametrize("coder", CODERS)
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**31))
-def test_the_delta_coders_undo_each_other(plus_one, seed):
+def test_coders_undo_each_other(coder, seed):
     generator = torch.Generator().manual_seed(seed)
-    anchors = square_anchors([(4, 5), (2, 3)], (8, 16), ((16, 32), (64, 128)), offset=7.5)
-    at = anchors.corners(plus_one=plus_one).double()
-    corners = torch.rand(2, len(at), 2, generator=generator, dtype=torch.float64) * 100
-    sides = 1 + torch.rand(2, len(at), 2, generator=generator, dtype=torch.float64) * 300
+    sizes = ((16, 32, (16, 24)), (64, 128, (64, 96)))
+    anchors = doubled(AnchorGrid((8, 16), sizes, offset=7.5)([(4, 5), (2, 3)]))
+    count = len(anchors)
+    corners = torch.rand(2, count, 2, generator=generator, dtype=torch.float64) * 100
+    sides = 1 + torch.rand(2, count, 2, generator=generator, dtype=torch.float64) * 300
     boxes = torch.cat([corners, corners + sides], -1)
-    coder = BoxCoder((0.1, 0.1, 0.2, 0.2), plus_one)
-    assert torch.allclose(coder.decode(coder.encode(boxes, at), at), boxes)
-    points = torch.rand(2, len(at), 5, 2, generator=generator, dtype=torch.float64) * 100
-    for std in (0.1, 1.0):
-        pointer = PointCoder(std, plus_one)
-        assert torch.allclose(pointer.decode(pointer.encode(points, at), at), points)
+    assert torch.allclose(coder.decode(coder.encode(boxes, anchors), anchors), boxes)
+    landmarks = torch.rand(2, count, 5, 2, generator=generator, dtype=torch.float64) * 100
+    raw = coder.encode_landmarks(landmarks, anchors)
+    assert torch.allclose(coder.decode_landmarks(raw, anchors), landmarks)
+
+
+ANCHOR = AnchorGrid((8,), (((16, 32),),), offset=8.0)([(1, 1)])  # (0,-8) to (16,24)
 
 
 def test_deltas_by_hand():
-    anchor = torch.tensor([[0.0, 0, 15, 15]])  # 16 pixels around (7.5, 7.5)
-    box = torch.tensor([[4.0, 0, 35, 15]])  # 32 x 16 pixels around (19.5, 7.5)
-    points = torch.tensor([[[15.5, 7.5], [7.5, 3.5]]])
-    assert BoxCoder(plus_one=True).encode(box, anchor)[0].tolist() == pytest.approx(
-        [12 / 16, 0, math.log(2), 0]
+    box = torch.tensor([[4.0, -8, 36, 8]])  # 32 x 16 around (20, 0)
+    landmarks = torch.tensor([[[16.0, 8], [8, 0]]])
+    deltas = [12 / 16, -8 / 32, math.log(2), -math.log(2)]
+    plain, ssd = AnchorBoxCoder(), AnchorBoxCoder((0.1, 0.1, 0.2, 0.2), 0.1)
+    assert plain.encode(box, ANCHOR)[0].tolist() == pytest.approx(deltas)
+    assert ssd.encode(box, ANCHOR)[0].tolist() == pytest.approx(
+        [d / std for d, std in zip(deltas, (0.1, 0.1, 0.2, 0.2), strict=True)]
     )
-    assert BoxCoder((0.1, 0.1, 0.2, 0.2)).encode(box, anchor)[0].tolist() == pytest.approx(
-        [12 / 15 / 0.1, 0, math.log(31 / 15) / 0.2, 0]
+    shifts = [0.5, 0, 0, -0.25]
+    assert plain.encode_landmarks(landmarks, ANCHOR).flatten().tolist() == pytest.approx(shifts)
+    assert ssd.encode_landmarks(landmarks, ANCHOR).flatten().tolist() == pytest.approx(
+        [10 * shift for shift in shifts]
     )
-    assert PointCoder(plus_one=True).encode(points, anchor).flatten().tolist() == pytest.approx(
-        [0.5, 0, 0, -0.25]
-    )
+
+
+def test_distances_by_hand():
+    box, landmarks = torch.tensor([[4.0, -8, 36, 16]]), torch.tensor([[[16.0, 8], [8, 0]]])
+    coder = DistanceCoder()
+    assert coder.encode(box, ANCHOR)[0].tolist() == [0.5, 2, 3.5, 1]
+    assert coder.encode_landmarks(landmarks, ANCHOR).flatten().tolist() == [1, 0, 0, -1]
 
 
 def test_no_decoded_box_overflows():
-    found = BoxCoder().decode(torch.tensor([[0.0, 0, 500, 500]]), torch.tensor([[0.0, 0, 16, 16]]))
+    raw = torch.tensor([[0.0, 0, 500, 500]])
+    found = AnchorBoxCoder().decode(raw, AnchorGrid((8,), ((16,),))([(1, 1)]))
     assert (found[0, 2:] - found[0, :2]).tolist() == pytest.approx([1000, 1000])
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 2**31))
-def test_coders_undo_each_other(seed):
-    generator = torch.Generator().manual_seed(seed)
-    anchors = square_anchors([(4, 5), (2, 3)], (8, 16), ((16, 32), (64, 128)))
-    count = anchors.sizes.numel()
-    boxes = torch.rand(2, count, 4, generator=generator, dtype=torch.float64) * 100
-    points = torch.rand(2, count, 5, 2, generator=generator, dtype=torch.float64) * 100
-    at = (anchors.centers.double(), anchors.strides.double())
-    assert torch.allclose(decode_distances(encode_distances(boxes, *at), *at), boxes)
-    assert torch.allclose(decode_points(encode_points(points, *at), *at), points)
+class Halves(torch.nn.Module):
+    """A backbone of two strides."""
+
+    def forward(self, x):
+        return [torch.nn.functional.avg_pool2d(x, side) for side in (8, 16)]
+
+
+class Counted(LinearHead):
+    """A head that counts its calls."""
+
+    calls = 0
+
+    def forward(self, maps):
+        self.calls += 1
+        return super().forward(maps)
+
+
+def small(**parts):
+    def head():
+        outputs = {"cls": 1, "box": 4, "landmarks": 10}
+        return Counted(3, outputs, levels=2, anchors_per_cell=2, shared=True)
+
+    grid = AnchorGrid((8, 16), ((16, (16, 24)), (32, (32, 48))))
+    if parts.pop("two_shots", False):
+        parts["auxiliary"] = [AuxiliaryShot(head(), grid.halved())]
+    torch.manual_seed(0)
+    return DenseDetector(
+        Normalize(), Halves(), None, None, head(), grid, DistanceCoder(), size_multiple=16, **parts
+    )
+
+
+def test_an_auxiliary_shot_is_computed_in_training_alone():
+    network, images = small(two_shots=True), torch.rand(2, 3, 32, 48) * 255
+    shot = network.auxiliary[0]
+    output = network.train()(images)
+    (first,) = output.auxiliary
+    assert (network.head.calls, shot.head.calls) == (1, 1)
+    assert isinstance(first, DenseOutput)
+    assert first.auxiliary == ()
+    assert torch.equal(first.anchors.sizes, output.anchors.sizes / 2)
+    assert first.boxes.shape == output.boxes.shape == (2, len(output.anchors), 4)
+    assert network.eval()(images).auxiliary == ()
+    network.candidates(images)
+    assert (network.head.calls, shot.head.calls) == (3, 1)
+    torch.testing.assert_close(network(images).boxes, output.boxes)
+
+
+def test_float_makes_half_precision_single_in_all_parts():
+    output = small(two_shots=True).train()(torch.zeros(1, 3, 32, 32))
+    half = replace(
+        output,
+        **{part: getattr(output, part).bfloat16() for part in ("logits", "boxes", "landmarks")},
+        extras={"mesh": output.boxes.half()},
+        auxiliary=tuple(replace(shot, boxes=shot.boxes.half()) for shot in output.auxiliary),
+    )
+    single = half.float()
+    (shot,) = single.auxiliary
+    tensors = [single.logits, single.boxes, single.landmarks, single.extras["mesh"], shot.boxes]
+    assert {tensor.dtype for tensor in tensors} == {torch.float32}
+    assert replace(output, boxes=output.boxes.double()).float().boxes.dtype == torch.float64
+
+
+def test_decoding_takes_off_the_pixel_that_training_adds():
+    """`CriterionConfig.inclusive_pixels`: boxes a pixel wider, landmarks half a pixel further."""
+    images = torch.rand(1, 3, 32, 32) * 255
+    plain, inclusive = (
+        small(inclusive_pixels=on).eval().candidates(images) for on in (False, True)
+    )
+    last = torch.tensor([0.0, 0, 1, 1])
+    torch.testing.assert_close(inclusive.boxes, plain.boxes - last)
+    torch.testing.assert_close(inclusive.landmarks, plain.landmarks - 0.5)
+    assert torch.equal(inclusive.scores, plain.scores)
+
+
+def test_two_logits_score_as_their_softmax():
+    output = small()(torch.zeros(1, 3, 32, 32))
+    two = torch.randn(1, len(output.anchors), 2)
+    scores = replace(output, logits=two).decode().scores
+    torch.testing.assert_close(scores, two.softmax(-1)[..., 1])
+    torch.testing.assert_close(output.decode().scores, output.logits[..., 0].sigmoid())
 
 
 @pytest.mark.parametrize(
@@ -203,18 +312,28 @@ def test_a_linear_head_keeps_the_order_of_the_anchors(shared):
     head = LinearHead(4, {"cls": 2, "box": 4}, levels=2, anchors_per_cell=3, shared=shared)
     maps = [torch.randn(2, 4, 3, 5), torch.randn(2, 4, 2, 2)]
     found = head(maps)
-    assert {name: tuple(x.shape) for name, x in found.items()} == {
-        "cls": (2, 57, 2),
-        "box": (2, 57, 4),
-    }
+    assert found.logits.shape == (2, 57, 2)
+    assert found.boxes.shape == (2, 57, 4)
+    assert found.landmarks is None
+    assert not found.extras
     # row 1, column 2, anchor 1 of the first level; row 0, column 1, anchor 2 of the second
     for level, row, column, anchor, place in ((0, 1, 2, 1, 22), (1, 0, 1, 2, 50)):
         conv = head.box[0 if shared else level]
         want = conv(maps[level])[:, 4 * anchor : 4 * anchor + 4, row, column]
-        torch.testing.assert_close(found["box"][:, place], want)
+        torch.testing.assert_close(found.boxes[:, place], want)
     assert len(head.cls) == (1 if shared else 2)
-    with pytest.raises(ValueError, match="given 1 maps"):
+    with pytest.raises(ValueError, match="built for 2 maps, got 1"):
         head(maps[:1])
+
+
+def test_a_linear_head_gives_what_it_does_not_know_by_name():
+    outputs = {"mesh": 7, "box": 4, "cls": 1, "landmarks": 10}
+    head = LinearHead(4, outputs, levels=1, anchors_per_cell=2, shared=True)
+    x = torch.randn(1, 4, 2, 3)
+    found = head([x])
+    assert found.landmarks.shape == (1, 12, 5, 2)
+    assert found.extras.keys() == {"mesh"}
+    torch.testing.assert_close(found.extras["mesh"][0, 3], head.mesh[0](x)[0, 7:, 0, 1])
 
 
 def test_group_norm_refuses_what_does_not_divide():
