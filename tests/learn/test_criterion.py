@@ -462,6 +462,19 @@ def test_as_many_operations_whatever_the_batch_and_none_that_waits(kind):
     assert len(seen[1, 0]) > 100
 
 
+def test_nothing_is_read_back_within_an_operation_either(kind):
+    """As the gradient of `prod` does; a recorder in Python does not see that, a profiler does."""
+    if kind == "mesh":
+        pytest.skip("the renderer reads back how many pixels are covered")
+    _, made, output = learned(kind)
+    outputs, targets = output(2), crowd(2, 9)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        sum(made(outputs, targets).terms.values()).backward()
+    names = {event.name.removeprefix("aten::") for event in profile.events()}
+    assert "sigmoid" in names
+    assert not {name for name in names if name.startswith(Recorder.WAITS)}
+
+
 def test_the_recorder_sees_what_waits():
     mask = torch.tensor([True, False])
     with Recorder() as recorder:

@@ -32,6 +32,12 @@ def _inner_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     sides = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(
         boxes[..., :2], others[..., :2]
     )
-    inner = sides.clamp(min=0).prod(-1)
-    areas = [(b[..., 2:] - b[..., :2]).clamp(min=0).prod(-1) for b in (boxes, others)]
+    inner = _area(sides)
+    areas = [_area(b[..., 2:] - b[..., :2]) for b in (boxes, others)]
     return inner, areas[0] + areas[1] - inner
+
+
+def _area(sides: Tensor) -> Tensor:
+    """Areas (...,) of sides (...,2), 0 where one is negative; `prod` would wait for a GPU."""
+    width, height = sides.clamp(min=0).unbind(-1)
+    return width * height
