@@ -12,28 +12,34 @@ import torch
 from torch import nn
 
 from facefind.export import export
+from facefind.nn.anchors import AnchorGrid
 from facefind.nn.backbones import MobileNetV1
+from facefind.nn.coders import AnchorBoxCoder
 from facefind.nn.context import ContextModule
 from facefind.nn.deform import DeformConv2d
+from facefind.nn.detector import DenseDetector, Normalize, PerLevel
 from facefind.nn.heads import LinearHead
 from facefind.nn.necks import FPN
 from facefind.runtimes import Card, open_model
-from facefind.systems.retinaface import PAPER_SIZES, PAPER_STRIDES, ROWS, RetinaFace
+from facefind.systems.retinaface import IMAGENET, PAPER_SIZES, PAPER_STRIDES, ROWS
 
 pytestmark = pytest.mark.slow
 
 
-def deformable() -> RetinaFace:
+def deformable() -> DenseDetector:
     """Two levels of few channels: deformable layers take long to export, so here are six."""
     backbone = MobileNetV1((8, 8), (1, 1, 1), (8, 8, 8))
-    outputs = {"cls": 2, "box": 4, "points": 10}
-    return RetinaFace(
+    outputs = {"cls": 2, "box": 4, "landmarks": 10}
+    return DenseDetector(
+        Normalize(*IMAGENET),
         backbone,
         FPN((8, 8), 8, conv=DeformConv2d),
-        [ContextModule(8, conv=DeformConv2d), nn.Identity()],
+        PerLevel([ContextModule(8, conv=DeformConv2d), nn.Identity()]),
         LinearHead(8, outputs, levels=2, anchors_per_cell=3, shared=True),
-        strides=PAPER_STRIDES[1:3],
-        sizes=PAPER_SIZES[1:3],
+        AnchorGrid(PAPER_STRIDES[1:3], PAPER_SIZES[1:3], None),
+        AnchorBoxCoder(),
+        taps=slice(1, None),
+        system="retinaface",
     )
 
 

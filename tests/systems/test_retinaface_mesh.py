@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from kinds import packed
 from PIL import Image
 
 from facefind import FaceDetector, cli, recipes
@@ -16,11 +17,11 @@ from facefind.learn.targets import Target
 from facefind.mesh.decoding import CAMERA
 from facefind.protocols import TestProtocol
 from facefind.runtimes import Card, open_model
+from facefind.systems.mesh.config import MeshConfig
 from facefind.systems.mesh.decoder import MeshDecoder
-from facefind.systems.mesh.dense import MeshConfig
 from facefind.systems.mesh.template import face_template
 from facefind.systems.mesh.topology import levels
-from facefind.systems.retinaface import ROWS
+from facefind.systems.retinaface import CRITERION, ROWS
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def decoder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def network(decoder):
     torch.manual_seed(0)
-    mesh = MeshConfig(decoder=decoder, size=16, limit=4, landmarks=0.1)
+    mesh = MeshConfig(decoder=decoder, size=16, max_anchors=4, landmarks=0.1)
     network = replace(ROWS["retinaface-mobile"], dense=True, mesh=mesh).build()
     with torch.no_grad():  # so that parameters are not all next to nothing
         for conv in network.head.mesh:
@@ -58,7 +59,7 @@ def test_candidates_carry_parameters_in_pixels(network):
     assert mesh.shape == (*scores.shape, 144)
     assert points.shape == (*scores.shape, 5, 2)
     assert boxes.shape == (*scores.shape, 4)
-    near = (mesh[..., CAMERA][..., :2] - anchors.centers).abs() / anchors.sizes[:, None]
+    near = (mesh[..., CAMERA][..., :2] - anchors.centers).abs() / anchors.sizes
     assert near.max() < 5
     assert (mesh[..., CAMERA][..., 2] > 0).all()
     assert network.mesh_decoder == "drawn"
@@ -67,8 +68,8 @@ def test_candidates_carry_parameters_in_pixels(network):
 def test_the_loss_has_the_dense_terms_and_reaches_the_head(network):
     network.train()
     images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
-    losses = network.losses(network(images), [FACE, Target.empty()])
-    assert set(losses.terms) == {"cls", "box", "kps", "pixel", "mesh"}
+    losses = CRITERION.build(network)(network(images), packed([FACE, Target.empty()]))
+    assert set(losses.terms) == {"cls", "box", "landmarks", "pixel", "mesh"}
     assert losses.terms["pixel"] > 0
     assert losses.terms["mesh"] > 0
     network.zero_grad()
@@ -80,7 +81,7 @@ def test_the_loss_has_the_dense_terms_and_reaches_the_head(network):
 def test_no_faces_give_zeros_with_gradients_everywhere(network):
     network.train()
     images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
-    losses = network.losses(network(images), [Target.empty()])
+    losses = CRITERION.build(network)(network(images), packed([Target.empty()]))
     assert losses.terms["pixel"] == 0
     network.zero_grad()
     sum(losses.terms.values()).backward()

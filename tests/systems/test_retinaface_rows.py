@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from facefind.nn.anchors import square_anchors
+from facefind.nn.anchors import AnchorGrid
 from facefind.nn.cost import measure
 from facefind.systems.retinaface import (
     PAPER_SIZES,
@@ -46,7 +46,7 @@ def test_the_paper_s_network_has_the_paper_s_size():
 
 def test_table_2():
     sizes = [(640 // stride, 640 // stride) for stride in PAPER_STRIDES]
-    anchors = square_anchors(sizes, PAPER_STRIDES, PAPER_SIZES)
+    anchors = AnchorGrid(PAPER_STRIDES, PAPER_SIZES)(sizes)
     assert sum(anchors.per_level) == 102_300
     assert anchors.per_level[0] / 102_300 == pytest.approx(0.75, abs=0.001)
     table = [
@@ -66,23 +66,22 @@ def test_table_2():
 def test_anchors_of_the_networks(row, anchors):
     with torch.device("meta"):
         outputs = ROWS[row].build().eval()(torch.zeros(1, 3, 640, 640))
-    assert outputs.classes.shape == (1, anchors, 2)
-    assert outputs.deltas.shape == (1, anchors, 4)
-    assert outputs.offsets.shape == (1, anchors, 5, 2)
-    assert len(outputs.anchors.sizes) == anchors
+    assert outputs.logits.shape == (1, anchors, 2)
+    assert outputs.boxes.shape == (1, anchors, 4)
+    assert outputs.landmarks.shape == (1, anchors, 5, 2)
+    assert len(outputs.anchors) == len(outputs.anchors.sizes) == anchors
 
 
-def test_anchors_stand_in_the_cells_middles_or_where_the_authors_put_them():
+def test_anchors_are_centered_on_cells_or_where_the_authors_put_them():
     def first_centers(row):
         with torch.device("meta"):
             network = ROWS[row].build()
-        starts = {"strides": network.strides, "sizes": network.sizes, "offset": network.offsets}
-        anchors = square_anchors([(1, 1)] * len(network.strides), **starts)
+        anchors = network.anchors([(1, 1)] * len(network.strides))
         return sorted({center[0] for center in anchors.centers.tolist()})
 
     assert first_centers("retinaface-r50") == [2, 4, 8, 16, 32]
     assert first_centers("retinaface-mobile-released") == [4, 8, 16]
-    assert first_centers("retinaface-r50-authors") == [7.5]
+    assert first_centers("retinaface-r50-authors") == [8]  # the middle of the pixels 0 to 15
 
 
 @pytest.mark.parametrize(
@@ -95,5 +94,5 @@ def test_anchors_stand_in_the_cells_middles_or_where_the_authors_put_them():
     ],
 )
 def test_levels_that_do_not_fit_are_refused(change):
-    with pytest.raises(ValueError, match="wanted"):
+    with pytest.raises(ValueError, match="expected"):
         dataclasses.replace(RetinaFaceConfig(), **change).build()
