@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from facefind.mesh.decoding import CAMERA
-from facefind.systems.mesh.decoder import MeshDecoder
 from facefind.systems.mesh.config import MeshConfig
+from facefind.systems.mesh.decoder import MeshDecoder
 from facefind.systems.mesh.dense import DenseBranch, crops, spread
 from facefind.systems.mesh.template import face_template
 from facefind.systems.mesh.topology import levels
