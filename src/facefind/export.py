@@ -146,7 +146,7 @@ def _to_onnx(network: DenseDetector, card: Card) -> Any:
             return tuple(t for t in self.network.candidates(image) if t is not None)
 
     side = card.size_multiple
-    # Sizes that differ from each other and from 1, so that none is taken for another or for a constant.
+    # Sizes that differ from each other and from 1: none is taken for another or for a constant.
     height, width = card.fixed_size or (3 * side, 5 * side)
     example = torch.zeros(2, 3, height, width, dtype=torch.uint8)
     free = {0: Dim("batch")}

@@ -83,7 +83,7 @@ def read_state(path: Path, expected: str = "a published .pth file") -> dict[str,
     before every name are taken off.
 
     Raises:
-        WeightsError: if the file is missing, damaged or holds no state dict; says what was expected.
+        WeightsError: if the file is missing, damaged or holds no state dict; names `expected`.
     """
     import torch
 

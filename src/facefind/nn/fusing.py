@@ -31,9 +31,9 @@ def fuse(network: nn.Module) -> nn.Module:
 def unfuse(fused: nn.Module, network: nn.Module) -> nn.Module:
     """`network` with the weights of a fused copy of its kind, in eval mode; returns it.
 
-    A folded normalization can't be separated from its convolution any more, so it becomes neutral: mean
-    0, variance 1, the shift in its bias. The outputs are those of `fused`; training may go on, from
-    statistics that the first batches overwrite.
+    A folded normalization can't be separated from its convolution any more, so it becomes neutral:
+    mean 0, variance 1, the shift in its bias. The outputs are those of `fused`; training may
+    continue, from statistics that the first batches overwrite.
 
     Args:
         fused: what `fuse` makes of a network of the same shape.
