@@ -84,17 +84,18 @@ class DenseBranch(nn.Module):
 
     def losses(self, matched: Matched) -> dict[str, Tensor]:
         """The loss terms of a batch's sampled positive anchors, as `compare` gives them."""
-        targets, output = matched.targets, matched.output
-        batch, count = matched.labels.shape
-        landmarks = rows_or_zeros(targets.landmarks, matched.face)
-        visible = rows_or_zeros(targets.visible, matched.face)[..., None]
+        targets, face = matched.targets, matched.face.flatten()
+        visible = rows_or_zeros(targets.visible, face)[..., None]
+        landmarks = rows_or_zeros(targets.landmarks, face).masked_fill(~visible, torch.nan)
+        boxes = matched.anchors.boxes.expand(*matched.face.shape, 4).reshape(-1, 4)
+        raw = matched.rows(matched.output.extras["mesh"]).reshape(len(face), -1)
         return self.compare(
-            output.extras["mesh"].flatten(0, 1),
-            output.anchors.boxes.repeat(batch, 1),
-            torch.arange(batch, device=matched.labels.device).repeat_interleave(count),
-            output.images,
-            landmarks.masked_fill(~visible, torch.nan).flatten(0, 1),
-            matched.positive.flatten(),
+            raw,
+            boxes,
+            matched.image.flatten(),
+            matched.output.images,
+            landmarks,
+            face < len(targets.boxes),
         )
 
     def compare(
