@@ -1,5 +1,7 @@
 """`read`: an upright RGB array of whatever holds a picture, or an `ImageError` that says why not.
 
+`read_reduced` does the same at a half, a quarter or an eighth of the size, where that saves time.
+
 Decoding is Pillow's, because it refuses truncated files where OpenCV fills them with gray.
 """
 
@@ -22,14 +24,14 @@ from facefind.errors import ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_PIXELS", "Source", "read"]
+__all__ = ["MAX_PIXELS", "Source", "read", "read_reduced"]
 
 Source: TypeAlias = Union[
     str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], "Image.Image", NDArray[Any]
 ]
 
 MAX_PIXELS = 178_956_970
-"""Most pixels that are decoded unless more are asked for: half a gigabyte of RGB."""
+"""Most pixels that are decoded unless the caller allows more: half a gigabyte of RGB."""
 
 # Formats that announce themselves in their first bytes and need no outside program.
 _FORMATS = (
@@ -61,25 +63,56 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     Raises:
         ImageError: If there is no picture, or it is damaged, truncated or too large.
     """
+    return _read(source, max_pixels)[0]
+
+
+def read_reduced(
+    source: Source, shrink: int, *, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], int]:
+    """The picture decoded up to `shrink` times smaller, (H,W,3) uint8 RGB, and how many times.
+
+    Decoding a JPEG at 1/2, 1/4 or 1/8 of its sides takes a fraction of the time. The factor is
+    exact and the same on both axes: pixel i covers pixels `factor * i .. factor * (i + 1)` of the
+    upright original. H and W are the original's divided by it and rounded up, so that the last
+    row and column may reach beyond the original: quotients of the sizes are not the scale.
+
+    Args:
+        source: As in `read`.
+        shrink: The largest factor that will do.
+        max_pixels: As in `read`, of the original.
+
+    Returns:
+        The picture and its factor: 1, 2, 4 or 8. It is 1 for what is no JPEG file, and where the
+        EXIF orientation would bring a last row or column that is not whole to the front.
+
+    Raises:
+        ImageError: As `read` does.
+    """
+    return _read(source, max_pixels, shrink)
+
+
+def _read(source: Source, max_pixels: int, shrink: int = 1) -> tuple[NDArray[np.uint8], int]:
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _from_array(source), 1
     from PIL import Image
 
     if isinstance(source, Image.Image):
-        return _from_pil(source, "the PIL image", max_pixels)
+        return _from_pil(source, "the PIL image", max_pixels), 1
     if isinstance(source, (str, os.PathLike)):
-        return _from_path(source, max_pixels)
+        return _from_path(source, max_pixels, shrink)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_bytes(bytes(source), f"the {type(source).__name__}", max_pixels)
+        return _from_bytes(bytes(source), f"the {type(source).__name__}", max_pixels, shrink)
     if hasattr(source, "read"):
-        return _from_file(source, max_pixels)
+        return _from_file(source, max_pixels, shrink)
     raise ImageError(
         "an image is a path, bytes, a binary file object, a PIL image or a NumPy array, "
         f"got {type(source).__module__}.{type(source).__qualname__}"
     )
 
 
-def _from_path(path: str | os.PathLike[str], max_pixels: int) -> NDArray[np.uint8]:
+def _from_path(
+    path: str | os.PathLike[str], max_pixels: int, shrink: int
+) -> tuple[NDArray[np.uint8], int]:
     name = repr(os.fspath(path))
     try:
         path = Path(path)
@@ -91,14 +124,14 @@ def _from_path(path: str | os.PathLike[str], max_pixels: int) -> NDArray[np.uint
         if not path.is_file():
             raise ImageError(f"{name} is not a regular file")
         with path.open("rb") as file:
-            return _decode(file, name, max_pixels)
+            return _decode(file, name, max_pixels, shrink)
     except ImageError:
         raise
     except (OSError, ValueError) as error:
         raise ImageError(f"{name} cannot be opened: {error}") from error
 
 
-def _from_file(file: Any, max_pixels: int) -> NDArray[np.uint8]:
+def _from_file(file: Any, max_pixels: int, shrink: int) -> tuple[NDArray[np.uint8], int]:
     name = f"the file object {getattr(file, 'name', type(file).__name__)!r}"
     try:
         data = file.read()
@@ -108,14 +141,18 @@ def _from_file(file: Any, max_pixels: int) -> NDArray[np.uint8]:
         raise ImageError(f"{name} gives {type(data).__name__}, not bytes: open it in mode 'rb'")
     if not data:
         raise ImageError(f"{name} has no bytes left to read; rewind it with seek(0)")
-    return _from_bytes(data, name, max_pixels)
+    return _from_bytes(data, name, max_pixels, shrink)
 
 
-def _from_bytes(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
-    return _decode(io.BytesIO(data), f"{name} of {len(data)} bytes", max_pixels)
+def _from_bytes(
+    data: bytes, name: str, max_pixels: int, shrink: int
+) -> tuple[NDArray[np.uint8], int]:
+    return _decode(io.BytesIO(data), f"{name} of {len(data)} bytes", max_pixels, shrink)
 
 
-def _decode(file: IO[bytes], name: str, max_pixels: int) -> NDArray[np.uint8]:
+def _decode(
+    file: IO[bytes], name: str, max_pixels: int, shrink: int
+) -> tuple[NDArray[np.uint8], int]:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -133,7 +170,24 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> NDArray[np.uint8]:
     except Exception as error:  # decoders raise anything: struct.error, OverflowError, MemoryError
         raise ImageError(f"{name} has a damaged header: {_say(error)}") from error
     with picture:
-        return _from_pil(picture, name, max_pixels)
+        _check_pixels(name, picture.size, max_pixels)
+        factor = _reduce(picture, shrink)
+        return _from_pil(picture, name, max_pixels), factor
+
+
+def _reduce(picture: Image.Image, shrink: int) -> int:
+    """Has a JPEG decoded smaller, and how many times: at most `shrink`, 1 where it can't be."""
+    width, height = picture.size
+    if picture.format != "JPEG" or shrink < 2:
+        return 1
+    whole = _turn(picture) is None
+    fitting = (f for f in (8, 4, 2) if f <= min(shrink, width, height))
+    factor = next((f for f in fitting if whole or (width % f == 0 and height % f == 0)), 1)
+    if factor > 1:
+        picture.draft("RGB", (width // factor, height // factor))
+        if picture.size != (-(-width // factor), -(-height // factor)):  # it decodes no smaller
+            return 1
+    return factor
 
 
 def _from_pil(picture: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -176,13 +230,19 @@ def _header(max_pixels: int) -> Iterator[None]:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
+    turn = _turn(picture)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """What turns a picture upright by its EXIF or XMP orientation; None where it is upright."""
     from PIL.Image import Transpose
 
     try:
         with _header(0):
             value = picture.getexif().get(_ORIENTATION)
     except Exception:  # a damaged EXIF block leaves a good picture as it is stored
-        return picture
+        return None
     turns = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
@@ -192,8 +252,7 @@ def _upright(picture: Image.Image) -> Image.Image:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    turn = turns.get(value) if isinstance(value, int) else None
-    return picture if turn is None else picture.transpose(turn)
+    return turns.get(value) if isinstance(value, int) else None
 
 
 def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
