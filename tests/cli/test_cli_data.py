@@ -60,11 +60,11 @@ def test_convert_refuses_its_own_folder_and_absent_pictures(
 def test_check_finds_what_is_wrong(
     labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figure = tmp_path / "set.svg"
-    assert main(["data", "check", str(labeled), "--json", "--figure", str(figure)]) == 1
+    plot = tmp_path / "set.svg"
+    assert main(["data", "check", str(labeled), "--json", "--plot", str(plot)]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["counts"] == {"area": 1, "outside": 1, "order": 1}
-    assert "<svg" in figure.read_text()
+    assert "<svg" in plot.read_text()
     assert main(["data", "check", str(labeled), str(labeled)]) == 1
     text = capsys.readouterr().out
     assert "same picture twice: 1" in text
@@ -100,7 +100,7 @@ def test_statistics(labeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["twist"], "no action 'twist'"),
         (["check", "gone"], "gone: no such file"),
-        (["stats", "{set}", "--layout", "odd"], "layout 'odd'"),
+        (["stats", "{set}", "--layout", "odd"], "got 'odd'"),
     ],
 )
 def test_mistakes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from facefind.errors import DataError
 if TYPE_CHECKING:
     from facefind.datasets import Report, Sample
 
-__all__ = ["main", "samples_of"]
+__all__ = ["main"]
 
 ACTIONS = {
     "convert": "write the labels of a set in another layout",
@@ -61,29 +60,6 @@ def main(args: Sequence[str]) -> int:
     if name == "check":
         return _check(tyro.cli(_Check, args=rest, prog=program), command)
     return _stats(tyro.cli(_Stats, args=rest, prog=program), command)
-
-
-def samples_of(
-    root: str | Path, *, layout: str | None = None, images: Path | None = None, **options: Any
-) -> list[Sample]:
-    """Samples of a set in any layout, those without an image file too.
-
-    `root` may begin with `partial:`. Options that the layout's reader does not know are left out.
-    """
-    from facefind import datasets
-
-    place = str(root)
-    path = Path(place.removeprefix("partial:"))
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if layout is None:
-        layout = datasets.recognize(path)
-    if layout not in datasets.READERS:
-        raise DataError(f"layout {layout!r}: wanted one of {', '.join(datasets.READERS)}")
-    known = inspect.signature(datasets.READERS[layout]).parameters
-    options |= {"missing": "keep"} | ({} if images is None else {"images": images})
-    fit = {key: value for key, value in options.items() if key in known}
-    return datasets.read(place, layout=layout, **fit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +111,7 @@ class _Check(_Set):
     """The folder of the other set's pictures."""
     tiny: float = 4.0
     """Sides below so many pixels are pointed out."""
-    figure: File = None
+    plot: File = None
     """Draw sizes, counts, places and shapes of the faces to this file."""
 
 
@@ -145,14 +121,14 @@ class _Stats(_Set):
 
     root: Place
     """The set: its folder or label file, of any layout."""
-    figure: File = None
+    plot: File = None
     """Draw sizes, counts, places and shapes of the faces to this file."""
 
 
 def _convert(asked: _Convert, command: str) -> int:
     from facefind import datasets
 
-    samples = samples_of(asked.root, layout=asked.layout, images=asked.images)
+    samples = datasets.read_labels(asked.root, layout=asked.layout, images=asked.images)
     absent = [sample.name for sample in samples if not sample.path.is_file()]
     needs_size = asked.to in ("coco", "scrfd", "yolo", "voc")
     if absent and (
@@ -166,7 +142,7 @@ def _convert(asked: _Convert, command: str) -> int:
     if asked.target.resolve() == Path(str(asked.root).removeprefix("partial:")).resolve():
         raise DataError(f"{asked.target} is the set itself; give another folder")
     place = datasets.write(samples, asked.target, asked.to, images=asked.pictures)
-    again = samples_of(place if place.is_file() else asked.target, layout=asked.to)
+    again = datasets.read_labels(place if place.is_file() else asked.target, layout=asked.to)
     lost = _lost(samples, again)
     gone: dict[str, Any] = {key: a - b for key, (a, b) in lost.items() if a > b}
     if names := sorted(_attributes(samples) - _attributes(again)):
@@ -219,11 +195,15 @@ def _pointed(sample: Sample) -> int:
 def _check(asked: _Check, command: str) -> int:
     from facefind import datasets
 
-    samples = samples_of(asked.root, layout=asked.layout, images=asked.images, flat="keep")
-    others = [] if asked.other is None else samples_of(asked.other, images=asked.other_images)
+    samples = datasets.read_labels(
+        asked.root, layout=asked.layout, images=asked.images, flat="keep"
+    )
+    others = (
+        [] if asked.other is None else datasets.read_labels(asked.other, images=asked.other_images)
+    )
     result = datasets.check(samples, others, tiny=asked.tiny)
-    if asked.figure is not None:
-        _draw(samples, asked.figure)
+    if asked.plot is not None:
+        _draw(samples, asked.plot)
     report = result.to_dict() | {"command": command, "other": str(asked.other or "")}
     output.emit(report, _text(result), as_json=asked.json, out=asked.out)
     return 1 if set(result.counts) - _REMARKS else 0
@@ -256,12 +236,13 @@ def _text(result: Report) -> str:
 
 
 def _stats(asked: _Stats, command: str) -> int:
+    from facefind import datasets
     from facefind.datasets.statistics import QUANTILES, statistics
 
-    samples = samples_of(asked.root, layout=asked.layout, images=asked.images)
+    samples = datasets.read_labels(asked.root, layout=asked.layout, images=asked.images)
     result = statistics(samples)
-    if asked.figure is not None:
-        _draw(samples, asked.figure)
+    if asked.plot is not None:
+        _draw(samples, asked.plot)
     header = ("", *(f"{100 * q:g}%" for q in QUANTILES))
     rows = [
         (text, *(f"{value:.4g}" for value in values))
@@ -290,13 +271,8 @@ def _stats(asked: _Stats, command: str) -> int:
     return 0
 
 
-def _draw(samples: Sequence[Sample], figure: Path) -> None:
-    from facefind.datasets.statistics import draw
+def _draw(samples: Sequence[Sample], plot: Path) -> None:
+    from facefind.datasets.statistics import Geometry
+    from facefind.plots.faces import draw_faces
 
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        draw(samples, figure)
-    except DataError:
-        raise
-    except ValueError as error:
-        raise DataError(f"--figure {figure}: {error}") from error
+    draw_faces(plot, Geometry.from_samples(samples))

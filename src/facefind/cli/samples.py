@@ -66,8 +66,14 @@ def samples(
         anchors = square_anchors(sizes, STRIDES, ANCHOR_SIZES)
         counts[name] = redistribution.count(drawn, one.augment, anchors, seed=seed, images=images)
     if plot is not None:
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        redistribution.draw(counts, plot)
+        from facefind.plots.samples import draw_counts
+
+        draw_counts(
+            plot,
+            redistribution.face_scales(),
+            {name: one.faces for name, one in counts.items()},
+            {name: one.anchors for name, one in counts.items()},
+        )
     scales = redistribution.face_scales()
     digest = datasets.digest(drawn)
     found = {

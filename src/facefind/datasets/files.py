@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facefind.errors import DataError
+from facefind.images.listing import SUFFIXES
 
 Missing = Literal["error", "skip", "keep"]
 """What to do with labels whose image file is absent: stop, leave the picture out, or keep it."""
@@ -15,9 +16,17 @@ Missing = Literal["error", "skip", "keep"]
 Flat = Literal["drop", "keep"]
 """What to do with boxes without area, which no detector can be judged by: keep them to check."""
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".avif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
-
 log = logging.getLogger("facefind.datasets")
+
+
+def key(name: str) -> str:
+    """A picture's name without its image suffix, with forward slashes: what names are matched by.
+
+    Names in labels, detections and lists agree in it however the pictures were converted.
+    """
+    name = name.replace("\\", "/")
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in SUFFIXES else name
 
 
 def locate(

@@ -1,9 +1,9 @@
-"""One labeled picture, and what can be asked of a list of them."""
+"""One labeled picture, and the digest of a list of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -131,20 +131,13 @@ def partial(sample: Sample) -> Sample:
     )
 
 
-def split(samples: Iterable[Sample], fraction: float = 0.1) -> tuple[list[Sample], list[Sample]]:
-    """(training, development) samples; about `fraction` of them are held out for development.
-
-    Each picture is placed by the SHA-1 of its name alone: the split is the same on every machine,
-    in every order, and stays as it is for the old pictures when new ones come.
-    """
-    if not 0 <= fraction <= 1:
-        raise DataError(f"fraction is {fraction}, wanted a number from 0 to 1")
-    train: list[Sample] = []
-    development: list[Sample] = []
-    for sample in samples:
-        place = int.from_bytes(hashlib.sha1(sample.name.encode()).digest()[:8], "big") / 2**64
-        (development if place < fraction else train).append(sample)
-    return train, development
+def is_partial(sample: Sample) -> bool:
+    """Whether unlabeled faces may be in the picture: an ignored box covers all of it."""
+    if sample.image_size is None:
+        return False
+    height, width = sample.image_size
+    boxes = sample.boxes[sample.ignore]
+    return bool(((boxes[:, :2] <= 0) & (boxes[:, 2:] >= (width, height))).all(1).any())
 
 
 def digest(samples: Sequence[Sample]) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import SUFFIXES, Flat, bad_line, read_text
+from facefind.datasets.files import Flat, bad_line, read_text
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
+from facefind.images.listing import SUFFIXES
 
 log = logging.getLogger("facefind.datasets")
 _FACE = (

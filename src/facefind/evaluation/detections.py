@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import SUFFIXES, bad_line, read_text
+from facefind.datasets.files import bad_line, read_text
+from facefind.datasets.files import key as key
 from facefind.errors import DataError
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -49,13 +50,6 @@ def pair(name: str, found: FacesLike | Pair) -> tuple[npt.NDArray[np.float64], .
         raise DataError(f"{name}: boxes or scores hold NaN or infinity")
     order = np.argsort(-scores, kind="stable")
     return boxes[order], scores[order]
-
-
-def key(name: str) -> str:
-    """A picture's name without its image suffix, with forward slashes."""
-    name = name.replace("\\", "/")
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and f".{suffix.lower()}" in SUFFIXES else name
 
 
 def read(path: str | Path) -> dict[str, Pair]:

@@ -1,22 +1,19 @@
-"""Results as Markdown tables, curves as figures, and how sure a difference is."""
+"""Results as Markdown tables, and how sure a difference between two is."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facefind.datasets.files import is_hdf5_mat, read_mat
 from facefind.errors import DataError, ProtocolError
-from facefind.evaluation.curves import average_precision
 from facefind.evaluation.detections import Detections
 from facefind.evaluation.fddb import FddbResult
-from facefind.evaluation.landmarks import LandmarkResult, cumulative
+from facefind.evaluation.landmarks import LandmarkResult
 from facefind.evaluation.verification import FoldResult, TemplateResult
 from facefind.evaluation.voc import VocResult
 from facefind.evaluation.wider import GroundTruth, Mode, WiderResult, tally
@@ -159,172 +156,6 @@ def _footer(report: Mapping[str, Any]) -> str:
     if "digest" in report:
         parts.append(f"Labels: sha256 {report['digest'][:12]}.")
     return " ".join(parts)
-
-
-Line = tuple[Sequence[float], Sequence[float]]
-Published = Mapping[str, Mapping[str, Line]]
-"""Method -> panel ("easy", "discrete", ...) -> x and y of its curve."""
-
-
-def draw(
-    results: Mapping[str, Result], path: str | Path, published: Published | None = None
-) -> None:
-    """Write the results' curves to an image file (.png, .svg, .pdf).
-
-    Precision over recall a panel a subset (WIDER), ROC curves to 2,000 false positives (FDDB),
-    precision over recall (AFW, PASCAL), or cumulative errors (points). Curves of `published`
-    methods, as `read_published` gives them, are drawn thin and dashed. Needs matplotlib.
-
-    Raises:
-        ProtocolError: where there is nothing to draw, or results are of several kinds.
-    """
-    from matplotlib.figure import Figure
-
-    drawn = [_panels(name, plain(result)) for name, result in results.items()]
-    kinds = {(panel.x_label, panel.y_label) for panels in drawn for panel in panels.values()}
-    if len(kinds) != 1:
-        raise ProtocolError(f"wanted results of one kind to draw, given {len(kinds)} kinds")
-    titles = list(dict.fromkeys(title for panels in drawn for title in panels))
-    sheet = Figure(figsize=(5.2 * len(titles), 4.4), layout="constrained")
-    for number, title in enumerate(titles, 1):
-        axes = sheet.add_subplot(1, len(titles), number)
-        shown = [panels[title] for panels in drawn if title in panels]
-        lowest = 1.0
-        for name, curves in (published or {}).items():
-            if title in curves:
-                x, y = _within(curves[title], shown[0].x_label)
-                label = _label(name, x, y, shown[0].x_label)
-                axes.plot(x, y, "--", linewidth=1, alpha=0.8, label=label)
-                lowest = min(lowest, *y[-1:]) if len(y) else lowest
-        for panel in shown:
-            axes.plot(*panel.line, linewidth=2.2, label=panel.label)
-            lowest = min(lowest, *np.asarray(panel.line[1])[-1:])
-        rates = shown[0].x_label == _ALARMS
-        bottom = max(0.0, math.floor(10 * lowest) / 10 - 0.3) if rates else 0.0
-        axes.set(title=title, xlabel=shown[0].x_label, ylabel=shown[0].y_label)
-        axes.set(ylim=(bottom, 1.01), xlim=(0, shown[0].x_end))
-        axes.grid(alpha=0.3)
-        low = rates or shown[0].x_label == _ERROR
-        axes.legend(fontsize="small", loc="lower right" if low else "lower left")
-    sheet.savefig(path, dpi=120)
-
-
-_ALARMS = "false positives"
-_RECALL = "recall"
-_ERROR = "NME"
-
-
-@dataclass(frozen=True)
-class _Panel:
-    label: str
-    line: Line
-    x_label: str
-    y_label: str
-    x_end: float
-
-
-def _panels(name: str, report: Mapping[str, Any]) -> dict[str, _Panel]:
-    """The curves of one report by the title of their panel.
-
-    Raises:
-        ProtocolError: where the report holds none.
-    """
-    if "curves" in report:
-        return {
-            subset: _Panel(
-                f"{name} ({percent(report['ap'][subset])})",
-                (curve["recall"], _floats(curve["precision"])),
-                _RECALL,
-                "precision",
-                1,
-            )
-            for subset, curve in report["curves"].items()
-        }
-    if "roc" in report:
-        panels = {}
-        for kind in ("discrete", "continuous"):
-            line = _within((report["roc"]["false_positives"], report["roc"][kind]), _ALARMS)
-            label = f"{name} ({percent(report[kind].get('1000'))} at 1,000)"
-            panels[kind] = _Panel(label, line, _ALARMS, "true-positive rate", 2000)
-        return panels
-    if "recall" in report:
-        line = report["recall"], report["precision"]
-        label = f"{name} ({percent(report['ap'])})"
-        return {"average precision": _Panel(label, line, _RECALL, "precision", 1)}
-    if "errors" in report:
-        errors = _floats(report["errors"])
-        errors[np.isnan(errors)] = np.inf  # faces that were missed
-        at = np.linspace(0, report["limit"], 201)
-        line = (at.tolist(), cumulative(errors, at).tolist())
-        label = f"{name} (NME {percent(report['nme'])} %, {percent(report['failure_rate'])} % fail)"
-        return {"cumulative error": _Panel(label, line, _ERROR, "part of faces", report["limit"])}
-    raise ProtocolError(f"{name} has no curves to draw; measure it with --curves")
-
-
-def _floats(values: Sequence[float | None]) -> Any:
-    return np.array([np.nan if value is None else value for value in values], np.float64)
-
-
-def _within(line: Line, x_label: str) -> Line:
-    x, y = (np.asarray(values, np.float64) for values in line)
-    if x_label == _ALARMS:
-        keep = x <= 2000
-        x, y = x[keep], y[keep]
-    return x.tolist(), y.tolist()
-
-
-def _label(name: str, x: Sequence[float], y: Sequence[float], x_label: str) -> str:
-    if x_label == _RECALL:
-        return f"{name} ({percent(average_precision(np.asarray(x), np.asarray(y)))})"
-    return name
-
-
-def read_published(folder: str | Path) -> tuple[dict[str, dict[str, Line]], list[str]]:
-    """Curves of other methods, and what could not be read.
-
-    Reads WIDER FACE's `wider_pr_info_<method>_<subset>_val.mat` (`pr_cruve`: precision, recall;
-    `legend_name`) and FDDB's `*DiscROC.txt` and `*ContROC.txt` (lines `rate false-positives`),
-    anywhere below the folder. MATLAB's v7.3 files need h5py.
-
-    Raises:
-        DataError: where there is none of either.
-    """
-    place = Path(folder)
-    curves: dict[str, dict[str, Line]] = {}
-    problems: list[str] = []
-    files = sorted(place.rglob("wider_pr_info_*.mat")) + sorted(place.rglob("*ROC.txt"))
-    if not files:
-        raise DataError(f"{place}: wanted wider_pr_info_*.mat or *DiscROC.txt files below it")
-    for file in files:
-        try:
-            if file.suffix == ".mat":
-                name, panel, line = _wider_curve(file)
-            else:
-                panel = "discrete" if "Disc" in file.stem else "continuous"
-                name = file.stem.replace("DiscROC", "").replace("ContROC", "").rstrip("-_ ")
-                rows = np.loadtxt(file, ndmin=2)
-                line = (rows[:, 1].tolist(), rows[:, 0].tolist())
-        except ModuleNotFoundError:
-            problems.append(f"{file.name} is a MATLAB v7.3 file: pip install h5py")
-        except (DataError, OSError, KeyError, ValueError, IndexError) as error:
-            problems.append(f"{file.name}: no curve of WIDER FACE or FDDB ({error!r})")
-        else:
-            curves.setdefault(name, {})[panel] = line
-    return curves, problems
-
-
-def _wider_curve(file: Path) -> tuple[str, str, Line]:
-    *_, subset, _ = file.stem.split("_")
-    if not is_hdf5_mat(file):
-        content = read_mat(file)
-        rows, name = content["pr_cruve"], str(content["legend_name"].ravel()[0])
-    else:  # MATLAB v7.3: an HDF5 file, its arrays transposed
-        import h5py
-
-        with h5py.File(file) as stored:
-            rows = np.asarray(stored["pr_cruve"]).T
-            name = "".join(chr(code) for code in np.asarray(stored["legend_name"]).ravel())
-    return name, subset, (rows[:, 1].tolist(), rows[:, 0].tolist())
 
 
 @dataclass(frozen=True)

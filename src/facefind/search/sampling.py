@@ -18,9 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind.errors import DataError
-from facefind.search.cost import BACKBONE, Block, Ints, Population, cost, multiply_adds
+from facefind.search.cost import (
+    BACKBONE,
+    Block,
+    Ints,
+    Population,
+    SCRFDConfig,
+    cost,
+    multiply_adds,
+)
 from facefind.search.space import STEP, Goal, PaperSpace, ReleasedSpace, Space, groups
-from facefind.systems.scrfd import SCRFDConfig
 
 Bools = npt.NDArray[np.bool_]
 Shares = Mapping[str, tuple[float, float]]
