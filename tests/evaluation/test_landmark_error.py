@@ -149,7 +149,7 @@ def test_aflw2000():
     assert result["mean"] == pytest.approx(np.mean([np.mean(errors[:2]), errors[2], errors[3]]))
     assert landmarks.aflw2000(found, samples, yaws) == result
     del found["0"]
-    with pytest.raises(DataError, match="wanted 68 points"):
+    with pytest.raises(DataError, match="expected 68 points"):
         landmarks.aflw2000(found, samples)
 
 
@@ -158,7 +158,7 @@ def test_aflw2000():
     [
         ({"b": (BOX[None], POINTS[None])}, "not among"),
         ({"a": (BOX[None], None)}, "without landmarks"),
-        ({"a": (BOX[None], POINTS)}, r"wanted \(1, 5, 2\)"),
+        ({"a": (BOX[None], POINTS)}, r"expected landmarks \(1, 5, 2\)"),
     ],
 )
 def test_wrong_detections_are_refused(found, message):

@@ -184,7 +184,7 @@ def test_names_may_carry_folders_and_suffixes():
     ("found", "message"),
     [
         ({"e/z": (np.zeros((0, 4)), np.zeros(0))}, "not in made up"),
-        ({"e/a": (np.zeros((2, 4)), np.zeros(1))}, "wanted"),
+        ({"e/a": (np.zeros((2, 4)), np.zeros(1))}, "expected"),
         ({"e/a": (np.full((1, 4), np.nan), np.ones(1))}, "NaN"),
     ],
 )

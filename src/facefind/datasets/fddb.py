@@ -32,7 +32,7 @@ def read(
         folder = root / "FDDB-folds" if (root / "FDDB-folds").is_dir() else root
         files = sorted(folder.glob("*ellipseList*.txt"))
         if not files:
-            raise DataError(f"{root}: wanted *ellipseList*.txt in it or in its FDDB-folds folder")
+            raise DataError(f"{root}: expected *ellipseList*.txt in it or in its FDDB-folds folder")
     else:
         files, root = [root], root.parent
     usual = [root, root / "originalPics"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from facefind import files
 from facefind.datasets.files import Flat, Missing, bad_line, image_root, locate, read_text
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
@@ -40,7 +41,7 @@ def read(
     """Samples of a `label.txt` (RetinaFace) or `labelv2.txt` (SCRFD) file, or of its folder.
 
     A picture begins with `# event/name.jpg`; in labelv2 width and height follow the name, which
-    is how the two are told apart. Faces follow, one a line: in label.txt `x y w h`, five times
+    is how the two differ. Faces follow, one a line: in label.txt `x y w h`, five times
     `x y flag` and a quality, in labelv2 `x1 y1 x2 y2` and five times `x y flag`. Points may be
     left out; one whose three numbers are -1 is not labeled (NaN). A bare fifth number 1 in
     labelv2 marks a box to ignore. Boxes without area are dropped unless `flat` says "keep". Adds
@@ -57,7 +58,7 @@ def read(
         candidates = [source / "labelv2.txt", source / "label.txt"]
         there = [path for path in candidates if path.is_file()]
         if not there:
-            raise DataError(f"{source}: wanted label.txt or labelv2.txt in it; pass the file")
+            raise DataError(f"{source}: expected label.txt or labelv2.txt in it; pass the file")
         source = there[0]
     pictures = _parse(source, flat)
     folder = image_root(source.parent, images, "images")
@@ -81,7 +82,7 @@ def write(samples: Sequence[Sample], path: str | Path) -> None:
             lines.append(" ".join(f"{value:.9g}" for value in row))
     if dropped:
         log.warning("%s: %d ignored boxes have no place in this layout, left out", path, dropped)
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files.write_text(path, "\n".join(lines) + "\n")
 
 
 def write_v2(samples: Sequence[Sample], path: str | Path) -> None:
@@ -94,7 +95,7 @@ def write_v2(samples: Sequence[Sample], path: str | Path) -> None:
             row = [*sample.boxes[face]]
             row += [1.0] if sample.ignore[face] else _points_row(sample, face)
             lines.append(" ".join(f"{value:.9g}" for value in row))
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files.write_text(path, "\n".join(lines) + "\n")
 
 
 def _points_row(sample: Sample, face: int) -> list[float]:

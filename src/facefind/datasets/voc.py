@@ -40,7 +40,7 @@ def read(
     folder = root / "Annotations" if (root / "Annotations").is_dir() else root
     files = sorted(folder.rglob("*.xml"))
     if not files:
-        raise DataError(f"{root}: wanted *.xml files in it or in its Annotations folder")
+        raise DataError(f"{root}: expected *.xml files in it or in its Annotations folder")
     pictures = image_root(root, images, "JPEGImages", "images")
     parsed = [_parse(file, file.relative_to(folder).parent, category) for file in files]
     found = locate((sample.name for sample in parsed), pictures, folder, missing)
@@ -89,7 +89,7 @@ def _parse(file: Path, folder: Path, category: str | None) -> Sample:
     except (ElementTree.ParseError, OSError) as error:
         raise DataError(f"{file}: no XML ({error})") from None
     if top.tag != "annotation":
-        raise DataError(f"{file}: top element is <{top.tag}>, wanted <annotation>")
+        raise DataError(f"{file}: expected <annotation> as the top element, got <{top.tag}>")
     boxes, ignore, categories = [], [], []
     for number, entry in enumerate(top.iter("object"), 1):
         name = entry.findtext("name", "").strip()
@@ -102,7 +102,7 @@ def _parse(file: Path, folder: Path, category: str | None) -> Sample:
             ]
         except ValueError:
             raise DataError(
-                f"{file}, object {number}: wanted bndbox with xmin, ymin, xmax, ymax"
+                f"{file}, object {number}: expected bndbox with xmin, ymin, xmax, ymax"
             ) from None
         if corners[2] <= corners[0] or corners[3] <= corners[1]:
             continue

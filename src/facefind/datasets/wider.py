@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from facefind import files
 from facefind.datasets.files import Flat, Missing, bad_line, image_root, locate, read_text
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
@@ -73,7 +74,7 @@ def find_labels(root: Path) -> Path:
     candidates = sorted(root.glob("*bbx_gt.txt"))
     if len(candidates) != 1:
         names = ", ".join(path.name for path in candidates) or "none"
-        raise DataError(f"{root}: wanted one file *bbx_gt.txt, found {names}; pass the file itself")
+        raise DataError(f"{root}: expected one file *bbx_gt.txt, got {names}; pass the file itself")
     return candidates[0]
 
 
@@ -213,8 +214,7 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
             values = [-1.0] * 12 if np.isnan(marks).any() else tail
             points.append(" ".join(f"{value:.9g}" for value in [*box, *values]))
     folder = Path(root)
-    folder.mkdir(parents=True, exist_ok=True)
     text = "\n".join(labels) + "\n"
-    (folder / "wider_face_bbx_gt.txt").write_text(text, encoding="utf-8")
+    files.write_text(folder / "wider_face_bbx_gt.txt", text)
     if any(np.isfinite(sample.landmarks).any() for sample in samples):
-        (folder / "five_points.txt").write_text("\n".join(points) + "\n", encoding="utf-8")
+        files.write_text(folder / "five_points.txt", "\n".join(points) + "\n")

@@ -45,7 +45,7 @@ def read(
     folder = Path(images) if images is not None else root / "images"
     labels = root / "labels"
     if not folder.is_dir() or not labels.is_dir():
-        raise DataError(f"{root}: wanted the folders {folder} and {labels}")
+        raise DataError(f"{root}: expected the folders {folder} and {labels}")
     samples = []
     unused = {path.relative_to(labels) for path in labels.rglob("*.txt")}
     for path in sorted(folder.rglob("*")):

@@ -43,7 +43,7 @@ class LandmarkResult:
     sizes: Floats = field(repr=False)
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """The result in plain types, ready for JSON; with the sorted errors if asked."""
+        """The result in plain types, ready for JSON; errors too where `curves` is true."""
         arrays = ("errors", "sizes")
         plain = {name: value for name, value in vars(self).items() if name not in arrays}
         plain["per_point"] = list(self.per_point)
@@ -203,7 +203,7 @@ def aflw2000(
         name = key(sample.name)
         if name not in found or found[name].ndim != 2 or found[name].shape[0] != 68:
             shape = found[name].shape if name in found else "nothing"
-            raise DataError(f"{sample.name}: wanted 68 points (68, 2), given {shape}")
+            raise DataError(f"{sample.name}: expected 68 points (68, 2), got {shape}")
         truth = np.asarray(sample.attributes["points_68"], np.float64)[:, :, :2]
         sides = truth[0].max(axis=0) - truth[0].min(axis=0)
         errors.append(nme(found[name][None, :, :2], truth, np.sqrt(sides.prod())[None])[0])
@@ -236,7 +236,7 @@ def _points(name: str, value: Any) -> tuple[Floats, Floats]:
     if points.size == 0:
         points = points.reshape(0, 5, 2)
     if points.shape != (len(boxes), 5, 2):
-        raise DataError(f"{name}: landmarks {points.shape}, wanted ({len(boxes)}, 5, 2)")
+        raise DataError(f"{name}: expected landmarks ({len(boxes)}, 5, 2), got {points.shape}")
     return boxes, points
 
 

@@ -65,7 +65,7 @@ class WiderResult:
     curves: dict[str, Curve] = field(repr=False)
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """The result in plain types, ready for JSON; with the curves if asked."""
+        """The result in plain types, ready for JSON; with the curves where `curves` is true."""
         plain: dict[str, Any] = {
             "protocol": self.protocol,
             "mode": self.mode,
@@ -125,7 +125,7 @@ def evaluate(
         ProtocolError: on an unknown mode, or an IoU that the mode does not know.
     """
     if mode not in ("official", "strict"):
-        raise ProtocolError(f"mode is {mode!r}, wanted 'official' or 'strict'")
+        raise ProtocolError(f"expected mode 'official' or 'strict', got {mode!r}")
     if not 0 < iou <= 1 or (mode == "official" and iou != 0.5):
         raise ProtocolError(
             f"iou is {iou} in mode {mode!r}: official rounds overlaps to 0 or 1 and knows only "

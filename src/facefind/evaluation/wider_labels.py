@@ -44,14 +44,14 @@ class GroundTruth:
         Raises:
             DataError: where a name is unknown.
         """
-        wanted = {key(name.strip()) for name in images if name.strip()}
-        unknown = wanted - set(self.names)
+        chosen = {key(name.strip()) for name in images if name.strip()}
+        unknown = chosen - set(self.names)
         if unknown:
             raise DataError(
                 f"{len(unknown)} listed images are not in {self.title}, e.g. {min(unknown)!r}; "
                 "names look like '0--Parade/0_Parade_Parade_0_125.jpg'"
             )
-        at = [i for i, name in enumerate(self.names) if name in wanted]
+        at = [i for i, name in enumerate(self.names) if name in chosen]
         return replace(
             self,
             names=tuple(self.names[i] for i in at),
@@ -96,7 +96,7 @@ def read_ground_truth(folder: str | Path) -> GroundTruth:
                     subsets[subset].append(keep)
     except (DataError, KeyError, IndexError, ValueError) as error:
         raise DataError(
-            f"{folder}: wanted the four official files wider_face_val.mat, wider_easy_val.mat, "
+            f"{folder}: expected the four official files wider_face_val.mat, wider_easy_val.mat, "
             f"wider_medium_val.mat, wider_hard_val.mat ({error})"
         ) from None
     return GroundTruth(
