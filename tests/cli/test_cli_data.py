@@ -89,7 +89,7 @@ def test_wrong_lines_are_named(labeled: Path, capsys: pytest.CaptureFixture[str]
 def test_statistics(labeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "stats", str(labeled), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["images"], told["faces"], told["ignored"], told["with_points"]) == (1, 1, 1, 1)
+    assert (told["images"], told["faces"], told["ignored"], told["with_landmarks"]) == (1, 1, 1, 1)
     assert told["side"][3] == pytest.approx(np.sqrt(95 * 130), abs=1e-3)
     assert told["image_width"] == [512] * 7
     assert main(["data", "stats", str(labeled)]) == 0

@@ -123,7 +123,7 @@ def test_wider_flags_points_and_other_suffixes(tmp_path):
     assert first.attributes["blur"].tolist() == [1, 0]
     assert first.attributes["occlusion"].tolist() == [2, 0]
     assert first.attributes["pose"].tolist() == [1, 0]
-    assert first.attributes["points_visible"].tolist() == [1, -1]
+    assert first.attributes["landmarks_visible"].tolist() == [1, -1]
     assert (first.group, first.path.name) == ("e", "a.png")
     assert len(second) == 0
 
@@ -157,7 +157,7 @@ def test_wrong_five_points_are_named(tmp_path, points, message):
     write_wider(tmp_path, GOOD, points)
     with pytest.raises(DataError, match=message):
         datasets.read(tmp_path)
-    assert np.isnan(datasets.read(tmp_path, points=False)[0].landmarks).all()
+    assert np.isnan(datasets.read(tmp_path, landmarks=False)[0].landmarks).all()
 
 
 def test_missing_images_stop_or_are_skipped(tmp_path, caplog):

@@ -65,7 +65,7 @@ def test_faces_take_the_best_detection_and_missed_ones_fail():
     assert result.nme == pytest.approx(5 / np.sqrt(60 * 80))
     assert result.failure_rate == 0.5
     assert result.auc == pytest.approx((0.1 - result.nme) / 0.1 / 2)
-    assert len(result.per_point) == 5
+    assert len(result.per_landmark) == 5
     assert result.to_dict(curves=True)["errors"][1] == np.inf
 
 

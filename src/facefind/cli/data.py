@@ -33,8 +33,8 @@ _KINDS = {
     "outside": "box outside its image",
     "twice": "box labeled twice",
     "tiny": "tiny box",
-    "order": "points in the wrong order",
-    "points": "points far from their box",
+    "order": "landmarks in the wrong order",
+    "landmarks": "landmarks far from their box",
     "copy": "same picture twice",
 }
 _REMARKS = {"tiny"}  # reported, but no fault
@@ -176,7 +176,7 @@ def _lost(before: Sequence[Sample], after: Sequence[Sample]) -> dict[str, tuple[
                 "images": len(samples),
                 "faces": sum(int((~sample.ignore).sum()) for sample in samples),
                 "ignored boxes": sum(int(sample.ignore.sum()) for sample in samples),
-                "faces with points": sum(_pointed(sample) for sample in samples),
+                "faces with landmarks": sum(_pointed(sample) for sample in samples),
             }
         )
     return {key: (counts[0][key], counts[1][key]) for key in counts[0]}
@@ -212,7 +212,7 @@ def _check(options: _Check, command: str) -> int:
 def _text(result: Report) -> str:
     lines = [
         f"{result.images} images ({result.empty_images} without faces), {result.faces} faces "
-        f"({result.with_points} with points), {result.ignored} ignored boxes",
+        f"({result.with_landmarks} with landmarks), {result.ignored} ignored boxes",
         "",
         output.table(
             ("side, pixels", "faces"), [(k, str(n)) for k, n in result.sizes.items()], right=(1,)
@@ -258,7 +258,8 @@ def _stats(options: _Stats, command: str) -> int:
     ]
     lines = [
         f"{result.images} images ({result.empty_images} without faces) in {result.groups} groups, "
-        f"{result.faces} faces ({result.with_points} with points), {result.ignored} ignored boxes",
+        f"{result.faces} faces ({result.with_landmarks} with landmarks), "
+        f"{result.ignored} ignored boxes",
         "",
         output.table(header, rows, right=range(1, len(header))),
         "",

@@ -33,7 +33,7 @@ def read(
 
     `bbox` is x y w h; boxes without area are dropped; `iscrowd` boxes are ignored. Five
     `keypoints` become landmarks, NaN where their visibility is 0. Every other string, number or
-    truth value that stands in an annotation (`mask`, say) becomes an attribute of its name
+    truth value in an annotation (`mask`, say) becomes an attribute of its name
     ("", NaN or -1 where a face has none), and where there is more than one category its name
     becomes the attribute `category`.
 
@@ -159,7 +159,7 @@ def _sample(
 
 
 def write(samples: Sequence[Sample], path: str | Path, *, exhaustive: bool = True) -> None:
-    """Write COCO JSON with one category, `face`, and keypoints where a face has points.
+    """Write COCO JSON with one category, `face`, and keypoints where a face has landmarks.
 
     Ignored boxes become `iscrowd`; attributes of one value a face are written along.
     `exhaustive=False` says in the file that pictures may hold unlabeled faces. Reads image

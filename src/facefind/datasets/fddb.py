@@ -20,7 +20,7 @@ def read(
     """Samples of FDDB ellipse lists: one file, or every `*ellipseList*.txt` of a folder in turn.
 
     Boxes are the ellipses' upright bounding boxes. The attribute `ellipse` (G, 5) holds
-    the lines as they stand: major and minor radius, angle of the major axis in radians, center.
+    the lines as they are: major and minor radius, angle of the major axis in radians, center.
     `group` is the file's fold (`01` of `FDDB-fold-01-ellipseList.txt`). Pictures are sought in
     `originalPics` below the folder (or beside its `FDDB-folds`) unless `images` is given.
 

@@ -35,7 +35,7 @@ def locate(
     """Picture name -> image file below `root`, in the order of `names`.
 
     Where the named file is absent, one with the same stem and another image suffix is taken:
-    label files go on naming `x.jpg` after the pictures have been converted. Names without a
+    label files still name `x.jpg` after the pictures have been converted. Names without a
     suffix (FDDB) are found the same way. `source` is the label file, for messages.
 
     Raises:
@@ -62,8 +62,8 @@ def locate(
         names_shown = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         raise DataError(
             f"{source}: {len(absent)} of {len(absent) + len(found)} labeled images are not in "
-            f"{root} ({names_shown}); pass images=<their folder>, or missing='skip' to go on "
-            "without them"
+            f"{root} ({names_shown}); pass images=<their folder>, or missing='skip' to leave "
+            "them out"
         )
     if absent and missing == "skip":
         log.warning("%s: %d labeled images are missing and left out", source, len(absent))

@@ -22,7 +22,7 @@ class Sample:
         path: the image file.
         boxes: (G, 4) float32, left top right bottom.
         landmarks: (G, 5, 2) float32, left eye, right eye, nose, left and right mouth corner as
-            seen in the image; NaN where a point is not labeled. Left out: all NaN.
+            seen in the image; NaN where one is not labeled. Left out: all NaN.
         ignore: (G,) bool; such a box is neither a face to be found nor background.
             Left out: all False.
         group: what the picture shows (the WIDER event), for balanced sampling; "" if unknown.

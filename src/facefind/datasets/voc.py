@@ -22,9 +22,9 @@ def read(
 ) -> list[Sample]:
     """Samples of a folder of VOC XML files, or of one with `Annotations/` and `JPEGImages/`.
 
-    `bndbox` corners are taken as they stand (xmin, ymin, xmax, ymax). An object marked
+    `bndbox` corners are taken as they are (xmin, ymin, xmax, ymax). An object marked
     difficult is ignored. The picture's name is the XML file's `filename`, or the XML's own name
-    where that is empty. No points: VOC knows none.
+    where that is empty. No landmarks: VOC knows none.
 
     Args:
         root: the folder.
@@ -59,7 +59,7 @@ def read(
 
 
 def write(samples: Sequence[Sample], root: str | Path) -> None:
-    """Write `root/Annotations/<name>.xml`; points have no place in this layout.
+    """Write `root/Annotations/<name>.xml`; this layout can't hold landmarks.
 
     Reads image headers where the size is not known.
     """

@@ -1,6 +1,6 @@
 """Face verification with embeddings: LFW-style folds, and IJB-C's 1:1 templates.
 
-Detectors are judged by it too: better points align faces better.
+Detectors are judged by it too: better landmarks align faces better.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from facefind import files
 from facefind.datasets.files import bad_line, read_text
 from facefind.datasets.sample import Sample, digest
+from facefind.datasets.selection import check_complete
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.curves import average_precision
 from facefind.evaluation.detections import Detections, Pair, key, pair
@@ -97,11 +98,13 @@ def evaluate(
             takes .2 for these sets).
 
     Raises:
-        DataError: where a detection's picture is unknown, or two pictures share a name.
+        DataError: where a detection's picture is unknown, two pictures share a name, or the
+            samples are a `partial:` set.
         ProtocolError: on a negative number of refits.
     """
     if refits < 0:
         raise ProtocolError(f"expected refits of 0 or more, got {refits}")
+    check_complete(samples, "these samples")
     index = {_key(sample.name): number for number, sample in enumerate(samples)}
     if len(index) != len(samples):
         raise DataError("two pictures share a name; this protocol knows them by file name alone")

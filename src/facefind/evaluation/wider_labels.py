@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from facefind.datasets.files import read_mat
 from facefind.datasets.sample import Sample
+from facefind.datasets.selection import check_complete
 from facefind.errors import DataError
 from facefind.evaluation.detections import key
 
@@ -112,9 +113,13 @@ def from_samples(
     Subsets are named `height>=34` and so on; ignored boxes are in none. The default heights are
     those of the smallest face in WIDER's easy, medium and hard subsets, so the figures lie near
     the official ones in kind, but are not they: the official subsets also sort faces by how
-    hard they are to propose. Pictures with unlabeled faces (sets read as `partial:`) cannot be
-    measured like this: a detection on such a face would count as a false alarm.
+    hard they are to propose.
+
+    Raises:
+        DataError: if the samples are a `partial:` set, on whose unlabeled faces detections would
+            count as false alarms.
     """
+    check_complete(samples, title)
     heights = [sample.boxes[:, 3] - sample.boxes[:, 1] for sample in samples]
     return GroundTruth(
         tuple(key(sample.name) for sample in samples),
