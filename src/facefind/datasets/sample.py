@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from facefind.errors import DataError
+from facefind import images
+from facefind.errors import DataError, ImageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +94,10 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: if the file is missing or no picture.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(0x0112, 1) >= 5:  # turned by a quarter
-                width, height = height, width
-    except (OSError, UnidentifiedImageError) as error:
+        return images.read_size(path)
+    except ImageError as error:
         raise DataError(f"{path}: no readable picture ({error})") from None
-    return height, width
 
 
 def partial(sample: Sample) -> Sample:

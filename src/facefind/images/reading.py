@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefind.errors import ImageError
+from facefind.images.depth import from_array, from_deep, over_white
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_PIXELS", "Source", "read", "read_reduced"]
+__all__ = ["MAX_PIXELS", "Source", "read", "read_reduced", "read_size"]
 
 Source: TypeAlias = Union[
     str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], "Image.Image", NDArray[Any]
@@ -39,6 +40,7 @@ _FORMATS = (
     *("JPEG2000", "PPM", "QOI", "ICO", "DIB"),
 )
 _ORIENTATION = 0x0112
+_QUARTER_TURNS = {"TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"}
 _GUARD = threading.RLock()
 
 
@@ -91,9 +93,26 @@ def read_reduced(
     return _read(source, max_pixels, shrink)
 
 
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) of the upright picture, by its file's header alone.
+
+    Raises:
+        ImageError: If the file is missing or no picture of a known format.
+    """
+    name = repr(os.fspath(path))
+    try:
+        with Path(path).open("rb") as file, _open(file, name, MAX_PIXELS) as picture:
+            width, height = picture.size
+            turn = _turn(picture)
+    except OSError as error:
+        raise ImageError(f"{name} cannot be opened: {error}") from error
+    quarter = turn is not None and turn.name in _QUARTER_TURNS
+    return (width, height) if quarter else (height, width)
+
+
 def _read(source: Source, max_pixels: int, shrink: int = 1) -> tuple[NDArray[np.uint8], int]:
     if isinstance(source, np.ndarray):
-        return _from_array(source), 1
+        return from_array(source), 1
     from PIL import Image
 
     if isinstance(source, Image.Image):
@@ -153,12 +172,20 @@ def _from_bytes(
 def _decode(
     file: IO[bytes], name: str, max_pixels: int, shrink: int
 ) -> tuple[NDArray[np.uint8], int]:
+    with _open(file, name, max_pixels) as picture:
+        _check_pixels(name, picture.size, max_pixels)
+        factor = _reduce(picture, shrink)
+        return _from_pil(picture, name, max_pixels), factor
+
+
+def _open(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
+    """The picture in a file, its header read and nothing decoded."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with _header(max_pixels):
             formats = [*_FORMATS, *(["HEIF"] if "HEIF" in Image.OPEN else [])]
-            picture = Image.open(file, formats=formats)
+            return Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
         start = _start_of(file)
         what = f"starts with {start!r}" if start else "is empty"
@@ -169,10 +196,6 @@ def _decode(
         ) from error
     except Exception as error:  # decoders raise anything: struct.error, OverflowError, MemoryError
         raise ImageError(f"{name} has a damaged header: {_say(error)}") from error
-    with picture:
-        _check_pixels(name, picture.size, max_pixels)
-        factor = _reduce(picture, shrink)
-        return _from_pil(picture, name, max_pixels), factor
 
 
 def _reduce(picture: Image.Image, shrink: int) -> int:
@@ -198,9 +221,9 @@ def _from_pil(picture: Image.Image, name: str, max_pixels: int) -> NDArray[np.ui
             picture.load()
         upright = _upright(picture)
         if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
-            return _from_deep(np.asarray(upright), name)
+            return from_deep(np.asarray(upright), name)
         if upright.has_transparency_data:
-            return _over_white(np.asarray(upright.convert("RGBA")))
+            return over_white(np.asarray(upright.convert("RGBA")))
         return np.array(upright.convert("RGB"))
     except ImageError:
         raise
@@ -253,68 +276,6 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
         8: Transpose.ROTATE_90,
     }
     return turns.get(value) if isinstance(value, int) else None
-
-
-def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
-        first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
-        hint = "; channels come last: use array.transpose(1, 2, 0)" if first else ""
-        raise ImageError(
-            f"an image array has shape (H,W), (H,W,1), (H,W,3) or (H,W,4), got {array.shape}{hint}"
-        )
-    if 0 in array.shape:
-        raise ImageError(f"the array has no pixels: its shape is {array.shape}")
-    if array.dtype == np.uint8 and array.shape[2:] == (3,):
-        return np.ascontiguousarray(array)
-    if array.dtype.kind == "i" or (array.dtype.kind == "u" and array.dtype.itemsize > 2):
-        raise ImageError(
-            f"an image array is uint8, uint16, bool or float in 0..1, got {array.dtype}; "
-            "convert it with array.astype(numpy.uint8) if its values are 0..255"
-        )
-    return _from_deep(array, "the array")
-
-
-def _from_deep(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """RGB of an array whose shape is right, whatever its depth."""
-    kind = array.dtype.kind
-    if array.dtype == np.uint8:
-        eight = array
-    elif kind == "b":
-        eight = array.astype(np.uint8) * np.uint8(255)
-    elif kind in "iu":
-        low, high = int(array.min()), int(array.max())
-        if low < 0 or high > 65535:
-            raise ImageError(
-                f"{name} holds whole numbers from {low} to {high}, beyond 16 bits; "
-                "scale it to uint8 before"
-            )
-        if array.dtype.itemsize > 2 and high <= 255:
-            eight = array.astype(np.uint8)
-        else:
-            eight = ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    elif kind == "f":
-        least, most = float(array.min()), float(array.max())
-        if not (least >= 0 and most <= 1):  # NaN ends here too
-            raise ImageError(
-                f"{name} holds floats from {least:g} to {most:g}; floats must lie in 0..1: "
-                "convert 0..255 with array.round().clip(0, 255).astype(numpy.uint8)"
-            )
-        eight = (array * 255 + array.dtype.type(0.5)).astype(np.uint8)
-    else:
-        raise ImageError(f"{name} is uint8, uint16, bool or float in 0..1, got {array.dtype}")
-    if eight.ndim == 2:
-        eight = eight[..., None]
-    if eight.shape[2] == 1:
-        return np.ascontiguousarray(np.broadcast_to(eight, (*eight.shape[:2], 3)))
-    return _over_white(eight) if eight.shape[2] == 4 else np.ascontiguousarray(eight)
-
-
-def _over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    alpha = rgba[..., 3:].astype(np.uint16)
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    mixed = rgba[..., :3] * alpha + 255 * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
 
 
 def _check_pixels(name: str, size: tuple[int, int], max_pixels: int) -> None:
