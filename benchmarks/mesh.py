@@ -93,7 +93,7 @@ def measure(network: RetinaFace, samples: list[datasets.Sample], least: float, s
         name: {
             "faces": len(pairs),
             "color_of_255": round(float(np.mean([color for color, _ in pairs])), 2),
-            "points_percent_of_face": round(100 * float(np.mean([nme for _, nme in pairs])), 2),
+            "landmarks_percent_of_face": round(100 * float(np.mean([nme for _, nme in pairs])), 2),
         }
         for name, pairs in errors.items()
     }

@@ -208,7 +208,7 @@ def _child(text: str) -> None:
 def peak_mib() -> float | None:
     """The most MiB this process has held, or None where the system does not report it.
 
-    Linux's VmHWM begins anew with a program; getrusage would count the parent's.
+    Linux's VmHWM is reset when a program starts; getrusage would count the parent's.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()

@@ -13,7 +13,7 @@ from facefind.errors import DataError, RuntimeUnavailableError
 Mode = Literal["official", "exact"]
 Floats = npt.NDArray[np.float64]
 
-_CORNERS = 720  # of the polygon that stands for the second of two ellipses
+_CORNERS = 720  # of the polygon that approximates the second of two ellipses
 
 
 def overlaps(regions: Floats, others: Floats, size: tuple[int, int], mode: Mode) -> Floats:

@@ -31,7 +31,7 @@ Result = (
 
 SAME = ("measure", "protocol", "mode", "shape", "image_set", "digest", "images", "faces", "pairs",
         "images_absent", "test_protocol", "min_score")  # fmt: skip
-"""What two reports must share for their figures to stand side by side."""
+"""What two reports must share for their figures to be compared."""
 
 
 def plain(result: Result) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def table(results: Mapping[str, Result], *, force: bool = False) -> str:
 
     Raises:
         ProtocolError: where the results are not of one protocol and image set: such numbers
-            cannot stand in one table, unless `force` says so.
+            cannot be in one table, unless `force` says so.
     """
     if not results:
         return ""
@@ -179,7 +179,7 @@ def compare(
 ) -> dict[str, Difference]:
     """How much higher `second` scores than `first` on the same pictures, by subset.
 
-    Pictures are drawn anew with replacement, the same ones for both, and both are measured:
+    Pictures are resampled with replacement, the same ones for both, and both are measured:
     far sharper than comparing two figures with an error each, because hard pictures are hard for
     both.
 

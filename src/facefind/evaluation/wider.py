@@ -169,7 +169,7 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """Counts of one subset for each picture at each threshold, to weigh pictures anew.
+    """Counts of one subset for each picture at each threshold, to resample pictures.
 
     proposals, recalled: (I, 1000); faces: (I,). The scores are stretched over the whole set.
     """

@@ -17,8 +17,8 @@ from facefind.search.candidates import Candidates
 class Halving:
     """Successive halving: all networks train a little, the best third three times as long, ...
 
-    Every rung trains anew on its own whole schedule, so that each score is that of a finished
-    training. Source: Jamieson and Talwalkar (arXiv:1502.07943), algorithm 1.
+    Every rung trains from scratch on its own whole schedule, so that each score is that of a
+    finished training. Source: Jamieson and Talwalkar (arXiv:1502.07943), algorithm 1.
     """
 
     eta: int = 3
@@ -65,7 +65,7 @@ class Settings:
     final: Recipe
     """What the best network gets at the end; its network is replaced."""
     subset: str = "height>=9"
-    """The AP that counts: of faces from 9 pixels on, which stands for WIDER FACE's hard."""
+    """The AP that counts: of faces from 9 pixels on, the nearest to WIDER FACE's hard."""
     halving: Halving | None = None
     seed: int = 0
 

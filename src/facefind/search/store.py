@@ -37,7 +37,7 @@ class Store:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
-            raise DataError(f"{path} is not JSON ({error}); move it away to start anew") from None
+            raise DataError(f"{path} is not JSON ({error}); move it away to start again") from None
 
     def write(self, name: str, content: Any) -> None:
         """Write such a file."""

@@ -58,7 +58,7 @@ class RayRunner:
 
     The training images must lie under the same path on every node. Where the study's folder does
     too (a shared disk), a trial that lost its node is resumed from its checkpoint; elsewhere it
-    starts anew on another node.
+    starts again on another node.
 
     Args:
         address: of the cluster; None starts Ray on this machine, "auto" joins what runs here.
