@@ -39,7 +39,7 @@ _KINDS = {
 }
 _REMARKS = {"tiny"}  # reported, but no fault
 _EXAMPLES = 3
-Place = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR|FILE")]
+Place = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SET")]
 
 
 def main(args: Sequence[str]) -> int:
@@ -69,7 +69,7 @@ class _Set:
     images: Folder = None
     """The folder of the pictures; the layout's usual one where not given."""
     layout: Text = None
-    """The layout, where it shall not be recognized."""
+    """The layout; detected where not given."""
     json: Flag = False
     """Print JSON instead of a table."""
     out: File = None
@@ -84,14 +84,14 @@ class _Convert(_Set):
     boxes or no landmarks, most keep no attributes, wider rounds to whole pixels.
     """
 
-    root: Place
-    """The set: its folder or label file, of any layout."""
+    data: Place
+    """The labeled set: its folder or label file, of any layout."""
     target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """The folder to write."""
     to: Literal["wider", "coco", "retinaface", "scrfd", "yolo", "voc"]
     """The layout to write."""
     pictures: Literal["none", "copy", "link"] = "none"
-    """Put the pictures where the layout wants them: not at all, as copies, or as links."""
+    """Put the pictures where the layout has them: not at all, as copies, or as links."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +101,8 @@ class _Check(_Set):
     The exit code is 1 where something is wrong; tiny boxes alone are no fault.
     """
 
-    root: Place
-    """The set: its folder or label file, of any layout."""
+    data: Place
+    """The labeled set: its folder or label file, of any layout."""
     other: Annotated[
         Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[OTHER]", help_behavior_hint="")
     ] = None
@@ -119,8 +119,8 @@ class _Check(_Set):
 class _Stats(_Set):
     """Count what a set holds."""
 
-    root: Place
-    """The set: its folder or label file, of any layout."""
+    data: Place
+    """The labeled set: its folder or label file, of any layout."""
     plot: File = None
     """Draw sizes, counts, places and shapes of the faces to this file."""
 
@@ -128,7 +128,7 @@ class _Stats(_Set):
 def _convert(options: _Convert, command: str) -> int:
     from facefind import datasets
 
-    samples = datasets.read_labels(options.root, layout=options.layout, images=options.images)
+    samples = datasets.read_labels(options.data, layout=options.layout, images=options.images)
     absent = [sample.name for sample in samples if not sample.path.is_file()]
     needs_size = options.to in ("coco", "scrfd", "yolo", "voc")
     if absent and (
@@ -136,10 +136,10 @@ def _convert(options: _Convert, command: str) -> int:
         or (needs_size and any(s.image_size is None and not s.path.is_file() for s in samples))
     ):
         raise DataError(
-            f"{options.root}: {len(absent)} of {len(samples)} images are not there, e.g. "
+            f"{options.data}: {len(absent)} of {len(samples)} images are not there, e.g. "
             f"{absent[0]}; this layout needs them: give their folder with --images"
         )
-    if options.target.resolve() == Path(str(options.root).removeprefix("partial:")).resolve():
+    if options.target.resolve() == Path(str(options.data).removeprefix("partial:")).resolve():
         raise DataError(f"{options.target} is the set itself; give another folder")
     place = datasets.write(samples, options.target, options.to, images=options.pictures)
     again = datasets.read_labels(place if place.is_file() else options.target, layout=options.to)
@@ -196,7 +196,7 @@ def _check(options: _Check, command: str) -> int:
     from facefind import datasets
 
     samples = datasets.read_labels(
-        options.root, layout=options.layout, images=options.images, flat="keep"
+        options.data, layout=options.layout, images=options.images, flat="keep"
     )
     others: list[Sample] = []
     if options.other is not None:
@@ -239,7 +239,7 @@ def _stats(options: _Stats, command: str) -> int:
     from facefind import datasets
     from facefind.datasets.statistics import QUANTILES, statistics
 
-    samples = datasets.read_labels(options.root, layout=options.layout, images=options.images)
+    samples = datasets.read_labels(options.data, layout=options.layout, images=options.images)
     result = statistics(samples)
     if options.plot is not None:
         _draw(samples, options.plot)
@@ -267,7 +267,7 @@ def _stats(options: _Stats, command: str) -> int:
     for key, counts in result.attributes.items():
         lines.append(f"{key}: " + ", ".join(f"{value or '-'} {n}" for value, n in counts.items()))
     lines.append(f"labels {result.digest[:12]}")
-    report = result.to_dict() | {"root": str(options.root), "command": command}
+    report = result.to_dict() | {"data": str(options.data), "command": command}
     output.emit(report, "\n".join(lines), as_json=options.json, out=options.out)
     return 0
 
