@@ -4,21 +4,23 @@ from dataclasses import replace
 
 import torch
 
+from facefind.learn.criterion import Criterion
+from facefind.learn.criterion_config import AssignerConfig, CriterionConfig
 from facefind.learn.recipe import NetworkConfig
-from facefind.learn.targets import Target
-from facefind.systems import retinaface, scrfd, smallhardface
+from facefind.learn.targets import BatchTargets, Target
+from facefind.systems import SYSTEMS, retinaface, scrfd, smallhardface
 
 SCRFD = {
     row: scrfd.FAMILY[row]  # depthwise and basic, with and without points, and a bottleneck
     for row in ("scrfd-500m", "scrfd-500m-kps", "scrfd-2.5g", "scrfd-2.5g-kps", "scrfd-34g-kps")
-} | {"scrfd-simota": replace(scrfd.FAMILY["scrfd-500m-kps"], assigner="simota")}
+} | {"scrfd-simota": scrfd.FAMILY["scrfd-500m-kps"]}
 
 _MOBILE = retinaface.ROWS["retinaface-mobile"]
 RETINAFACE = {
     "retinaface-paper": _MOBILE,
     "retinaface-released": retinaface.ROWS["retinaface-mobile-released"],
     "retinaface-authors": retinaface.ROWS["retinaface-mobile-authors"],
-    "retinaface-no-points": replace(_MOBILE, landmarks=False),
+    "retinaface-no-landmarks": replace(_MOBILE, landmarks=False),
     # The parts of the large networks on the small backbone: five levels, deformable, one head.
     "retinaface-five-levels": replace(
         retinaface.ROWS["retinaface-r152"],
@@ -35,7 +37,7 @@ _MOBILENET = {"block": "depthwise", "stem": (4, 4), "depths": (1, 1, 1), "widths
 _RESNET = {"block": "bottleneck", "stem": (8,), "depths": (1, 1, 1), "widths": (4, 4, 4)}
 SMALLHARDFACE = {
     "smallhardface-full": replace(_ROWS["smallhardface"], **_VGG),
-    "smallhardface-released": replace(_ROWS["smallhardface"], **_VGG, plus_one=True),
+    "smallhardface-released": replace(_ROWS["smallhardface"], **_VGG),
     "smallhardface-single": replace(_ROWS["smallhardface-single"], **_VGG),
     "smallhardface-three": replace(_ROWS["smallhardface-three"], **_VGG),
     "smallhardface-light": replace(_ROWS["smallhardface-light"], **_SMALL),
@@ -44,6 +46,35 @@ SMALLHARDFACE = {
 }
 
 KINDS: dict[str, NetworkConfig] = {**SCRFD, **RETINAFACE, **SMALLHARDFACE}
+KINDS |= {
+    name: row
+    for system, where in SYSTEMS.items()
+    if system not in ("scrfd", "retinaface", "smallhardface")
+    for name, row in where.rows.items()
+    if name.endswith("-light")
+}
+"""Networks by name; of a system that has none above, the rows called `-light`."""
+
+CRITERIA: dict[str, CriterionConfig] = {
+    "scrfd-simota": replace(scrfd.CRITERION, assigner=AssignerConfig(kind="simota")),
+    "retinaface-released": retinaface.RELEASED_CRITERION,
+    "retinaface-authors": retinaface.authors_criterion(landmarks=0.25),
+    "smallhardface-released": replace(smallhardface.CRITERION, inclusive_pixels=True),
+}
+"""What networks learn where it is not their system's own criterion."""
+
+
+def criterion(kind: str, network) -> Criterion:
+    """The criterion of one of `KINDS`."""
+    system = SYSTEMS[KINDS[kind].system]
+    own = next(iter(system.recipes.values()))().criterion
+    return CRITERIA.get(kind, own).build(network)
+
+
+def packed(targets: list[Target], size: tuple[int, int] = (96, 96)) -> BatchTargets:
+    """Targets of single images of one size as a batch's."""
+    return BatchTargets.from_images(targets, size)
+
 
 FACE = Target(
     boxes=torch.tensor([[20.0, 20, 52, 56]]),

@@ -20,7 +20,7 @@ from facefind.runtimes import METADATA_KEY, Candidates, Card, Runtime, installed
 from facefind.runtimes.native import INPUT, outputs
 
 if TYPE_CHECKING:
-    from torch import nn
+    from facefind.nn.detector import DenseDetector
 
 __all__ = ["export", "relabel"]
 
@@ -28,7 +28,7 @@ OPSET = 18
 _PIXELS, _SCORE = 0.05, 1e-3  # largest gaps between the file and the network that are let pass
 
 
-def export(network: nn.Module, path: str | Path, card: Card, *, seed: int = 0) -> Path:
+def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 0) -> Path:
     """Write a network as an ONNX file under the runtimes' contract and return its path.
 
     The file takes `image` (B, 3, H, W) uint8 RGB of any batch, height and width (of one size where
@@ -37,12 +37,10 @@ def export(network: nn.Module, path: str | Path, card: Card, *, seed: int = 0) -
     and three at a time, in every runtime that is installed. The network is left as it was.
 
     Args:
-        network: Module with `candidates(images) -> (boxes, scores, landmarks or None)`, and perhaps
-            mesh parameters as a fourth; it then says by `mesh_decoder` for which decoder.
+        network: What is exported; its `candidates` are the file's outputs.
         path: Where the file goes; what is there is replaced.
-        card: The card to carry. `landmarks` and `mesh` are set by what the network gives, `strides`
-            where it names its own; `parameters` and `multiply_adds` are counted where they are
-            None.
+        card: The card to carry. What a runtime must know is set by the network; `parameters` and
+            `multiply_adds` are counted where they are None.
         seed: Of the random images.
 
     Raises:
@@ -103,19 +101,24 @@ def relabel(path: str | Path, card: Card) -> Path:
     return path
 
 
-def _completed(network: nn.Module, card: Card) -> Card:
+def _completed(network: DenseDetector, card: Card) -> Card:
     """Return the card with what can be counted or seen on the network itself."""
     import torch
 
     from facefind.nn.cost import measure
 
-    side = 2 * card.size_multiple  # torch refuses to normalize a group of one value
+    side = 2 * network.size_multiple  # torch refuses to normalize a group of one value
     height, width = card.fixed_size or (side, side)
     with torch.inference_mode():
-        given = network.candidates(torch.zeros(1, 3, height, width, dtype=torch.uint8))  # type: ignore[operator]
-    mesh = str(getattr(network, "mesh_decoder", "")) if len(given) > 3 else ""
-    strides = tuple(getattr(network, "strides", card.strides))
-    card = replace(card, strides=strides, landmarks=given[2] is not None, mesh=mesh)
+        found = network.candidates(torch.zeros(1, 3, height, width, dtype=torch.uint8))
+    card = replace(
+        card,
+        system=network.system,
+        strides=network.strides,
+        size_multiple=network.size_multiple,
+        landmarks=found.landmarks is not None,
+        mesh=network.mesh_decoder,
+    )
     if card.parameters is None or card.multiply_adds is None:
         cost = measure(network, *(card.fixed_size or (480, 640)))
         card = replace(
@@ -128,7 +131,7 @@ def _completed(network: nn.Module, card: Card) -> Card:
     return card
 
 
-def _to_onnx(network: nn.Module, card: Card) -> Any:
+def _to_onnx(network: DenseDetector, card: Card) -> Any:
     """Return the network as an ONNX ModelProto, normalization folded, nothing but the graph."""
     import torch
     from torch import nn
@@ -140,10 +143,10 @@ def _to_onnx(network: nn.Module, card: Card) -> Any:
             self.network = network
 
         def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(t for t in self.network.candidates(image) if t is not None)  # type: ignore[operator]
+            return tuple(t for t in self.network.candidates(image) if t is not None)
 
     side = card.size_multiple
-    # Sizes that differ from each other and from 1, lest one be taken for another or for a constant.
+    # Sizes that differ from each other and from 1: none is taken for another or for a constant.
     height, width = card.fixed_size or (3 * side, 5 * side)
     example = torch.zeros(2, 3, height, width, dtype=torch.uint8)
     free = {0: Dim("batch")}
@@ -198,7 +201,7 @@ def _compare(reference: Runtime, given: Runtime, seed: int) -> None:
         height, width = card.fixed_size or tuple(draw.integers(2, 12, 2) * card.size_multiple)
         images = draw.integers(0, 256, (batch, 3, height, width), dtype=np.uint8)
         where = f"{given.name}, {batch}x3x{height}x{width}"
-        wanted = reference(images)
+        expected = reference(images)
         try:
             got = given(images)
         except Exception as error:  # each runtime raises its own kind
@@ -207,17 +210,19 @@ def _compare(reference: Runtime, given: Runtime, seed: int) -> None:
             ) from error
         limits = {"boxes": _PIXELS, "scores": _SCORE, "landmarks": _PIXELS, "mesh": _PIXELS}
         for name, limit in limits.items():
-            _compare_arrays(name, limit, wanted, got, where)
+            _compare_arrays(name, limit, expected, got, where)
 
 
 def _compare_arrays(
-    name: str, limit: float, wanted: Candidates, got: Candidates, where: str
+    name: str, limit: float, expected: Candidates, got: Candidates, where: str
 ) -> None:
-    a, b = getattr(wanted, name), getattr(got, name)
+    a, b = getattr(expected, name), getattr(got, name)
     if a is None and b is None:
         return
     if a.shape != b.shape:
-        raise WeightsError(f"export refused: {where}: {name} has shape {b.shape}, wanted {a.shape}")
+        raise WeightsError(
+            f"export refused: {where}: {name} has shape {b.shape}, expected {a.shape}"
+        )
     gap = np.abs(a - b) / np.maximum(1, np.abs(a) / 1000)  # far-off boxes: 1/1000 of their pixels
     if not gap.size or gap.max() <= limit:  # a NaN fails this test, as it should
         return

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from facefind.learn.recipe import NetworkConfig
+from facefind.nn.detector import DenseOutput
 from facefind.systems import retinaface, scrfd, smallhardface
 
 FOLDER = Path(__file__).parent
@@ -46,12 +47,35 @@ ROWS: dict[str, dict[str, NetworkConfig]] = {
 }
 
 
+FROZEN_KEYS = {
+    "scrfd": (("head.box.", "head.reg."), ("head.landmarks.", "head.kps.")),
+    "retinaface": (("context.", "contexts."), ("head.landmarks.", "head.points.")),
+    "smallhardface": (),
+}
+"""Beginnings of names in a state dict, and what they were when the outputs were frozen."""
+FROZEN_OUTPUTS = {
+    "scrfd": {"logits": "logits", "boxes": "distances", "landmarks": "offsets"},
+    "retinaface": {"logits": "classes", "boxes": "deltas", "landmarks": "offsets"},
+    "smallhardface": {"logits": "logits", "boxes": "deltas"},
+}
+"""Names of outputs, and what they were."""
+
+
+def frozen_key(system: str, name: str) -> str:
+    """The name that an entry of a state dict had when the outputs were frozen."""
+    for now, then in FROZEN_KEYS[system]:
+        if name.startswith(now):
+            return then + name.removeprefix(now)
+    return name
+
+
 def fill(network: nn.Module) -> None:
     """Give every parameter a value that depends on its name and shape alone."""
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             count = np.arange(parameter.numel(), dtype=np.float64)
-            noise = np.sin(count * 12.9898 + zlib.crc32(name.encode()) % 1000) * 43758.5453
+            seed = zlib.crc32(frozen_key(network.system, name).encode()) % 1000
+            noise = np.sin(count * 12.9898 + seed) * 43758.5453
             noise = 2 * (noise - np.floor(noise)) - 1
             if parameter.ndim > 1:
                 noise *= np.sqrt(6 / parameter[0].numel())
@@ -66,14 +90,15 @@ def outputs(config: NetworkConfig) -> dict[str, Any]:
     fill(network)
     place = torch.arange(2 * 3 * 64 * 96, dtype=torch.float64)
     images = ((place * 7919) % 256 + 32 * (place / 331).sin()).clamp(0, 255).reshape(2, 3, 64, 96)
-    shapes = "\n".join(f"{k} {tuple(v.shape)}" for k, v in network.state_dict().items())
+    shapes = "\n".join(
+        f"{frozen_key(config.system, k)} {tuple(v.shape)}" for k, v in network.state_dict().items()
+    )
     with torch.no_grad():
-        result = network(images)
+        result: DenseOutput = network(images)
     found: dict[str, Any] = {"state": hashlib.sha256(shapes.encode()).hexdigest()[:16]}
-    named = result.raw._asdict() if hasattr(result, "raw") else vars(result)
-    count = sum(result.anchors.per_level)
-    for name, values in named.items():
-        if isinstance(values, Tensor) and values.shape[:2] == (2, count):
+    for now, name in FROZEN_OUTPUTS[config.system].items():
+        values = getattr(result, now)
+        if isinstance(values, Tensor):
             some = values[1].flatten()
             some = some[torch.linspace(0, len(some) - 1, SHOWN).round().long()]
             found[name] = [float(f"{v:.9g}") for v in some]

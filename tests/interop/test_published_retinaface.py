@@ -145,7 +145,7 @@ def test_the_published_detections_come_out_under_the_port_s_protocol(shared):
 def test_a_file_becomes_a_checkpoint(kind, prefix, tmp_path):
     state = {f"{prefix}{name}": value for name, value in official(kind).items()}
     torch.save(state, tmp_path / "port.pth")
-    assert interop.tell(tmp_path / "port.pth").name == "retinaface-port"
+    assert interop.detect_format(tmp_path / "port.pth").name == "retinaface-port"
     made = interop.convert(tmp_path / "port.pth", tmp_path / "ours.pt")
     assert (made.format, made.recipe) == ("retinaface-port", KINDS[kind])
     recipe, network = recipes.load_network(tmp_path / "ours.pt")

@@ -9,16 +9,16 @@ from PIL import Image
 from facefind.datasets import Sample
 from facefind.errors import DataError
 from facefind.evaluation import wider
-from facefind.learn.assigners import atss
+from facefind.learn.assigners import ATSS, atss
 from facefind.learn.index_sampler import Epochs, Stream
 from facefind.learn.loader import TrainingSet
 from facefind.learn.recipe import AugmentConfig
 from facefind.learn.redistribution import FACE_BINS, count, face_scales
-from facefind.nn.anchors import square_anchors
+from facefind.nn.anchors import AnchorGrid
 from facefind.systems.scrfd import ANCHOR_SIZES, STRIDES
 
 SIZE = 320
-ANCHORS = square_anchors([(SIZE // s, SIZE // s) for s in STRIDES], STRIDES, ANCHOR_SIZES)
+ANCHORS = AnchorGrid(STRIDES, ANCHOR_SIZES)([(SIZE // s, SIZE // s) for s in STRIDES])
 CONFIG = AugmentConfig(size=SIZE, crop_sides=(0.5, 1.0, 2.0), min_face=3.0)
 
 
@@ -37,7 +37,7 @@ def samples(tmp_path_factory):
 
 
 def test_equals_what_the_training_set_gives(samples):
-    counts = count(samples, CONFIG, ANCHORS, seed=4)
+    counts = count(samples, CONFIG, ANCHORS, ATSS(), seed=4)
     images = TrainingSet(samples, replace(CONFIG, color=False, flip=0.0), seed=4)
     faces = np.zeros(len(FACE_BINS) + 1, int)
     anchors = dict.fromkeys(counts.anchors, 0)
@@ -57,8 +57,10 @@ def test_equals_what_the_training_set_gives(samples):
 
 
 def test_larger_crops_make_smaller_faces(samples):
-    small = count(samples, replace(CONFIG, crop_sides=(0.5, 1.0)), ANCHORS, images=60)
-    large = count(samples, replace(CONFIG, crop_sides=(0.5, 1.0, 1.5, 2.0)), ANCHORS, images=60)
+    small = count(samples, replace(CONFIG, crop_sides=(0.5, 1.0)), ANCHORS, ATSS(), images=60)
+    large = count(
+        samples, replace(CONFIG, crop_sides=(0.5, 1.0, 1.5, 2.0)), ANCHORS, ATSS(), images=60
+    )
     below = face_scales().index("32-64")
     assert sum(large.faces[:below]) > sum(small.faces[:below])
     assert large.anchors[16] > small.anchors[16]
@@ -66,21 +68,23 @@ def test_larger_crops_make_smaller_faces(samples):
 
 
 def test_unmatched_faces_are_the_tiny_ones(samples):
-    counts = count(samples, replace(CONFIG, crop_sides=(6.0,), min_face=0.0), ANCHORS, images=24)
+    counts = count(
+        samples, replace(CONFIG, crop_sides=(6.0,), min_face=0.0), ANCHORS, ATSS(), images=24
+    )
     assert 0 < sum(counts.unmatched) <= sum(counts.faces)
     assert sum(counts.unmatched[3:]) == 0
 
 
 def test_an_unreadable_image_is_passed_over(samples, tmp_path):
     broken = Sample("broken.png", tmp_path / "broken.png", np.zeros((0, 4)))
-    assert count([broken, *samples], CONFIG, ANCHORS).images == len(samples) + 1
+    assert count([broken, *samples], CONFIG, ANCHORS, ATSS()).images == len(samples) + 1
     with pytest.raises(DataError, match="none of the 1"):
-        count([broken], CONFIG, ANCHORS)
+        count([broken], CONFIG, ANCHORS, ATSS())
 
 
 def test_crops_of_many_sizes_are_not_counted(samples):
     with pytest.raises(DataError, match="only square"):
-        count(samples, replace(CONFIG, crop="resized"), ANCHORS)
+        count(samples, replace(CONFIG, crop="resized"), ANCHORS, ATSS())
 
 
 def test_the_scales_have_a_word_each():

@@ -120,7 +120,11 @@ def network(landmarks: bool = True) -> Any:
     import torch
     from torch import nn
 
+    from facefind.nn.detector import Decoded
+
     class Blocks(nn.Module):
+        system, strides, size_multiple, mesh_decoder = "blocks", (CELL,), CELL, ""
+
         def __init__(self) -> None:
             super().__init__()
             self.mean = nn.Conv2d(3, 1, CELL, CELL, bias=False)
@@ -130,7 +134,7 @@ def network(landmarks: bool = True) -> Any:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.mean(images.to(self.mean.weight.dtype))
 
-        def candidates(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def candidates(self, images: torch.Tensor) -> Decoded:
             level = self(images)
             batch, _, rows, columns = level.shape
             y = torch.arange(rows)[:, None].expand(rows, columns)
@@ -138,7 +142,7 @@ def network(landmarks: bool = True) -> Any:
             low = torch.stack([x, y], -1).reshape(-1, 2) * CELL
             boxes = torch.cat([low, low + CELL], 1).float().expand(batch, -1, 4)
             points = (low[:, None] + self.points).expand(batch, -1, 5, 2)
-            return boxes, level.reshape(batch, -1), points if landmarks else None
+            return Decoded(boxes, level.reshape(batch, -1), points if landmarks else None)
 
     return Blocks()
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from kinds import FACE, KINDS
+from kinds import FACE, KINDS, criterion, packed
 
 from facefind.learn.targets import Target
 
@@ -23,35 +23,50 @@ def network(kind):
     return KINDS[kind].build()
 
 
-def losses(network, targets):
-    torch.manual_seed(1)
-    network.train()
-    outputs = network(torch.randint(0, 256, (len(targets), 3, 96, 96)).float())
-    return network.losses(outputs, targets)
+@pytest.fixture(scope="module")
+def losses(kind, network):
+    """Losses of targets on random images."""
+    learn = criterion(kind, network)
+
+    def of(targets):
+        torch.manual_seed(1)
+        network.train()
+        outputs = network(torch.randint(0, 256, (len(targets), 3, 96, 96)).float())
+        return learn(outputs, packed(targets))
+
+    return of
 
 
 def test_candidates_have_the_contract_s_shapes(kind, network):
     images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     with torch.inference_mode():
-        boxes, scores, points = network.eval().candidates(images)
+        found = network.eval().candidates(images)
     config = KINDS[kind]
     strides = getattr(config, "strides", (8, 16, 32))
     per_cell = len(config.sizes[0]) if hasattr(config, "sizes") else 2
     if config.system == "smallhardface" and not config.three_maps:
         strides, per_cell = (8,), 3
     anchors = per_cell * sum(-(-64 // stride) * -(-96 // stride) for stride in strides)
-    assert boxes.shape == (2, anchors, 4)
-    assert scores.shape == (2, anchors)
-    assert (points is not None) == getattr(config, "landmarks", False)
-    assert points is None or points.shape == (2, anchors, 5, 2)
-    assert ((scores > 0) & (scores < 1)).all()
+    assert found.boxes.shape == (2, anchors, 4)
+    assert found.scores.shape == (2, anchors)
+    assert (found.landmarks is not None) == getattr(config, "landmarks", False)
+    assert found.landmarks is None or found.landmarks.shape == (2, anchors, 5, 2)
+    assert found.mesh is None
+    assert ((found.scores > 0) & (found.scores < 1)).all()
 
 
-def test_an_image_without_faces_trains_every_weight(network):
-    found = losses(network, [Target.empty(), Target.empty()])
+def test_the_network_says_how_it_is_fed(kind, network):
+    config = KINDS[kind]
+    assert network.system == config.system
+    assert network.strides == getattr(config, "strides", (8, 16, 32))
+    assert network.size_multiple % (16 if config.system == "smallhardface" else 32) == 0
+
+
+def test_an_image_without_faces_trains_every_weight(network, losses):
+    found = losses([Target.empty(), Target.empty()])
     assert found.terms["cls"] > 0
     assert found.terms["box"] == 0
-    assert found.terms.get("kps", 0) == 0
+    assert found.terms.get("landmarks", 0) == 0
     assert found.min_positive_scores.isnan().all()
     network.zero_grad()
     sum(found.terms.values()).backward()
@@ -60,25 +75,25 @@ def test_an_image_without_faces_trains_every_weight(network):
         assert torch.isfinite(parameter.grad).all()
 
 
-def test_a_face_without_points_trains_its_box_only(network):
-    terms = losses(network, [BARE]).terms
+def test_a_face_without_points_trains_its_box_only(losses):
+    terms = losses([BARE]).terms
     assert terms["box"] > 0
-    assert terms.get("kps", 0) == 0
-    if "kps" in terms:
-        assert losses(network, [FACE]).terms["kps"] > 0
-        assert losses(network, [FACE, BARE]).terms["kps"] > 0
+    assert terms.get("landmarks", 0) == 0
+    if "landmarks" in terms:
+        assert losses([FACE]).terms["landmarks"] > 0
+        assert losses([FACE, BARE]).terms["landmarks"] > 0
 
 
-def test_ignored_regions_take_no_part(kind, network):
-    assert losses(network, [replace(Target.empty(), ignore=EVERYWHERE)]).terms["cls"] == 0
-    faces_alone = losses(network, [replace(FACE, ignore=EVERYWHERE)]).terms["cls"]
+def test_ignored_regions_take_no_part(kind, losses):
+    assert losses([replace(Target.empty(), ignore=EVERYWHERE)]).terms["cls"] == 0
+    faces_alone = losses([replace(FACE, ignore=EVERYWHERE)]).terms["cls"]
     assert faces_alone > 0
     if KINDS[kind].system == "scrfd":  # a sum over anchors; the others' is a mean of those picked
-        assert faces_alone < losses(network, [FACE]).terms["cls"]
+        assert faces_alone < losses([FACE]).terms["cls"]
 
 
-def test_the_weakest_is_a_score_of_each_image_with_a_face(network):
-    weakest = losses(network, [FACE, Target.empty(), BARE]).min_positive_scores
+def test_the_least_positive_score_of_each_image_with_a_face(losses):
+    weakest = losses([FACE, Target.empty(), BARE]).min_positive_scores
     assert weakest.shape == (3,)
     assert not weakest.requires_grad
     assert weakest.isnan().tolist() == [False, True, False]
@@ -89,9 +104,9 @@ def test_the_weakest_is_a_score_of_each_image_with_a_face(network):
     ("kind", "images", "lr", "steps", "last", "bounds"),
     [
         # A score that is taught the quality of its box (SCRFD) may rise while boxes get better.
-        ("scrfd-500m-kps", 1, 3e-3, 70, 10, {"box": 0.5, "kps": 0.5}),
-        ("scrfd-simota", 1, 3e-3, 70, 10, {"box": 0.5, "kps": 0.5}),
-        ("retinaface-paper", 1, 3e-3, 40, 1, {"cls": 0.5, "box": 0.5, "kps": 0.5}),
+        ("scrfd-500m-kps", 1, 3e-3, 70, 10, {"box": 0.5, "landmarks": 0.5}),
+        ("scrfd-simota", 1, 3e-3, 70, 10, {"box": 0.5, "landmarks": 0.5}),
+        ("retinaface-paper", 1, 3e-3, 40, 1, {"cls": 0.5, "box": 0.5, "landmarks": 0.5}),
         ("smallhardface-light", 2, 5e-3, 40, 1, {"cls": 0.3, "box": 0.5}),
     ],
 )
@@ -99,12 +114,13 @@ def test_the_terms_fall_when_trained_on_one_image(kind, images, lr, steps, last,
     """Below `bounds` of what they were at first, in the best of the `last` steps."""
     torch.manual_seed(0)
     network = KINDS[kind].build().train()
+    learn, targets = criterion(kind, network), packed([FACE] * images)
     picture = torch.full((images, 3, 96, 96), 90.0)
     picture[:, :, 20:56, 20:52] = 200
     optimizer = torch.optim.AdamW(network.parameters(), lr)
     seen = []
     for _ in range(steps):
-        found = network.losses(network(picture), [FACE] * images)
+        found = learn(network(picture), targets)
         optimizer.zero_grad()
         sum(found.terms.values()).backward()
         optimizer.step()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden.outputs import ROWS, known, outputs
+from golden.outputs import FROZEN_KEYS, ROWS, frozen_key, known, outputs
 
 CASES = [(system, row) for system, rows in ROWS.items() for row in rows]
 
@@ -29,3 +29,14 @@ def test_a_change_of_the_network_shows(system, row, output, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "relu", torch.Tensor.abs)
     found = outputs(ROWS[system][row])[output]
     assert found != pytest.approx(known(system)[row][output], rel=1e-3)
+
+
+def test_renamed_keys_are_those_of_the_networks():
+    """Each renamed beginning is in use, and leads to a name that no other entry has."""
+    for system, rows in ROWS.items():
+        names = [name for config in rows.values() for name in config.build().state_dict()]
+        for now, _ in FROZEN_KEYS[system]:
+            assert any(name.startswith(now) for name in names)
+        for config in rows.values():
+            keys = list(config.build().state_dict())
+            assert len({frozen_key(system, key) for key in keys}) == len(keys)

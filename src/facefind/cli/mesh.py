@@ -114,7 +114,7 @@ def _pretrain(chosen: _Pretrain, command: str) -> int:
         faces=chosen.faces,
         level_count=chosen.levels,
         seed=chosen.seed,
-        told=told,
+        progress=told,
     )
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     decoder.save(chosen.out)

@@ -37,10 +37,11 @@ def build(config: NetworkConfig) -> nn.Module:
 
 def usage(command: str, text: str) -> str:
     """Help of a command before its recipe is known: what it does, and the recipes there are."""
-    from facefind.recipes import RECIPES
+    from facefind.recipes import by_system
 
-    lines = [f"usage: facefind {command} RECIPE [OPTION ...]", "", text, "", "recipes:"]
-    lines += [f"  {name}" for name in RECIPES]
-    lines += ["  path/to/file.py:function", ""]
+    lines = [f"usage: facefind {command} RECIPE [OPTION ...]", "", text, ""]
+    for system, recipes in by_system().items():
+        lines += [f"{system}:", *(f"  {name}" for name in recipes), ""]
+    lines += ["your own:", "  path/to/file.py:function", ""]
     lines.append(f"facefind {command} RECIPE --help tells every option with the recipe's values.")
     return "\n".join(lines)

@@ -44,27 +44,32 @@ def samples(
         json: Print JSON instead of a table.
         out: Write the same as JSON to this file.
     """
+    import torch
+
     from facefind import datasets, recipes
     from facefind.learn import redistribution
-    from facefind.nn.anchors import square_anchors
-    from facefind.systems.scrfd import ANCHOR_SIZES, STRIDES
+    from facefind.learn.assigners import SimOTA
 
     chosen = {name: recipes.get(name) for name in recipe}
     if not chosen:
         raise DataError("no recipe was named; wanted one or more, such as scrfd-2.5g-nosr")
     if images is not None and images < 1:
         raise DataError(f"--images {images}: wanted a number of crops from 1 on")
-    for name, one in chosen.items():
-        if one.network.system != "scrfd":
-            raise DataError(f"{name} is a {one.network.system} recipe; only scrfd's are counted")
     drawn = [sample for place in root for sample in datasets.read(place)]
     if not drawn:
         raise DataError(f"no images in {', '.join(root)}")
     counts = {}
     for name, one in chosen.items():
-        sizes = [(one.augment.size // stride,) * 2 for stride in STRIDES]
-        anchors = square_anchors(sizes, STRIDES, ANCHOR_SIZES)
-        counts[name] = redistribution.count(drawn, one.augment, anchors, seed=seed, images=images)
+        side = one.augment.size
+        with torch.device("meta"):
+            grid = one.network.build().anchors
+        anchors = grid([(-(-side // stride),) * 2 for stride in grid.strides])
+        assigner = one.criterion.assigner.build()
+        if isinstance(assigner, SimOTA):
+            raise DataError(f"{name} assigns anchors by what a network predicts: nothing to count")
+        counts[name] = redistribution.count(
+            drawn, one.augment, anchors, assigner, seed=seed, images=images
+        )
     if plot is not None:
         from facefind.plots.samples import draw_counts
 

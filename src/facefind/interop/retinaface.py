@@ -18,7 +18,8 @@ from facefind import recipes
 from facefind.errors import WeightsError
 from facefind.interop.formats import Format, read_state
 from facefind.learn.recipe import Recipe
-from facefind.systems.retinaface import ROWS, RetinaFace
+from facefind.nn.detector import DenseDetector
+from facefind.systems.retinaface import ROWS
 
 __all__ = ["FORMATS", "from_port", "load_port", "recognize", "to_port"]
 
@@ -36,9 +37,9 @@ _VIEWS = {
     "conv7X7_2": "conv7_2",
     "conv7x7_3": "conv7_3",
 }
-_HEADS = {"ClassHead": "cls", "BboxHead": "box", "LandmarkHead": "points"}
+_HEADS = {"ClassHead": "cls", "BboxHead": "box", "LandmarkHead": "landmarks"}
 _NECK = {"output": "laterals", "merge": "smooths"}
-# Where the blocks of their three stages stand in our stem and four layers.
+# Where the blocks of their three stages are in our stem and four layers.
 _STAGES = {
     "stage1": ("stem.0", "stem.1", "layer1.0", "layer1.1", "layer2.0", "layer2.1"),
     "stage2": tuple(f"layer3.{block}" for block in range(6)),
@@ -82,7 +83,7 @@ def _ours(name: str) -> str:
     elif match := re.fullmatch(r"fpn\.(output|merge)(\d)\.(.+)", name):
         return f"neck.{_NECK[match[1]]}.{int(match[2]) - 1}.{match[3]}"
     elif (match := re.fullmatch(r"ssh(\d)\.(\w+)\.(.+)", name)) and match[2] in _VIEWS:
-        return f"contexts.{int(match[1]) - 1}.{_VIEWS[match[2]]}.{match[3]}"
+        return f"context.{int(match[1]) - 1}.{_VIEWS[match[2]]}.{match[3]}"
     elif (match := re.fullmatch(r"(\w+)\.(\d)\.conv1x1\.(\w+)", name)) and match[1] in _HEADS:
         return f"head.{_HEADS[match[1]]}.{match[2]}.{match[3]}"
     raise WeightsError(f"{name!r} is no name of the PyTorch port's RetinaFace")
@@ -99,10 +100,10 @@ def _theirs(name: str) -> str:
     if match := re.fullmatch(r"neck\.(laterals|smooths)\.(\d)\.(.+)", name):
         part = next(theirs for theirs, ours in _NECK.items() if ours == match[1])
         return f"fpn.{part}{int(match[2]) + 1}.{match[3]}"
-    if match := re.fullmatch(r"contexts\.(\d)\.(conv\d(?:_\d)?)\.(\d\.\w+)", name):
+    if match := re.fullmatch(r"context\.(\d)\.(conv\d(?:_\d)?)\.(\d\.\w+)", name):
         view = next(theirs for theirs, ours in _VIEWS.items() if ours == match[2])
         return f"ssh{int(match[1]) + 1}.{view}.{match[3]}"
-    if match := re.fullmatch(r"head\.(cls|box|points)\.(\d)\.(\w+)", name):
+    if match := re.fullmatch(r"head\.(cls|box|landmarks)\.(\d)\.(\w+)", name):
         part = next(theirs for theirs, ours in _HEADS.items() if ours == match[1])
         return f"{part}.{match[2]}.conv1x1.{match[3]}"
     raise WeightsError(f"{name!r} is no name of a three-level RetinaFace of facefind")
@@ -118,8 +119,8 @@ def recognize(state: State) -> str:
     differing: dict[str, set[tuple[str, tuple[int, ...]]]] = {}
     for row in PUBLISHED:
         with torch.device("meta"):
-            wanted = {k: tuple(v.shape) for k, v in ROWS[row].build().state_dict().items()}
-        differing[row] = wanted.items() ^ shapes.items()
+            expected = {k: tuple(v.shape) for k, v in ROWS[row].build().state_dict().items()}
+        differing[row] = expected.items() ^ shapes.items()
         if not differing[row]:
             return row
     nearest = min(PUBLISHED, key=lambda row: len(differing[row]))
@@ -130,7 +131,7 @@ def recognize(state: State) -> str:
     )
 
 
-def load_port(path: str | Path) -> tuple[str, RetinaFace]:
+def load_port(path: str | Path) -> tuple[str, DenseDetector]:
     """The row and network of a `.pth` file of the PyTorch port, in eval mode.
 
     Raises:
@@ -154,7 +155,7 @@ def _read_for(path: Path, row: str | None) -> tuple[Recipe, dict[str, Tensor]]:
     return recipes.get(found), state
 
 
-def _claims(held: frozenset[str]) -> bool:
+def _matches(held: frozenset[str]) -> bool:
     return {"fpn.output1.0.weight", "ssh1.conv3X3.0.weight"} <= held
 
 
@@ -163,7 +164,7 @@ FORMATS = (
         name="retinaface-port",
         about="RetinaFace, .pth of the PyTorch port, MobileNet-0.25 or ResNet-50",
         license=LICENSE,
-        claims=_claims,
+        matches=_matches,
         read=_read_for,
     ),
 )

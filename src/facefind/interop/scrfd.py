@@ -21,9 +21,10 @@ from facefind import recipes
 from facefind.errors import WeightsError
 from facefind.interop.formats import Format, read_graph, read_state
 from facefind.learn.recipe import Recipe
+from facefind.nn.detector import DenseDetector
 from facefind.nn.fusing import fuse, unfuse
 from facefind.nn.layers import Scale
-from facefind.systems.scrfd import ROWS, SCRFD
+from facefind.systems.scrfd import ROWS
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
@@ -41,7 +42,8 @@ _THEIR_TOWER = re.compile(
     r"bbox_head\.cls_stride_convs\.(0|\(\d+, \d+\))\.(\d+)"
     r"\.(?:(depthwise|pointwise)_conv\.)?(conv|gn|bn)\.(\w+)"
 )
-_OUTPUT = re.compile(r"head\.(cls|reg|kps)\.(\d+)\.(weight|bias)")
+_OUTPUTS = {"cls": "cls", "box": "reg", "landmarks": "kps"}  # ours and theirs
+_OUTPUT = re.compile(r"head\.(cls|box|landmarks)\.(\d+)\.(weight|bias)")
 _THEIR_OUTPUT = re.compile(r"bbox_head\.stride_(cls|reg|kps)\.(0|\(\d+, \d+\))\.(weight|bias)")
 
 
@@ -83,7 +85,8 @@ def _ours(name: str) -> str:
         place = 3 * (half == "pointwise") + (layer != "conv")
         return f"head.towers.{_level(stride)}.{block}.{place}.{value}"
     if match := _THEIR_OUTPUT.fullmatch(name):
-        return f"head.{match[1]}.{_level(match[2])}.{match[3]}"
+        part = next(ours for ours, theirs in _OUTPUTS.items() if theirs == match[1])
+        return f"head.{part}.{_level(match[2])}.{match[3]}"
     if re.fullmatch(r"bbox_head\.scales\.\d+\.scale", name):
         return name.removeprefix("bbox_")
     hint = ""
@@ -104,7 +107,7 @@ def _theirs(name: str, shared: bool, norm: str, depthwise: bool) -> str:
         layer = norm if int(place) % 3 else "conv"
         return f"bbox_head.cls_stride_convs.{_stride(copy, shared)}.{block}.{half}{layer}.{value}"
     if match := _OUTPUT.fullmatch(name):
-        return f"bbox_head.stride_{match[1]}.{_stride(match[2], shared)}.{match[3]}"
+        return f"bbox_head.stride_{_OUTPUTS[match[1]]}.{_stride(match[2], shared)}.{match[3]}"
     if name.startswith("head.scales."):
         return f"bbox_{name}"
     raise WeightsError(f"{name!r} is no name of an SCRFD of facefind")
@@ -130,8 +133,8 @@ def recognize(state: State) -> str:
     nearest, differing = "", set(shapes.items())
     for row, config in ROWS.items():
         with torch.device("meta"):
-            wanted = {k: tuple(v.shape) for k, v in config.build().state_dict().items()}
-        difference = wanted.items() ^ shapes.items()
+            expected = {k: tuple(v.shape) for k, v in config.build().state_dict().items()}
+        difference = expected.items() ^ shapes.items()
         if not difference:
             return row
         if not nearest or len(difference) < len(differing):
@@ -143,7 +146,7 @@ def recognize(state: State) -> str:
     )
 
 
-def load_mmdet(path: str | Path) -> tuple[str, SCRFD]:
+def load_mmdet(path: str | Path) -> tuple[str, DenseDetector]:
     """The row and network of an official `.pth` file, in eval mode.
 
     Raises:
@@ -158,7 +161,7 @@ def load_mmdet(path: str | Path) -> tuple[str, SCRFD]:
 def released_recipe(row: str) -> Recipe:
     """The recipe of a row's released training, or the paper's where no training was released."""
     name = f"{row.removesuffix('-released')}-released"
-    return recipes.get(name if name in recipes.RECIPES else row)
+    return recipes.get(name if name in recipes.names() else row)
 
 
 def _read_mmdet(path: Path) -> tuple[str, dict[str, Tensor]]:
@@ -245,7 +248,7 @@ def _fill(
         raise WeightsError(f"{path} has no initializer {key!r} for {name}")
     kept = key.startswith(("neck.", "bbox_head."))
     if kept and name and _ours(key) != name:
-        raise WeightsError(f"{path}: {key} stands where {name} was expected")
+        raise WeightsError(f"{path}: found {key}, expected {name}")
     if values[key].numel() != parameter.numel() or (
         parameter.ndim > 1 and values[key].shape != parameter.shape
     ):
@@ -313,14 +316,14 @@ FORMATS = (
         name="scrfd-mmdet",
         about="InsightFace's SCRFD, .pth",
         license=LICENSE,
-        claims=lambda held: _has_head(held) and _has_backbone(held),
+        matches=lambda held: _has_head(held) and _has_backbone(held),
         read=_read_pth,
     ),
     Format(
         name="scrfd-onnx",
         about="InsightFace's SCRFD, .onnx",
         license=LICENSE,
-        claims=lambda held: _has_head(held) and not _has_backbone(held),
+        matches=lambda held: _has_head(held) and not _has_backbone(held),
         read=_read_onnx,
     ),
 )

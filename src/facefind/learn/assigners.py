@@ -1,206 +1,327 @@
-"""Assigners: which anchors answer for which face.
+"""Assigners: which anchors learn which face.
 
-Legend: A anchors over all levels, G ground-truth faces of one image.
+Each takes a network's output and a batch's targets and returns an `Assignment`. All images are
+assigned at once: the number of operations depends neither on images nor on faces, and nothing is
+read back from the device. Faces are compared with the anchors around them alone, where a bound on
+the distance exists.
+
+Legend: B batch, A anchors over all levels, F faces of the batch, K anchors around a face.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from facefind.learn.boxes import iou
-from facefind.nn.anchors import Anchors
+from facefind.learn.targets import BatchTargets
+from facefind.nn.anchors import Anchors, Level
+from facefind.nn.detector import DenseOutput
 
-BACKGROUND, LEFT_OUT = -1, -2
-"""What an anchor that answers for no face is: background, or neither face nor background."""
-
-_FACES_AT_ONCE = 32  # overlaps are computed for so many faces at a time, to bound the memory
+BACKGROUND, IGNORED = -1, -2
+"""What an anchor without a face is: background, or neither face nor background."""
 
 
-class Assigned(NamedTuple):
-    """Anchors and faces brought together by overlap.
+@dataclass(frozen=True)
+class Assignment:
+    """The face of each anchor.
 
     Attributes:
-        assigned: (A,) int64: the face that an anchor answers for, else `BACKGROUND` or `LEFT_OUT`.
-        overlap: (A,) the anchor's greatest IoU with any face; 0 without faces.
-        nearest: (A,) int64: the face of that overlap; -1 without faces.
+        face: (B,A) int64: row of the face in `BatchTargets.boxes` that the anchor is assigned to,
+            else `BACKGROUND` or `IGNORED`.
+        box_face: (B,A) int64: the face whose box the anchor learns, -1 for none; None: the boxes
+            are learned by the anchors that are sampled as faces.
     """
 
-    assigned: Tensor
-    overlap: Tensor
-    nearest: Tensor
+    face: Tensor
+    box_face: Tensor | None = None
 
 
-def by_iou(
-    anchor_boxes: Tensor,
-    faces: Tensor,
-    *,
-    positive: float,
-    negative: float,
-    plus_one: bool = False,
-    force: float | None = None,
-) -> Assigned:
-    """Each anchor's face by overlap: positive from one IoU on, background below another.
+class Assigner(Protocol):
+    """What a criterion needs of an assigner."""
 
-    Args:
-        anchor_boxes: (A,4) xyxy.
-        faces: (G,4) xyxy; G may be 0. Faces without area answer for nothing.
-        positive: least IoU at which an anchor answers for a face.
-        negative: IoU below which an anchor is background; what lies between is left out.
-        plus_one: boxes are given by their first and last pixel, so that sides are x2 - x1 + 1.
-        force: the best anchor of a face answers for it from this IoU on, whatever `positive` says
-            and whichever face is nearest; of two faces with one best anchor the later has it.
-            None: no anchor is forced.
-
-    Source: Faster R-CNN (arXiv:1506.01497), sec. 3.1.2; RetinaFace, sec. 4.2 (0.5 and 0.3,
-    nothing forced).
-    """
-    count, device = anchor_boxes.shape[0], anchor_boxes.device
-    overlap = anchor_boxes.new_zeros(count)
-    nearest = torch.full((count,), -1, dtype=torch.int64, device=device)
-    best_overlap, best_anchor = [], []
-    for start in range(0, faces.shape[0], _FACES_AT_ONCE):
-        some = faces[start : start + _FACES_AT_ONCE]
-        found = iou(some[:, None], anchor_boxes, plus_one=plus_one)  # (G, A)
-        value, face = found.max(0)
-        higher = (value > overlap) | (nearest < 0)
-        overlap = torch.where(higher, value, overlap)
-        nearest = torch.where(higher, face + start, nearest)
-        if force is not None:
-            value, anchor = found.max(1)
-            best_overlap.append(value)
-            best_anchor.append(anchor)
-    assigned = torch.full_like(nearest, LEFT_OUT)
-    assigned[overlap < negative] = BACKGROUND
-    assigned = torch.where((overlap >= positive) & (overlap > 0), nearest, assigned)
-    if force is not None and best_overlap:
-        value = torch.cat(best_overlap)
-        face = ((value >= force) & (value > 0)).nonzero().squeeze(1)
-        anchor = torch.cat(best_anchor)[face]
-        assigned = assigned.scatter_reduce(0, anchor, face, "amax", include_self=False)
-    return Assigned(assigned, overlap, nearest)
+    def __call__(self, output: DenseOutput, targets: BatchTargets) -> Assignment:
+        """The assignment of a batch; nothing carries a gradient."""
+        ...
 
 
-def atss(anchors: Anchors, boxes: Tensor, topk: int = 9, minimum_inside: float = 0.001) -> Tensor:
-    """Index of the face that each anchor answers for, -1 for background: (A,) int64.
+@dataclass(frozen=True)
+class ATSS:
+    """Adaptive training sample selection.
 
     On every level the `topk` anchors nearest to a face's center are candidates. Those whose IoU
-    with the face is at least mean + standard deviation over its candidates become positive, if
-    their center lies inside the face. An anchor claimed twice goes to the face of higher IoU.
+    with the face is at least mean + standard deviation over its candidates are assigned to it, if
+    their center lies inside the face. An anchor with two faces takes that of higher IoU.
 
-    Args:
-        anchors: A anchors.
-        boxes: (G,4) xyxy; G may be 0.
+    Attributes:
         topk: candidates a level.
-        minimum_inside: least distance of a center from the face's sides, as a fraction of
+        min_inside: least distance of an anchor's center from the face's sides, as a fraction of
             sqrt(width * height).
 
     Source: ATSS (arXiv:1912.02424), algorithm 1; SCRFD, sec. 5.1.
     Differs: with several anchors on a cell, ATSS counts anchors and not cells, as SCRFD's authors'
     code does; the inside test is relative to the face's size, as in that code, not in pixels.
     """
-    faces = boxes.shape[0]
-    assigned = torch.full((anchors.centers.shape[0],), -1, dtype=torch.int64, device=boxes.device)
-    if faces == 0:
-        return assigned
-    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    distance = (centers[:, None] - anchors.centers).double().square().sum(-1)
-    # Anchors of one cell are equally near: let the smaller one, which stands first, come first.
-    distance += torch.arange(len(assigned), device=boxes.device) * 1e-9
-    candidates = []
-    start = 0
-    for count in anchors.per_level:
-        nearest = distance[:, start : start + count].topk(min(topk, count), largest=False).indices
-        candidates.append(nearest + start)
-        start += count
-    index = torch.cat(candidates, dim=1)  # (G, topk * levels)
 
-    overlap = iou(boxes[:, None], anchors.boxes[index])  # (G, candidates)
-    threshold = overlap.mean(1, keepdim=True) + overlap.std(1, keepdim=True)
-    point = anchors.centers[index]
-    sides = torch.cat([point - boxes[:, None, :2], boxes[:, None, 2:] - point], dim=-1)
-    size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1).sqrt()
-    inside = sides.amin(-1) > minimum_inside * size[:, None].clamp(min=1e-6)
-    positive = (overlap >= threshold) & inside
+    topk: int = 9
+    min_inside: float = 0.001
 
-    face = torch.arange(faces, device=boxes.device)[:, None].expand_as(index)[positive]
-    anchor, value = index[positive], overlap[positive]
-    # Write in order of rising IoU, so that the highest claim on an anchor is written last.
-    order = value.argsort(stable=True)
-    best = torch.full((assigned.shape[0],), -1.0, device=boxes.device).scatter_reduce(
-        0, anchor, value, "amax"
-    )
-    keep = order[value[order] >= best[anchor[order]]]
-    assigned[anchor[keep]] = face[keep]
-    return assigned
+    def __call__(self, output: DenseOutput, targets: BatchTargets) -> Assignment:
+        """The assignment of a batch."""
+        return self.assign(output.anchors, targets)
 
+    def assign(self, anchors: Anchors, targets: BatchTargets) -> Assignment:
+        """The assignment, to which predictions add nothing."""
+        boxes = targets.boxes
+        index = torch.cat([self._nearest(level, boxes) for level in anchors.levels], 1)  # (F,K)
+        overlap = iou(boxes[:, None], anchors.boxes[index])
+        threshold = overlap.mean(1, keepdim=True) + overlap.std(1, keepdim=True)
+        centers = anchors.centers[index]
+        sides = torch.cat([centers - boxes[:, None, :2], boxes[:, None, 2:] - centers], dim=-1)
+        size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1).sqrt()
+        inside = sides.amin(-1) > self.min_inside * size[:, None].clamp(min=1e-6)
+        slot = targets.image[:, None] * len(anchors) + index
+        claimed = torch.where(inside & (overlap >= threshold), overlap, -torch.inf)
+        return Assignment(_highest(slot, claimed, len(targets), len(anchors)))
 
-def inside_any(centers: Tensor, regions: Tensor) -> Tensor:
-    """Whether each point (A,2) lies in any region (I,4) xyxy: (A,) bool."""
-    x, y = centers[:, :1], centers[:, 1:]
-    inside = (
-        (x >= regions[:, 0]) & (y >= regions[:, 1]) & (x <= regions[:, 2]) & (y <= regions[:, 3])
-    )
-    return inside.any(1)
+    def _nearest(self, level: Level, boxes: Tensor) -> Tensor:
+        """The `topk` anchors of a level nearest to each face: (F,K) int64."""
+        # Whole cells are ranked, since anchors of one cell are equally near; the first anchors of
+        # the last cell complete the number.
+        per_cell = len(level.sizes)
+        wanted = min(self.topk, level.count)
+        row, column = cells_around(level, boxes, reach=(2, 2))
+        center = ((boxes[:, :2] + boxes[:, 2:]) / 2 - level.offset) / level.stride
+        distance = (column - center[:, :1]).square() + (row - center[:, 1:]).square()
+        order = distance.sort(dim=1, stable=True).indices[:, : -(-wanted // per_cell)]
+        cell = (row * level.map_size[1] + column).gather(1, order)
+        return _anchors_of(cell, level)[:, :wanted]
 
 
-def simota(
-    anchors: Anchors,
-    boxes: Tensor,
-    predicted: Tensor,
-    scores: Tensor,
-    *,
-    radius: float = 2.5,
-    overlap_weight: float = 3.0,
-    most: int = 10,
-) -> Tensor:
-    """Index of the face that each anchor answers for, -1 for background: (A,) int64.
+@dataclass(frozen=True)
+class MaxIoU:
+    """Each anchor's face by overlap: from one IoU on it is assigned, below another background.
 
-    The network's own predictions decide: each face takes the anchors to which it is cheapest, by
-    score and overlap of what they predict now. It takes as many as its best predictions' IoUs add
-    up to, at least one. An anchor claimed twice goes to the face to which it is cheaper.
+    Attributes:
+        positive_iou: least IoU at which an anchor is assigned to a face.
+        negative_iou: IoU below which an anchor is background; what lies between is ignored.
+        low_quality_iou: the best anchor of a face is assigned to it from this IoU on, whatever
+            `positive_iou` says and whichever face is nearest; of two faces with one best anchor the
+            later has it. None: no face is certain of an anchor.
+        box_iou: IoU from which an anchor learns the box of its best face, sampled or not; None: as
+            `Assignment.box_face` says.
+        inside_image: anchors that reach beyond the image, or into its padding, are ignored, unless
+            all of an image's do.
 
-    Args:
-        anchors: A anchors.
-        boxes: (G,4) xyxy; G may be 0.
-        predicted: (A,4) xyxy, boxes that the network predicts now.
-        scores: (A,) face scores in 0..1.
+    Source: Faster R-CNN (arXiv:1506.01497), sec. 3.1.2; RetinaFace, sec. 4.2 (0.5 and 0.3, no
+    low-quality match); SmallHardFace, sec. 3.3, with the border of its released code.
+    """
+
+    positive_iou: float = 0.5
+    negative_iou: float = 0.3
+    low_quality_iou: float | None = None
+    box_iou: float | None = None
+    inside_image: bool = False
+
+    def __call__(self, output: DenseOutput, targets: BatchTargets) -> Assignment:
+        """The assignment of a batch."""
+        return self.assign(output.anchors, targets)
+
+    def assign(self, anchors: Anchors, targets: BatchTargets) -> Assignment:
+        """The assignment, to which predictions add nothing."""
+        boxes, count = targets.boxes, len(anchors)
+        rows = torch.arange(len(boxes), device=boxes.device)
+        index = torch.cat([self._around(level, boxes) for level in anchors.levels], 1)  # (F,K)
+        overlap = iou(boxes[:, None], anchors.boxes[index])
+        slot = targets.image[:, None] * count + index
+        best = overlap.new_zeros(len(targets) * count)
+        best = best.scatter_reduce(0, slot.flatten(), overlap.flatten(), "amax")
+        # The first of the faces with an anchor's highest overlap.
+        leads = (overlap > 0) & (overlap >= best[slot])
+        nearest = torch.full_like(best, len(boxes), dtype=torch.int64)
+        face = torch.where(leads, rows[:, None], len(boxes)).flatten()
+        nearest = nearest.scatter_reduce(0, slot.flatten(), face, "amin")
+
+        found = torch.where(best < self.negative_iou, BACKGROUND, IGNORED)
+        found = torch.where((best >= self.positive_iou) & (best > 0), nearest, found)
+        if self.low_quality_iou is not None:
+            value, place = overlap.max(1)
+            certain = (value >= self.low_quality_iou) & (value > 0)
+            forced = torch.full_like(found, -1).scatter_reduce(
+                0, slot.gather(1, place[:, None])[:, 0], torch.where(certain, rows, -1), "amax"
+            )
+            found = torch.where(forced >= 0, forced, found)
+        box_face = None
+        if self.box_iou is not None:
+            box_face = torch.where(best >= self.box_iou, nearest, -1).view(-1, count)
+        found = found.view(-1, count)
+        if self.inside_image:
+            within = _inside_images(anchors, targets.image_sizes)
+            found = torch.where(within, found, IGNORED)
+            box_face = box_face if box_face is None else torch.where(within, box_face, -1)
+        return Assignment(found, box_face)
+
+    def _around(self, level: Level, boxes: Tensor) -> Tensor:
+        """All anchors of a level that may overlap a face by an IoU that matters: (F,K) int64."""
+        limits = (self.positive_iou, self.negative_iou, self.low_quality_iou, self.box_iou)
+        least = min(limit for limit in limits if limit is not None)
+        # Two boxes of one height, the longer 1 / IoU times as wide and flush with the other at one
+        # end, have centers (1 / IoU - 1) / 2 of the shorter's width apart: none are further.
+        far = [
+            (1 / max(least, 1e-3) - 1) / 2 * max(side) for side in zip(*level.sizes, strict=True)
+        ]
+        width, height = (int(distance / level.stride + 0.501) for distance in far)
+        row, column = cells_around(level, boxes, reach=(height, width))
+        return _anchors_of(row * level.map_size[1] + column, level)
+
+
+@dataclass(frozen=True)
+class SimOTA:
+    """The network's own predictions decide: each face takes the anchors to which it is cheapest.
+
+    The cost is that of the score and of the overlap of what an anchor predicts now. A face takes as
+    many anchors as its best predictions' IoUs add up to, at least one. An anchor that two faces
+    take goes to the one to which it is cheaper.
+
+    Attributes:
         radius: an anchor within so many of its strides from a face's center is preferred; others
             are candidates only where they lie inside the face.
         overlap_weight: weight of the overlap's cost beside the score's.
-        most: predictions whose IoUs are added up, and so the most anchors of one face.
+        max_anchors: predictions whose IoUs are added up, and so the most anchors of one face.
 
     Source: YOLOX (arXiv:2107.08430), sec. 2.1, "SimOTA".
-    Differs: it gates candidates by cell; here an anchor counts by its own center.
+    Differs: it gates candidates by cell; here an anchor counts by its own center. Costs are float32
+    in steps that keep the three ranks of candidates apart, not 1e5 and 1e8.
     """
-    assigned = torch.full((anchors.centers.shape[0],), -1, dtype=torch.int64, device=boxes.device)
-    if boxes.shape[0] == 0:
-        return assigned
-    sides = torch.cat(
-        [anchors.centers - boxes[:, None, :2], boxes[:, None, 2:] - anchors.centers], dim=-1
+
+    radius: float = 2.5
+    overlap_weight: float = 3.0
+    max_anchors: int = 10
+
+    @torch.no_grad()
+    def __call__(self, output: DenseOutput, targets: BatchTargets) -> Assignment:
+        """The assignment of a batch."""
+        anchors, boxes, image = output.anchors, targets.boxes, targets.image
+        count, batch = len(anchors), len(targets)
+        decoded = output.decode()
+        sides = torch.cat(
+            [anchors.centers - boxes[:, None, :2], boxes[:, None, 2:] - anchors.centers], dim=-1
+        )
+        real = (boxes[:, 2:] > boxes[:, :2]).all(1)[:, None]
+        inside = (sides.amin(-1) > 0) & real  # (F,A)
+        middle = (boxes[:, :2] + boxes[:, 2:])[:, None] / 2
+        near = (anchors.centers - middle).abs().amax(-1) < self.radius * anchors.strides
+        near &= real
+        # Whatever is a candidate of any face counts among the best predictions of all.
+        candidate = output.logits.new_zeros(batch, count)
+        candidate = candidate.index_add(0, image, (inside | near).to(candidate.dtype)) > 0
+        overlap = iou(boxes[:, None], decoded.boxes[image]) * candidate[image]
+        cost = -decoded.scores[image].clamp(min=1e-6).log()  # at most 14
+        cost = cost - self.overlap_weight * overlap.clamp(min=1e-8).log()
+        step = 32 + 19 * self.overlap_weight  # more than any cost so far
+        cost = cost + step * ((~inside).to(cost.dtype) + (~near).to(cost.dtype))
+        most = min(self.max_anchors, count)
+        share = overlap.topk(most, dim=1).values.sum(1).long().clamp(min=1)
+        cost, index = cost.topk(most, dim=1, largest=False)  # (F,K), the cheapest first
+        rank = torch.arange(most, device=cost.device)
+        taken = (rank < share[:, None]) & (inside | near).gather(1, index)
+        slot = image[:, None] * count + index
+        return Assignment(_highest(slot, torch.where(taken, -cost, -torch.inf), batch, count))
+
+
+def cells_around(level: Level, boxes: Tensor, reach: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Rows (F,K) and columns (F,K) int64 of the cells around each box's center, row by row.
+
+    At the map's border the window moves inwards, so that all boxes have as many cells; no cell
+    within `reach` of the center is left out.
+
+    Args:
+        level: whose cells.
+        boxes: (F,4) xyxy.
+        reach: cells up and down, and to the left and right.
+    """
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    first = []
+    for axis, (size, far) in enumerate(zip(level.map_size, reach, strict=True)):
+        middle = ((center[:, 1 - axis] - level.offset) / level.stride).round().long()
+        window = min(2 * far + 1, size)
+        start = (middle - far).clamp(0, size - window)
+        first.append(start[:, None] + torch.arange(window, device=boxes.device))
+    rows, columns = first
+    shape = (len(boxes), rows.shape[1], columns.shape[1])
+    return (
+        rows[:, :, None].expand(shape).flatten(1),
+        columns[:, None, :].expand(shape).flatten(1),
     )
-    inside = sides.amin(-1) > 0  # (G,A)
-    middle = (boxes[:, :2] + boxes[:, 2:])[:, None] / 2
-    near = (anchors.centers - middle).abs().amax(-1) < radius * anchors.strides
-    index = (inside | near).any(0).nonzero().squeeze(1)
-    if not len(index):
-        return assigned
-    inside, near = inside[:, index], near[:, index]
-    overlap = iou(boxes[:, None], predicted[index])
-    cost = (
-        -scores[index].double().clamp(min=1e-6).log()  # single precision drowns in 1e5
-        - overlap_weight * overlap.double().clamp(min=1e-8).log()
-        + 1e5 * ~(inside & near)
-        + 1e8 * ~(inside | near)
+
+
+def inside_regions(anchors: Anchors, targets: BatchTargets) -> Tensor:
+    """Whether each anchor's center lies in an ignored region of its image: (B,A) bool.
+
+    Regions are drawn on the grid of cells by their corners and summed up, so that their number
+    costs nothing.
+    """
+    regions, image, batch = targets.ignore, targets.ignore_image, len(targets)
+    found = []
+    for level in anchors.levels:
+        height, width = level.map_size
+        limit = regions.new_tensor([width, height])
+        scaled = (regions - level.offset) / level.stride
+        low = torch.minimum(scaled[:, :2].ceil().clamp(min=0), limit).long()
+        high = torch.minimum((scaled[:, 2:].floor() + 1).clamp(min=0), limit).long()
+        high = torch.maximum(high, low)
+        grid = regions.new_zeros(batch * (height + 1) * (width + 1))
+        for corner, sign in (
+            ((low, low), 1),
+            ((low, high), -1),
+            ((high, low), -1),
+            ((high, high), 1),
+        ):
+            x, y = corner[0][:, 0], corner[1][:, 1]
+            cell = (image * (height + 1) + y) * (width + 1) + x
+            grid = grid.index_add(0, cell, torch.full_like(regions[:, 0], sign))
+        grid = grid.view(batch, height + 1, width + 1).cumsum(1).cumsum(2)
+        inside = grid[:, :height, :width].flatten(1) > 0.5
+        found.append(inside.repeat_interleave(len(level.sizes), 1))
+    return torch.cat(found, 1)
+
+
+def _anchors_of(cells: Tensor, level: Level) -> Tensor:
+    """All anchors (F,K*sizes) of cells (F,K), cell by cell."""
+    per_cell = len(level.sizes)
+    anchor = torch.arange(per_cell, device=cells.device)
+    return (cells[..., None] * per_cell + anchor).flatten(1) + level.start
+
+
+def _highest(slot: Tensor, value: Tensor, batch: int, count: int) -> Tensor:
+    """The face of highest value of each anchor (B,A), `BACKGROUND` where none has one.
+
+    Args:
+        slot: (F,K) int64: image * A + anchor.
+        value: (F,K), -inf for what takes no part.
+        batch: B.
+        count: A.
+    """
+    flat = slot.flatten()
+    best = value.new_full((batch * count,), -torch.inf).scatter_reduce(
+        0, flat, value.flatten(), "amax"
     )
-    wanted = overlap.topk(min(most, len(index)), dim=1).values.sum(1).long().clamp(min=1)
-    order = cost.argsort(dim=1, stable=True)
-    rank = order.argsort(dim=1)
-    claimed = (rank < wanted[:, None]) & (inside | near)
-    cost = cost.masked_fill(~claimed, torch.inf)
-    cheapest = cost.min(0)
-    taken = cheapest.values.isfinite()
-    assigned[index[taken]] = cheapest.indices[taken]
-    return assigned
+    rows = torch.arange(len(slot), device=slot.device)[:, None]
+    face = torch.where((value > -torch.inf) & (value >= best[slot]), rows, BACKGROUND)
+    found = face.new_full((batch * count,), BACKGROUND)
+    return found.scatter_reduce(0, flat, face.flatten(), "amax").view(batch, count)
+
+
+def _inside_images(anchors: Anchors, sizes: Tensor) -> Tensor:
+    """Whether each anchor lies wholly in its image (B,A) bool; all True where none does.
+
+    Args:
+        anchors: A anchors.
+        sizes: (B,2) height and width of each image.
+    """
+    boxes = anchors.boxes
+    within = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2:] <= sizes.flip(1)[:, None]).all(-1)
+    return within | ~within.any(1, keepdim=True)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 
-def iou(boxes: Tensor, others: Tensor, *, plus_one: bool = False) -> Tensor:
+def iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union of boxes (...,4) with others (...,4), broadcast pairwise: (...,).
 
-    Boxes without area have IoU 0 with everything. With `plus_one` sides are x2 - x1 + 1.
+    Boxes without area have IoU 0 with everything.
     """
-    inner, union = _inner_and_union(boxes, others, plus_one)
+    inner, union = _inner_and_union(boxes, others)
     return inner / union.clamp(min=1e-9)
 
 
@@ -28,14 +28,10 @@ def diou(boxes: Tensor, others: Tensor) -> Tensor:
     return iou(boxes, others) - gap.square().sum(-1) / diagonal.clamp(min=1e-9)
 
 
-def _inner_and_union(
-    boxes: Tensor, others: Tensor, plus_one: bool = False
-) -> tuple[Tensor, Tensor]:
+def _inner_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     sides = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(
         boxes[..., :2], others[..., :2]
     )
-    inner = (sides + float(plus_one)).clamp(min=0).prod(-1)
-    areas = [
-        (b[..., 2:] - b[..., :2] + float(plus_one)).clamp(min=0).prod(-1) for b in (boxes, others)
-    ]
+    inner = sides.clamp(min=0).prod(-1)
+    areas = [(b[..., 2:] - b[..., :2]).clamp(min=0).prod(-1) for b in (boxes, others)]
     return inner, areas[0] + areas[1] - inner

@@ -187,7 +187,7 @@ def _step(
         with model.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
             with torch.autocast(device.type, kind, enabled=kind is not None):
                 outputs = model(images)
-            losses = recipe.criterion.build(network)(outputs, targets)
+            losses = recipe.criterion.build(network)(outputs, targets)  # type: ignore[arg-type]
             loss = torch.stack(list(losses.terms.values())).sum()
             if not torch.isfinite(loss):
                 found = ", ".join(f"{k} {v.item():.3g}" for k, v in losses.terms.items())

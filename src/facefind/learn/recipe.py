@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-if TYPE_CHECKING:
-    from torch import nn
+from facefind.learn.criterion_config import CriterionConfig
 
-    from facefind.learn.losses import Losses
-    from facefind.learn.targets import BatchTargets
+if TYPE_CHECKING:
+    from facefind.nn.detector import DenseDetector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,18 +18,9 @@ class NetworkConfig:
 
     system: ClassVar[str] = ""
 
-    def build(self) -> nn.Module:
+    def build(self) -> DenseDetector:
         """The network with fresh weights."""
         raise TypeError(f"{type(self).__name__} is a base class; use a system's own configuration")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CriterionConfig:
-    """What a network learns: see `facefind.learn.criterion`."""
-
-    def build(self, network: nn.Module) -> Callable[[Any, BatchTargets], Losses]:
-        """The criterion of a network."""
-        return lambda output, targets: network.losses(output, targets.per_image())  # type: ignore[operator]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,11 @@ import torch
 
 from facefind.datasets import Sample, read_size
 from facefind.errors import DataError
-from facefind.learn.assigners import atss
+from facefind.learn.assigners import ATSS, MaxIoU
 from facefind.learn.augment import Labels, crop_labels, window_for
 from facefind.learn.index_sampler import Epochs, Stream
 from facefind.learn.recipe import AugmentConfig
+from facefind.learn.targets import BatchTargets, Target
 from facefind.nn.anchors import Anchors
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,8 @@ class Counts:
         images: crops that were drawn.
         faces: ground-truth faces by their longer side in pixels of the network's input: a number
             for each limit of `FACE_BINS`, and one beyond the last.
-        unmatched: those of them that no anchor answers for, in the same bins.
-        anchors: positive anchors by the side of the anchor, in pixels.
+        unmatched: those of them that no anchor is assigned to, in the same bins.
+        anchors: positive anchors by the longer side of the anchor, in pixels.
     """
 
     images: int
@@ -58,6 +59,7 @@ def count(
     samples: Sequence[Sample],
     config: AugmentConfig,
     anchors: Anchors,
+    assigner: ATSS | MaxIoU,
     *,
     seed: int = 0,
     images: int | None = None,
@@ -71,6 +73,7 @@ def count(
         samples: the training set.
         config: crop sides, side of the input and least face.
         anchors: the network's anchors on an input of `config.size`.
+        assigner: finds the anchors of each face, whatever a network predicts.
         seed: the run's seed.
         images: crops to draw; None: as many as there are samples, one epoch.
 
@@ -85,7 +88,8 @@ def count(
         raise DataError(f"crops are {config.crop}; only square ones, of one size, are counted")
     faces = np.zeros(len(FACE_BINS) + 1, np.int64)
     unmatched = np.zeros_like(faces)
-    positive: dict[int, int] = {int(side): 0 for side in np.unique(anchors.sizes.numpy())}
+    anchor_sides = anchors.sizes.amax(1).numpy()
+    positive: dict[int, int] = {int(side): 0 for side in np.unique(anchor_sides)}
     wanted = len(samples) if images is None else images
     for place, number in islice(Stream(Epochs([s.group for s in samples], seed)), wanted):
         sample, size = _readable(samples, number)
@@ -97,12 +101,15 @@ def count(
         learned = ~held.ignore & ~(sides < config.min_face).any(1)
         boxes, sides = held.boxes[learned], sides[learned]
         bins = np.searchsorted(FACE_BINS, sides.max(1), side="right")
-        assigned = atss(anchors, torch.from_numpy(boxes))
+        landmarks = torch.full((len(boxes), 5, 2), torch.nan)
+        target = Target(torch.from_numpy(boxes), landmarks, torch.zeros(0, 4))
+        targets = BatchTargets.from_images([target], (config.size, config.size))
+        assigned = assigner.assign(anchors, targets).face[0].numpy()
         met = np.zeros(len(boxes), bool)
-        met[assigned[assigned >= 0].numpy()] = True
+        met[assigned[assigned >= 0]] = True
         faces += np.bincount(bins, minlength=len(faces))
         unmatched += np.bincount(bins[~met], minlength=len(faces))
-        taken = anchors.sizes[assigned >= 0].numpy()
+        taken = anchor_sides[assigned >= 0]
         for side, many in zip(*np.unique(taken, return_counts=True), strict=True):
             positive[int(side)] += int(many)
     return Counts(wanted, tuple(faces.tolist()), tuple(unmatched.tolist()), positive)

@@ -37,10 +37,10 @@ class Target:
 
 @dataclass(frozen=True)
 class BatchTargets:
-    """Labels of a batch, packed: the faces of all images stand in one row, one image after another.
+    """Labels of a batch, packed: the faces of all images in one row, one image after another.
 
-    A face without area is no face: it is assigned no anchor. So a batch may be padded to any F,
-    where shapes must not change from step to step.
+    A face without area is padding: it is assigned no anchor. A batch without faces has one, so that
+    F is never 0, and any batch may have more, where shapes must not change from step to step.
 
     Attributes:
         boxes: (F,4) float32 xyxy, in pixels of the network's input.
@@ -72,13 +72,17 @@ class BatchTargets:
         def owners(counts: Sequence[int]) -> Tensor:
             return torch.repeat_interleave(torch.tensor(counts, dtype=torch.int64))
 
+        boxes = torch.cat([t.boxes for t in targets])
         landmarks = torch.cat([t.landmarks for t in targets])
-        visible = landmarks.isfinite().all(-1)
+        image = owners([len(t.boxes) for t in targets])
+        if not len(boxes):
+            boxes, landmarks = boxes.new_zeros(1, 4), landmarks.new_full((1, 5, 2), torch.nan)
+            image = image.new_zeros(1)
         return cls(
-            boxes=torch.cat([t.boxes for t in targets]),
+            boxes=boxes,
             landmarks=landmarks.nan_to_num(0.0),
-            visible=visible,
-            image=owners([len(t.boxes) for t in targets]),
+            visible=landmarks.isfinite().all(-1),
+            image=image,
             ignore=torch.cat([t.ignore for t in targets]),
             ignore_image=owners([len(t.ignore) for t in targets]),
             image_sizes=torch.tensor([t.size or input_size for t in targets], dtype=torch.float32),
@@ -96,13 +100,3 @@ class BatchTargets:
     def pin_memory(self) -> BatchTargets:
         """The same targets in page-locked memory, for quick copies to a GPU."""
         return BatchTargets(*(getattr(self, f.name).pin_memory() for f in fields(self)))
-
-    def per_image(self) -> list[Target]:
-        """The targets of single images again, landmarks NaN where not visible."""
-        landmarks = self.landmarks.masked_fill(~self.visible[..., None], torch.nan)
-        found = []
-        for i, (height, width) in enumerate(self.image_sizes.int().tolist()):
-            mine, regions = self.image == i, self.ignore_image == i
-            size = (int(height), int(width))
-            found.append(Target(self.boxes[mine], landmarks[mine], self.ignore[regions], size))
-        return found

@@ -1,6 +1,6 @@
-"""Anchors: where on the image each output of a dense detector stands.
+"""Anchors: the boxes that the outputs of a dense detector refer to.
 
-Legend: A anchors over all levels, H_l W_l the size of level l.
+Legend: A anchors over all levels, H_l W_l the size of level l's map.
 """
 
 from __future__ import annotations
@@ -11,74 +11,132 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Side = float | tuple[float, float]
+"""An anchor's size in input pixels: the side of a square, or (width, height)."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """The anchors of one level, as plain numbers: a grid of cells with the same sizes on each.
+
+    Attributes:
+        start: index of the level's first anchor.
+        map_size: (H_l,W_l) cells.
+        stride: pixels from cell to cell.
+        offset: pixels from a cell's top left corner to its anchors' center, right and down alike.
+        sizes: (width, height) of each anchor on a cell, in pixels.
+    """
+
+    start: int
+    map_size: tuple[int, int]
+    stride: int
+    offset: float
+    sizes: tuple[tuple[float, float], ...]
+
+    @property
+    def count(self) -> int:
+        """Number of anchors on the level."""
+        return self.map_size[0] * self.map_size[1] * len(self.sizes)
+
 
 @dataclass(frozen=True)
 class Anchors:
-    """Square anchors of all levels, fine to coarse, cells row by row, small before large.
+    """Anchors of all levels in one row: level by level, cells row by row, sizes in their order.
 
     Attributes:
-        centers: (A,2) x, y in input pixels.
+        centers: (A,2) x, y in input pixels; some anchors reach beyond the image.
+        sizes: (A,2) width and height in input pixels.
         strides: (A,) stride of each anchor's level, in input pixels.
-        sizes: (A,) side of each anchor's square, in input pixels.
-        per_level: number of anchors on each level; they add up to A.
+        levels: the same as plain numbers, by level.
+        name: what the anchors are for: `face`, `head`, `body`.
     """
 
     centers: Tensor
-    strides: Tensor
     sizes: Tensor
-    per_level: tuple[int, ...]
+    strides: Tensor
+    levels: tuple[Level, ...]
+    name: str = "face"
 
     @property
     def boxes(self) -> Tensor:
-        """(A,4) xyxy corners of the anchors, in input pixels; some reach beyond the image."""
-        return self.corners()
-
-    def corners(self, *, plus_one: bool = False) -> Tensor:
-        """(A,4) xyxy corners; with `plus_one` those of the first and last pixel that are covered.
-
-        An anchor of side 16 around (7.5, 7.5) is then (0, 0, 15, 15), as older detectors write it.
-        """
-        half = (self.sizes[:, None] - float(plus_one)) / 2
+        """(A,4) xyxy corners in input pixels."""
+        half = self.sizes / 2
         return torch.cat([self.centers - half, self.centers + half], dim=1)
 
+    @property
+    def per_level(self) -> tuple[int, ...]:
+        """Number of anchors on each level; they add up to A."""
+        return tuple(level.count for level in self.levels)
 
-def square_anchors(
-    map_sizes: Sequence[tuple[int, int]],
-    strides: Sequence[int],
-    sizes: Sequence[Sequence[float]],
-    device: torch.device | None = None,
-    offset: float | Sequence[float] = 0.0,
-) -> Anchors:
-    """Anchors for feature maps of the given (H_l, W_l), float32.
+    def __len__(self) -> int:
+        """A."""
+        return self.centers.shape[0]
 
-    Args:
-        map_sizes: height and width of each level's map.
+
+@dataclass(frozen=True)
+class AnchorGrid:
+    """Makes anchors for feature maps of any size.
+
+    Attributes:
         strides: stride of each level in input pixels.
-        sizes: sides of the anchors on one cell of each level, in input pixels.
-        device: where the tensors are made.
-        offset: pixels from a cell's top left corner to its anchors' center, right and down alike:
-            one number, or one a level.
+        sizes: anchors on one cell of each level.
+        offset: pixels from a cell's top left corner to its anchors' center; None: half a cell.
+        name: what the anchors are for.
 
     Source: SCRFD, sec. 4 ({16,32}, {64,128}, {256,512} at strides 8, 16, 32).
-    Differs: the text does not place the anchors; the authors' code puts them on the cell's top
-    left corner (j*stride, i*stride) with no half-cell offset, and so do we by default.
+    Differs: the text does not say where on a cell anchors are centered; the authors' code puts
+    them on its top left corner, and so does the default.
     """
-    centers, all_strides, all_sizes, per_level = [], [], [], []
-    offsets = [offset] * len(strides) if isinstance(offset, int | float) else offset
-    for (height, width), stride, sides, shift in zip(
-        map_sizes, strides, sizes, offsets, strict=True
-    ):
-        ys = torch.arange(height, device=device, dtype=torch.float32) * stride + shift
-        xs = torch.arange(width, device=device, dtype=torch.float32) * stride + shift
-        grid = torch.stack(
-            [xs[None, :].expand(height, width), ys[:, None].expand(height, width)], dim=-1
+
+    strides: tuple[int, ...]
+    sizes: tuple[tuple[Side, ...], ...]
+    offset: float | None = 0.0
+    name: str = "face"
+
+    def __post_init__(self) -> None:
+        if len(self.strides) != len(self.sizes):
+            raise ValueError(
+                f"expected anchor sizes for each of the strides {self.strides}, got {self.sizes}"
+            )
+
+    def halved(self) -> AnchorGrid:
+        """The same grid with anchors of half the size, as for a detector's first shot."""
+        return AnchorGrid(
+            self.strides,
+            tuple(tuple((w / 2, h / 2) for w, h in _pairs(sides)) for sides in self.sizes),
+            self.offset,
+            self.name,
         )
-        cells = grid.reshape(-1, 1, 2).expand(-1, len(sides), 2).reshape(-1, 2)
-        side = torch.tensor(sides, device=device, dtype=torch.float32)
-        centers.append(cells)
-        all_strides.append(torch.full_like(cells[:, 0], stride))
-        all_sizes.append(side.repeat(height * width))
-        per_level.append(height * width * len(sides))
-    return Anchors(
-        torch.cat(centers), torch.cat(all_strides), torch.cat(all_sizes), tuple(per_level)
+
+    def __call__(
+        self, map_sizes: Sequence[tuple[int, int]], device: torch.device | None = None
+    ) -> Anchors:
+        """Anchors for maps of the given (H_l,W_l), float32."""
+        if len(map_sizes) != len(self.strides):
+            raise ValueError(f"expected {len(self.strides)} maps, got {len(map_sizes)}")
+        centers, sizes, strides, levels, start = [], [], [], [], 0
+        for (height, width), stride, sides in zip(map_sizes, self.strides, self.sizes, strict=True):
+            offset = stride / 2 if self.offset is None else self.offset
+            pairs = _pairs(sides)
+            ys = torch.arange(height, device=device, dtype=torch.float32) * stride + offset
+            xs = torch.arange(width, device=device, dtype=torch.float32) * stride + offset
+            grid = torch.stack(
+                [xs[None, :].expand(height, width), ys[:, None].expand(height, width)], dim=-1
+            )
+            cells = grid.reshape(-1, 1, 2).expand(-1, len(pairs), 2).reshape(-1, 2)
+            size = torch.tensor(pairs, device=device, dtype=torch.float32)
+            centers.append(cells)
+            sizes.append(size.repeat(height * width, 1))
+            strides.append(torch.full_like(cells[:, 0], stride))
+            levels.append(Level(start, (height, width), stride, offset, pairs))
+            start += height * width * len(pairs)
+        return Anchors(
+            torch.cat(centers), torch.cat(sizes), torch.cat(strides), tuple(levels), self.name
+        )
+
+
+def _pairs(sides: Sequence[Side]) -> tuple[tuple[float, float], ...]:
+    return tuple(
+        (float(s), float(s)) if isinstance(s, int | float) else (float(s[0]), float(s[1]))
+        for s in sides
     )

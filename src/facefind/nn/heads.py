@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -13,29 +14,19 @@ from facefind.nn.layers import ConvNormAct, DepthwiseSeparable, Norm, Scale, con
 
 
 class HeadOutput(NamedTuple):
-    """Raw outputs of a dense head over all levels.
+    """Raw outputs of a head over all levels, in the order of `Anchors`.
 
     Attributes:
-        logits: (B,A) face logits.
-        distances: (B,A,4) left, top, right, bottom in strides.
-        offsets: (B,A,5,2) points relative to the anchor's center in strides, or None.
+        logits: (B,A,1) face logits, or (B,A,2) logits of background and face.
+        boxes: (B,A,4) as the detector's coder has them.
+        landmarks: (B,A,5,2) as the coder has them, or None.
+        extras: (B,A,...) further outputs by name.
     """
 
     logits: Tensor
-    distances: Tensor
-    offsets: Tensor | None
-
-
-class AnchorOutput(NamedTuple):
-    """Raw outputs of a head whose anchors are background or face.
-
-    Attributes:
-        logits: (B,A,2) background and face.
-        deltas: (B,A,4) as `BoxCoder` has them.
-    """
-
-    logits: Tensor
-    deltas: Tensor
+    boxes: Tensor
+    landmarks: Tensor | None = None
+    extras: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class TowerHead(nn.Module):
@@ -87,8 +78,8 @@ class TowerHead(nn.Module):
                 nn.Conv2d(width, channels * anchors_per_cell, 3, padding=1) for _ in range(copies)
             )
 
-        self.cls, self.reg = outputs(1), outputs(4)
-        self.kps = outputs(10) if landmarks else None
+        self.cls, self.box = outputs(1), outputs(4)
+        self.landmarks = outputs(10) if landmarks else None
         self.scales = nn.ModuleList(Scale() for _ in range(levels)) if scales else None
         self.reset_parameters()
 
@@ -106,20 +97,20 @@ class TowerHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         """Outputs of all levels in the order of `Anchors`: level, row, column, anchor."""
         if len(maps) != self.levels:
-            raise ValueError(f"the head was given {len(maps)} maps; it was built for {self.levels}")
-        logits, distances, offsets = [], [], []
+            raise ValueError(f"the head was built for {self.levels} maps, got {len(maps)}")
+        logits, boxes, landmarks = [], [], []
         for level, x in enumerate(maps):
             copy = 0 if self.shared else level
             x = self.towers[copy](x)
-            logits.append(_by_anchor(self.cls[copy](x), 1).squeeze(-1))
-            box = self.reg[copy](x)
-            distances.append(_by_anchor(self.scales[level](box) if self.scales else box, 4))
-            if self.kps is not None:
-                offsets.append(_by_anchor(self.kps[copy](x), 10))
+            logits.append(_by_anchor(self.cls[copy](x), 1))
+            box = self.box[copy](x)
+            boxes.append(_by_anchor(self.scales[level](box) if self.scales else box, 4))
+            if self.landmarks is not None:
+                landmarks.append(_by_anchor(self.landmarks[copy](x), 10))
         return HeadOutput(
             torch.cat(logits, 1),
-            torch.cat(distances, 1),
-            torch.cat(offsets, 1).reshape(*logits[0].shape[:1], -1, 5, 2) if offsets else None,
+            torch.cat(boxes, 1),
+            _pairs(torch.cat(landmarks, 1)) if landmarks else None,
         )
 
 
@@ -128,7 +119,8 @@ class LinearHead(nn.Module):
 
     Args:
         inputs: channels of the maps.
-        outputs: numbers an anchor by name, as {"box": 4}.
+        outputs: numbers an anchor by name: `cls`, `box`, perhaps `landmarks`; what has another
+            name goes to `HeadOutput.extras`.
         levels: number of pyramid levels.
         anchors_per_cell: anchors on each cell.
         shared: one set of convolutions serves all levels, instead of one a level.
@@ -155,10 +147,10 @@ class LinearHead(nn.Module):
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
             self.add_module(name, nn.ModuleList(convs))
 
-    def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Outputs (B,A,values) by name, in the order of `Anchors`: level, row, column, anchor."""
+    def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
+        """Outputs of all levels in the order of `Anchors`: level, row, column, anchor."""
         if len(maps) != self.levels:
-            raise ValueError(f"the head was given {len(maps)} maps; it was built for {self.levels}")
+            raise ValueError(f"the head was built for {self.levels} maps, got {len(maps)}")
         found = {}
         for name, values in self.outputs.items():
             convs = self.get_submodule(name)
@@ -167,7 +159,8 @@ class LinearHead(nn.Module):
                 _by_anchor(convs[level % len(convs)](x), values) for level, x in enumerate(maps)
             ]
             found[name] = torch.cat(levels, 1)
-        return found
+        logits, boxes, landmarks = found.pop("cls"), found.pop("box"), found.pop("landmarks", None)
+        return HeadOutput(logits, boxes, None if landmarks is None else _pairs(landmarks), found)
 
 
 class PlainHead(nn.Module):
@@ -188,7 +181,7 @@ class PlainHead(nn.Module):
         self.cls = nn.ModuleList(nn.Conv2d(width, 2 * anchors, 1) for _ in inputs)
         self.box = nn.ModuleList(nn.Conv2d(width, 4 * anchors, 1) for _ in inputs)
 
-    def forward(self, maps: Sequence[Tensor]) -> AnchorOutput:
+    def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         """Outputs in the order of `Anchors`: level, row, column, anchor."""
         logits, deltas = [], []
         for x, conv, cls, box in zip(maps, self.convs, self.cls, self.box, strict=True):
@@ -197,7 +190,7 @@ class PlainHead(nn.Module):
             scores = cls(x).unflatten(1, (2, -1)).permute(0, 3, 4, 2, 1)
             logits.append(scores.reshape(x.shape[0], -1, 2))
             deltas.append(box(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4))
-        return AnchorOutput(torch.cat(logits, 1), torch.cat(deltas, 1))
+        return HeadOutput(torch.cat(logits, 1), torch.cat(deltas, 1))
 
 
 class DilatedHead(nn.Module):
@@ -228,7 +221,7 @@ class DilatedHead(nn.Module):
         self.cls = nn.ModuleList(nn.Conv2d(width, 2, 1) for _ in dilations)
         self.box = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in dilations)
 
-    def forward(self, maps: Sequence[Tensor]) -> AnchorOutput:
+    def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         """Outputs in the order of `Anchors`: row, column, anchor."""
         (x,) = maps
         x = self.reduce(x)
@@ -240,7 +233,7 @@ class DilatedHead(nn.Module):
             logits.append(cls(seen).permute(0, 2, 3, 1))
             deltas.append(box(seen).permute(0, 2, 3, 1))
         batch = x.shape[0]
-        return AnchorOutput(
+        return HeadOutput(
             torch.stack(logits, 3).reshape(batch, -1, 2),
             torch.stack(deltas, 3).reshape(batch, -1, 4),
         )
@@ -258,3 +251,8 @@ class SharedConv(nn.Conv2d):
 def _by_anchor(x: Tensor, values: int) -> Tensor:
     """(B,anchors*values,H,W) -> (B,H*W*anchors,values)."""
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, values)
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """(B,A,10) -> (B,A,5,2)."""
+    return x.reshape(*x.shape[:2], 5, 2)

@@ -20,7 +20,7 @@ def group_norm(groups: int) -> Norm:
     def make(channels: int) -> nn.Module:
         if channels % groups:
             raise ValueError(
-                f"group_norm({groups}) was given {channels} channels; wanted a multiple"
+                f"group_norm({groups}) expected a multiple of {groups} channels, got {channels}"
             )
         return nn.GroupNorm(groups, channels)
 
@@ -102,3 +102,17 @@ def conv_relu(inputs: int, outputs: int, kernel: int, *, norm: bool) -> nn.Seque
         return ConvNormAct(inputs, outputs, kernel)
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
     return nn.Sequential(conv, nn.ReLU(inplace=True))
+
+
+def initialize_convs(*parts: nn.Module) -> None:
+    """Fresh weights for all convolutions: those with a bias as outputs, the others for a ReLU.
+
+    Normal(0, 0.01) and zero bias where there is one; He's for what a normalization follows.
+    """
+    for part in parts:
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

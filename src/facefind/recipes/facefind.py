@@ -13,19 +13,14 @@ from functools import partial
 
 from facefind.learn.recipe import MiningConfig, Recipe
 from facefind.recipes import scrfd
-from facefind.systems.scrfd import ROWS, LossWeights, SCRFDConfig
+from facefind.systems.scrfd import CRITERION, LANDMARKS, ROWS
 
 SIZES = {"facefind-n": "scrfd-500m-kps", "facefind-s": "scrfd-2.5g-kps"}
 """The row of SCRFD whose network each of the detectors has."""
 
 
-def _network(recipe: Recipe) -> SCRFDConfig:
-    assert isinstance(recipe.network, SCRFDConfig)
-    return recipe.network
-
-
-def _points(recipe: Recipe) -> Recipe:
-    return replace(recipe, network=replace(_network(recipe), loss=LossWeights()))
+def _landmarks(recipe: Recipe) -> Recipe:
+    return replace(recipe, criterion=replace(recipe.criterion, landmarks=LANDMARKS))
 
 
 def _background(recipe: Recipe) -> Recipe:
@@ -42,11 +37,12 @@ def _mining(recipe: Recipe) -> Recipe:
 
 
 def _simota(recipe: Recipe) -> Recipe:
-    return replace(recipe, network=replace(_network(recipe), assigner="simota"))
+    assigner = replace(recipe.criterion.assigner, kind="simota")
+    return replace(recipe, criterion=replace(recipe.criterion, assigner=assigner))
 
 
 INGREDIENTS: dict[str, Callable[[Recipe], Recipe]] = {
-    "points": _points,
+    "landmarks": _landmarks,
     "background": _background,
     "balance": _balance,
     "mining": _mining,
@@ -54,18 +50,19 @@ INGREDIENTS: dict[str, Callable[[Recipe], Recipe]] = {
 }
 """What may be added to a plain recipe, by name.
 
-points: five landmarks are learned beside boxes (RetinaFace, sec. 3.2). background: three crops in
-ten are taken wherever they fall. balance: rare events are drawn more often. mining: images whose
+landmarks: five landmarks are learned beside boxes (RetinaFace, sec. 3.2). background: three crops
+in ten are taken wherever they fall. balance: rare events are drawn more often. mining: images whose
 faces are all found easily are skipped (SmallHardFace, sec. 3.2). simota: the network's own
 predictions choose the anchors of a face (YOLOX, arXiv:2107.08430) instead of ATSS.
 """
-KEPT: tuple[str, ...] = ("points", "background", "balance")
+KEPT: tuple[str, ...] = ("landmarks", "background", "balance")
 """The ingredients of the recipes that bear facefind's name."""
 
 
 def _plain(base: Recipe, name: str) -> Recipe:
-    network = replace(ROWS[SIZES[name]], loss=LossWeights(landmarks=0.0))
-    return replace(base, network=network, data=replace(base.data, balance=0.0))
+    plain = replace(CRITERION, landmarks=replace(LANDMARKS, weight=0.0))
+    network = ROWS[SIZES[name]]
+    return replace(base, network=network, criterion=plain, data=replace(base.data, balance=0.0))
 
 
 def _mixed(recipe: Recipe, ingredients: Sequence[str]) -> Recipe:

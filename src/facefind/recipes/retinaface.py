@@ -21,8 +21,15 @@ from facefind.learn.recipe import (
     ScheduleConfig,
 )
 from facefind.recipes.scrfd import REDISTRIBUTED_SIDES
-from facefind.systems.mesh.dense import MeshConfig
-from facefind.systems.retinaface import ROWS, LossWeights, RetinaFaceConfig, released
+from facefind.systems.mesh.config import MeshConfig
+from facefind.systems.retinaface import (
+    CRITERION,
+    RELEASED_CRITERION,
+    ROWS,
+    RetinaFaceConfig,
+    authors_criterion,
+    released,
+)
 
 PAPER_SIDES = tuple(side / 100 for side in range(30, 101))
 """Crop sides from 0.3 to 1 short side (sec. 4.2), a hundredth apart."""
@@ -34,7 +41,7 @@ SHORT_ROWS = ("retinaface-mobile", "retinaface-mobile-released")
 MESH_ROWS = ("retinaface-r152", "retinaface-r152-dcn", "retinaface-mobile")
 """Rows with a recipe for their variant with the dense branch. `retinaface-r152-dcn-mesh` and
 `retinaface-r152-mesh` are the last rows of table 3, without points and with them."""
-SHORT_MESH = MeshConfig(size=32, limit=24, least=32.0, landmarks=2.0, prior=0.02)
+SHORT_MESH = MeshConfig(size=32, max_anchors=24, min_anchor=32.0, landmarks=2.0, prior=0.02)
 """The branch for a small budget: its vertices are also drawn to the labeled points, its codes to
 the average face; crops are smaller and fewer. The first two are ours and no part of the paper."""
 
@@ -52,6 +59,7 @@ def paper(row: str) -> Recipe:
     return Recipe(
         name=row,
         network=network,
+        criterion=CRITERION,
         augment=AugmentConfig(crop_sides=PAPER_SIDES),
         optim=OptimConfig(lr=0.01, momentum=0.9, weight_decay=5e-4, clip=0.0, groups=groups),
         schedule=ScheduleConfig(
@@ -73,6 +81,7 @@ def port(row: str) -> Recipe:
     epochs, first, second = (250, 190, 220) if mobile else (100, 70, 90)
     return replace(
         base,
+        criterion=RELEASED_CRITERION,
         augment=replace(
             base.augment,
             size=640 if mobile else 840,
@@ -102,6 +111,7 @@ def authors(row: str) -> Recipe:
     mobile = "mobile" in row
     return replace(
         base,
+        criterion=authors_criterion(landmarks=0.25 if mobile else 0.2),
         augment=replace(
             base.augment,
             crop_sides=RELEASED_SIDES,
@@ -131,9 +141,12 @@ def short(row: str) -> Recipe:
         network=replace(
             network,
             box_stds=theirs.box_stds,
-            point_std=theirs.point_std,
-            matching=theirs.matching,
-            loss=LossWeights(cls=1.0, box=1.0, points=0.1),
+            landmark_std=theirs.landmark_std,
+        ),
+        criterion=replace(
+            RELEASED_CRITERION,
+            box=replace(RELEASED_CRITERION.box, weight=1.0),
+            landmarks=replace(RELEASED_CRITERION.landmarks, weight=0.1),
         ),
         data=DataConfig(balance=0.5),
         augment=AugmentConfig(

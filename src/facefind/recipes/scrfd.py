@@ -1,4 +1,4 @@
-"""SCRFD's recipes: the paper's rows, and the runs behind the weights that ship.
+"""SCRFD's recipes: the paper's rows, and short trainings for a CPU.
 
 Three trainings of a row: `ROW` is the paper's, `ROW-released` that of the authors' configuration
 file where it differs, `ROW-short` ours for a CPU. `ROW-nosr` leaves sample redistribution out.
@@ -18,7 +18,7 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
-from facefind.systems.scrfd import FAMILY, ROWS
+from facefind.systems.scrfd import CRITERION, FAMILY, ROWS
 
 BASELINE_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
 """Crop sides without sample redistribution (sec. 5.1)."""
@@ -52,6 +52,7 @@ def paper(row: str, *, redistribute: bool = True) -> Recipe:
     return Recipe(
         name=row if redistribute else f"{row}-nosr",
         network=ROWS[row],
+        criterion=CRITERION,
         augment=AugmentConfig(
             crop_sides=REDISTRIBUTED_SIDES if redistribute else BASELINE_SIDES, fill=MEAN_COLOR
         ),
@@ -65,7 +66,7 @@ def released(row: str) -> Recipe:
     Gray filling, a color jitter that also swaps channels, boxes uncut for some rows, a warm-up of
     1,500 steps, twice the rate for the largest, and a ResNet baseline of another depth.
 
-    Source: the authors' code, as told in docs/papers/scrfd.md.
+    Source: the authors' code; docs/papers/scrfd.md has the details.
     """
     base = paper(row)
     schedule = replace(base.schedule, warmup_epochs=_RELEASED_WARMUP)

@@ -25,7 +25,7 @@ from facefind.learn.recipe import (
     ScheduleConfig,
 )
 from facefind.recipes.scrfd import MEAN_COLOR, REDISTRIBUTED_SIDES, WIDER_IMAGES
-from facefind.systems.smallhardface import ROWS
+from facefind.systems.smallhardface import CRITERION, ROWS
 
 MINING = MiningConfig(on=True, threshold=0.85, skip=0.7)
 """Hard image mining as in the paper (sec. 3.2)."""
@@ -55,6 +55,7 @@ def paper(row: str = "smallhardface", *, mining: bool = True) -> Recipe:
     return Recipe(
         name=row if mining else f"{row}-nomining",
         network=network,
+        criterion=CRITERION,
         augment=AugmentConfig(crop="resized", resized=ResizedConfig(), fill=PADDING),
         optim=OptimConfig(
             lr=0.004,
@@ -110,7 +111,7 @@ def released() -> Recipe:
     return replace(
         base,
         name="smallhardface-released",
-        network=replace(ROWS["smallhardface"], plus_one=True),
+        criterion=replace(CRITERION, inclusive_pixels=True),
         augment=replace(
             base.augment,
             jitter="ssd-float",
@@ -134,9 +135,9 @@ def short(*, mining: bool = True) -> Recipe:
     The crops and the optimizer are those of SCRFD's short recipe: half the window and half the
     crop sides keep the scale at which faces are seen, and AdamW on a cosine with averaged weights
     needs few epochs from scratch. So small a window has about three positive anchors: 48 anchors
-    are learned of each, not the paper's 256, lest background drown them. Three in ten crops fall
-    anywhere, lest faces be found in empty pictures. It is tested by a pyramid, without which no
-    large face would be found.
+    are learned of each, not the paper's 256, so that background does not drown them. Three in ten
+    crops are taken anywhere, so that no faces are found in empty pictures. It is tested by a
+    pyramid, without which no large face would be found.
 
     Args:
         mining: whether easy images are left out of most passes.
@@ -144,7 +145,8 @@ def short(*, mining: bool = True) -> Recipe:
     name = "smallhardface-light-short"
     return Recipe(
         name=name if mining else f"{name}-nomining",
-        network=replace(ROWS["smallhardface-light"], quota=(16, 48)),
+        network=ROWS["smallhardface-light"],
+        criterion=replace(CRITERION, sampler=replace(CRITERION.sampler, positives=16, total=48)),
         data=DataConfig(balance=0.5),
         augment=AugmentConfig(
             size=320,

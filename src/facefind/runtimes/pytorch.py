@@ -78,13 +78,9 @@ class TorchRuntime:
         x = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
         bf16 = self.precision == "bf16"
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, bf16):
-            boxes, scores, landmarks, *mesh = self._network.candidates(x)  # type: ignore[operator]
-        return Candidates(
-            boxes.float().cpu().numpy(),
-            scores.float().cpu().numpy(),
-            None if landmarks is None else landmarks.float().cpu().numpy(),
-            mesh[0].float().cpu().numpy() if mesh else None,
-        )
+            found = self._network.candidates(x)  # type: ignore[operator]
+        arrays = (None if t is None else t.float().cpu().numpy() for t in found)
+        return Candidates(*arrays)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return (

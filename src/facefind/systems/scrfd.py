@@ -1,159 +1,37 @@
 """SCRFD: sample and computation redistribution for efficient face detection.
 
-Paper: J. Guo, J. Deng, A. Lattas, S. Zafeiriou (arXiv:2105.04714). The family is one network
-shape: a backbone of free depths and widths, a PAFPN over C3..C5, a light head at strides 8, 16, 32
-with two square anchors a cell, no anchors at stride 4, everything trained from scratch.
-
-Legend: B batch, A anchors over all levels, G ground-truth faces, P positive anchors.
+Paper: J. Guo, J. Deng, A. Lattas, S. Zafeiriou (arXiv:2105.04714). A residual or depthwise
+backbone, a path-aggregation pyramid of three levels and a head of few convolutions, whose depths
+and widths a search over computation found; anchors are assigned by ATSS and learn by quality focal
+and DIoU loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor, nn
-
-from facefind.learn.assigners import atss, inside_any, simota
-from facefind.learn.boxes import iou
-from facefind.learn.distributed import mean_over_processes
-from facefind.learn.losses import (
-    Losses,
-    diou_loss,
-    landmark_loss,
-    min_positive_scores,
-    quality_focal,
-)
+from facefind.learn.criterion_config import BoxConfig, CriterionConfig, LandmarkConfig
 from facefind.learn.recipe import NetworkConfig
-from facefind.learn.targets import Target
-from facefind.nn.anchors import Anchors, square_anchors
-from facefind.nn.backbones import BasicBlock, Bottleneck, MobileNetV1, ResNetV1e
-from facefind.nn.coders import decode_distances, decode_points, encode_points
-from facefind.nn.heads import HeadOutput, TowerHead
-from facefind.nn.layers import group_norm
-from facefind.nn.necks import PAFPN
+
+if TYPE_CHECKING:
+    from facefind.nn.detector import DenseDetector
 
 STRIDES = (8, 16, 32)
 ANCHOR_SIZES = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
-"""Sides of the square anchors at each stride, in pixels (sec. 4)."""
+"""Sides of the anchors on each level's cells, in input pixels (sec. 4)."""
+LANDMARKS = LandmarkConfig(weight=0.1, by_score=True)
+CRITERION = CriterionConfig(box=BoxConfig(weight=2.0, by_score=True), landmarks=LANDMARKS)
+"""What every row learns: ATSS, quality focal loss (the "GFL" of the text), DIoU loss (sec. 5.1).
 
-
-Assigner = Callable[[Anchors, Tensor, Tensor, Tensor], Tensor]
-"""Anchors, boxes (G,4), predicted boxes (A,4) and scores (A,) -> each anchor's face or -1: (A,)."""
-
-
-def _atss(anchors: Anchors, boxes: Tensor, predicted: Tensor, scores: Tensor) -> Tensor:
-    return atss(anchors, boxes)  # geometry alone decides
-
-
-ASSIGNERS: dict[str, Assigner] = {"atss": _atss, "simota": simota}
-"""What may choose the anchors of a face in training; the paper's is ATSS (sec. 5.1)."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Raw outputs of the network with the anchors that they belong to."""
-
-    raw: HeadOutput
-    anchors: Anchors
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the loss terms, from the authors' configurations (the paper gives none)."""
-
-    box: float = 2.0
-    landmarks: float = 0.1
-
-
-class SCRFD(nn.Module):
-    """The detector: parts in, raw outputs, candidates and losses out."""
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        neck: nn.Module,
-        head: nn.Module,
-        weights: LossWeights | None = None,
-        assign: Assigner = _atss,
-    ) -> None:
-        super().__init__()
-        self.backbone, self.neck, self.head = backbone, neck, head
-        self.weights, self.assign = weights or LossWeights(), assign
-
-    def forward(self, images: Tensor) -> Outputs:
-        """Raw outputs for images (B,3,H,W), RGB in 0..255, H and W multiples of 32."""
-        x = (images.to(next(self.parameters()).dtype) - 127.5) / 128
-        maps = self.neck(self.backbone(x)[1:])
-        sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
-        return Outputs(self.head(maps), square_anchors(sizes, STRIDES, ANCHOR_SIZES, x.device))
-
-    def candidates(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Boxes (B,A,4) and points (B,A,5,2) or None in input pixels, with scores (B,A) in 0..1."""
-        outputs = self(images)
-        raw, anchors = outputs.raw, outputs.anchors
-        boxes = decode_distances(raw.distances.float(), anchors.centers, anchors.strides)
-        points = None
-        if raw.offsets is not None:
-            points = decode_points(raw.offsets.float(), anchors.centers, anchors.strides)
-        return boxes, raw.logits.float().sigmoid(), points
-
-    def losses(self, outputs: Outputs, targets: Sequence[Target]) -> Losses:
-        """Loss terms `cls`, `box` and, with points, `kps`; and each image's weakest positive.
-
-        An image without faces adds to `cls` alone. Without any face in the batch, `box` and `kps`
-        are exactly 0 and still carry (zero) gradients to every parameter.
-
-        Source: sec. 5.1: ATSS, quality focal loss (the "GFL" of the text), DIoU loss.
-        Differs: as in the authors' code, `box` and `kps` weigh each positive by its own detached
-        score and divide by the sum of these; theirs divides 0 by 0 without faces, ours does not.
-        """
-        raw, anchors = outputs.raw, outputs.anchors
-        logits, distances = raw.logits.float(), raw.distances.float()
-        quality = torch.zeros_like(logits)
-        counted = torch.ones_like(logits)
-        now = decode_distances(distances.detach(), anchors.centers, anchors.strides)
-        scores = logits.detach().sigmoid()
-        image_index, anchor_index, faces, points = [], [], [], []
-        for index, target in enumerate(targets):
-            assigned = self.assign(anchors, target.boxes, now[index], scores[index])
-            positive = (assigned >= 0).nonzero().squeeze(1)
-            if target.ignore.shape[0]:
-                counted[index, inside_any(anchors.centers, target.ignore) & (assigned < 0)] = 0
-            image_index.append(torch.full_like(positive, index))
-            anchor_index.append(positive)
-            faces.append(target.boxes[assigned[positive]])
-            points.append(target.landmarks[assigned[positive]])
-        image, anchor = torch.cat(image_index), torch.cat(anchor_index)
-        face, point = torch.cat(faces), torch.cat(points)
-
-        centers, strides = anchors.centers[anchor], anchors.strides[anchor]
-        predicted = decode_distances(distances[image, anchor], centers, strides)
-        quality[image, anchor] = iou(predicted.detach(), face)
-        positives = sum(max(int(i.numel()), 1) for i in anchor_index)
-        normalizer = mean_over_processes(logits.new_tensor(float(positives))).clamp(min=1)
-        terms = {"cls": (quality_focal(logits, quality) * counted).sum() / normalizer}
-
-        weight = scores[image, anchor]
-        weakest = min_positive_scores(weight, image, len(targets))
-        divisor = mean_over_processes(weight.sum()).clamp(min=1e-6)
-        box = (diou_loss(predicted, face) * weight).sum() + distances.sum() * 0
-        terms["box"] = self.weights.box * box / divisor
-        if raw.offsets is not None:
-            offsets = raw.offsets.float()
-            labeled = point.isfinite().all(-1).all(-1)
-            image, anchor = image[labeled], anchor[labeled]
-            goal = encode_points(point[labeled], centers[labeled], strides[labeled])
-            kps = (landmark_loss(offsets[image, anchor], goal) * weight[labeled]).sum()
-            terms["kps"] = self.weights.landmarks * (kps + offsets.sum() * 0) / divisor
-        return Losses(terms, weakest)
+The paper gives no weights; these, and that each box weighs by its own score, are the authors'
+code's. Differs: that code divides 0 by 0 without faces, ours does not.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SCRFDConfig(NetworkConfig):
-    """A row of the family: every number that tells one SCRFD from another."""
+    """A row of the family: every number in which one SCRFD differs from another."""
 
     system = "scrfd"
 
@@ -178,19 +56,21 @@ class SCRFDConfig(NetworkConfig):
     scales: bool = True
     """Whether a learned scalar a level multiplies the box output."""
     landmarks: bool = False
-    """Whether five points are regressed."""
-    assigner: Literal["atss", "simota"] = "atss"
-    """What chooses the anchors of a face in training."""
-    loss: LossWeights = field(default_factory=LossWeights)
+    """Whether five landmarks are regressed."""
 
-    def build(self) -> SCRFD:
+    def build(self) -> DenseDetector:
         """The network with fresh weights."""
-        backbone: MobileNetV1 | ResNetV1e
-        if self.block == "depthwise":
-            backbone = MobileNetV1(self.stem, self.depths, self.widths)
-        else:
-            block = BasicBlock if self.block == "basic" else Bottleneck
-            backbone = ResNetV1e(block, self.stem[-1], self.depths, self.widths)
+        from torch import nn
+
+        from facefind.nn import backbones
+        from facefind.nn.anchors import AnchorGrid
+        from facefind.nn.coders import DistanceCoder
+        from facefind.nn.detector import DenseDetector, Normalize
+        from facefind.nn.heads import TowerHead
+        from facefind.nn.layers import group_norm
+        from facefind.nn.necks import PAFPN
+
+        backbone = backbones.from_blocks(self.block, self.stem, self.depths, self.widths)
         head = TowerHead(
             self.neck,
             self.head,
@@ -203,12 +83,21 @@ class SCRFDConfig(NetworkConfig):
             scales=self.scales,
             landmarks=self.landmarks,
         )
-        neck = PAFPN(backbone.widths[1:], self.neck)
-        return SCRFD(backbone, neck, head, self.loss, ASSIGNERS[self.assigner])
+        return DenseDetector(
+            Normalize(),
+            backbone,
+            PAFPN(backbone.widths[1:], self.neck),
+            None,
+            head,
+            AnchorGrid(STRIDES, ANCHOR_SIZES),
+            DistanceCoder(),
+            taps=slice(1, None),
+            system=self.system,
+        )
 
 
 def with_landmarks(row: SCRFDConfig, *, scales: bool = True) -> SCRFDConfig:
-    """A row's variant with five points: batch normalization and a head a level, as published."""
+    """A row's variant with five landmarks: batch normalization and a head a level, as published."""
     return replace(row, head_groups=None, shared_head=False, landmarks=True, scales=scales)
 
 
@@ -272,7 +161,7 @@ FAMILY: dict[str, SCRFDConfig] = {
     "scrfd-34g": _34G,
     "scrfd-34g-kps": with_landmarks(_34G),
 }
-"""The family by name (fig. 7 and 8). The 1 and 1.3 GF rows and the variants with points are from
+"""The family by name (fig. 7 and 8). The 1 and 1.3 GF rows and the variants with landmarks are from
 the authors' code, save 1g-kps and 34g-kps, which follow the same pattern and are ours."""
 
 _RESNET_STAGES = (64, 128, 256, 512)

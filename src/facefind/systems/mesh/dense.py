@@ -5,56 +5,20 @@ Shapes: B batch, A anchors, P positive anchors, V vertices, S side of the compar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from facefind import weights
-from facefind.mesh import PARAMETERS, Decoder
+from facefind.learn.criterion import Matched, rows_or_zeros
+from facefind.mesh import PARAMETERS
 from facefind.mesh.decoding import CAMERA, CODE, LIGHT
 from facefind.systems.mesh import camera, lighting
+from facefind.systems.mesh.config import MeshConfig
 from facefind.systems.mesh.decoder import MeshDecoder
 from facefind.systems.mesh.rasterizer import render
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeshConfig:
-    """How the dense branch is made and learned."""
-
-    decoder: Path | None = None
-    """File of a pre-trained decoder, as `facefind mesh pretrain` makes it; None: the one that
-    ships, over the project's own template."""
-    frozen: bool = True
-    """Whether the decoder keeps its pre-trained weights, as in the paper."""
-    size: int = 48
-    """Side in pixels to which an anchor's crop is brought before it is compared."""
-    limit: int = 32
-    """Most anchors of a batch that are rendered, spread evenly over the positive ones."""
-    least: float = 24.0
-    """Anchors below this side in pixels are not rendered: they show too little to compare."""
-    mean: Literal["crop", "covered"] = "crop"
-    """What the pixel loss is divided by: all pixels of the crop, as in eq. 3 of the paper (those
-    not covered by the face add nothing), or the covered ones alone."""
-    pixel: float = 0.01
-    """Weight of the pixel loss (lambda 3), for colors in 0..255."""
-    landmarks: float = 0.0
-    """Weight of the distance of the mesh's five vertices from the labeled points, relative to the
-    anchor: 0 as in the paper; more lets the branch find faces within a small budget."""
-    prior: float = 0.0
-    """Weight of the codes' mean square, which keeps faces near to those pre-trained on."""
-
-    def build(self) -> DenseBranch:
-        """The branch with its pre-trained decoder.
-
-        Raises:
-            WeightsError: If the decoder's file is missing or damaged.
-        """
-        decoder = MeshDecoder.of(Decoder.load(self.decoder or weights.mesh_decoder()))
-        return DenseBranch(decoder, self)
 
 
 class Rendering(NamedTuple):
@@ -118,63 +82,103 @@ class DenseBranch(nn.Module):
         images, covered = render(screen, colors, triangles, (size, size), background)
         return Rendering(images, covered, screen)
 
-    def losses(
+    def losses(self, matched: Matched) -> dict[str, Tensor]:
+        """The loss terms of a batch's sampled positive anchors, as `compare` gives them."""
+        targets, output = matched.targets, matched.output
+        batch, count = matched.labels.shape
+        landmarks = rows_or_zeros(targets.landmarks, matched.face)
+        visible = rows_or_zeros(targets.visible, matched.face)[..., None]
+        return self.compare(
+            output.extras["mesh"].flatten(0, 1),
+            output.anchors.boxes.repeat(batch, 1),
+            torch.arange(batch, device=matched.labels.device).repeat_interleave(count),
+            output.images,
+            landmarks.masked_fill(~visible, torch.nan).flatten(0, 1),
+            matched.positive.flatten(),
+        )
+
+    def compare(
         self,
         raw: Tensor,
         boxes: Tensor,
         image: Tensor,
         images: Tensor,
         landmarks: Tensor,
+        positive: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Loss terms, weighted: `pixel` and, where their weights are above 0, `mesh` and `prior`.
 
-        Each is a mean over the rendered anchors, exactly 0 without any.
+        Each is a mean over the rendered anchors, exactly 0 without any; as many are rendered at
+        every step, whatever is found, so that nothing is read back from the device.
 
         Args:
-            raw: (P,144) as predicted for positive anchors.
+            raw: (P,144) as predicted for anchors.
             boxes: (P,4) xyxy of these anchors, squares.
             image: (P,) int64: which image of the batch each belongs to.
             images: (B,3,H,W) RGB in 0..255.
-            landmarks: (P,5,2) labeled points, NaN where a face has none.
+            landmarks: (P,5,2) labeled landmarks, NaN where one is not.
+            positive: (P,) bool: anchors of faces; None: all.
 
         Source: RetinaFace, sec. 3.1 and 3.2, eq. 3: mean over the crop of the L1 distance of RGB.
         Differs: the paper says neither in which units colors are (0..255 here, in which its
         weight of .01 gives the term the size of the others), nor what the background shows (here
-        the image itself, so that it adds nothing), nor that crops are brought to one size and
+        the image itself, so that it adds nothing), nor that crops are resized to one size and
         limited in number, which is for speed. `mesh` and `prior` are ours.
         """
         config = self.config
-        with torch.no_grad():
-            large = (boxes[:, 2:] - boxes[:, :2]).amin(1) >= config.least
-            chosen = large.nonzero().squeeze(1)
-            if len(chosen) > config.limit:
-                chosen = chosen[torch.linspace(0, len(chosen) - 1, config.limit).round().long()]
         nothing = raw.sum() * 0
+        if not len(raw):
+            names = ["pixel", *["mesh"] * bool(config.landmarks), *["prior"] * bool(config.prior)]
+            return dict.fromkeys(names, nothing)
+        large = (boxes[:, 2:] - boxes[:, :2]).amin(1) >= config.min_anchor
+        large = large if positive is None else large & positive
+        chosen, counted = spread(large, config.max_anchors)
         raw, boxes, image, landmarks = (t[chosen] for t in (raw, boxes, image, landmarks))
-        terms = {"pixel": nothing}
-        if config.landmarks:
-            terms["mesh"] = nothing
-        if config.prior:
-            terms["prior"] = nothing
-        if not len(chosen):
-            return terms
+
+        def mean(values: Tensor, weights: Tensor) -> Tensor:
+            values = torch.where(weights > 0, values, 0.0) * weights
+            return values.sum() / weights.sum().clamp(min=1e-6)
+
         with torch.no_grad():
             goal, within = crops(images, image, boxes, config.size)
         shown = self.render(self.resolve(raw.float(), boxes), boxes, config.size)
-        counted = (shown.covered & within).float()
-        gap = (255 * shown.images - goal).abs().sum(1) * counted
-        pixels = config.size**2 if config.mean == "crop" else counted.sum((1, 2)).clamp(min=1)
-        terms["pixel"] = nothing + config.pixel * (gap.sum((1, 2)) / pixels).mean()
+        covered = (shown.covered & within).float()
+        gap = ((255 * shown.images - goal).abs().sum(1) * covered).sum((1, 2))
+        pixels = config.size**2 if config.mean == "crop" else covered.sum((1, 2)).clamp(min=1)
+        terms = {"pixel": nothing + config.pixel * mean(gap / pixels, counted)}
         if config.landmarks:
             side = (boxes[:, 2:] - boxes[:, :2]).mean(1)
-            wanted = (landmarks - boxes[:, None, :2]) / side[:, None, None]
-            known = wanted.isfinite().all(-1).all(-1)
-            points = shown.screen[known][:, self.decoder.landmarks, :2] / config.size
-            far = functional.smooth_l1_loss(points, wanted[known], beta=1 / 9, reduction="none")
-            terms["mesh"] = nothing + config.landmarks * far.sum() / known.sum().clamp(min=1)
+            target = (landmarks - boxes[:, None, :2]) / side[:, None, None]
+            known = target.isfinite().all(-1)
+            landmark = shown.screen[:, self.decoder.landmarks, :2] / config.size
+            far = functional.smooth_l1_loss(
+                landmark, target.nan_to_num(), beta=1 / 9, reduction="none"
+            )
+            # A face's landmarks count together as one.
+            far_of = mean(far.sum(-1), known * counted[:, None]) * known.shape[1]
+            terms["mesh"] = nothing + config.landmarks * far_of
         if config.prior:
-            terms["prior"] = nothing + config.prior * raw[:, CODE].float().square().mean()
+            codes = raw[:, CODE].float().square().mean(1)
+            terms["prior"] = nothing + config.prior * mean(codes, counted)
         return terms
+
+
+def spread(mask: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Indices (N,) of at most N of those masked, evenly spread, and whether each is real, 0 or 1.
+
+    N is `most`, or P where there are fewer; where fewer are masked the rest are not real.
+
+    Args:
+        mask: (P,) bool, P at least 1.
+        most: indices at the most.
+    """
+    order = mask.cumsum(0)
+    rank = torch.arange(min(most, len(mask)), device=mask.device)
+    total = order[-1]
+    even = (rank * (total - 1) / max(len(rank) - 1, 1)).round().long()
+    rank_of = torch.where(total > len(rank), even, rank)
+    chosen = torch.searchsorted(order, rank_of + 1).clamp(max=len(mask) - 1)
+    return chosen, (rank < total).float()
 
 
 def crops(images: Tensor, image: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -192,22 +196,25 @@ def crops(images: Tensor, image: Tensor, boxes: Tensor, size: int) -> tuple[Tens
     steps = (torch.arange(2 * size, device=boxes.device, dtype=torch.float32) + 0.5) / (2 * size)
     x = boxes[:, :1] + steps * (boxes[:, 2:3] - boxes[:, :1])  # (P,2S)
     y = boxes[:, 1:2] + steps * (boxes[:, 3:] - boxes[:, 1:2])
-    grid = torch.stack(
+    # All images below one another are one image, so that one call samples them all. A sample keeps
+    # to the rows of its own image, whose border pixels are repeated beyond it.
+    count = len(images)
+    column = x.clamp(0.5, width - 0.5) * 2 / width - 1
+    row = (y.clamp(0.5, height - 0.5) + image[:, None] * height) * 2 / (height * count) - 1
+    at = torch.stack(
         [
-            (2 * x / width - 1)[:, None].expand(-1, 2 * size, -1),
-            (2 * y / height - 1)[:, :, None].expand(-1, -1, 2 * size),
+            column[:, None].expand(-1, 2 * size, -1),
+            row[:, :, None].expand(-1, -1, 2 * size),
         ],
         -1,
     )
-    found = boxes.new_zeros(len(boxes), 3, 2 * size, 2 * size)
-    for one in range(len(images)):
-        mine = (image == one).nonzero().squeeze(1)
-        picture = images[one : one + 1].float().expand(len(mine), -1, -1, -1)
-        found[mine] = functional.grid_sample(
-            picture, grid[mine], mode="bilinear", padding_mode="border", align_corners=False
-        )
-    inside = ((grid.abs() <= 1).all(-1)).float()[:, None]
-    within = functional.avg_pool2d(inside, 2)[:, 0] == 1
+    stacked = images.float().transpose(0, 1).flatten(1, 2)[None]
+    found = functional.grid_sample(
+        stacked, at.flatten(0, 1)[None], mode="bilinear", align_corners=False
+    )
+    found = found[0].reshape(3, len(boxes), 2 * size, 2 * size).transpose(0, 1)
+    inside = ((x >= 0) & (x <= width))[:, None] & ((y >= 0) & (y <= height))[:, :, None]
+    within = functional.avg_pool2d(inside.float()[:, None], 2)[:, 0] == 1
     return functional.avg_pool2d(found, 2) * within[:, None], within
 
 

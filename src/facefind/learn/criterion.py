@@ -1,0 +1,308 @@
+"""The criterion: what a network learns, made of an assigner, a sampler and loss terms.
+
+    anchors, targets -> assigner -> faces of anchors -> sampler -> labels -> terms -> losses
+
+Any assigner, sampler and terms go together, for any system; `recipe.CriterionConfig` names them.
+The number of operations depends neither on images nor on faces, and nothing is read back from the
+device.
+
+Legend: B batch, A anchors over all levels, F faces of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from facefind.learn.assigners import Assigner, Assignment, inside_regions
+from facefind.learn.boxes import iou
+from facefind.learn.distributed import mean_over_processes
+from facefind.learn.losses import diou_loss, quality_focal, smooth_l1
+from facefind.learn.samplers import BACKGROUND, FACE, IGNORED, Sampler
+from facefind.learn.targets import BatchTargets
+from facefind.nn.detector import DenseOutput
+
+
+class Losses(NamedTuple):
+    """What a criterion returns: what to minimize, and how hard each image was.
+
+    Attributes:
+        terms: loss terms by name, weighted and ready to be added.
+        min_positive_scores: (B,) the lowest face score among an image's positive anchors, before
+            they are sampled, in 0..1 and without gradient; NaN for an image without any.
+    """
+
+    terms: dict[str, Tensor]
+    min_positive_scores: Tensor
+
+
+class Matched(NamedTuple):
+    """A shot's outputs with what each anchor is to learn.
+
+    Attributes:
+        output: float32 outputs.
+        targets: labels of the batch.
+        labels: (B,A) int64 after sampling: 1 face, 0 background, -1 ignored.
+        face: (B,A) int64: the face of each anchor with label 1, else F.
+        box_face: (B,A) int64: the face whose box an anchor learns, else F.
+        scores: (B,A) face scores in 0..1, without gradient.
+        boxes: (B,A,4) target boxes; anchors that learn none have their own.
+    """
+
+    output: DenseOutput
+    targets: BatchTargets
+    labels: Tensor
+    face: Tensor
+    box_face: Tensor
+    scores: Tensor
+    boxes: Tensor
+
+    @property
+    def positive(self) -> Tensor:
+        """(B,A) bool: anchors that are sampled as faces."""
+        return self.labels == FACE
+
+    @property
+    def learns_box(self) -> Tensor:
+        """(B,A) bool: anchors that learn a box."""
+        return self.box_face < len(self.targets.boxes)
+
+
+Term = Callable[[Matched], Tensor | dict[str, Tensor]]
+"""A loss term: a weighted scalar of what was matched; or several by name, or none."""
+
+Average = Literal["positives", "sampled", "images"]
+"""What a sum over anchors is divided by: the number of positive anchors, of sampled ones, or each
+image's sum by its own number of sampled anchors, and the images' mean."""
+
+
+class Criterion:
+    """Outputs and targets -> losses.
+
+    A detector's auxiliary shots learn by the same terms from their own anchors; theirs are called
+    `cls_aux`, `box_aux` and so on, with a number from the second on.
+
+    Args:
+        assigner: finds the face of each anchor.
+        sampler: picks the anchors that a step learns from.
+        terms: loss terms by name.
+        auxiliary_weight: factor of the terms of auxiliary shots.
+        inclusive_pixels: boxes are given by their first and last pixel and landmarks by pixel
+            numbers, as older code has them: boxes become a pixel wider and higher, landmarks move
+            by half a pixel.
+    """
+
+    def __init__(
+        self,
+        assigner: Assigner,
+        sampler: Sampler,
+        terms: Mapping[str, Term],
+        *,
+        auxiliary_weight: float = 1.0,
+        inclusive_pixels: bool = False,
+    ) -> None:
+        self.assigner, self.sampler, self.terms = assigner, sampler, dict(terms)
+        self.auxiliary_weight, self.inclusive_pixels = auxiliary_weight, inclusive_pixels
+
+    def __call__(self, output: DenseOutput, targets: BatchTargets) -> Losses:
+        """The losses of a batch.
+
+        An image without faces adds to the classification alone. A term without anything to learn is
+        exactly 0 and still carries (zero) gradients to every parameter.
+        """
+        if self.inclusive_pixels:
+            wider = targets.boxes + targets.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+            targets = replace(targets, boxes=wider, landmarks=targets.landmarks + 0.5)
+        terms, scores = self._shot(output.float(), targets)
+        for number, shot in enumerate(output.auxiliary, 1):
+            more, _ = self._shot(shot.float(), targets)
+            end = "_aux" if number == 1 else f"_aux{number}"
+            terms |= {f"{name}{end}": self.auxiliary_weight * v for name, v in more.items()}
+        return Losses(terms, scores)
+
+    def match(self, output: DenseOutput, targets: BatchTargets) -> tuple[Assignment, Tensor]:
+        """The faces of a shot's anchors and their labels (B,A) before sampling."""
+        with torch.no_grad():
+            found = self.assigner(output, targets)
+            labels = (found.face + 1).clamp(max=FACE)  # a row, or -1, or -2 -> 1, 0, -1
+            ignored = inside_regions(output.anchors, targets)
+            labels = torch.where(ignored & (labels == BACKGROUND), IGNORED, labels)
+        return found, labels
+
+    def _shot(self, output: DenseOutput, targets: BatchTargets) -> tuple[dict[str, Tensor], Tensor]:
+        found, labels = self.match(output, targets)
+        scores = output.face_logits.detach().sigmoid()
+        lowest = scores.masked_fill(labels != FACE, torch.inf).amin(1)
+        lowest = lowest.masked_fill(lowest.isinf(), torch.nan)
+        labels = self.sampler(labels, scores, output.anchors.per_level)
+        faces = len(targets.boxes)
+        face = torch.where(labels == FACE, found.face, faces)
+        box_face = face
+        if found.box_face is not None:
+            box_face = torch.where(found.box_face >= 0, found.box_face, faces)
+        boxes = rows_or_zeros(targets.boxes, box_face)
+        boxes = torch.where((box_face < faces)[..., None], boxes, output.anchors.boxes)
+        matched = Matched(output, targets, labels, face, box_face, scores, boxes)
+        terms: dict[str, Tensor] = {}
+        for name, term in self.terms.items():
+            value = term(matched)
+            terms |= value if isinstance(value, dict) else {name: value}
+        return terms, lowest
+
+
+@dataclass(frozen=True)
+class QualityFocal:
+    """Scores learn the IoU of their boxes, background 0; the sum is divided by the positives.
+
+    Attributes:
+        weight: factor of the term.
+        beta: power of the weight of hard anchors.
+
+    Source: SCRFD, sec. 5.1: quality focal loss (the "GFL" of the text).
+    """
+
+    weight: float = 1.0
+    beta: float = 2.0
+
+    def __call__(self, matched: Matched) -> Tensor:
+        """The term."""
+        output = matched.output
+        logits = output.face_logits
+        now = output.coder.decode(output.boxes.detach(), output.anchors)
+        target = rows_or_zeros(matched.targets.boxes, matched.face)
+        quality = torch.where(matched.positive, iou(now, target), 0.0)
+        loss = quality_focal(logits, quality, self.beta)
+        return self.weight * averaged_over_anchors(loss, matched, "positives")
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Scores learn face or background.
+
+    Attributes:
+        weight: factor of the term.
+        average: what the sum is divided by.
+
+    Source: RetinaFace, sec. 3.1, eq. 1; a softmax over background and face is a sigmoid of their
+    difference.
+    """
+
+    weight: float = 1.0
+    average: Average = "positives"
+
+    def __call__(self, matched: Matched) -> Tensor:
+        """The term."""
+        loss = functional.binary_cross_entropy_with_logits(
+            matched.output.face_logits, matched.positive.float(), reduction="none"
+        )
+        return self.weight * averaged_over_anchors(loss, matched, self.average)
+
+
+@dataclass(frozen=True)
+class BoxLoss:
+    """Boxes learn those of their faces.
+
+    Attributes:
+        kind: `diou` compares decoded boxes; `smooth-l1` sums the differences of the coder's four
+            numbers.
+        weight: factor of the term.
+        beta: of smooth L1.
+        by_score: each anchor weighs by its own score, without gradient, and the sum is divided by
+            the sum of these, as in SCRFD's code.
+        by_image: each image's mean counts alike, as in SmallHardFace, not each anchor.
+
+    Source: SCRFD, sec. 5.1 (DIoU); RetinaFace, sec. 3.1, eq. 1 (smooth L1).
+    """
+
+    kind: Literal["diou", "smooth-l1"] = "diou"
+    weight: float = 1.0
+    beta: float = 1.0
+    by_score: bool = False
+    by_image: bool = False
+
+    def __call__(self, matched: Matched) -> Tensor:
+        """The term."""
+        output, anchors = matched.output, matched.output.anchors
+        if self.kind == "diou":
+            loss = diou_loss(output.coder.decode(output.boxes, anchors), matched.boxes)
+        else:
+            goal = output.coder.encode(matched.boxes, anchors)
+            loss = smooth_l1(output.boxes, goal, self.beta).sum(-1)
+        weight = matched.learns_box.float()
+        if self.by_score:
+            weight = weight * matched.scores
+        return self.weight * weighted_mean(loss, weight, by_image=self.by_image)
+
+
+@dataclass(frozen=True)
+class LandmarkLoss:
+    """Landmarks learn those of their faces by smooth L1, summed over the visible ones.
+
+    Attributes:
+        weight: factor of the term.
+        beta: of smooth L1.
+        by_score: each anchor weighs by its own score, and the sum is divided by that of the scores
+            of all positives, landmarks or not, as in SCRFD's code; otherwise by the number of
+            positives with landmarks, one with fewer than five counting in part.
+
+    Source: RetinaFace, sec. 3.1 (3).
+    """
+
+    weight: float = 0.1
+    beta: float = 1 / 9
+    by_score: bool = False
+
+    def __call__(self, matched: Matched) -> Tensor | dict[str, Tensor]:
+        """The term; none where the network gives no landmarks."""
+        output, targets = matched.output, matched.targets
+        if output.landmarks is None:
+            return {}
+        visible = rows_or_zeros(targets.visible.float(), matched.face)  # (B,A,5)
+        landmarks = rows_or_zeros(targets.landmarks, matched.face)
+        goal = output.coder.encode_landmarks(landmarks, output.anchors)
+        loss = smooth_l1(output.landmarks, goal, self.beta).sum(-1) * visible
+        if not self.by_score:
+            return self.weight * loss.sum() / _count(visible.sum() / 5, least=0.2)
+        weight = matched.positive * matched.scores
+        return self.weight * (loss.sum(-1) * weight).sum() / _count(weight.sum(), least=1e-6)
+
+
+def averaged_over_anchors(loss: Tensor, matched: Matched, average: Average) -> Tensor:
+    """The mean () of a loss (B,A) over the sampled anchors, in one of the ways of `Average`.
+
+    An image without positive anchors counts as if it had one.
+    """
+    sampled = matched.labels != IGNORED
+    loss = torch.where(sampled, loss, 0.0)
+    if average == "images":
+        return (loss.sum(1) / sampled.sum(1).clamp(min=1)).mean()
+    if average == "sampled":
+        return loss.sum() / _count(sampled.sum().float())
+    return loss.sum() / _count(matched.positive.sum(1).clamp(min=1).sum().float())
+
+
+def weighted_mean(loss: Tensor, weight: Tensor, *, by_image: bool = False) -> Tensor:
+    """The mean () of a loss (B,A) by weights (B,A); anchors of weight 0 take no part.
+
+    With `by_image` the mean over images of their own means; one without weight has 0.
+    """
+    loss = torch.where(weight > 0, loss, 0.0) * weight
+    if by_image:
+        return (loss.sum(1) / weight.sum(1).clamp(min=1e-6)).mean()
+    return loss.sum() / _count(weight.sum(), least=1e-6)
+
+
+def _count(value: Tensor, least: float = 1.0) -> Tensor:
+    """A divisor: its mean over processes, not less than `least`."""
+    return mean_over_processes(value).clamp(min=least)
+
+
+def rows_or_zeros(values: Tensor, row: Tensor) -> Tensor:
+    """Rows (B,A,...) of values (F,...), zeros where the row is F."""
+    padded = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
+    return padded.index_select(0, row.flatten()).reshape(*row.shape, *values.shape[1:])
