@@ -195,13 +195,13 @@ def _save_meshes(
     detector: FaceDetector,
 ) -> None:
     """Write a file a face: `name.jpg` gives name.jpg-1.obj, the best face first."""
-    from facefind.mesh import of_face, write_obj, write_ply
+    from facefind.mesh import Mesh, write_obj, write_ply
 
     assert detector.mesh_decoder is not None  # asked for together
     write = write_obj if kind == "obj" else write_ply
     place.parent.mkdir(parents=True, exist_ok=True)
     for number, vertices in enumerate([] if faces.mesh is None else faces.mesh, 1):
-        mesh = of_face(vertices, detector.mesh_decoder.mean.triangles, picture)
+        mesh = Mesh.from_face(vertices, detector.mesh_decoder.mean.triangles, picture)
         write(mesh, place.with_name(f"{place.name}-{number}.{kind}"))
 
 

@@ -36,12 +36,12 @@ class _FaceEval(Drawing, Finding):
 
 def run(args: Sequence[str], command: str, measure: str) -> int:
     """Exit code 0 once the result is told, 1 where images could not be read."""
-    from facefind.cli.data import samples_of
+    from facefind.datasets import read_labels
     from facefind.evaluation import voc
 
     asked = tyro.cli(_FaceEval, args=args, prog=f"facefind evaluate {measure}")
     asked.check()
-    samples = samples_of(asked.labels, images=asked.images)
+    samples = read_labels(asked.labels, images=asked.images)
     paths = {sample.name: sample.path for sample in samples if sample.path.is_file()}
     absent = []
     if asked.model is not None:

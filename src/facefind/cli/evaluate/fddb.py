@@ -41,12 +41,12 @@ class _Fddb(Drawing, Finding):
 
 def run(args: Sequence[str], command: str) -> int:
     """Exit code 0 once the result is told, 1 where images could not be read."""
-    from facefind.cli.data import samples_of
+    from facefind.datasets import read_labels
     from facefind.evaluation import fddb
 
     asked = tyro.cli(_Fddb, args=args, prog="facefind evaluate fddb")
     asked.check()
-    every = samples_of(asked.labels, layout="fddb", images=asked.images)
+    every = read_labels(asked.labels, layout="fddb", images=asked.images)
     samples = [sample for sample in every if sample.path.is_file()]
     absent = [sample.name for sample in every if not sample.path.is_file()]
     if not samples:

@@ -53,16 +53,16 @@ class _Landmarks(Drawing, Finding):
 
 def run(args: Sequence[str], command: str) -> int:
     """Exit code 0 once the result is told, 1 where images could not be read."""
-    from facefind.cli.data import samples_of
+    from facefind.datasets import only, read_labels
     from facefind.evaluation import landmarks
 
     asked = tyro.cli(_Landmarks, args=args, prog="facefind evaluate landmarks")
     if asked.points_68 is not None:
         return _aflw2000(asked, command)
     asked.check()
-    every = samples_of(asked.labels, images=asked.images)
+    every = read_labels(asked.labels, images=asked.images)
     if asked.subset is not None:
-        every = _only(every, asked.subset)
+        every = only(every, asked.subset.read_text(encoding="utf-8").splitlines())
     samples, absent = every, list[str]()
     if asked.model is not None:
         samples = [sample for sample in every if sample.path.is_file()]
@@ -104,19 +104,6 @@ def run(args: Sequence[str], command: str) -> int:
         more["nme_by_yaw"] = yaw
     tell(asked, "landmarks", result, "\n".join(lines), command, found.source, **more)
     return 1 if found.failed else 0
-
-
-def _only(samples: Sequence[Sample], subset: Path) -> list[Sample]:
-    """The samples that a list names, with or without image suffix.
-
-    Raises:
-        DataError: where it names others.
-    """
-    names = {key(line.strip()) for line in subset.read_text(encoding="utf-8").splitlines()} - {""}
-    kept = [sample for sample in samples if key(sample.name) in names]
-    if unknown := names - {key(sample.name) for sample in kept}:
-        raise DataError(f"{subset}: {min(unknown)} is not among the labeled images")
-    return kept
 
 
 def _pointed(name: str, record: Any) -> tuple[Any, Any]:
@@ -176,7 +163,8 @@ def _table(result: LandmarkResult) -> str:
     )
     header = ("NME %", f"failures % (> {100 * result.limit:g} %)", "AUC %", "faces", "not found")
     rows = [
-        (name, f"{100 * error:.2f}") for name, error in zip(_POINTS, result.per_point, strict=True)
+        (name, f"{100 * error:.2f}")
+        for name, error in zip(_POINTS, result.per_landmark, strict=True)
     ]
     points = output.table(("point", "NME %"), rows, right=(1,))
     return output.table(header, [whole], right=range(5)) + "\n\n" + points
@@ -218,14 +206,13 @@ class _Yaw:
 
 
 def _aflw2000(asked: _Landmarks, command: str) -> int:
-    from facefind.cli.data import samples_of
-    from facefind.datasets import digest
+    from facefind.datasets import digest, read_labels
     from facefind.evaluation import landmarks
 
     if asked.model or asked.detections or asked.figure:
         raise DataError("--points-68 stands alone: neither --model, --detections nor --figure")
     assert asked.points_68 is not None
-    samples = samples_of(asked.labels, layout="aflw2000", images=asked.images)
+    samples = read_labels(asked.labels, layout="aflw2000", images=asked.images)
     try:
         with np.load(asked.points_68) as stored:
             points = {name: np.asarray(stored[name]) for name in stored.files}

@@ -84,11 +84,12 @@ def tell(
 
 def draw(results: Mapping[str, Any], figure: Path, published: Path | None) -> None:
     """Draw curves, with those of a folder of other methods where given."""
-    from facefind.evaluation import report as reports
+    from facefind.evaluation.published import Published, read_published
+    from facefind.plots.curves import draw_curves
 
-    others: reports.Published = {}
+    others: Published = {}
     if published is not None:
-        others, problems = reports.read_published(published)
+        others, problems = read_published(published)
         for problem in problems[:_SHOWN]:
             print(f"facefind evaluate: left out of the figure: {problem}", file=sys.stderr)
         sets = {report.get("image_set") for report in results.values()}
@@ -100,9 +101,8 @@ def draw(results: Mapping[str, Any], figure: Path, published: Path | None) -> No
         if len(problems) > _SHOWN:
             more = len(problems) - _SHOWN
             print(f"facefind evaluate: and {more} more files left out", file=sys.stderr)
-    figure.parent.mkdir(parents=True, exist_ok=True)
     try:
-        reports.draw(results, figure, others)
+        draw_curves(figure, results, others)
     except ValueError as error:
         raise DataError(f"--figure {figure}: {error}") from error
 

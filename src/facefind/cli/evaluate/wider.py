@@ -82,12 +82,12 @@ def located(
 
 def ground_truth(labels: Path) -> GroundTruth:
     """The official labels of a folder of .mat files, or of any set by face height."""
-    from facefind.cli.data import samples_of
+    from facefind.datasets import read_labels
     from facefind.evaluation.wider import from_samples, read_ground_truth
 
     if (labels / "wider_face_val.mat").exists():
         return read_ground_truth(labels)
-    return from_samples(samples_of(labels), title=labels.name)
+    return from_samples(read_labels(labels), title=labels.name)
 
 
 def _table(result: WiderResult) -> str:
