@@ -41,7 +41,7 @@ def test_models_are_found_by_name_by_path_and_as_the_default(folder: Path) -> No
 def test_the_cards_at_hand_are_those_of_the_files(folder: Path) -> None:
     cards = weights.available()
     assert [card.name for card in cards] == ["blocks-a", "blocks-b"]
-    assert cards[0] == Card.of_file(folder / "blocks-a.onnx")
+    assert cards[0] == Card.from_file(folder / "blocks-a.onnx")
 
 
 def test_a_file_without_a_card_file_is_listed_by_the_card_inside(folder: Path) -> None:
@@ -136,7 +136,7 @@ def test_models_ship_and_one_is_the_default(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_shipped_model_is_what_its_card_says(name: str) -> None:
     path = SHIPPED / f"{name}.onnx"
     values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    card = Card.of_file(path)
+    card = Card.from_file(path)
     assert card is not None
     assert Card.from_json(json.dumps(values)) == card
     assert card.name == name
@@ -156,7 +156,7 @@ def test_a_shipped_model_is_what_its_card_says(name: str) -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_model_runs_alike_in_every_runtime_at_batch_three(name: str) -> None:
     path = SHIPPED / f"{name}.onnx"
-    side = Card.of_file(path).size_multiple  # type: ignore[union-attr]
+    side = Card.from_file(path).size_multiple  # type: ignore[union-attr]
     shape = (3, 3, 3 * side, 5 * side)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     a, b = (open_model(path, runtime)(images) for runtime in ("onnxruntime", "openvino"))  # type: ignore[arg-type]

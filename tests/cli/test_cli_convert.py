@@ -51,7 +51,7 @@ def test_a_published_file_becomes_a_model(
 
     monkeypatch.setattr("facefind.export.export", write)
     assert main(["export", str(ours), "--out", str(model)]) == 0
-    card = Card.of_file(model)
+    card = Card.from_file(model)
     assert card is not None
     assert "non-commercial" in card.license
     assert set(card.training) == {"published"}  # nothing is claimed of a training not seen

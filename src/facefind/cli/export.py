@@ -76,7 +76,7 @@ def export(
         commit=provenance()["commit"],
         notes=notes,
     )
-    written = Card.of_file(write(network, out, card))
+    written = Card.from_file(write(network, out, card))
     assert written is not None  # export has just put it there
     if json:
         print(written.to_json())

@@ -79,7 +79,7 @@ def _card(model: str) -> Card:
         if card.name == name:
             return card
     path = weights.find(model)
-    held = Card.of_file(path)
+    held = Card.from_file(path)
     if held is None:
         raise WeightsError(f"{path} carries no card: it was not made by facefind export")
     return held

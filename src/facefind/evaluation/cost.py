@@ -92,7 +92,7 @@ def count(path: str | Path, height: int, width: int) -> tuple[int, int]:
                 products += out * math.prod(weights[1 if kind == "Convolution" else 2 :])
         elif kind == "Constant" and operation.get_output_element_type(0).is_real():
             parameters += math.prod(operation.get_output_shape(0))
-    card = Card.of_file(path)
+    card = Card.from_file(path)
     if card is not None and card.parameters is not None:
         parameters = card.parameters
     return parameters, products

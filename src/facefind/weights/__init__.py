@@ -110,7 +110,7 @@ def describe(path: str | Path, default: bool = False) -> Path:
     It holds the card that the model carries, its SHA-256 and, where asked, the default mark.
     """
     path = Path(path)
-    card = Card.of_file(path)
+    card = Card.from_file(path)
     if card is None:
         raise WeightsError(f"{path} carries no card: it was not made by facefind's export")
     if card.name != path.stem:
@@ -149,7 +149,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
 
 def _card(path: Path) -> Card:
     values = _sidecar(path)
-    card = Card.from_json(json.dumps(values)) if values else Card.of_file(path)
+    card = Card.from_json(json.dumps(values)) if values else Card.from_file(path)
     return card or Card(name=path.stem, system="unknown", notes="The file carries no card.")
 
 
