@@ -314,7 +314,11 @@ def test_a_network_without_a_card_says_what_it_takes() -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("onnxruntime", "provider is the CPU"), ("openvino", "no device 'CPU' 1"), ("torch", "no dev")],
+    [
+        ("onnxruntime", "provider is the CPU"),
+        ("openvino", "no device 'CPU' 1"),
+        ("torch", "no dev"),
+    ],
 )
 def test_a_device_that_is_absent_is_an_error(path: Path, name: str, said: str) -> None:
     with pytest.raises(RuntimeUnavailableError, match=said):
