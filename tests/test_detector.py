@@ -133,9 +133,7 @@ def test_a_list_gives_what_its_images_give_one_by_one(
         path, runtime="onnxruntime", threads=1, protocol=AS_IS, batch_size=batch_size
     )
     assert detector.detect(many) == [detector.detect(image) for image in many]
-    assert detector.detect(tuple(many)) == [
-        result.faces for result in detector.stream(iter(many))
-    ]
+    assert detector.detect(tuple(many)) == [result.faces for result in detector.stream(iter(many))]
 
 
 def test_images_of_one_size_share_a_batch_and_batches_are_bounded() -> None:

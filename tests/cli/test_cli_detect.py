@@ -138,7 +138,10 @@ def test_a_failing_call_costs_only_its_own_image(
     monkeypatch.setattr(FaceDetector, "_detect_all", detect)
     assert main(["detect", str(album), "--model", model, "--json", "--batch-size", "8"]) == 1
     printed = capsys.readouterr()
-    assert [json.loads(line)["image"] for line in printed.out.splitlines()] == ["a.jpg", "deep/b.png"]
+    assert [json.loads(line)["image"] for line in printed.out.splitlines()] == [
+        "a.jpg",
+        "deep/b.png",
+    ]
     assert "blank.gif: out of memory" in printed.err
 
 

@@ -99,9 +99,9 @@ def main(args: Sequence[str]) -> int:
         if left and not options.json:
             print(output.line(_HEADER, widths, right=(1, 2)), flush=True)
         started = time.perf_counter()
-        progress = Progress("align", len(left))
+        progress = Progress("align")
         crops = 0
-        for result in progress(pipeline.detect_files(detector, left, images=True)):
+        for result in progress(pipeline.detect_files(detector, left, images=True), len(left)):
             assert result.image is not None
             record = folder.write(result.source.name, result.image, result.faces)
             made = len(record["crops"])

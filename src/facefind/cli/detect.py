@@ -94,14 +94,14 @@ def main(args: Sequence[str]) -> int:
             )
         first = [file for file in first if file.name not in known]
         table = None if options.json else _Table(first, single=total is not None)
-        progress = Progress("detect", None if total is None else len(first))
+        progress = Progress("detect")
         results = pipeline.detect_files(
             detector,
             (file for file in files if file.name not in known),
             images=drawings is not None or meshes is not None,
         )
         faces = 0
-        for result in progress(results):
+        for result in progress(results, None if total is None else len(first)):
             name = result.source.name
             faces += len(result.faces)
             for folder in (drawings, meshes):

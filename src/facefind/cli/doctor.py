@@ -72,7 +72,7 @@ def doctor(
     json: Flag = False,
     out: File = None,
 ) -> int:
-    """Say what is installed, what it can do on this machine and what clashes.
+    """Report what is installed, what it can do on this machine and what clashes.
 
     The exit code is 1 where something clashes.
 

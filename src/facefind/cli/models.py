@@ -35,7 +35,7 @@ def models(
     """List the models that ship and those in the folder $FACEFIND_WEIGHTS.
 
     Multiply-adds are those of one 640x480 image; AP is the first measurement on the card, the
-    command that made it stands there. The default model is marked with a star.
+    command that made it is there. The default model is marked with a star.
 
     Args:
         model: Show the whole card of this model or .onnx file instead.

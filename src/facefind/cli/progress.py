@@ -33,7 +33,6 @@ class Progress:
 
     Args:
         command: The name that failures are printed under.
-        total: How many results there will be, if known.
         hand_on_failed: Whether those that failed are handed on, too.
 
     Attributes:
@@ -41,14 +40,16 @@ class Progress:
         failed: Results with an error so far.
     """
 
-    def __init__(self, command: str, total: int | None, *, hand_on_failed: bool = False) -> None:
+    def __init__(self, command: str, *, hand_on_failed: bool = False) -> None:
         self._command, self._hand_on_failed = command, hand_on_failed
-        quiet = not sys.stderr.isatty()
-        self._bar = tqdm(total=total, unit="image", leave=False, disable=quiet)
+        self._bar = tqdm(unit="image", leave=False, disable=not sys.stderr.isatty())
         self.done = self.failed = 0
 
-    def __call__(self, results: Iterable[DetectionResult]) -> Iterator[DetectionResult]:
-        """The results that did not fail, or all."""
+    def __call__(
+        self, results: Iterable[DetectionResult], total: int | None
+    ) -> Iterator[DetectionResult]:
+        """The results that did not fail, or all; `total` is how many there will be, if known."""
+        self._bar.total = total
         with self._bar:
             for result in results:
                 self._bar.update()

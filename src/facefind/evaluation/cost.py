@@ -106,6 +106,8 @@ def measure(
     runtime: RuntimeName = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    provider: str | None = None,
+    device_id: int | None = None,
 ) -> Cost:
     """What the model of an ONNX file costs at each (height, width).
 
@@ -129,6 +131,8 @@ def measure(
             "runtime": runtime,
             "precision": precision,
             "threads": threads,
+            "provider": provider,
+            "device_id": device_id,
         }
         done = subprocess.run(
             [sys.executable, "-c", _CHILD, json.dumps(asked)],
@@ -180,6 +184,8 @@ def _child(text: str) -> None:
             runtime=asked["runtime"],
             threads=asked["threads"],
             precision=asked["precision"],
+            provider=asked["provider"],
+            device_id=asked["device_id"],
             protocol=TestProtocol(name="as-is", sizes=((height, width),)),
             min_score=0.5,
         )

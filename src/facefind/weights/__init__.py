@@ -6,7 +6,6 @@ carries, and with it the file's SHA-256 and whether it is the default.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from facefind.errors import WeightsError
+from facefind.files import sha256, write_json
 from facefind.runtimes import Card
 
 ENVIRONMENT = "FACEFIND_WEIGHTS"
@@ -107,7 +107,7 @@ def mesh_decoder(name: str = MESH_DECODER, beside: Path | None = None) -> Path:
 def describe(path: str | Path, default: bool = False) -> Path:
     """Write the card file beside an exported model and return its path.
 
-    It holds the card that the model carries, its SHA-256 and, where asked, the default mark.
+    It holds the card that the model carries, its SHA-256 and, for `default`, the default mark.
     """
     path = Path(path)
     card = Card.from_file(path)
@@ -116,11 +116,11 @@ def describe(path: str | Path, default: bool = False) -> Path:
     if card.name != path.stem:
         raise WeightsError(f"{path} holds the model {card.name}: rename the file to it")
     values = json.loads(card.to_json())
-    values["sha256"] = _sha256(path)
+    values["sha256"] = sha256(path)
     if default:
         values["default"] = True
     sidecar = path.with_suffix(".json")
-    sidecar.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(sidecar, values)
     return sidecar
 
 
@@ -155,35 +155,30 @@ def _card(path: Path) -> Card:
 
 def _check(path: Path) -> None:
     """Raise WeightsError where a file is not the one that its card file was written for."""
-    wanted = _sidecar(path).get("sha256")
-    if wanted is None:
+    expected = _sidecar(path).get("sha256")
+    if expected is None:
         return
     status = path.stat()
     given = _sha256_once(path, status.st_mtime_ns, status.st_size)
-    if given != wanted:
+    if given != expected:
         raise WeightsError(
             f"{path} is damaged or another file: its SHA-256 is {given}, its card file says "
-            f"{wanted}; install facefind again, or copy the file again"
+            f"{expected}; install facefind again, or copy the file again"
         )
 
 
 @lru_cache(maxsize=64)
 def _sha256_once(path: Path, changed: int, size: int) -> str:
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)
 
 
 def _unknown(name: str, names: list[str]) -> str:
     if not names:
         return f"there is no model {name!r}: {_none()}"
-    near = get_close_matches(name, names, 1, 0.4)
+    near = get_close_matches(name, names, 3, 0.4)
     return (
         f"there is no model {name!r}"
-        + (f", did you mean {near[0]!r}?" if near else ".")
+        + (f", did you mean {' or '.join(map(repr, near))}?" if near else ".")
         + f" At hand: {', '.join(names)}; or give the path of an .onnx file"
     )
 
