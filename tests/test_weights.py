@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facefind import weights
+from facefind import files, weights
 from facefind.errors import WeightsError
 from facefind.runtimes import Card, open_model
 
@@ -67,7 +67,7 @@ def test_the_named_folder_comes_before_the_package(
 
 
 def test_an_unknown_name_is_answered_with_near_ones_and_the_list(folder: Path) -> None:
-    with pytest.raises(WeightsError, match=r"'block-a', did you mean 'blocks-a'\?.*blocks-b"):
+    with pytest.raises(WeightsError, match=r"'block-a', did you mean 'blocks-a' or 'blocks-b'\?.*blocks-b"):
         weights.find("block-a")
     with pytest.raises(WeightsError, match=r"no model file .*zzz\.onnx"):
         weights.find("zzz.onnx")
@@ -147,7 +147,7 @@ def test_a_shipped_model_is_what_its_card_says(name: str) -> None:
     assert card.results
     for result in card.results:
         assert {"protocol", "command"} <= result.keys()
-    assert values["sha256"] == weights._sha256(path)
+    assert values["sha256"] == files.sha256(path)
     assert path.stat().st_size < 5_000_000
     for word in (b"/work", b"/home/", b"/root/", b"/tmp/"):
         assert word not in path.read_bytes()
