@@ -44,7 +44,7 @@ def box_of(row: int, column: int) -> list[int]:
 
 
 class Scripted:
-    """A runtime that finds what it was told, wherever it looks, and notes what it was shown."""
+    """A runtime that finds what it was said, wherever it looks, and notes what it was shown."""
 
     name, precision, threads, provider = "scripted", "fp32", 1, "none"
 

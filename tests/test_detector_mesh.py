@@ -93,9 +93,9 @@ def test_a_mirrored_pass_gives_the_same_face(decoder):
 
     back = mirrored(flipped.mesh[0, :1], 140)
     got = decoder.vertices(back, np.array([True]))
-    wanted = decoder.vertices(flipped.mesh[0, :1])[0, decoder.mirror]
-    wanted = wanted * (-1, 1, 1) + (140, 0, 0)
-    np.testing.assert_allclose(got[0], wanted, atol=1e-3)
+    expected = decoder.vertices(flipped.mesh[0, :1])[0, decoder.mirror]
+    expected = expected * (-1, 1, 1) + (140, 0, 0)
+    np.testing.assert_allclose(got[0], expected, atol=1e-3)
 
 
 def test_voting_keeps_the_best_one_s_mesh(decoder):

@@ -140,3 +140,11 @@ def test_the_original_size_stays_within_the_bound(height: int, width: int) -> No
         assert shown == (height, width)
     else:
         assert shown[0] * shown[1] <= PROTOCOLS["original"].max_pixels
+
+
+def test_a_size_is_read_as_width_by_height_and_comes_as_height_and_width() -> None:
+    assert protocols.parse_size("640x480") == (480, 640)
+    assert protocols.parse_size(" 1920X1080 ") == (1080, 1920)
+    for text in ("640", "x480", "0x480", "640x480x3", "-1x5", "a x b", ""):
+        with pytest.raises(ProtocolError, match="expected a size WIDTHxHEIGHT"):
+            protocols.parse_size(text)

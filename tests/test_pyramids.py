@@ -413,11 +413,11 @@ def test_a_model_of_one_size_takes_what_is_sure_to_fit() -> None:
 def test_a_protocol_is_plain_json_that_tells_protocols_apart() -> None:
     seen = set()
     for name, rules in PROTOCOLS.items():
-        told = rules.to_dict()
-        assert json.loads(json.dumps(told)) == told
-        assert told["name"] == rules.name == name
-        assert set(told) == {field.name for field in fields(TestProtocol)}
-        seen.add(json.dumps({**told, "name": ""}))
+        said = rules.to_dict()
+        assert json.loads(json.dumps(said)) == said
+        assert said["name"] == rules.name == name
+        assert set(said) == {field.name for field in fields(TestProtocol)}
+        seen.add(json.dumps({**said, "name": ""}))
     assert len(seen) == len(PROTOCOLS)
     assert PROTOCOLS["retinaface-released"].to_dict()["sizes"][0] == {
         "kind": "ShortSide",

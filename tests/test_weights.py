@@ -67,7 +67,8 @@ def test_the_named_folder_comes_before_the_package(
 
 
 def test_an_unknown_name_is_answered_with_near_ones_and_the_list(folder: Path) -> None:
-    with pytest.raises(WeightsError, match=r"'block-a', did you mean 'blocks-a' or 'blocks-b'\?.*blocks-b"):
+    near = r"'block-a', did you mean 'blocks-a' or 'blocks-b'\?.*blocks-b"
+    with pytest.raises(WeightsError, match=near):
         weights.find("block-a")
     with pytest.raises(WeightsError, match=r"no model file .*zzz\.onnx"):
         weights.find("zzz.onnx")

@@ -251,6 +251,19 @@ def test_file_names_that_no_encoding_knows(album: Path, model: str) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "COLUMNS": "50"}
     table = subprocess.run(command, capture_output=True, check=True, env=environment)
     assert rb"caf\udce9 \u2615.jpg" in table.stdout
-    printed = subprocess.run([*command, "--json"], capture_output=True, check=True, env=environment)
-    records = [json.loads(line) for line in printed.stdout.splitlines()]
+    listed = subprocess.run([*command, "--json"], capture_output=True, check=True, env=environment)
+    records = [json.loads(line) for line in listed.stdout.splitlines()]
     assert os.fsencode(records[1]["image"]) == name
+
+
+def test_shards_together_are_the_whole_and_protocol_is_an_alias(
+    album: Path, model: str, tmp_path: Path
+) -> None:
+    args = ["detect", str(album), "--model", model, "--protocol", "160", "--threads", "1"]
+    assert main([*args, "--out", str(tmp_path / "all.jsonl")]) == 0
+    parts = []
+    for index in range(2):
+        out = tmp_path / f"{index}.jsonl"
+        assert main([*args, "--out", str(out), "--shard", f"{index}/2"]) == 0
+        parts += lines(out) if out.exists() else []
+    assert sorted(parts, key=lambda record: record["image"]) == lines(tmp_path / "all.jsonl")

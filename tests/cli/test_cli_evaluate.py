@@ -139,3 +139,22 @@ def test_help_names_the_protocols(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_a_result_is_called_after_its_model(report: dict[str, str], name: str) -> None:
     assert reporting._name(report, "wider") == name
+
+
+def test_a_set_that_holds_its_images_needs_no_option_more(
+    labeled: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["evaluate", "wider", "--data", str(labeled), "--model", model, "--mode", "strict"]
+    assert main([*args, "--json", "--threads", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["ap"]["height>=34"] == 1.0
+    (labeled / "images").rename(labeled / "elsewhere")
+    assert main([*args, "--threads", "1"]) == 2
+    assert "none of the 2 labeled images is there" in capsys.readouterr().err
+
+
+def test_official_labels_need_the_folder_of_the_images(
+    shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = shared / "data" / "wider_reference" / "ground_truth"
+    assert main(["evaluate", "wider", "--data", str(labels), "--model", "default"]) == 2
+    assert "come without images: give their folder by --images" in capsys.readouterr().err

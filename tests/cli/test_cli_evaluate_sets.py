@@ -214,12 +214,12 @@ def test_points_by_yaw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     np.savez(tmp_path / "found.npz", **points)
     args = ["landmarks", "--data", str(tmp_path)]
     printed = report(capsys, *args, "--points-68", str(tmp_path / "found.npz"))
-    wanted = {"0-30": 0.01, "30-60": 0.02, "60-90": 0.03, "mean": 0.02}
-    for name, value in wanted.items():
+    expected = {"0-30": 0.01, "30-60": 0.02, "60-90": 0.03, "mean": 0.02}
+    for name, value in expected.items():
         assert printed["nme_by_yaw"][name] == pytest.approx(value, rel=1e-4)
     (tmp_path / "found.jsonl").write_text("".join(lines))
     printed = report(capsys, *args, "--detections", str(tmp_path / "found.jsonl"))
-    for name, value in wanted.items():
+    for name, value in expected.items():
         assert printed["nme_by_yaw"][name] == pytest.approx(value, rel=1e-4)
 
 

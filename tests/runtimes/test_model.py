@@ -346,8 +346,8 @@ def test_the_device_reaches_the_provider(path: Path, monkeypatch: pytest.MonkeyP
     assert seen == [[expected, "CPUExecutionProvider"]]
 
     monkeypatch.setattr(ov, "devices", lambda: ["CPU", "GPU.0", "GPU.1"])
-    asked = SimpleNamespace(get_property=lambda device, _: pytest.fail(f"opened {device}"))
-    monkeypatch.setattr(ov, "_core", lambda: asked)
+    core = SimpleNamespace(get_property=lambda device, _: pytest.fail(f"opened {device}"))
+    monkeypatch.setattr(ov, "_core", lambda: core)
     with pytest.raises(pytest.fail.Exception, match=r"opened GPU\.1"):
         ov.OpenvinoSession(path, provider="gpu", device_id=1)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "models"]
 
-_HEADER = ("model", "parameters", "multiply-adds", "AP", "points", "license")
+_HEADER = ("model", "parameters", "multiply-adds", "AP", "landmarks", "license")
 
 
 def main(args: Sequence[str]) -> int:

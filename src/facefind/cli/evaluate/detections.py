@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from facefind.cli.options import File, Folder, Inference, Text
+from facefind.cli.options import File, Folder, Inference, Number, TestProtocolName, Text
 from facefind.datasets.files import read_text
 from facefind.errors import DataError
 
@@ -49,13 +49,18 @@ class DetectionOptions(Inference):
     """Options of every benchmark that judges found faces."""
 
     model: Text = None
-    """A model that ships or an .onnx file. Test protocol vga and a low --min-score (the protocol's
-    own, or .02) are used where these are not given."""
+    """A model that ships or an .onnx file."""
     detections: Annotated[Path | None, tyro.conf.arg(metavar="DIR|FILE", help_behavior_hint="")] = (
         None
     )
     """Detections at hand instead of --model: JSON lines as facefind detect writes them,
     event/name.txt files, or the benchmark's own format."""
+    test_protocol: TestProtocolName = None
+    """How images are scaled and faces merged, with --model, as facefind detect takes it; vga where
+    not given."""
+    min_score: Number = None
+    """Leave out the model's faces below this score; the protocol's floor, or .02, where not
+    given."""
     keep: File = None
     """Keep the model's detections in this file as JSON lines, as they are found. Where it is there
     already, and was made by the same model and settings, only the other images are done."""

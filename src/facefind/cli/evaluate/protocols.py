@@ -13,7 +13,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.detections import LabeledSet, settings
-from facefind.cli.options import File, Flag, Folder, Inference
+from facefind.cli.options import File, Flag, Folder, Inference, Number
 from facefind.errors import DataError, FacefindError
 from facefind.evaluation.wider import Mode
 from facefind.runtimes import cpu
@@ -27,7 +27,7 @@ __all__ = ["run"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Protocols(Inference, LabeledSet):
-    """Measure one model under several test protocols: AP by subset, time and memory.
+    """Evaluate one model under several test protocols: AP by subset, time and memory.
 
     Each protocol runs over all images in a process of its own, one image at a time. A protocol may
     be varied: smallhardface:600,1000,1400 has these sides in place of its own, vga:flip is made
@@ -39,8 +39,9 @@ class _Protocols(Inference, LabeledSet):
     test_protocols: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NAME ...", aliases=("--protocols",))
     ]
-    """Names, sizes, or either varied; each protocol's floor, or .02, where --min-score is not
-    given."""
+    """Test protocols: names, sizes, or either varied."""
+    min_score: Number = None
+    """Leave out faces below this score; each protocol's floor, or .02, where not given."""
     test_protocol: tyro.conf.Suppress[None] = None  # these have the plural
     batch_size: tyro.conf.Suppress[None] = None  # one image at a time
     subset: File = None
