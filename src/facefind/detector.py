@@ -170,9 +170,10 @@ class FaceDetector:
         >>> for result in detector.stream(Path("photos").glob("*.jpg")):
         ...     print(result.source, result.faces)
 
-        Threads read the next images meanwhile. Memory is bounded whatever the length: by
-        `prefetch_bytes` of images that wait, and as much again of those that are in the model.
-        An image that fails costs no other its result, not even one of the same batch.
+        Threads read the next images meanwhile. An image that fails costs no other its result, not
+        even one of the same batch. Memory is bounded whatever the length: by `prefetch_bytes` of
+        images that wait, and 128 MiB each of images that are run together and of their canvases (or
+        one image, where that is larger).
 
         Args:
             sources: Images, as `detect` takes them, or what `read` makes images of.
