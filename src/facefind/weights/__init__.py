@@ -92,14 +92,14 @@ def mesh_decoder(name: str = MESH_DECODER, beside: Path | None = None) -> Path:
     It is looked for in the folder `beside` first, then where models are. A file with a card beside
     it is checked against the SHA-256 there. A missing or damaged file raises WeightsError.
     """
-    places = [*([beside] if beside else []), *folders()]
-    for folder in places:
+    looked = [*([beside] if beside else []), *folders()]
+    for folder in looked:
         path = folder / f"{name}.npz"
         if path.is_file():
             _check(path)
             return path
     raise WeightsError(
-        f"there is no mesh decoder {name}.npz in {', '.join(map(str, places))}: copy it there, or "
+        f"there is no mesh decoder {name}.npz in {', '.join(map(str, looked))}: copy it there, or "
         "make one by `facefind mesh pretrain`"
     )
 

@@ -218,7 +218,7 @@ def _aflw2000(options: _Landmarks, command: str) -> int:
     from facefind.evaluation import landmarks
 
     if options.model or options.detections or options.plot:
-        raise DataError("--points-68 stands alone: neither --model, --detections nor --plot")
+        raise DataError("--points-68 excludes --model, --detections and --plot")
     assert options.points_68 is not None
     samples = options.samples("aflw2000")
     try:
