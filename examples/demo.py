@@ -56,7 +56,7 @@ def demo(folder: Path) -> int:
         print(f"\n{images / name}.jpg", flush=True)
         code |= main(["detect", str(images / f"{name}.jpg")])
     print(f"\n{images}, unscaled for the crowd's small faces", flush=True)
-    code |= main(["detect", str(images), "--protocol", "full", "--draw", str(found)])
+    code |= main(["detect", str(images), "--test-protocol", "full", "--draw", str(found)])
     print("\nthe portraits again, each with a mesh", flush=True)
     some = [str(images / f"{name}.jpg") for name in ("collins", "hopper")]
     meshes = ["--model", "retinaface-mobile", "--mesh", "--draw", str(folder / "meshes")]

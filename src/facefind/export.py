@@ -77,7 +77,7 @@ def relabel(path: str | Path, card: Card) -> Path:
     import onnx
 
     path = Path(path)
-    old = Card.of_file(path)
+    old = Card.from_file(path)
     if old is None:
         raise WeightsError(f"{path} carries no card: it was not made by facefind's export")
     for key in (

@@ -16,7 +16,9 @@ ROOT = Path(facefind.__file__).parent
 FLOORS = {
     **dict.fromkeys(["errors", "faces", "files", "boxes", "landmarks", "nms", "mesh"], 0),
     **dict.fromkeys(["images", "drawing", "redaction"], 1),
-    **dict.fromkeys(["runtimes", "weights", "protocols", "detector", "merging", "video"], 2),
+    **dict.fromkeys(
+        ["runtimes", "weights", "protocols", "detector", "merging", "streaming", "video"], 2
+    ),
     **dict.fromkeys(["pipeline", "datasets", "evaluation", "plots"], 3),
     "nn": 4,
     "learn": 5,

@@ -93,7 +93,7 @@ def count(path: str | Path, height: int, width: int) -> tuple[int, int]:
                 products += out * math.prod(weights[1 if kind == "Convolution" else 2 :])
         elif kind == "Constant" and operation.get_output_element_type(0).is_real():
             parameters += math.prod(operation.get_output_shape(0))
-    card = Card.of_file(path)
+    card = Card.from_file(path)
     if card is not None and card.parameters is not None:
         parameters = card.parameters
     return parameters, products
@@ -107,6 +107,8 @@ def measure(
     runtime: RuntimeName = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
+    provider: str | None = None,
+    device_id: int | None = None,
 ) -> Cost:
     """What the model of an ONNX file costs at each (height, width).
 
@@ -130,6 +132,8 @@ def measure(
             "runtime": runtime,
             "precision": precision,
             "threads": threads,
+            "provider": provider,
+            "device_id": device_id,
         }
         done = subprocess.run(
             [sys.executable, "-c", _CHILD, json.dumps(request)],
@@ -178,6 +182,8 @@ def _child(text: str) -> None:
             runtime=request["runtime"],
             threads=request["threads"],
             precision=request["precision"],
+            provider=request["provider"],
+            device_id=request["device_id"],
             protocol=TestProtocol(name="as-is", sizes=((height, width),)),
             min_score=0.5,
         )
