@@ -79,3 +79,10 @@ def test_no_boxes_and_wrong_shapes():
             bx.area(bad)
     with pytest.raises(ValueError, match=r"\(N,4\) and \(M,4\)"):
         bx.iou([0, 0, 1, 1], [[0, 0, 1, 1]])
+
+
+def test_whole_pixels_hold_the_visible_part():
+    boxes = [[0.5, 1.2, 3.0, 4.1], [-5, -5, 2.5, 99], [50, 50, 60, 60], [6, 6, 2, 2]]
+    got = bx.to_pixels(boxes, (10, 20))
+    assert got.dtype == np.int64
+    assert got.tolist() == [[0, 1, 3, 5], [0, 0, 3, 10], [20, 10, 20, 10], [6, 6, 6, 6]]

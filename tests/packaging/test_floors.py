@@ -14,8 +14,8 @@ import facefind
 
 ROOT = Path(facefind.__file__).parent
 FLOORS = {
-    **dict.fromkeys(["errors", "faces", "files", "boxes", "landmarks", "nms", "mesh"], 0),
-    **dict.fromkeys(["images", "drawing", "redaction"], 1),
+    **dict.fromkeys(["errors", "files", "boxes", "landmarks", "nms", "mesh"], 0),
+    **dict.fromkeys(["images", "faces", "conversion", "cropping", "drawing", "redaction"], 1),
     **dict.fromkeys(["runtimes", "weights", "protocols", "detector", "merging", "video"], 2),
     **dict.fromkeys(["pipeline", "datasets", "evaluation", "plots"], 3),
     "nn": 4,
