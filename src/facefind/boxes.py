@@ -159,4 +159,5 @@ def _pair(boxes: ArrayLike, others: ArrayLike) -> tuple[FloatArray, FloatArray]:
         raise ValueError(
             f"expected two lists of boxes (N,4) and (M,4), got {a.shape} and {b.shape}"
         )
-    return a, b
+    kind = np.result_type(a, b)  # areas of both and what they share are rounded alike
+    return a.astype(kind, copy=False), b.astype(kind, copy=False)
