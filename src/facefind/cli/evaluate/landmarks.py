@@ -144,6 +144,8 @@ def _yaw(sample: Sample) -> npt.NDArray[np.float64] | None:
     if "pose" not in sample.attributes:
         return None
     pose = np.asarray(sample.attributes["pose"], np.float64)
+    if pose.ndim != 2:  # WIDER FACE's: typical or not
+        return None
     if "points_68" in sample.attributes:  # AFLW2000-3D: pitch, yaw, roll in degrees
         return np.asarray(pose[:, 1])
     return np.asarray(np.degrees(pose[:, 2]))  # AFLW: roll, pitch, yaw in radians
