@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from facefind.protocols import TestProtocol
     from facefind.redaction import blur, fill, pixelate
     from facefind.runtimes import Card, open_model
+    from facefind.streaming import DetectionResult
 
 __all__ = [
     "Card",
     "DataError",
+    "DetectionResult",
     "Face",
     "FaceDetector",
     "FacefindError",
@@ -58,6 +60,7 @@ __all__ = [
 _ROOMS = {
     "cropping": ("align", "crop"),
     "detector": ("FaceDetector", "detect"),
+    "streaming": ("DetectionResult",),
     "drawing": ("draw",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "faces": ("Face", "Faces"),
