@@ -25,7 +25,7 @@ import numpy as np
 
 from facefind import images, weights
 from facefind.detector import FaceDetector
-from facefind.protocols import TestProtocol
+from facefind.protocols import TestProtocol, parse_size
 from facefind.runtimes import RuntimeName
 
 STEPS = ("bound", "file", "model", "detector")
@@ -145,11 +145,6 @@ def bare_run(
     return lambda: request.infer({0: x}, share_inputs=True, share_outputs=True)
 
 
-def size(text: str) -> tuple[int, int]:
-    width, height = text.lower().split("x")
-    return int(height), int(width)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="default", help="name of a model or an .onnx file")
@@ -160,7 +155,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--rest", type=float, default=0.0, help="seconds of rest before each turn")
     parser.add_argument("--image", type=Path, help="picture to use (default: noise)")
-    parser.add_argument("--size", type=size, default=(480, 640), metavar="WIDTHxHEIGHT")
+    parser.add_argument("--size", type=parse_size, default=(480, 640), metavar="WIDTHxHEIGHT")
     parser.add_argument("--min-score", type=float, default=0.5)
     return parser.parse_args()
 

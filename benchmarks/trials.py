@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from facefind.learn.engine import read_sets, train
+from facefind import datasets
+from facefind.learn.engine import train
 from facefind.learn.recipe import Recipe
 from facefind.search.trial import held_out_ap
 
@@ -19,11 +20,12 @@ HEIGHTS = ("height>=34", "height>=16", "height>=9")
 def trial(recipe: Recipe, folder: Path, *, steps: int, warmup: float = 0.1) -> dict[str, float]:
     """AP by the least height of faces, after so many steps; measured on all held-out images.
 
-    Killed, it goes on where it was; what is finished is read, not done again.
+    Killed, it resumes where it was; what is finished is read, not done again.
     """
     done = folder / "trial.json"
     if not done.exists():
-        epochs = steps * recipe.schedule.batch / len(read_sets(recipe.data)[0])
+        samples, _ = datasets.read_sets(recipe.data.root, hold_out=recipe.data.hold_out)
+        epochs = steps * recipe.schedule.batch / len(samples)
         train(
             replace(
                 recipe,

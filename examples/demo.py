@@ -1,11 +1,10 @@
-"""Finds the faces of two public-domain portraits and of a crowd made from them.
+"""Detect the faces of two public-domain portraits and of a crowd made from them.
 
 Usage: python examples/demo.py [FOLDER]
 
-The pictures are NASA's portrait of Eileen Collins, which scikit-image carries, and the US Navy's
-portrait of Grace Hopper, which matplotlib carries. They are written to FOLDER/images and searched
-by the command `facefind detect`; what it found is drawn in FOLDER/found, and a mesh laid over each
-portrait in FOLDER/meshes.
+The images are NASA's portrait of Eileen Collins, from scikit-image, and the US Navy's portrait of
+Grace Hopper, from matplotlib. They are written to FOLDER/images for the command `facefind detect`,
+which draws the faces in FOLDER/drawn, and a mesh on each portrait in FOLDER/meshes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from PIL import Image
 
 from facefind.cli import main
 
-# How many portraits stand in each row of the crowd, front row last.
+# Portraits in each row of the crowd, front row last.
 ROWS = (48, 28, 16, 9, 5, 3)
 
 
@@ -36,16 +35,16 @@ def crowd(collins: Image.Image, hopper: Image.Image, width: int = 1280) -> Image
     heights = [width // count for count in ROWS]
     picture = Image.new("RGB", (width, sum(heights)))
     for row, count in enumerate(ROWS):
-        for place in range(count):
-            left, right = width * place // count, width * (place + 1) // count
-            person = people[(place + row) % 2].resize((right - left, heights[row]))
+        for column in range(count):
+            left, right = width * column // count, width * (column + 1) // count
+            person = people[(column + row) % 2].resize((right - left, heights[row]))
             picture.paste(person, (left, sum(heights[:row])))
     return picture
 
 
 def demo(folder: Path) -> int:
-    """Exit code of `facefind detect` on the pictures, once they are written."""
-    images, found = folder / "images", folder / "found"
+    """Exit code of `facefind detect` on the images, once they are written."""
+    images, drawn = folder / "images", folder / "drawn"
     images.mkdir(parents=True, exist_ok=True)
     collins, hopper = portraits()
     pictures = {"collins": collins, "hopper": hopper, "crowd": crowd(collins, hopper)}
@@ -56,12 +55,12 @@ def demo(folder: Path) -> int:
         print(f"\n{images / name}.jpg", flush=True)
         code |= main(["detect", str(images / f"{name}.jpg")])
     print(f"\n{images}, unscaled for the crowd's small faces", flush=True)
-    code |= main(["detect", str(images), "--protocol", "full", "--draw", str(found)])
+    code |= main(["detect", str(images), "--test-protocol", "full", "--draw", str(drawn)])
     print("\nthe portraits again, each with a mesh", flush=True)
     some = [str(images / f"{name}.jpg") for name in ("collins", "hopper")]
     meshes = ["--model", "retinaface-mobile", "--mesh", "--draw", str(folder / "meshes")]
     code |= main(["detect", *some, *meshes])
-    print(f"\nDrawn: {', '.join(str(found / f'{name}.jpg') for name in pictures)}, {folder}/meshes")
+    print(f"\nDrawn: {', '.join(str(drawn / f'{name}.jpg') for name in pictures)}, {folder}/meshes")
     return code
 
 

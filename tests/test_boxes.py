@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reference import overlap
@@ -24,7 +24,11 @@ def test_iou_equals_the_oracle_bit_for_bit(a, b, plus_one):
     np.testing.assert_array_equal(got, want.reshape(got.shape))
 
 
+NARROW = np.array([[-1.4e-45, -2.5, 0, 0]], np.float32)  # its area is rounded in float32
+
+
 @given(a=any_boxes, b=any_boxes)
+@example(a=NARROW, b=NARROW)
 def test_iou_is_symmetric_and_within_0_and_1(a, b):
     table = bx.iou(a.astype(np.float64), b)
     np.testing.assert_array_equal(table, bx.iou(b, a.astype(np.float64)).T)
@@ -79,3 +83,10 @@ def test_no_boxes_and_wrong_shapes():
             bx.area(bad)
     with pytest.raises(ValueError, match=r"\(N,4\) and \(M,4\)"):
         bx.iou([0, 0, 1, 1], [[0, 0, 1, 1]])
+
+
+def test_whole_pixels_hold_the_visible_part():
+    boxes = [[0.5, 1.2, 3.0, 4.1], [-5, -5, 2.5, 99], [50, 50, 60, 60], [6, 6, 2, 2]]
+    got = bx.to_pixels(boxes, (10, 20))
+    assert got.dtype == np.int64
+    assert got.tolist() == [[0, 1, 3, 5], [0, 0, 3, 10], [20, 10, 20, 10], [6, 6, 6, 6]]

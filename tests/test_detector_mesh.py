@@ -9,7 +9,7 @@ import torch
 from facefind.detector import FaceDetector
 from facefind.errors import WeightsError
 from facefind.mesh.decoding import CAMERA
-from facefind.protocols import Short, TestProtocol
+from facefind.protocols import ShortSide, TestProtocol
 from facefind.runtimes import Candidates, Card
 from facefind.systems.mesh.decoder import MeshDecoder
 from facefind.systems.mesh.template import face_template
@@ -78,7 +78,7 @@ def test_a_face_has_a_mesh_where_it_is(decoder):
 
 def test_a_scaled_pass_gives_pixels_of_the_original(decoder):
     plain = detector(decoder).detect(picture())
-    scaled = detector(decoder, sizes=(Short(200),)).detect(picture())
+    scaled = detector(decoder, sizes=(ShortSide(200),)).detect(picture())
     np.testing.assert_allclose(scaled.mesh, plain.mesh, atol=0.5)
 
 
@@ -93,9 +93,9 @@ def test_a_mirrored_pass_gives_the_same_face(decoder):
 
     back = mirrored(flipped.mesh[0, :1], 140)
     got = decoder.vertices(back, np.array([True]))
-    wanted = decoder.vertices(flipped.mesh[0, :1])[0, decoder.mirror]
-    wanted = wanted * (-1, 1, 1) + (140, 0, 0)
-    np.testing.assert_allclose(got[0], wanted, atol=1e-3)
+    expected = decoder.vertices(flipped.mesh[0, :1])[0, decoder.mirror]
+    expected = expected * (-1, 1, 1) + (140, 0, 0)
+    np.testing.assert_allclose(got[0], expected, atol=1e-3)
 
 
 def test_voting_keeps_the_best_one_s_mesh(decoder):

@@ -1,4 +1,4 @@
-"""Drawing marks the faces, blurring hides them, and the image given is never changed."""
+"""Drawing marks the faces, and the given image is never changed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facefind import drawing
+from facefind import drawing, redaction
 from facefind.errors import ImageError
 from facefind.faces import Faces
 
 GRAY = np.full((300, 400, 3), 90, np.uint8)
 
 
-def one(box=(100, 80, 180, 180), points=None, ids=None, image_size=(300, 400)):
-    landmarks = None if points is None else [points]
+def one(box=(100, 80, 180, 180), landmarks=None, ids=None, image_size=(300, 400)):
+    landmarks = None if landmarks is None else [landmarks]
     return Faces([box], [0.875], landmarks, ids=ids, image_size=image_size)
 
 
@@ -32,12 +32,12 @@ def test_box_lies_where_the_face_is():
     assert (out[80, 100:180] == drawing.GREEN).all()
 
 
-def test_points_are_drawn_in_their_colors():
+def test_landmarks_are_drawn_in_their_colors():
     points = [[120, 110], [160, 110], [140, 130], [125, 155], [155, 155]]
-    out = drawing.draw(GRAY, one(points=points), labels=False)
+    out = drawing.draw(GRAY, one(landmarks=points), labels=False)
     marks = [tuple(out[y, x]) for x, y in points]
     assert marks[0] == marks[3] != marks[1] == marks[4] != marks[2]
-    assert not changed(drawing.draw(GRAY, one(points=points), landmarks=False))[110, 120]
+    assert not changed(drawing.draw(GRAY, one(landmarks=points), landmarks=False))[110, 120]
 
 
 def test_label_stands_above_the_box_or_inside_where_there_is_no_room():
@@ -61,7 +61,7 @@ def test_lines_suit_the_image_and_the_face():
 
 
 def test_colors_and_ids():
-    red = drawing.draw(GRAY, one(), color=(255, 0, 0), labels=False)
+    red = drawing.draw(GRAY, one(), box_color=(255, 0, 0), labels=False)
     assert tuple(red[80, 140]) == (255, 0, 0)
     first, second = (
         drawing.draw(GRAY, one(ids=[i]), labels=False)[80, 140].tolist() for i in (1, 2)
@@ -69,7 +69,9 @@ def test_colors_and_ids():
     assert first != second
 
 
-@pytest.mark.parametrize("function", [drawing.draw, drawing.blur, drawing.pixelate])
+@pytest.mark.parametrize(
+    "function", [drawing.draw, redaction.blur, redaction.pixelate, redaction.fill]
+)
 @given(data=st.data())
 @settings(max_examples=25)
 def test_any_faces_can_be_drawn_and_the_image_stays(function, data):
@@ -90,30 +92,9 @@ def test_any_faces_can_be_drawn_and_the_image_stays(function, data):
         np.testing.assert_array_equal(out, image)
 
 
-def test_blur_hides_the_face_and_nothing_else():
-    image = np.random.default_rng(1).integers(0, 256, (300, 400, 3), np.uint8)
-    out = drawing.blur(image, one())
-    assert out[110:150, 120:160].std() < 10 < image[110:150, 120:160].std()
-    touched = changed(out, image)
-    touched[65:195, 88:192] = False
-    assert not touched.any()
-    assert not changed(out, image)[65:68, 88:92].any()  # an ellipse leaves the corners
-
-
-def test_pixelate_makes_blocks():
-    image = np.random.default_rng(1).integers(0, 256, (300, 400, 3), np.uint8)
-    out = drawing.pixelate(image, one(), margin=0, blocks=4)
-    part = out[80:180, 100:180]
-    assert len(np.unique(part.reshape(-1, 3), axis=0)) <= 4 * 3
-    np.testing.assert_allclose(part.mean((0, 1)), image[80:180, 100:180].mean((0, 1)), atol=1.5)
-    touched = changed(out, image)
-    touched[80:180, 100:180] = False
-    assert not touched.any()
-    with pytest.raises(ValueError, match="blocks"):
-        drawing.pixelate(image, one(), blocks=0)
-
-
-@pytest.mark.parametrize("function", [drawing.draw, drawing.blur, drawing.pixelate])
+@pytest.mark.parametrize(
+    "function", [drawing.draw, redaction.blur, redaction.pixelate, redaction.fill]
+)
 def test_wrong_image_says_so(function):
     with pytest.raises(ImageError, match="upright image"):
         function(GRAY[:200], one())

@@ -72,7 +72,7 @@ def test_an_export_gives_what_the_network_gives(exported: Path, network: Any, ru
 
 
 def test_an_export_carries_its_card_completed(exported: Path, network: Any) -> None:
-    card = Card.of_file(exported)
+    card = Card.from_file(exported)
     assert card is not None
     assert (card.name, card.recipe, card.landmarks) == ("small", "scrfd-500m-kps", True)
     cost = measure(network, 480, 640)

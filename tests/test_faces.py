@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import sys
 import types
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import facefind
+from facefind.errors import ImageError
 from facefind.faces import Face, Faces
-from facefind.landmarks import TEMPLATE_112
 
 
 @st.composite
@@ -111,7 +114,7 @@ def test_empty():
     assert Faces.empty((3, 4), True).align(np.zeros((3, 4, 3), np.uint8)).shape == (0, 112, 112, 3)
 
 
-def test_picking():
+def test_selecting():
     faces = Faces(np.zeros((4, 4)), [0.1, 0.4, 0.3, 0.2], ids=[1, 4, 3, 2], image_size=(9, 9))
     assert isinstance(faces[0], Face)
     assert (faces[0].id, faces[-1].id, faces[np.int64(1)].id) == (4, 1, 3)
@@ -135,6 +138,7 @@ def test_one_face():
     assert face.landmarks.shape == (5, 2)
     assert face.mesh is None
     assert face.id is None
+    assert face.image_size == (10, 20)
 
 
 def test_equality_and_repr():
@@ -216,31 +220,139 @@ def test_supervision_that_is_missing_says_what_to_do(monkeypatch):
         two().to_supervision()
 
 
-def test_crop():
-    image = np.arange(10 * 20 * 3, dtype=np.uint8).reshape(10, 20, 3)
-    boxes = [[2, 3, 6, 5], [-5, -5, 4, 4], [2.4, 3.6, 5.2, 5.0], [50, 50, 60, 60], [6, 6, 2, 2]]
-    faces = Faces(boxes, [0.9, 0.8, 0.7, 0.6, 0.5], image_size=(10, 20))
-    crops = faces.crop(image)
-    np.testing.assert_array_equal(crops[0], image[3:5, 2:6])
-    np.testing.assert_array_equal(crops[1], image[:4, :4])
-    np.testing.assert_array_equal(crops[2], image[3:5, 2:6])
-    assert crops[3].size == 0
-    assert crops[4].size == 0
-    np.testing.assert_array_equal(faces[:1].crop(image, margin=0.5)[0], image[2:6, 0:8])
-    np.testing.assert_array_equal(faces[:1].crop(image[..., 0])[0], image[3:5, 2:6, 0])
-    crops[0][:] = 0
-    assert image[3, 2].any()  # a copy
-    with pytest.raises(ValueError, match="upright image"):
-        faces.crop(image.transpose(1, 0, 2))
+def test_largest_and_top():
+    boxes = [[0, 0, 5, 5], [0, 0, 9, 9], [0, 0, 7, 7], [0, 0, 9, 9]]
+    faces = Faces(boxes, [0.9, 0.3, 0.5, 0.2], ids=[1, 2, 3, 4], image_size=(20, 20))
+    assert faces.largest.id == 2  # of equal ones the one of higher score
+    assert faces.top(2).ids.tolist() == [1, 3]
+    assert faces.top(2, by="size").ids.tolist() == [2, 4]
+    assert faces.top(9) == faces.top(9, by="size") == faces
+    assert len(faces.top(0)) == 0
+    none = Faces.empty((20, 20))
+    assert none.largest is None
+    assert none.top(3, by="size") == none
+    with pytest.raises(ValueError, match="from 0 on, got -1"):
+        faces.top(-1)
+    with pytest.raises(ValueError, match="'score' or 'size', got 'area'"):
+        faces.top(1, by="area")
 
 
-def test_align():
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (112, 112, 3), np.uint8)
-    faces = Faces(np.zeros((1, 4)), [1], [TEMPLATE_112], image_size=(112, 112))
-    np.testing.assert_array_equal(faces.align(image), image[None])
-    assert faces.align(image, size=128).shape == (1, 128, 128, 3)
-    with pytest.raises(ValueError, match="no landmarks"):
-        Faces(np.zeros((1, 4)), [1], image_size=(112, 112)).align(image)
-    with pytest.raises(ValueError, match="upright image"):
-        faces.align(image[:50])
+def test_one_face_as_a_dict():
+    face = Faces(
+        [[1.23456, 2, 3, 4]], [0.1234567], np.full((1, 5, 2), 0.98765), ids=[4], image_size=(5, 6)
+    )[0]
+    assert face.to_dict(digits=3) == {
+        "box": [1.235, 2, 3, 4],
+        "score": 0.12346,
+        "landmarks": [[0.988, 0.988]] * 5,
+        "mesh": None,
+        "id": 4,
+    }
+    assert json.loads(json.dumps(face.to_dict()))["box"] == face.box.tolist()
+
+
+def test_notebooks_show_an_outline_to_scale_and_a_table():
+    points = np.array([[[30, 40], [60, 40], [45, 60], [33, 80], [57, 80]]])
+    faces = Faces([[20, 30, 70, 90]], [0.875], points, image_size=(100, 400))
+    page = ElementTree.fromstring(faces._repr_html_())
+    (svg,) = page.iter("svg")
+    assert svg.attrib["viewBox"] == "0 0 400 100"
+    assert (svg.attrib["width"], svg.attrib["height"]) == ("240", "60")
+    (box,) = svg.iter("rect")
+    assert [box.attrib[k] for k in ("x", "y", "width", "height")] == [
+        "20.0",
+        "30.0",
+        "50.0",
+        "60.0",
+    ]
+    dots = [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in svg.iter("circle")]
+    assert dots == [tuple(map(float, point)) for point in points[0]]
+    cells = [cell.text for cell in page.iter("td")]
+    assert cells == ["0", "0.875", "20.0", "30.0", "70.0", "90.0"]
+    assert page.find("p").text == repr(faces)
+
+
+@given(faces=some_faces())
+def test_any_faces_can_be_shown(faces):
+    page = ElementTree.fromstring(faces._repr_html_())
+    assert len(list(page.iter("rect"))) == len(faces)
+    many = Faces(np.zeros((25, 4)), np.linspace(0, 1, 25), image_size=(0, 0))
+    page = ElementTree.fromstring(many._repr_html_())
+    assert len(list(page.iter("tr"))) == 11
+    assert page.findall("p")[-1].text == "and 15 more"
+
+
+@given(faces=some_faces())
+def test_saved_as_json_and_csv(faces, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    faces.save(folder / "new" / "faces.JSON")
+    assert Faces.from_dict(json.loads((folder / "new" / "faces.JSON").read_text())) == faces
+    faces.save(folder / "faces.csv")
+    with (folder / "faces.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    boxes = np.array([[row[k] for k in ("x1", "y1", "x2", "y2")] for row in rows], np.float32)
+    np.testing.assert_array_equal(boxes.reshape(-1, 4), faces.boxes)
+    assert [np.float32(row["score"]) for row in rows] == faces.scores.tolist()
+    if faces.landmarks is not None:
+        noses = np.array([(row["nose_x"], row["nose_y"]) for row in rows], np.float32)
+        np.testing.assert_array_equal(noses.reshape(-1, 2), faces.landmarks[:, 2])
+    if faces.ids is not None:
+        assert [int(row["id"]) for row in rows] == faces.ids.tolist()
+    assert sorted(path.name for path in folder.iterdir()) == ["faces.csv", "new"]  # no draft
+
+
+def test_saving_rounds_and_knows_two_suffixes(tmp_path):
+    faces = Faces([[1.23456, 2, 3, 4]], [0.1234567], image_size=(5, 6))
+    faces.save(tmp_path / "faces.csv", digits=2)
+    assert (tmp_path / "faces.csv").read_text() == "x1,y1,x2,y2,score\n1.23,2.0,3.0,4.0,0.1235\n"
+    Faces.empty((5, 6)).save(tmp_path / "none.csv")
+    assert (tmp_path / "none.csv").read_text() == "x1,y1,x2,y2,score\n"
+    for name in ("faces.txt", "faces"):
+        with pytest.raises(ValueError, match=rf"\.json or \.csv, got '.*{name}'"):
+            faces.save(tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
+def test_pandas(monkeypatch):
+    stand_in = types.ModuleType("pandas")
+    stand_in.DataFrame = dict
+    monkeypatch.setitem(sys.modules, "pandas", stand_in)
+    table = two(landmarks=np.arange(20).reshape(2, 5, 2), ids=[4, 5]).to_pandas()
+    assert table["x1"] == [5, 1]
+    assert table["score"] == [0.75, 0.25]
+    assert (table["left_eye_x"], table["mouth_right_y"]) == ([10, 0], [19, 9])
+    assert table["id"] == [5, 4]
+    assert list(two().to_pandas()) == ["x1", "y1", "x2", "y2", "score"]
+
+
+def test_pandas_itself_takes_them():
+    pytest.importorskip("pandas")
+    assert two(ids=[1, 2]).to_pandas().shape == (2, 6)
+    assert Faces.empty((5, 5), landmarks=True).to_pandas().shape == (0, 15)
+
+
+def test_pandas_that_is_missing_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        two().to_pandas()
+
+
+def test_the_image_must_be_the_one_of_the_faces(tmp_path):
+    faces = Faces([[1, 2, 3, 4]], [0.5], image_size=(10, 20))
+    image = np.zeros((10, 20, 3), np.uint8)
+    assert faces.read_image(image) is image
+    with pytest.raises(ImageError, match=r"of 20x10 pixels, got one of 10x20; .* upright image"):
+        faces.read_image(image.transpose(1, 0, 2))
+    with pytest.raises(ImageError, match="does not exist"):
+        faces.read_image(tmp_path / "none.png")
+    for use in (faces.draw, faces.crop, faces[0].crop, faces[0].align):
+        with pytest.raises(ImageError, match="these faces belong to an image of 20x10"):
+            use(image[:5])
+
+
+def test_draw_is_that_of_the_package():
+    image = np.full((90, 120, 3), 60, np.uint8)
+    faces = Faces([[20, 20, 70, 80]], [0.5], image_size=(90, 120))
+    np.testing.assert_array_equal(
+        faces.draw(image, box_color=(255, 0, 0)), facefind.draw(image, faces, box_color=(255, 0, 0))
+    )

@@ -116,7 +116,7 @@ def test_soft_nms_options():
 @given(case=crowds, drop=st.booleans(), last=st.booleans(), plus_one=st.booleans())
 @settings(deadline=None)
 def test_box_voting_equals_the_oracle(case, drop, last, plus_one):
-    got = box_voting(*case, 0.4, drop_singles=drop, keep_last_single=last, plus_one=plus_one)
+    got = box_voting(*case, 0.4, drop_singletons=drop, keep_last_singleton=last, plus_one=plus_one)
     want = overlap.box_voting(*case, 0.4, drop, last, plus_one)
     assert got.indices.tolist() == [lead for _, _, lead in want]
     assert got.boxes.dtype == np.float32
@@ -133,8 +133,8 @@ def test_box_voting_by_hand():
     assert voted.scores.tolist() == [0.9, 0.6, 0.1]
     assert voted.indices.tolist() == [2, 0, 3]
     assert voted.landmarks is None
-    assert box_voting(boxes, scores, 0.4, drop_singles=True).indices.tolist() == [0]
-    both = box_voting(boxes, scores, 0.4, drop_singles=True, keep_last_single=True)
+    assert box_voting(boxes, scores, 0.4, drop_singletons=True).indices.tolist() == [0]
+    both = box_voting(boxes, scores, 0.4, drop_singletons=True, keep_last_singleton=True)
     assert both.indices.tolist() == [0, 3]
     assert box_voting(boxes, scores, 0.4, max_keep=1).indices.tolist() == [2]
 

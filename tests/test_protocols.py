@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from facefind import protocols
 from facefind.errors import ProtocolError
-from facefind.protocols import PROTOCOLS, Short, TestProtocol
+from facefind.protocols import PROTOCOLS, ShortSide, TestProtocol
 
 side = st.integers(1, 5000)
 sizes = st.none() | st.integers(1, 3000) | st.tuples(st.integers(1, 3000), st.integers(1, 3000))
@@ -67,26 +67,26 @@ def test_a_protocol_may_be_varied_by_its_name() -> None:
     released = protocols.get("smallhardface-released")
     fewer = protocols.get("SmallHardFace-Released:600,1000:no-flip")
     assert fewer.name == "smallhardface-released:600,1000:no-flip"
-    assert fewer.sizes == (Short(600, 900), Short(1000, 1500))
+    assert fewer.sizes == (ShortSide(600, 900), ShortSide(1000, 1500))
     assert fewer == replace(released, name=fewer.name, sizes=fewer.sizes, flip=False)
-    assert protocols.get("smallhardface:100,300").sizes == (Short(100), Short(300))
+    assert protocols.get("smallhardface:100,300").sizes == (ShortSide(100), ShortSide(300))
     assert protocols.get("vga:320,640:flip").sizes == (320, 640)
     assert protocols.get("640:flip") == TestProtocol(name="640:flip", sizes=(640,), flip=True)
     assert protocols.get("smallhardface:100,300,600,1000,1400").sizes == released_shorts()
 
 
-def released_shorts() -> tuple[Short, ...]:
+def released_shorts() -> tuple[ShortSide, ...]:
     """The five short sides, which the released code cuts at 1.5 times themselves."""
     released = protocols.get("smallhardface-released").sizes
-    return tuple(Short(size.side) for size in released if isinstance(size, Short))
+    return tuple(ShortSide(size.side) for size in released if isinstance(size, ShortSide))
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("vga:flipped", "'flipped' changes nothing"),
-        ("vga:", "wanted flip, no-flip, or sides"),
-        ("vga:0", "changes nothing"),
+        ("vga:flipped", "'flipped' is no change"),
+        ("vga:", "expected flip, no-flip, or sides"),
+        ("vga:0", "is no change"),
         ("640x480:320", "no list of sides"),
         ("dsfd:no-flip", "rules for each pass"),
         ("smallhardface-released:600:320,x", "'320,x'"),
@@ -140,3 +140,11 @@ def test_the_original_size_stays_within_the_bound(height: int, width: int) -> No
         assert shown == (height, width)
     else:
         assert shown[0] * shown[1] <= PROTOCOLS["original"].max_pixels
+
+
+def test_a_size_is_read_as_width_by_height_and_comes_as_height_and_width() -> None:
+    assert protocols.parse_size("640x480") == (480, 640)
+    assert protocols.parse_size(" 1920X1080 ") == (1080, 1920)
+    for text in ("640", "x480", "0x480", "640x480x3", "-1x5", "a x b", ""):
+        with pytest.raises(ProtocolError, match="expected a size WIDTHxHEIGHT"):
+            protocols.parse_size(text)

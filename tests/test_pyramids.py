@@ -26,7 +26,7 @@ from facefind import protocols
 from facefind.detector import FaceDetector
 from facefind.errors import ProtocolError
 from facefind.nms import box_voting
-from facefind.protocols import PROTOCOLS, Pass, Scale, Short, Shrink, TestProtocol, named
+from facefind.protocols import PROTOCOLS, DsfdPyramid, Pass, Scale, ShortSide, TestProtocol, named
 from facefind.runtimes import Candidates, Card
 
 side = st.integers(20, 6000)
@@ -96,8 +96,8 @@ def test_shrink_rules_are_those_of_the_released_code(
     got = []
     for step in protocols.get(name).passes((height, width)):
         assert isinstance(step.size, Scale)
-        least = -math.inf if step.over is None else step.over
-        most = math.inf if step.under is None else step.under
+        least = -math.inf if step.min_size is None else step.min_size
+        most = math.inf if step.max_size is None else step.max_size
         for mirrored in (False, True) if step.flip else (False,):
             got.append((step.size.factor, mirrored, least, most))
     want = pyramid_protocol.dsfd(height, width, **options)
@@ -105,7 +105,7 @@ def test_shrink_rules_are_those_of_the_released_code(
 
 
 def test_shrink_of_s3fd_has_neither_steps_nor_extra() -> None:
-    rule = Shrink(most_pixels=0x7FFFFFFF / 577, most=None, steps=(), extra=())
+    rule = DsfdPyramid(max_pixels=0x7FFFFFFF / 577, max_scale=None, steps=(), extra=())
     sizes = [step.size for step in rule.passes((768, 1024))]
     assert [size.factor for size in sizes if isinstance(size, Scale)] == pytest.approx(
         [1, 0.5, 2, 2.17534], rel=1e-4
@@ -119,8 +119,8 @@ def test_short_sides_are_those_of_paper_and_released_code(
 ) -> None:
     for rules, capped in ((PROTOCOLS[name], False), (PROTOCOLS[f"{name}-released"], True)):
         for size, plain in zip(rules.sizes, PROTOCOLS[name].sizes, strict=True):
-            assert isinstance(size, Short)
-            assert isinstance(plain, Short)
+            assert isinstance(size, ShortSide)
+            assert isinstance(plain, ShortSide)
             factor = pyramid_protocol.short_side(height, width, plain.side, capped=capped)
             want = pyramid_protocol.resized(height, width, factor)
             # Where a side comes to half a pixel exactly, the last bit of the factor decides.
@@ -132,15 +132,17 @@ def test_short_sides_are_those_of_paper_and_released_code(
 @pytest.mark.parametrize(
     ("size", "image", "shown"),
     [
-        (Short(1600, 2150), (768, 1024), (1600, 2133)),
-        (Short(1600, 2150), (683, 1024), (1434, 2150)),
-        (Short(1100, 1650), (1024, 683), (1649, 1100)),
-        (Short(1100, 1650), (2000, 1000), (1650, 825)),
-        (Short(500, 750), (1000, 3000), (250, 750)),
+        (ShortSide(1600, 2150), (768, 1024), (1600, 2133)),
+        (ShortSide(1600, 2150), (683, 1024), (1434, 2150)),
+        (ShortSide(1100, 1650), (1024, 683), (1649, 1100)),
+        (ShortSide(1100, 1650), (2000, 1000), (1650, 825)),
+        (ShortSide(500, 750), (1000, 3000), (250, 750)),
         (Scale(0.25), (3, 1), (1, 1)),
     ],
 )
-def test_sizes_by_hand(size: Short | Scale, image: tuple[int, int], shown: tuple[int, int]) -> None:
+def test_sizes_by_hand(
+    size: ShortSide | Scale, image: tuple[int, int], shown: tuple[int, int]
+) -> None:
     assert size.fit(image) == shown
     assert TestProtocol(name="p", sizes=(size,)).target(image, size) == shown
 
@@ -238,24 +240,24 @@ def test_only_faces_of_the_asked_size_are_taken_from_a_pass() -> None:
     image[10:30, 10:20] = image[100:200, 100:130] = 255
     for step, found in (
         (Pass(), 2),
-        (Pass(over=20), 1),
-        (Pass(over=19.5), 2),
-        (Pass(over=100), 0),
-        (Pass(under=30), 1),
-        (Pass(under=30.5), 2),
-        (Pass(over=20, under=30), 0),
+        (Pass(min_size=20), 1),
+        (Pass(min_size=19.5), 2),
+        (Pass(min_size=100), 0),
+        (Pass(max_size=30), 1),
+        (Pass(max_size=30.5), 2),
+        (Pass(min_size=20, max_size=30), 0),
     ):
         rules = TestProtocol(name="p", sizes=(step,))
         assert len(FaceDetector(Seeing(), protocol=rules).detect(image)) == found, step
-    rules = TestProtocol(name="p", sizes=(Pass(over=20),), plus_one=True)
+    rules = TestProtocol(name="p", sizes=(Pass(min_size=20),), plus_one=True)
     assert len(FaceDetector(Seeing(), protocol=rules).detect(image)) == 2
 
 
 def test_boxes_that_nothing_else_votes_for_are_kept_or_not() -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     image[10:20, 10:20] = 255
-    for singles, found in (("all", 1), ("last", 1), ("none", 0)):
-        rules = TestProtocol(name="p", sizes=(None,), voting=0.4, singles=singles)  # type: ignore[arg-type]
+    for singletons, found in (("all", 1), ("last", 1), ("none", 0)):
+        rules = TestProtocol(name="p", sizes=(None,), voting=0.4, singletons=singletons)  # type: ignore[arg-type]
         assert len(FaceDetector(Seeing(), protocol=rules).detect(image)) == found
         twice = replace(rules, flip=True)
         assert FaceDetector(Seeing(), protocol=twice).detect(image).boxes.tolist() == [
@@ -343,7 +345,7 @@ def test_a_tiled_pass_finds_each_face_once(layout: Any, flip: bool, shifts: Any)
     assert (agree.max(0) > 0.6).all()
 
 
-@given(side, side, st.sampled_from([None, Scale(2), Short(1700), 640]), st.integers(400, 10**6))
+@given(side, side, st.sampled_from([None, Scale(2), ShortSide(1700), 640]), st.integers(400, 10**6))
 def test_tiles_cover_and_are_bounded(height: int, width: int, size: Any, most: int) -> None:
     rules = TestProtocol(name="p", sizes=(size,), max_pixels=most)
     views = rules.views((height, width))
@@ -379,7 +381,7 @@ def test_tiling_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_pyramid_holds_only_some_of_its_canvases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detector_room, "_HELD_BYTES", 3 << 20)
+    monkeypatch.setattr(detector_room, "_CANVAS_BYTES", 3 << 20)
     image = np.zeros((1500, 2000, 3), np.uint8)  # 9 MB; 40 canvases of about 3 MB
     rules = TestProtocol(
         name="p", sizes=(None,) * 5, flip=True, shifts=((0, 0), (1, 1)), max_pixels=10**6
@@ -398,12 +400,12 @@ def test_a_model_of_one_size_takes_what_is_sure_to_fit() -> None:
     image = np.zeros((300, 400, 3), np.uint8)
     image[100:140, 200:230] = 255
     rules = TestProtocol(
-        name="p", sizes=(Short(200, 250), Pass(size=128, flip=True)), shifts=((0, 0), (6, 6))
+        name="p", sizes=(ShortSide(200, 250), Pass(size=128, flip=True)), shifts=((0, 0), (6, 6))
     )
     faces = FaceDetector(runtime, protocol=rules).detect(image)
     assert {shape[2:] for shape in runtime.shapes} == {(256, 320)}
     assert box_math.iou(faces.boxes[:1], np.array([[200, 100, 230, 140]], np.float32)) > 0.8
-    for size in (Short(200), Scale(0.5), Shrink(), Pass(), Short(200, 300), 251):
+    for size in (ShortSide(200), Scale(0.5), DsfdPyramid(), Pass(), ShortSide(200, 300), 251):
         with pytest.raises(ProtocolError, match="takes only images 256 high and 320 wide"):
             FaceDetector(runtime, protocol=replace(rules, sizes=(size,)))
 
@@ -411,16 +413,16 @@ def test_a_model_of_one_size_takes_what_is_sure_to_fit() -> None:
 def test_a_protocol_is_plain_json_that_tells_protocols_apart() -> None:
     seen = set()
     for name, rules in PROTOCOLS.items():
-        told = rules.to_dict()
-        assert json.loads(json.dumps(told)) == told
-        assert told["name"] == rules.name == name
-        assert set(told) == {field.name for field in fields(TestProtocol)}
-        seen.add(json.dumps({**told, "name": ""}))
+        said = rules.to_dict()
+        assert json.loads(json.dumps(said)) == said
+        assert said["name"] == rules.name == name
+        assert set(said) == {field.name for field in fields(TestProtocol)}
+        seen.add(json.dumps({**said, "name": ""}))
     assert len(seen) == len(PROTOCOLS)
     assert PROTOCOLS["retinaface-released"].to_dict()["sizes"][0] == {
-        "kind": "short",
+        "kind": "ShortSide",
         "side": 500,
-        "longest": 750,
+        "max_long_side": 750,
     }
     assert TestProtocol(name="p", sizes=((480, 640), None, 3)).to_dict()["sizes"] == [
         [480, 640],
@@ -446,18 +448,18 @@ def test_every_protocol_says_where_it_comes_from() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Short(0), "must be positive"),
-        (lambda: Short(5, 0), "must be positive"),
+        (lambda: ShortSide(0), "must be positive"),
+        (lambda: ShortSide(5, 0), "must be positive"),
         (lambda: Scale(0), "must be positive"),
         (lambda: Scale(math.inf), "must be positive"),
-        (lambda: Shrink(most_pixels=0), "must be positive"),
-        (lambda: Shrink(steps=(-1,)), "must be positive"),
+        (lambda: DsfdPyramid(max_pixels=0), "must be positive"),
+        (lambda: DsfdPyramid(steps=(-1,)), "must be positive"),
         (lambda: TestProtocol(name="odd", sizes=(Pass(size=0),)), "'odd'.*must be positive"),
         (lambda: TestProtocol(name="odd", shifts=()), "'odd'.*shifts"),
         (lambda: TestProtocol(name="odd", shifts=((0, -1),)), "'odd'.*shifts"),
         (lambda: TestProtocol(name="odd", pass_candidates=0), "'odd'.*pass_candidates"),
         (lambda: TestProtocol(name="odd", pass_nms_iou=2), "'odd'.*pass_nms_iou"),
-        (lambda: TestProtocol(name="odd", singles="some"), "'odd'.*singles"),  # type: ignore[arg-type]
+        (lambda: TestProtocol(name="odd", singletons="some"), "'odd'.*singletons"),  # type: ignore[arg-type]
         (lambda: TestProtocol(name="odd", rounding="up"), "'odd'.*rounding"),  # type: ignore[arg-type]
     ],
 )

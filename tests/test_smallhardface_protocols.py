@@ -13,7 +13,7 @@ from facefind.detector import FaceDetector
 from facefind.evaluation import voc
 from facefind.faces import Faces
 from facefind.nms import box_voting
-from facefind.protocols import PROTOCOLS, Short
+from facefind.protocols import PROTOCOLS, ShortSide
 from facefind.runtimes import Candidates, Card
 
 # Heights and widths shown of an image of 4:3 and one of 16:9, by hand.
@@ -36,7 +36,9 @@ def test_five_scales_each_also_mirrored(name, table, image):
     views = protocols.get(f"smallhardface{name}").views(image)
     assert [view.size for view in views[::2]] == table[image]
     assert [view.mirrored for view in views] == [False, True] * 5
-    assert all(view.over is view.under is None for view in views)  # every pass gives every size
+    assert all(
+        view.min_size is view.max_size is None for view in views
+    )  # every pass gives every size
 
 
 def test_tables_3_and_4_take_scales_or_mirrored_passes_away():
@@ -57,9 +59,9 @@ def test_tables_3_and_4_take_scales_or_mirrored_passes_away():
 )
 def test_other_sets_have_their_own_scales(name, sides, flip):
     rules = PROTOCOLS[name]
-    assert rules.sizes == tuple(Short(side, side * 3 // 2) for side in sides)
+    assert rules.sizes == tuple(ShortSide(side, side * 3 // 2) for side in sides)
     assert rules.flip == flip
-    assert (rules.min_score, rules.voting, rules.singles) == (0.05, 0.4, "last")
+    assert (rules.min_score, rules.voting, rules.singletons) == (0.05, 0.4, "last")
     assert (rules.plus_one, rules.rounding, rules.pass_candidates) == (True, None, 10_000)
     assert len(rules.views(WIDE)) == len(sides) * (2 if flip else 1)
 
@@ -76,10 +78,10 @@ def test_voting_by_hand_with_and_without_single_boxes():
     np.testing.assert_allclose(kept.boxes[0], [10.8, 10, 30.8, 30])
     assert kept.scores.tolist() == [0.9, 0.8, 0.1]
     dropped = box_voting(
-        boxes, scores, rules.voting, drop_singles=True, keep_last_single=True, plus_one=True
+        boxes, scores, rules.voting, drop_singletons=True, keep_last_singleton=True, plus_one=True
     )
     np.testing.assert_allclose(dropped.boxes, [[10.8, 10, 30.8, 30], [200, 0, 220, 20]])
-    assert (PROTOCOLS["smallhardface-released"].singles, rules.singles) == ("last", "all")
+    assert (PROTOCOLS["smallhardface-released"].singletons, rules.singletons) == ("last", "all")
 
 
 def test_a_mirrored_box_goes_back_by_the_width():
@@ -100,7 +102,7 @@ def test_a_mirrored_box_goes_back_by_the_width():
             )
 
     corner = Corner()
-    rules = protocols.TestProtocol(name="p", sizes=(Short(50),), flip=True, voting=0.4)
+    rules = protocols.TestProtocol(name="p", sizes=(ShortSide(50),), flip=True, voting=0.4)
     faces = FaceDetector(corner, protocol=rules).detect(np.zeros((50, 90, 3), np.uint8))
     assert sorted(faces.boxes.tolist()) == [[0, 0, 20, 20], [70, 0, 90, 20]]
     assert all(h % 16 == 0 and (h, w) == (64, 96) for _, _, h, w in corner.shapes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facefind import weights
+from facefind import files, weights
 from facefind.errors import WeightsError
 from facefind.runtimes import Card, open_model
 
@@ -41,7 +41,7 @@ def test_models_are_found_by_name_by_path_and_as_the_default(folder: Path) -> No
 def test_the_cards_at_hand_are_those_of_the_files(folder: Path) -> None:
     cards = weights.available()
     assert [card.name for card in cards] == ["blocks-a", "blocks-b"]
-    assert cards[0] == Card.of_file(folder / "blocks-a.onnx")
+    assert cards[0] == Card.from_file(folder / "blocks-a.onnx")
 
 
 def test_a_file_without_a_card_file_is_listed_by_the_card_inside(folder: Path) -> None:
@@ -67,7 +67,8 @@ def test_the_named_folder_comes_before_the_package(
 
 
 def test_an_unknown_name_is_answered_with_near_ones_and_the_list(folder: Path) -> None:
-    with pytest.raises(WeightsError, match=r"'block-a', did you mean 'blocks-a'\?.*blocks-b"):
+    near = r"'block-a', did you mean 'blocks-a' or 'blocks-b'\?.*blocks-b"
+    with pytest.raises(WeightsError, match=near):
         weights.find("block-a")
     with pytest.raises(WeightsError, match=r"no model file .*zzz\.onnx"):
         weights.find("zzz.onnx")
@@ -136,7 +137,7 @@ def test_models_ship_and_one_is_the_default(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_shipped_model_is_what_its_card_says(name: str) -> None:
     path = SHIPPED / f"{name}.onnx"
     values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    card = Card.of_file(path)
+    card = Card.from_file(path)
     assert card is not None
     assert Card.from_json(json.dumps(values)) == card
     assert card.name == name
@@ -147,7 +148,7 @@ def test_a_shipped_model_is_what_its_card_says(name: str) -> None:
     assert card.results
     for result in card.results:
         assert {"protocol", "command"} <= result.keys()
-    assert values["sha256"] == weights._sha256(path)
+    assert values["sha256"] == files.sha256(path)
     assert path.stat().st_size < 5_000_000
     for word in (b"/work", b"/home/", b"/root/", b"/tmp/"):
         assert word not in path.read_bytes()
@@ -156,7 +157,7 @@ def test_a_shipped_model_is_what_its_card_says(name: str) -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_model_runs_alike_in_every_runtime_at_batch_three(name: str) -> None:
     path = SHIPPED / f"{name}.onnx"
-    side = Card.of_file(path).size_multiple  # type: ignore[union-attr]
+    side = Card.from_file(path).size_multiple  # type: ignore[union-attr]
     shape = (3, 3, 3 * side, 5 * side)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     a, b = (open_model(path, runtime)(images) for runtime in ("onnxruntime", "openvino"))  # type: ignore[arg-type]

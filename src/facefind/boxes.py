@@ -2,8 +2,8 @@
 
 A box is `x1, y1, x2, y2` in pixels; a pixel column `i` covers `i .. i+1`, so width is `x2 - x1`.
 Everything here is vectorized over the leading axes and keeps the floating dtype it is given
-(integers become float64). A box with `x2 <= x1` or `y2 <= y1` is empty: it has area 0 and meets
-nothing.
+(integers become float64). A box with `x2 <= x1` or `y2 <= y1` is empty: it has area 0 and
+overlaps nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = [
     "scale",
     "shift",
     "to_cxcywh",
+    "to_pixels",
     "to_xywh",
 ]
 
@@ -78,7 +79,7 @@ def iou(boxes: ArrayLike, others: ArrayLike, *, plus_one: bool = False) -> Float
 
 
 def clip(boxes: ArrayLike, image_size: tuple[int, int]) -> FloatArray:
-    """Boxes cut to the image of size (h, w), (...,4) -> (...,4)."""
+    """Boxes clipped to the image of size (h, w), (...,4) -> (...,4)."""
     height, width = image_size
     limits = np.array([width, height, width, height])
     b = _boxes(boxes)
@@ -90,6 +91,16 @@ def expand(boxes: ArrayLike, margin: float) -> FloatArray:
     b = _boxes(boxes)
     pad = (b[..., 2:] - b[..., :2]) * b.dtype.type(margin)
     return np.concatenate([b[..., :2] - pad, b[..., 2:] + pad], axis=-1)
+
+
+def to_pixels(boxes: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.int64]:
+    """The smallest whole-pixel boxes that hold the boxes clipped to an image (h, w), (...,4).
+
+    Boxes that have no pixel of the image come back empty: `x2 <= x1` or `y2 <= y1`.
+    """
+    b = clip(boxes, image_size)
+    low, high = np.floor(b[..., :2]), np.ceil(b[..., 2:])
+    return np.concatenate([low, np.maximum(low, high)], axis=-1).astype(np.int64)
 
 
 def scale(boxes: ArrayLike, scale_x: float, scale_y: float | None = None) -> FloatArray:
@@ -145,5 +156,8 @@ def _boxes(boxes: ArrayLike) -> FloatArray:
 def _pair(boxes: ArrayLike, others: ArrayLike) -> tuple[FloatArray, FloatArray]:
     a, b = _boxes(boxes), _boxes(others)
     if a.ndim != 2 or b.ndim != 2:
-        raise ValueError(f"two lists of boxes (N,4) and (M,4) are wanted, got {a.shape}, {b.shape}")
-    return a, b
+        raise ValueError(
+            f"expected two lists of boxes (N,4) and (M,4), got {a.shape} and {b.shape}"
+        )
+    kind = np.result_type(a, b)  # areas of both and what they share are rounded alike
+    return a.astype(kind, copy=False), b.astype(kind, copy=False)

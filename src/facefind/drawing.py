@@ -1,30 +1,30 @@
-"""Pictures with the faces drawn, blurred or pixelated; the image given is never changed.
+"""Faces drawn into a copy of their image, and as HTML; the given image is never changed.
 
-All of it is Pillow's work, so that it looks the same on every machine.
+Pillow does all of the drawing, so that it looks the same on every machine.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facefind import boxes as box_math
-from facefind.errors import ImageError
 from facefind.faces import Faces
+from facefind.images import Source
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["blur", "draw", "pixelate"]
+__all__ = ["draw", "to_html"]
 
 Color = tuple[int, int, int]
 
 GREEN: Color = (0, 230, 118)
 MESH: Color = (150, 205, 255)
-# One color a point, so that left and right are told apart at a glance: eyes, nose, mouth corners.
-_POINTS: tuple[Color, ...] = (
+# One color a landmark, so that left differs from right at a glance: eyes, nose, mouth corners.
+_LANDMARKS: tuple[Color, ...] = (
     (255, 82, 82),
     (64, 156, 255),
     (255, 235, 59),
@@ -39,107 +39,104 @@ _TRACKS: tuple[Color, ...] = (
 
 
 def draw(
-    image: NDArray[np.uint8],
+    image: Source,
     faces: Faces,
     *,
     labels: bool = True,
     landmarks: bool = True,
-    color: Color | None = None,
+    box_color: Color | None = None,
     line_width: int | None = None,
     triangles: NDArray[np.int64] | None = None,
 ) -> NDArray[np.uint8]:
-    """A copy of the image with boxes, points and scores drawn, (H,W,3) uint8.
+    """A copy of the image with boxes, landmarks and scores drawn, (H,W,3) uint8.
+
+    The channels of an array keep their order: draw into OpenCV's BGR, and BGR comes back.
 
     Args:
-        image: The upright image in which the faces were found, (H,W,3) uint8 RGB.
-        faces: What was found in it.
+        image: The image in which the faces were found, as `images.read` takes it.
+        faces: The faces to draw.
         labels: Write the score (and the id of a tracked face) at each box that is wide enough.
-        landmarks: Draw the points, where known.
-        color: RGB of the boxes; None is green, or one color for each id.
+        landmarks: Draw the landmarks, where known.
+        box_color: Color of the boxes, in the image's channel order; None is green, or one color
+            for each id.
         line_width: Pixels; None suits the image's size, and is thinner on small faces.
         triangles: (T,3) of the faces' meshes (`detector.mesh_decoder.mean.triangles`); with them
-            each mesh is laid over its face, shaded and half clear.
+            each mesh is laid over its face, shaded and half transparent.
+
+    Raises:
+        ImageError: If the image cannot be read, or is not of the faces' `image_size`.
     """
     from PIL import Image, ImageDraw
 
-    _check(image, faces)
-    canvas = Image.fromarray(image)  # a copy
+    pixels = faces.read_image(image)
+    canvas = Image.fromarray(pixels)  # a copy
     if triangles is not None and faces.mesh is not None:
         canvas = _with_meshes(canvas, faces.mesh, triangles)
     pen = ImageDraw.Draw(canvas)
-    width = line_width or max(1, round(sum(image.shape[:2]) / 500))
+    width = line_width or max(1, round(sum(faces.image_size) / 500))
     font = _font(max(10, 6 * width + 2)) if labels else None
     for face in reversed(list(faces)):  # the best on top
         side = max(1.0, min(face.width, face.height))
         line = width if line_width else max(1, min(width, round(side / 16)))
-        shade = color or (GREEN if face.id is None else _TRACKS[face.id % len(_TRACKS)])
+        shade = box_color or (GREEN if face.id is None else _TRACKS[face.id % len(_TRACKS)])
         x1, y1, x2, y2 = _corners(face.box, faces.image_size)
         pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=shade, width=line)
         if landmarks and face.landmarks is not None:
             radius = max(1.0, min(side / 28, 1.5 * width + 1))
             reach = 2 * max(faces.image_size)
-            points = face.landmarks.clip(-reach, reach).tolist()
-            for (x, y), dot in zip(points, _POINTS, strict=True):
+            five = face.landmarks.clip(-reach, reach).tolist()
+            for (x, y), dot in zip(five, _LANDMARKS, strict=True):
                 disc = (x - radius, y - radius, x + radius, y + radius)
                 pen.ellipse(disc, fill=dot, outline=(0, 0, 0) if radius >= 3 else None)
         if font is not None:
             text = f"{face.score:.2f}" if face.id is None else f"#{face.id} {face.score:.2f}"
-            _label(pen, text, (x1, y1, x2, y2), shade, font, image.shape[1])
+            _label(pen, text, (x1, y1, x2, y2), shade, font, faces.image_size[1])
     return np.array(canvas)
 
 
-def blur(
-    image: NDArray[np.uint8], faces: Faces, *, margin: float = 0.15, strength: float = 0.15
-) -> NDArray[np.uint8]:
-    """A copy of the image with an ellipse around each face blurred past recognition.
+def to_html(faces: Faces, *, longest_side: int = 240, rows: int = 10) -> str:
+    """HTML of the faces, as notebooks show them: an outline of the image to scale, and a table.
+
+    The outline is SVG with each face's box, landmarks and number; it holds no pixel of the image.
 
     Args:
-        image: The upright image in which the faces were found, (H,W,3) uint8.
-        faces: What was found in it.
-        margin: What is added on each side, as a part of the box's width and height.
-        strength: Radius of the blur as a part of the face's longer side.
+        faces: The faces to show.
+        longest_side: Longer side of the outline on the page, in CSS pixels.
+        rows: Most faces that the table lists, best first.
     """
-    from PIL import Image, ImageDraw, ImageFilter
-
-    _check(image, faces)
-    out = image.copy()
-    for x1, y1, x2, y2 in _parts(faces, margin):
-        part = image[y1:y2, x1:x2]
-        soft = Image.fromarray(part).filter(
-            ImageFilter.GaussianBlur(max(1.0, strength * max(part.shape[:2])))
+    height, width = faces.image_size
+    scale = longest_side / max(height, width, 1)
+    line = f'fill="none" stroke="rgb{GREEN}" stroke-width="{1.5 / scale:.2f}"'
+    marks = []
+    for number, face in enumerate(faces):
+        x, y = face.box[:2].tolist()
+        marks.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(0.0, face.width):.1f}" '
+            f'height="{max(0.0, face.height):.1f}" {line}><title>{number}: {face.score:.3f}'
+            "</title></rect>"
         )
-        shape = Image.new("L", (x2 - x1, y2 - y1), 0)
-        ImageDraw.Draw(shape).ellipse((0, 0, x2 - x1 - 1, y2 - y1 - 1), fill=255)
-        inside = np.asarray(shape)[..., None] > 0
-        out[y1:y2, x1:x2] = np.where(inside, np.asarray(soft), out[y1:y2, x1:x2])
-    return out
-
-
-def pixelate(
-    image: NDArray[np.uint8], faces: Faces, *, margin: float = 0.1, blocks: int = 8
-) -> NDArray[np.uint8]:
-    """A copy of the image with each face in coarse blocks of its mean colors.
-
-    Args:
-        image: The upright image in which the faces were found, (H,W,3) uint8.
-        faces: What was found in it.
-        margin: What is added on each side, as a part of the box's width and height.
-        blocks: Blocks along the face's longer side.
-    """
-    from PIL import Image
-
-    if blocks < 1:
-        raise ValueError(f"blocks must be at least 1, got {blocks}")
-    _check(image, faces)
-    out = image.copy()
-    for x1, y1, x2, y2 in _parts(faces, margin):
-        width, height = x2 - x1, y2 - y1
-        step = max(1.0, max(width, height) / blocks)
-        coarse = (max(1, round(width / step)), max(1, round(height / step)))
-        small = Image.fromarray(image[y1:y2, x1:x2]).resize(coarse, Image.Resampling.BOX)
-        large = small.resize((width, height), Image.Resampling.NEAREST)
-        out[y1:y2, x1:x2] = np.asarray(large)
-    return out
+        for (left, top), color in zip(
+            [] if face.landmarks is None else face.landmarks.tolist(), _LANDMARKS, strict=False
+        ):
+            radius = max(1 / scale, face.width / 30)
+            marks.append(
+                f'<circle cx="{left:.1f}" cy="{top:.1f}" r="{radius:.1f}" fill="rgb{color}"/>'
+            )
+    cells = [
+        f"<tr><td>{number}</td><td>{face.score:.3f}</td>"
+        + "".join(f"<td>{value:.1f}</td>" for value in face.box.tolist())
+        + "</tr>"
+        for number, face in enumerate(faces[:rows])
+    ]
+    head = "".join(f"<th>{name}</th>" for name in ("", "score", "x1", "y1", "x2", "y2"))
+    more = f"<p>and {len(faces) - rows} more</p>" if len(faces) > rows else ""
+    table = f"<table><tr>{head}</tr>{''.join(cells)}</table>{more}" if len(faces) else ""
+    return (
+        f"<div><p>{escape(repr(faces))}</p>"
+        f'<svg width="{width * scale:.0f}" height="{height * scale:.0f}" '
+        f'viewBox="0 0 {width} {height}" style="background:#333">{"".join(marks)}</svg>'
+        f"{table}</div>"
+    )
 
 
 def _with_meshes(
@@ -173,30 +170,11 @@ def _with_meshes(
     return canvas
 
 
-def _check(image: NDArray[Any], faces: Faces) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ImageError(f"image must be (H,W,3) uint8, got {image.shape} {image.dtype}")
-    if image.shape[:2] != faces.image_size:
-        raise ImageError(
-            f"these faces were found in an image of (h, w) = {faces.image_size}, "
-            f"got one of {image.shape[:2]}; pass the upright image, as images.read gives it"
-        )
-
-
 def _corners(box: NDArray[np.float32], image_size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Whole pixels, at most one image away: Pillow's coordinates do not hold any float."""
     reach = 2 * max(image_size)
     x1, y1, x2, y2 = (round(max(-reach, min(reach, v))) for v in box.tolist())
     return x1, y1, max(x1, x2), max(y1, y2)
-
-
-def _parts(faces: Faces, margin: float) -> list[tuple[int, int, int, int]]:
-    """Whole-pixel parts of the image that hold the faces; those without pixels are left out."""
-    grown = box_math.clip(box_math.expand(faces.boxes, margin), faces.image_size)
-    low, high = np.floor(grown[:, :2]).astype(int), np.ceil(grown[:, 2:]).astype(int)
-    corners = np.concatenate([low, high], axis=1)
-    kept = corners[(high > low).all(axis=1)]
-    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in kept.tolist()]
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -39,9 +39,8 @@ def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 
     Args:
         network: What is exported; its `candidates` are the file's outputs.
         path: Where the file goes; what is there is replaced.
-        card: The card to carry. `strides`, `landmarks` and `mesh` are set by the network;
-            `parameters` and `multiply_adds` are counted where they are
-            None.
+        card: The card to carry. What a runtime must know is set by the network; `parameters` and
+            `multiply_adds` are counted where they are None.
         seed: Of the random images.
 
     Raises:
@@ -78,7 +77,7 @@ def relabel(path: str | Path, card: Card) -> Path:
     import onnx
 
     path = Path(path)
-    old = Card.of_file(path)
+    old = Card.from_file(path)
     if old is None:
         raise WeightsError(f"{path} carries no card: it was not made by facefind's export")
     for key in (
@@ -108,13 +107,15 @@ def _completed(network: DenseDetector, card: Card) -> Card:
 
     from facefind.nn.cost import measure
 
-    side = 2 * card.size_multiple  # torch refuses to normalize a group of one value
+    side = 2 * network.size_multiple  # torch refuses to normalize a group of one value
     height, width = card.fixed_size or (side, side)
     with torch.inference_mode():
         found = network.candidates(torch.zeros(1, 3, height, width, dtype=torch.uint8))
     card = replace(
         card,
+        system=network.system,
         strides=network.strides,
+        size_multiple=network.size_multiple,
         landmarks=found.landmarks is not None,
         mesh=network.mesh_decoder,
     )
@@ -145,7 +146,7 @@ def _to_onnx(network: DenseDetector, card: Card) -> Any:
             return tuple(t for t in self.network.candidates(image) if t is not None)
 
     side = card.size_multiple
-    # Sizes that differ from each other and from 1, lest one be taken for another or for a constant.
+    # Sizes that differ from each other and from 1: none is taken for another or for a constant.
     height, width = card.fixed_size or (3 * side, 5 * side)
     example = torch.zeros(2, 3, height, width, dtype=torch.uint8)
     free = {0: Dim("batch")}

@@ -1,19 +1,21 @@
-"""`Faces`: what was found in one picture, the value that every part of the package hands on."""
+"""`Faces`: the faces of one image, the value that every part of the package passes on."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from pathlib import Path
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facefind import boxes as box_math
-from facefind import landmarks as points5
+from facefind.errors import ImageError
+from facefind.images import Source, read
 
-__all__ = ["Face", "Faces"]
+__all__ = ["Face", "Faces", "plain"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +25,8 @@ class Face:
     box: NDArray[np.float32]
     """(4,) xyxy in pixels of the upright image."""
     score: float
+    image_size: tuple[int, int]
+    """(height, width) of the image."""
     landmarks: NDArray[np.float32] | None = None
     """(5,2) or None."""
     mesh: NDArray[np.float32] | None = None
@@ -39,13 +43,54 @@ class Face:
         """Height of the box in pixels."""
         return float(self.box[3] - self.box[1])
 
+    def crop(
+        self,
+        image: Source,
+        margin: float = 0.0,
+        *,
+        square: bool = False,
+        size: int | None = None,
+        fill: tuple[int, int, int] = (0, 0, 0),
+    ) -> NDArray[np.uint8]:
+        """The face's region of the image, (h,w,3) uint8, as `facefind.crop` cuts it."""
+        return self._alone().crop(image, margin, square=square, size=size, fill=fill)[0]
+
+    def align(self, image: Source, size: int = 112) -> NDArray[np.uint8]:
+        """The face turned upright by its landmarks, (size,size,3) uint8, as `facefind.align`."""
+        aligned: NDArray[np.uint8] = self._alone().align(image, size)[0]
+        return aligned
+
+    def to_dict(self, digits: int | None = None) -> dict[str, Any]:
+        """Plain lists and numbers: box, score, landmarks, mesh, id.
+
+        Args:
+            digits: Decimals to which coordinates are rounded (the score keeps two more); None
+                rounds nothing.
+        """
+        return {
+            "box": plain(self.box, digits),
+            "score": self.score if digits is None else round(self.score, digits + 2),
+            "landmarks": plain(self.landmarks, digits),
+            "mesh": plain(self.mesh, digits),
+            "id": self.id,
+        }
+
+    def _alone(self) -> Faces:
+        return Faces(
+            self.box[None],
+            [self.score],
+            None if self.landmarks is None else self.landmarks[None],
+            image_size=self.image_size,
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
 class Faces:
-    """The faces of one picture, best score first; none found is an empty `Faces`, never None.
+    """The faces of one image, best score first; none found is an empty `Faces`, never None.
 
-    Anything array-like may be given; it is checked, copied, sorted by falling score (equal scores
-    keep their order) and made read-only. Coordinates are pixels of the upright original image.
+    Arguments may be anything array-like; they are checked, copied, sorted by falling score (equal
+    scores keep their order) and made read-only. Coordinates are pixels of the upright original
+    image.
 
     Raises:
         ValueError: If a shape is wrong, a number is not finite or a score leaves 0..1.
@@ -96,9 +141,9 @@ class Faces:
 
     @classmethod
     def empty(cls, image_size: tuple[int, int], landmarks: bool = False) -> Faces:
-        """No faces in an image of size (h, w); with landmarks (0,5,2) where asked."""
-        points = np.empty((0, 5, 2), np.float32) if landmarks else None
-        return cls(np.empty((0, 4)), np.empty(0), points, image_size=image_size)
+        """No faces in an image of size (h, w); `landmarks` makes them (0,5,2) instead of None."""
+        none = np.empty((0, 5, 2), np.float32) if landmarks else None
+        return cls(np.empty((0, 4)), np.empty(0), none, image_size=image_size)
 
     def __len__(self) -> int:
         """How many faces there are."""
@@ -125,7 +170,7 @@ class Faces:
                 index = index.astype(np.intp)
             if index.ndim != 1 or index.dtype.kind not in "biu":
                 raise IndexError(
-                    "faces are picked by an int, a slice, a mask (N,) or an array of ints, "
+                    "faces are selected by an int, a slice, a mask (N,) or an array of ints, "
                     f"got {index.dtype} of shape {index.shape}"
                 )
         return Faces(
@@ -156,64 +201,96 @@ class Faces:
         height, width = self.image_size
         return f"Faces({len(self)}{best}{extra}, image {width}x{height})"
 
-    def crop(self, image: NDArray[Any], margin: float = 0.0) -> list[NDArray[Any]]:
-        """A copy of each face's part of the image, whole pixels, cut at the image's edges.
+    def _repr_html_(self) -> str:
+        """An outline of the image with the faces in it, and a table: what notebooks show."""
+        from facefind.drawing import to_html
 
-        A face that lies wholly outside the image gives an array without pixels.
+        return to_html(self)
 
-        Args:
-            image: The upright image in which the faces were found, (H,W) or (H,W,C).
-            margin: What is added on each side, as a part of the box's width and height.
+    @property
+    def largest(self) -> Face | None:
+        """The face whose box has the largest area; None where there is no face."""
+        return self._face(int(np.argmax(box_math.area(self.boxes)))) if len(self) else None
+
+    def top(self, n: int, by: Literal["score", "size"] = "score") -> Faces:
+        """The `n` faces of the highest score, or of the largest boxes; all where there are fewer.
+
+        >>> faces.top(1, by="size")
         """
-        self._check_image(image)
-        grown = box_math.clip(box_math.expand(self.boxes, margin), self.image_size)
-        low, high = np.floor(grown[:, :2]).astype(int), np.ceil(grown[:, 2:]).astype(int)
-        return [
-            image[y1 : max(y1, y2), x1 : max(x1, x2)].copy()
-            for (x1, y1), (x2, y2) in zip(low.tolist(), high.tolist(), strict=True)
-        ]
+        if n < 0:
+            raise ValueError(f"top needs a number of faces from 0 on, got {n}")
+        if by not in ("score", "size"):
+            raise ValueError(f"by must be 'score' or 'size', got {by!r}")
+        if by == "score":
+            return self[:n]
+        return self[np.argsort(-box_math.area(self.boxes), kind="stable")[:n]]
 
-    def align(self, image: NDArray[Any], size: int = 112) -> NDArray[np.uint8]:
-        """Each face turned upright by its landmarks, (N,size,size,3) uint8.
-
-        Args:
-            image: The upright image in which the faces were found, (H,W,3) uint8.
-            size: Side of the crops; the points come to lie on `landmarks.template(size)`.
+    def read_image(self, image: Source) -> NDArray[np.uint8]:
+        """The image as `images.read` returns it, once it has these faces' `image_size`.
 
         Raises:
-            ValueError: If these faces have no landmarks.
+            ImageError: If the image cannot be read, or is of another size.
         """
-        self._check_image(image)
-        if self.landmarks is None:
-            raise ValueError("these faces have no landmarks: use a model that finds them, or crop")
-        out = np.empty((len(self), size, size, 3), np.uint8)
-        for i, points in enumerate(self.landmarks):
-            out[i] = points5.align(image, points, size)
-        return out
+        pixels = read(image)
+        if pixels.shape[:2] != self.image_size:
+            (height, width), (h, w) = self.image_size, pixels.shape[:2]
+            raise ImageError(
+                f"these faces belong to an image of {width}x{height} pixels, got one of {w}x{h}; "
+                "pass the upright image in which they were found, at that size"
+            )
+        return pixels
+
+    def draw(self, image: Source, **options: Any) -> NDArray[np.uint8]:
+        """A copy of the image with the faces drawn, (H,W,3) uint8; options as `facefind.draw`."""
+        from facefind.drawing import draw
+
+        return draw(image, self, **options)
+
+    def crop(
+        self,
+        image: Source,
+        margin: float = 0.0,
+        *,
+        square: bool = False,
+        size: int | None = None,
+        fill: tuple[int, int, int] = (0, 0, 0),
+    ) -> list[NDArray[np.uint8]]:
+        """A copy of each face's region of the image, (h,w,3) uint8, as `facefind.crop` cuts it."""
+        from facefind.cropping import crop
+
+        return crop(image, self, margin, square=square, size=size, fill=fill)
+
+    def align(self, image: Source, size: int = 112) -> NDArray[np.uint8]:
+        """Each face turned upright by its landmarks, (N,size,size,3) uint8, as `facefind.align`."""
+        from facefind.cropping import align
+
+        return align(image, self, size)
+
+    def save(self, path: str | Path, digits: int | None = None) -> None:
+        """Write a .json file (`to_dict`) or a .csv file (a row a face), as its suffix says.
+
+        The file is written whole or not at all. `digits` rounds as in `to_dict`.
+        """
+        from facefind.conversion import save
+
+        save(self, path, digits)
 
     def to_dict(self, digits: int | None = None) -> dict[str, Any]:
         """Plain lists and numbers: width, height, boxes, scores, landmarks, mesh, ids.
 
         Args:
-            digits: Decimals that coordinates are rounded to (scores get two more); None is exact.
+            digits: Decimals to which coordinates are rounded (scores keep two more); None rounds
+                nothing.
         """
-
-        def plain(array: NDArray[Any] | None, extra: int = 0) -> Any:
-            if array is None:
-                return None
-            if digits is not None and array.dtype.kind == "f":
-                return np.round(array.astype(np.float64), digits + extra).tolist()
-            return array.tolist()
-
         height, width = self.image_size
         return {
             "width": width,
             "height": height,
-            "boxes": plain(self.boxes),
-            "scores": plain(self.scores, 2),
-            "landmarks": plain(self.landmarks),
-            "mesh": plain(self.mesh),
-            "ids": plain(self.ids),
+            "boxes": plain(self.boxes, digits),
+            "scores": plain(self.scores, digits, 2),
+            "landmarks": plain(self.landmarks, digits),
+            "mesh": plain(self.mesh, digits),
+            "ids": plain(self.ids, digits),
         }
 
     @classmethod
@@ -237,39 +314,21 @@ class Faces:
 
     def to_coco(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
         """One COCO result a face: bbox xywh, score and, where known, keypoints x, y, 2."""
-        results: list[dict[str, Any]] = []
-        for xywh, face in zip(box_math.to_xywh(self.boxes).tolist(), self, strict=True):
-            result = {
-                "image_id": image_id,
-                "category_id": category_id,
-                "bbox": xywh,
-                "score": face.score,
-            }
-            if face.landmarks is not None:
-                result["keypoints"] = [v for x, y in face.landmarks.tolist() for v in (x, y, 2)]
-                result["num_keypoints"] = len(face.landmarks)
-            results.append(result)
-        return results
+        from facefind.conversion import to_coco
+
+        return to_coco(self, image_id, category_id)
 
     def to_supervision(self) -> Any:
-        """`supervision.Detections` of class 0, ids as tracker ids, landmarks in its data.
+        """`supervision.Detections` of class 0, ids as tracker ids, landmarks in its data."""
+        from facefind.conversion import to_supervision
 
-        Raises:
-            ImportError: If the package `supervision` is not installed.
-        """
-        try:
-            import supervision
-        except ImportError as error:
-            raise ImportError(
-                "Faces.to_supervision needs the package supervision: pip install supervision"
-            ) from error
-        return supervision.Detections(
-            xyxy=self.boxes.copy(),
-            confidence=self.scores.copy(),
-            class_id=np.zeros(len(self), int),
-            tracker_id=None if self.ids is None else self.ids.copy(),
-            data={} if self.landmarks is None else {"landmarks": self.landmarks.copy()},
-        )
+        return to_supervision(self)
+
+    def to_pandas(self) -> Any:
+        """`pandas.DataFrame`, a row a face: x1, y1, x2, y2, score, x and y of landmarks, id."""
+        from facefind.conversion import to_pandas
+
+        return to_pandas(self)
 
     def _arrays(self) -> tuple[NDArray[Any] | None, ...]:
         return self.boxes, self.scores, self.landmarks, self.mesh, self.ids
@@ -278,30 +337,33 @@ class Faces:
         return Face(
             self.boxes[i],
             float(self.scores[i]),
+            self.image_size,
             None if self.landmarks is None else self.landmarks[i],
             None if self.mesh is None else self.mesh[i],
             None if self.ids is None else int(self.ids[i]),
         )
 
-    def _check_image(self, image: NDArray[Any]) -> None:
-        if image.ndim not in (2, 3) or image.shape[:2] != self.image_size:
-            raise ValueError(
-                f"these faces were found in an image of (h, w) = {self.image_size}, got an array "
-                f"of shape {image.shape}; pass the upright image, as images.read gives it"
-            )
+
+def plain(array: NDArray[Any] | None, digits: int | None, extra: int = 0) -> Any:
+    """Lists of numbers, floats rounded to `digits + extra` decimals where digits is not None."""
+    if array is None:
+        return None
+    if digits is not None and array.dtype.kind == "f":
+        return np.round(array.astype(np.float64), digits + extra).tolist()
+    return array.tolist()
 
 
 def _floats(
     name: str, values: ArrayLike, tail: tuple[int | None, ...], n: int | None = None
 ) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and is refused below
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and is rejected below
         array = np.asarray(values, np.float32)
     if array.size == 0 and array.ndim == 1:
         array = array.reshape(0, *(side or 0 for side in tail))
     fits = array.ndim == 1 + len(tail) and (n is None or len(array) == n)
-    if not fits or any(want not in (None, got) for want, got in zip(tail, array.shape[1:])):  # noqa: B905
-        want = ", ".join(["N" if n is None else str(n), *(str(s or "V") for s in tail)])
-        raise ValueError(f"{name} must have shape ({want}), got {array.shape}")
+    if not fits or any(side not in (None, got) for side, got in zip(tail, array.shape[1:])):  # noqa: B905
+        shape = ", ".join(["N" if n is None else str(n), *(str(s or "V") for s in tail)])
+        raise ValueError(f"{name} must have shape ({shape}), got {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {np.sum(~np.isfinite(array))} NaN or inf")
     return array

@@ -63,21 +63,28 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
+def read_json_lines(path: str | Path, *, skip_broken: bool = False) -> Iterator[tuple[int, Any]]:
     """Number (from 1) and value of each line of a JSON-lines file; blank lines are skipped.
 
     A last line without its newline that is no JSON is what a kill left, and is skipped too.
 
+    Args:
+        path: the file.
+        skip_broken: skip every line that is no JSON: a log that was appended to after a kill has
+            such a line in its midst.
+
     Raises:
         ValueError: a line is no JSON; the message names file and line.
     """
-    with Path(path).open(encoding="utf-8") as lines:
+    with Path(path).open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 value = json.loads(line)
             except ValueError as error:
+                if skip_broken:
+                    continue
                 if not line.endswith("\n"):
                     return
                 raise ValueError(f"{path}, line {number}: not JSON ({error})") from error

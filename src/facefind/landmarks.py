@@ -1,6 +1,6 @@
-"""The five points of a face: their order, and the upright square crop that they define.
+"""The five landmarks of a face: their order, and the upright square crop that they define.
 
-Points are (5,2) x, y in pixels of the image: left eye, right eye, nose, left mouth corner, right
+Landmarks are (5,2) x, y in pixels of the image: left eye, right eye, nose, left mouth corner, right
 mouth corner, where left is left as seen in the image.
 """
 
@@ -16,7 +16,7 @@ __all__ = ["FLIP_ORDER", "NAMES", "TEMPLATE_112", "align", "similarity", "templa
 NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 FLIP_ORDER = (1, 0, 2, 4, 3)
-"""Order of the points after the image is mirrored."""
+"""Order of the landmarks after the image is mirrored."""
 
 TEMPLATE_112: NDArray[np.float32] = np.array(
     [
@@ -28,12 +28,12 @@ TEMPLATE_112: NDArray[np.float32] = np.array(
     ],
     np.float32,
 )
-"""Where the five points lie in an aligned crop of 112 x 112 pixels."""
+"""Where the five landmarks lie in an aligned crop of 112 x 112 pixels."""
 TEMPLATE_112.setflags(write=False)
 
 
 def template(size: int) -> NDArray[np.float32]:
-    """Where the five points lie in an aligned crop of `size` x `size` pixels, (5,2).
+    """Where the five landmarks lie in an aligned crop of `size` x `size` pixels, (5,2).
 
     The template of 112 pixels is scaled. Multiples of 128 that are not multiples of 112 get the
     112 x 128 face centered in the square, as recognition models of 128 and 256 pixels expect.
@@ -57,7 +57,7 @@ def similarity(src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
     a, b = np.asarray(src, np.float64), np.asarray(dst, np.float64)
     if a.ndim != 2 or a.shape[1] != 2 or a.shape != b.shape or len(a) < 2:
         raise ValueError(
-            f"two sets of at least 2 points (P,2) are wanted, got {a.shape}, {b.shape}"
+            f"expected two sets of at least 2 points (P,2), got {a.shape} and {b.shape}"
         )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("points must be finite numbers")
@@ -74,7 +74,7 @@ def similarity(src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
 
 
 def align(image: NDArray[Any], landmarks: ArrayLike, size: int = 112) -> NDArray[np.uint8]:
-    """The face turned upright and cut to (size,size,3) uint8, its points on the `template`.
+    """The face turned upright and cut to (size,size,3) uint8, its landmarks on the `template`.
 
     Bilinear; what lies outside the image is black. Whole coordinates are pixel centers here, as in
     the crops that recognition models were trained on.
@@ -86,13 +86,13 @@ def align(image: NDArray[Any], landmarks: ArrayLike, size: int = 112) -> NDArray
     """
     if image.ndim != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"image must be (H,W,3) uint8, got {image.shape} {image.dtype}")
-    points = np.asarray(landmarks, np.float64)
-    if points.shape != (5, 2):
-        raise ValueError(f"landmarks must have shape (5,2), got {points.shape}")
-    matrix = similarity(points, template(size))
+    five = np.asarray(landmarks, np.float64)
+    if five.shape != (5, 2):
+        raise ValueError(f"landmarks must have shape (5,2), got {five.shape}")
+    matrix = similarity(five, template(size))
     turn, shift = matrix[:, :2], matrix[:, 2]
     if abs(np.linalg.det(turn)) < 1e-12:
-        raise ValueError("the landmarks lie in no shape of a face: no crop can be cut by them")
+        raise ValueError("the landmarks are not those of a face: they define no crop")
     back = np.linalg.inv(turn)  # from the crop to the image
     down, across = np.mgrid[:size, :size]
     x, y = np.tensordot(back, np.stack([across, down]) - shift[:, None, None], axes=1)
@@ -108,7 +108,7 @@ def _sample(
     left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
     dx = (x - left).astype(np.float32)[..., None]
     dy = (y - top).astype(np.float32)[..., None]
-    # The part that is looked at, in a black frame, as a flat list of pixels.
+    # The part that is sampled, in a black frame, as a flat list of pixels.
     x1, x2 = int(left.min()), int(left.max()) + 2
     y1, y2 = int(top.min()), int(top.max()) + 2
     part = np.zeros((y2 - y1, x2 - x1, channels), np.uint8)

@@ -42,8 +42,8 @@ def nms(
 ) -> NDArray[np.int64]:
     """Indices of the boxes that survive greedy non-maximum suppression, (K,) by falling score.
 
-    The best box is kept, all boxes whose IoU with it is greater than `iou_threshold` go, and so on
-    with what remains. Memory grows with N, not with its square.
+    The best box is kept, all boxes whose IoU with it is greater than `iou_threshold` are removed,
+    and so on with what remains. Memory grows with N, not with its square.
 
     Args:
         boxes: (N,4) xyxy.
@@ -81,11 +81,11 @@ def soft_nms(
     sigma: float = 0.5,
     min_score: float = 0.001,
 ) -> tuple[NDArray[np.int64], FloatArray]:
-    """Indices (K,) and lowered scores (K,) after soft-NMS, in the order in which boxes were taken.
+    """Indices (K,) and lowered scores (K,) after soft-NMS, in the order of selection.
 
-    Instead of going, a box that overlaps one already taken has its score multiplied: by `1 - IoU`
-    where IoU exceeds `iou_threshold` (linear), or by `exp(-IoU**2 / sigma)` (gaussian). Boxes
-    whose score falls below `min_score` go.
+    Instead of being removed, a box that overlaps a selected one has its score multiplied: by
+    `1 - IoU` where IoU exceeds `iou_threshold` (linear), or by `exp(-IoU**2 / sigma)` (gaussian).
+    Boxes whose score falls below `min_score` are removed.
 
     Source: Bodla et al., Soft-NMS, ICCV 2017.
     """
@@ -96,11 +96,11 @@ def soft_nms(
         raise ValueError(f"sigma must be positive, got {sigma}")
     left = np.flatnonzero(s >= min_score)
     weights = s[left].copy()
-    taken: list[int] = []
+    selected: list[int] = []
     final: list[Any] = []
     while left.size:
         best = int(np.argmax(weights))
-        taken.append(int(left[best]))
+        selected.append(int(left[best]))
         final.append(weights[best])
         overlap = iou(b[left[best]][None], b[left])[0]
         if method == "linear":
@@ -111,7 +111,7 @@ def soft_nms(
         alive = weights >= min_score
         alive[best] = False
         left, weights = left[alive], weights[alive]
-    return np.array(taken, np.int64), np.array(final, s.dtype)
+    return np.array(selected, np.int64), np.array(final, s.dtype)
 
 
 def box_voting(
@@ -120,8 +120,8 @@ def box_voting(
     iou_threshold: float,
     *,
     landmarks: ArrayLike | None = None,
-    drop_singles: bool = False,
-    keep_last_single: bool = False,
+    drop_singletons: bool = False,
+    keep_last_singleton: bool = False,
     max_keep: int | None = None,
     plus_one: bool = False,
 ) -> Voted:
@@ -135,13 +135,13 @@ def box_voting(
         scores: (N,).
         iou_threshold: Least overlap with the leader that makes a box vote, 0..1.
         landmarks: (N,...) points that are averaged with the same weights.
-        drop_singles: Leave out boxes that nothing else voted for.
-        keep_last_single: With `drop_singles`, keep a single that is the very last box.
+        drop_singletons: Leave out boxes that nothing else voted for.
+        keep_last_singleton: With `drop_singletons`, keep a singleton that is the very last box.
         max_keep: Stop after so many groups; the RetinaFace and DSFD codes stop at 750.
         plus_one: Count `x2` and `y2` as the last pixels inside.
 
     Source: RetinaFace, sec. 4.2; SmallHardFace, sec. 4.1.
-    Differs: the released codes of both mean `drop_singles=True, keep_last_single=True,
+    Differs: the released codes of both mean `drop_singletons=True, keep_last_singleton=True,
     plus_one=True` at an IoU of 0.4, and return no landmarks.
     """
     b, s = _checked(boxes, scores)
@@ -169,7 +169,7 @@ def box_voting(
         group = np.append(lead, np.sort(group))  # an empty box has IoU 0 with itself
         free[group] = False
         unused -= group.size
-        if drop_singles and group.size == 1 and not (keep_last_single and unused == 0):
+        if drop_singletons and group.size == 1 and not (keep_last_singleton and unused == 0):
             continue
         leaders.append(int(order[lead]))
         groups.append(order[group])
@@ -187,7 +187,7 @@ def _checked(boxes: ArrayLike, scores: ArrayLike) -> tuple[FloatArray, FloatArra
     if b.size == 0 and s.size == 0:
         b, s = b.reshape(0, 4), s.reshape(0)
     if b.ndim != 2 or b.shape[1] != 4 or s.shape != b.shape[:1]:
-        raise ValueError(f"boxes (N,4) and scores (N,) are wanted, got {b.shape} and {s.shape}")
+        raise ValueError(f"expected boxes (N,4) and scores (N,), got {b.shape} and {s.shape}")
     if not np.issubdtype(b.dtype, np.floating):
         b = b.astype(np.float64)
     if not np.issubdtype(s.dtype, np.floating):

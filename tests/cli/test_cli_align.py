@@ -49,15 +49,15 @@ def manifest(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def test_crops_are_those_of_the_library(pair: Path, pointed: str, tmp_path: Path) -> None:
     out = tmp_path / "crops"
     assert main(["align", str(pair), "--out", str(out), "--model", pointed]) == 0
-    told = manifest(out)
-    assert list(told) == ["blank.png", "deep/two.png"]
-    assert told["blank.png"] == []
+    printed = manifest(out)
+    assert list(printed) == ["blank.png", "deep/two.png"]
+    assert printed["blank.png"] == []
     picture = pixels(pair / "deep" / "two.png")
     faces = FaceDetector(pointed).detect(picture)
-    wanted = faces.align(picture)
-    crops = told["deep/two.png"]
+    expected = faces.align(picture)
+    crops = printed["deep/two.png"]
     assert [crop["file"] for crop in crops] == ["deep/two_0.png", "deep/two_1.png"]
-    for crop, face, image in zip(crops, faces, wanted, strict=True):
+    for crop, face, image in zip(crops, faces, expected, strict=True):
         assert np.array_equal(pixels(out / crop["file"]), image)
         assert crop["score"] == pytest.approx(face.score, abs=1e-6)
         np.testing.assert_allclose(crop["box"], face.box, atol=1e-3)
@@ -100,10 +100,10 @@ def test_a_picture_that_fails_costs_only_itself(
 ) -> None:
     out = tmp_path / "crops"
     assert main(["align", str(broken), "--out", str(out), "--model", pointed, "--json"]) == 1
-    told = capsys.readouterr()
-    assert "facefind align: broken.jpg: " in told.err
-    assert "4 images, 3 crops, 1 failed in " in told.err
-    assert told.out == (out / "manifest.jsonl").read_text(encoding="utf-8")
+    printed = capsys.readouterr()
+    assert "facefind align: broken.jpg: " in printed.err
+    assert "4 images, 3 crops, 1 failed in " in printed.err
+    assert printed.out == (out / "manifest.jsonl").read_text(encoding="utf-8")
 
 
 def test_resume_makes_what_is_missing_and_nothing_else(
@@ -117,7 +117,7 @@ def test_resume_makes_what_is_missing_and_nothing_else(
     (out / "deep" / "two_1.png").write_bytes(b"torn")
     capsys.readouterr()
     assert main(args) == 2
-    assert "--resume goes on" in capsys.readouterr().err
+    assert "resume them (--resume)" in capsys.readouterr().err
     assert main([*args, "--resume", "--size", "128"]) == 2
     assert "size 112, not 128" in capsys.readouterr().err
     assert main([*args, "--resume"]) == 0
@@ -130,10 +130,10 @@ def test_resume_makes_what_is_missing_and_nothing_else(
     ("args", "message"),
     [
         ([], "no images given"),
-        (["{folder}", "--size", "0"], "--size 0: wanted 1 to 4096"),
-        (["{folder}", "--min-score", "2"], "--min-score 2.0: wanted 0 to 1"),
-        (["{folder}", "--min-size", "-1"], "--min-size -1.0: wanted at least 0"),
-        (["{folder}", "--batch", "0"], "--batch 0: wanted at least 1"),
+        (["{folder}", "--size", "0"], "--size 0: expected 1 to 4096"),
+        (["{folder}", "--min-score", "2"], "--min-score 2.0: expected 0 to 1"),
+        (["{folder}", "--min-size", "-1"], "--min-size -1.0: expected at least 0"),
+        (["{folder}", "--batch-size", "0"], "--batch-size 0: expected at least 1"),
         (["{folder}", "--model", "nonesuch"], "there is no model 'nonesuch'"),
         (["{folder}", "{twin}"], "would both be twin"),
     ],
@@ -150,9 +150,9 @@ def test_mistakes_are_one_line_and_make_no_folder(
     (pair / "twin.bmp").write_bytes((tmp_path / "twin.bmp").read_bytes())
     given = [arg.format(folder=pair, twin=tmp_path / "twin.png") for arg in args]
     assert main(["align", *given, "--out", str(tmp_path / "crops")]) == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
     assert not (tmp_path / "crops").exists()
 
 
@@ -161,4 +161,4 @@ def test_a_model_without_points_is_refused(
 ) -> None:
     model = str(shared / "weights" / "scrfd_500m.onnx")
     assert main(["align", str(pair), "--out", str(tmp_path / "crops"), "--model", model]) == 2
-    assert "finds no points to align faces by" in capsys.readouterr().err
+    assert "finds no landmarks to align faces by" in capsys.readouterr().err

@@ -36,13 +36,13 @@ def test_a_published_file_becomes_a_model(
 ) -> None:
     ours, model = tmp_path / "made" / "ours.pt", tmp_path / "ours.onnx"
     assert main(["convert", str(official), "--out", str(ours)]) == 0
-    told = capsys.readouterr().out
-    assert "scrfd-500m-kps-released" in told
-    assert "license of the weights: non-commercial" in told
+    said = capsys.readouterr().out
+    assert "scrfd-500m-kps-released" in said
+    assert "license of the weights: non-commercial" in said
     theirs = interop.load_mmdet(official)[1].state_dict()
     for name, value in load_network(ours)[1].state_dict().items():
         assert torch.equal(value, theirs[name]), name
-    assert f"facefind export {ours} --out" in told
+    assert f"facefind export {ours} --out" in said
 
     def write(network: nn.Module, path: Path, card: Card) -> Path:
         """In place of the slow export: a shipped file with the card; exports have own tests."""
@@ -51,7 +51,7 @@ def test_a_published_file_becomes_a_model(
 
     monkeypatch.setattr("facefind.export.export", write)
     assert main(["export", str(ours), "--out", str(model)]) == 0
-    card = Card.of_file(model)
+    card = Card.from_file(model)
     assert card is not None
     assert "non-commercial" in card.license
     assert set(card.training) == {"published"}  # nothing is claimed of a training not seen
@@ -65,9 +65,9 @@ def test_json_tells_the_same(
     ours = str(tmp_path / "ours.pt")
     args = ["convert", str(official), "--out", ours, "--row", "scrfd-500m-kps", "--json"]
     assert main([*args, "--format", "scrfd-mmdet"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told.pop("checkpoint") == ours
-    assert told == torch.load(ours, weights_only=True)["published"]
+    said = json.loads(capsys.readouterr().out)
+    assert said.pop("checkpoint") == ours
+    assert said == torch.load(ours, weights_only=True)["published"]
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_mistakes_are_one_line_and_leave_nothing(
     monkeypatch.chdir(tmp_path)
     before = official.read_bytes()
     assert main(["convert", *(arg.format(file=official) for arg in args)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("facefind convert: ")
-    assert message in told
-    assert told.count("\n") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("facefind convert: ")
+    assert message in said
+    assert said.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["official.pth"]
     assert official.read_bytes() == before

@@ -60,11 +60,11 @@ def test_convert_refuses_its_own_folder_and_absent_pictures(
 def test_check_finds_what_is_wrong(
     labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figure = tmp_path / "set.svg"
-    assert main(["data", "check", str(labeled), "--json", "--figure", str(figure)]) == 1
+    plot = tmp_path / "set.svg"
+    assert main(["data", "check", str(labeled), "--json", "--plot", str(plot)]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["counts"] == {"area": 1, "outside": 1, "order": 1}
-    assert "<svg" in figure.read_text()
+    assert "<svg" in plot.read_text()
     assert main(["data", "check", str(labeled), str(labeled)]) == 1
     text = capsys.readouterr().out
     assert "same picture twice: 1" in text
@@ -82,13 +82,14 @@ def test_wrong_lines_are_named(labeled: Path, capsys: pytest.CaptureFixture[str]
     (labeled / "own_bbx_gt.txt").write_text("0--Parade/a.png\n1\n177 60 x 130 0 0 0 0 0 0\n")
     assert main(["data", "check", str(labeled)]) == 2
     told = capsys.readouterr().err
-    assert "own_bbx_gt.txt, line 3: '177 60 x 130 0 0 0 0 0 0', wanted 10 whole numbers" in told
+    assert "own_bbx_gt.txt, line 3: expected 10 whole numbers" in told
+    assert "got '177 60 x 130 0 0 0 0 0 0'" in told
 
 
 def test_statistics(labeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "stats", str(labeled), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["images"], told["faces"], told["ignored"], told["with_points"]) == (1, 1, 1, 1)
+    assert (told["images"], told["faces"], told["ignored"], told["with_landmarks"]) == (1, 1, 1, 1)
     assert told["side"][3] == pytest.approx(np.sqrt(95 * 130), abs=1e-3)
     assert told["image_width"] == [512] * 7
     assert main(["data", "stats", str(labeled)]) == 0
@@ -100,7 +101,7 @@ def test_statistics(labeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["twist"], "no action 'twist'"),
         (["check", "gone"], "gone: no such file"),
-        (["stats", "{set}", "--layout", "odd"], "layout 'odd'"),
+        (["stats", "{set}", "--layout", "odd"], "got 'odd'"),
     ],
 )
 def test_mistakes(

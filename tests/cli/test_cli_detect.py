@@ -1,4 +1,4 @@
-"""`facefind detect`: the same faces as the library, told in every form."""
+"""`facefind detect`: the same faces as the library, in every form."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_json_lines_hold_what_the_library_finds(album: Path, model: str, tmp_pat
     detector = FaceDetector(model)
     for record in records:
         faces = detector.detect(album / record["image"])
-        told = Faces.from_dict(record)
-        assert told.image_size == faces.image_size
-        np.testing.assert_allclose(told.boxes, faces.boxes, atol=1e-3)
-        np.testing.assert_allclose(told.scores, faces.scores, atol=1e-5)
-        assert (told.landmarks is None) == (faces.landmarks is None)
+        printed = Faces.from_dict(record)
+        assert printed.image_size == faces.image_size
+        np.testing.assert_allclose(printed.boxes, faces.boxes, atol=1e-3)
+        np.testing.assert_allclose(printed.scores, faces.scores, atol=1e-5)
+        assert (printed.landmarks is None) == (faces.landmarks is None)
     assert [len(record["scores"]) for record in records] == [1, 0, 1]
 
 
@@ -47,16 +47,16 @@ def test_table_has_a_line_per_image_and_fits(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "45")
     assert main(["detect", str(album), "--model", model]) == 0
-    told = capsys.readouterr()
-    rows = [line.split() for line in told.out.splitlines()]
+    printed = capsys.readouterr()
+    rows = [line.split() for line in printed.out.splitlines()]
     assert rows[0] == ["image", "size", "faces", "scores"]
     assert [row[:3] for row in rows[1:]] == [
         ["a.jpg", "512x512", "1"],
         ["blank.gif", "90x120", "0"],
         ["deep/b.png", "360x400", "1"],
     ]
-    assert max(map(len, told.out.splitlines())) <= 45
-    assert told.err.startswith("3 images, 2 faces in ")
+    assert max(map(len, printed.out.splitlines())) <= 45
+    assert printed.err.startswith("3 images, 2 faces in ")
 
 
 def test_single_image_has_a_line_per_face(
@@ -88,7 +88,7 @@ def test_min_score_and_protocol_reach_the_detector(
     album: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["detect", str(album / "a.jpg"), "--model", model, "--json"]
-    main([*args, "--min-score", "0.001", "--protocol", "vga"])
+    main([*args, "--min-score", "0.001", "--test-protocol", "vga"])
     many = json.loads(capsys.readouterr().out)["scores"]
     main([*args, "--min-score", "1.0"])
     none = json.loads(capsys.readouterr().out)["scores"]
@@ -113,7 +113,7 @@ def test_images_that_fail_are_named_and_the_others_done(
     broken: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "faces.jsonl"
-    args = ["detect", str(broken), "--model", model, "--out", str(out), "--batch", "2"]
+    args = ["detect", str(broken), "--model", model, "--out", str(out), "--batch-size", "2"]
     assert main(args) == 1
     err = capsys.readouterr().err
     assert "facefind detect: broken.jpg: " in err
@@ -128,18 +128,21 @@ def test_a_failing_call_costs_only_its_own_image(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = FaceDetector.detect
+    real = FaceDetector._detect_all
 
-    def detect(self: FaceDetector, image: Any) -> Any:
-        if any(picture.shape[:2] == (120, 90) for picture in image):
+    def detect(self: FaceDetector, pictures: Any) -> Any:
+        if any(picture.shape[:2] == (120, 90) for picture in pictures):
             raise RuntimeError("out of\nmemory")
-        return real(self, image)
+        return real(self, pictures)
 
-    monkeypatch.setattr(FaceDetector, "detect", detect)
-    assert main(["detect", str(album), "--model", model, "--json"]) == 1
-    told = capsys.readouterr()
-    assert [json.loads(line)["image"] for line in told.out.splitlines()] == ["a.jpg", "deep/b.png"]
-    assert "blank.gif: out of memory" in told.err
+    monkeypatch.setattr(FaceDetector, "_detect_all", detect)
+    assert main(["detect", str(album), "--model", model, "--json", "--batch-size", "8"]) == 1
+    printed = capsys.readouterr()
+    assert [json.loads(line)["image"] for line in printed.out.splitlines()] == [
+        "a.jpg",
+        "deep/b.png",
+    ]
+    assert "blank.gif: out of memory" in printed.err
 
 
 def test_resume_does_what_is_left_and_mends_a_torn_line(
@@ -180,7 +183,7 @@ def test_resume_refuses_a_file_that_is_something_else(
         (["{a}", "--model", "nonesuch"], "there is no model 'nonesuch'"),
         (["{a}", "--model", "{model}", "--protocol", "vgaa"], "did you mean 'vga'"),
         (["{a}", "--model", "{model}", "--min-score", "3"], "--min-score 3.0"),
-        (["{a}", "--batch", "0"], "--batch 0"),
+        (["{a}", "--batch-size", "0"], "--batch-size 0"),
         (["{a}", "--resume"], "--resume"),
         (["{a}", "--model", "{model}", "--runtime", "torch"], "torch"),
         (["{album}", "{album}/deep/../a.jpg", "{copy}", "--draw", "x"], "would both be"),
@@ -200,11 +203,11 @@ def test_mistakes_are_one_line_and_exit_code_2(
     (copy / "a.jpg").write_bytes((album / "a.jpg").read_bytes())
     names = {"a": album / "a.jpg", "model": model, "album": album, "copy": copy}
     assert main(["detect", *(arg.format(**names) for arg in args)]) == 2
-    told = capsys.readouterr()
-    assert told.err.startswith("facefind detect: ")
-    assert message in told.err
-    assert told.err.count("\n") == 1
-    assert told.out == ""
+    printed = capsys.readouterr()
+    assert printed.err.startswith("facefind detect: ")
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
 
 
 def test_a_kill_loses_nothing_that_was_done(
@@ -215,7 +218,7 @@ def test_a_kill_loses_nothing_that_was_done(
     for number in range(200):
         Image.fromarray(portrait).save(folder / f"{number:03}.jpg")
     command = [sys.executable, "-m", "facefind", "detect", str(folder), "--model", model]
-    command += ["--out", str(out), "--batch", "1", "--threads", "1"]
+    command += ["--out", str(out), "--batch-size", "1", "--threads", "1"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as job:
         deadline = time.monotonic() + 60
         while not (out.exists() and out.read_bytes().count(b"\n") >= 3):
@@ -248,6 +251,19 @@ def test_file_names_that_no_encoding_knows(album: Path, model: str) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "COLUMNS": "50"}
     table = subprocess.run(command, capture_output=True, check=True, env=environment)
     assert rb"caf\udce9 \u2615.jpg" in table.stdout
-    told = subprocess.run([*command, "--json"], capture_output=True, check=True, env=environment)
-    records = [json.loads(line) for line in told.stdout.splitlines()]
+    listed = subprocess.run([*command, "--json"], capture_output=True, check=True, env=environment)
+    records = [json.loads(line) for line in listed.stdout.splitlines()]
     assert os.fsencode(records[1]["image"]) == name
+
+
+def test_shards_together_are_the_whole_and_protocol_is_an_alias(
+    album: Path, model: str, tmp_path: Path
+) -> None:
+    args = ["detect", str(album), "--model", model, "--protocol", "160", "--threads", "1"]
+    assert main([*args, "--out", str(tmp_path / "all.jsonl")]) == 0
+    parts = []
+    for index in range(2):
+        out = tmp_path / f"{index}.jsonl"
+        assert main([*args, "--out", str(out), "--shard", f"{index}/2"]) == 0
+        parts += lines(out) if out.exists() else []
+    assert sorted(parts, key=lambda record: record["image"]) == lines(tmp_path / "all.jsonl")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,15 +38,15 @@ def test_unknown_command_names_the_near_one(
     typed: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([typed]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert f"did you mean {meant}" in told.err
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"did you mean {meant}" in said.err
 
 
 def test_command_like_no_other_is_told_all_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["qqqq"]) == 2
-    told = capsys.readouterr().err
-    assert all(name in told for name in COMMANDS)
+    said = capsys.readouterr().err
+    assert all(name in said for name in COMMANDS)
 
 
 def test_every_command_has_its_file_and_no_file_is_left_over() -> None:
@@ -65,10 +66,10 @@ def test_help_of_a_command_comes_from_tyro(name: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     assert stop.value.code == 0
-    told = capsys.readouterr().out
-    assert f"usage: facefind {name}" in told
-    assert "default: None" not in told  # says nothing that the help does not
-    assert "default: False" not in told
+    said = capsys.readouterr().out
+    assert f"usage: facefind {name}" in said
+    assert "default: None" not in said  # says nothing that the help does not
+    assert "default: False" not in said
 
 
 def test_option_that_is_not_there_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,9 +100,9 @@ def test_what_users_cause_is_one_line_and_a_code(
 
     monkeypatch.setattr("facefind.cli.doctor.main", fail)
     assert main(["doctor"]) == code
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,3 +121,46 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
     )
     assert done.stdout == "{\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "near"),
+    [
+        (["detect", "a.jpg", "--modle", "x"], "--model"),
+        (["align", "a.jpg", "--out", "x", "--min-scor", "0.5"], "--min-score"),
+        (["evaluate", "wider", "--data", "x", "--plt", "b"], "--plot"),
+    ],
+)
+def test_a_typo_in_an_option_gets_the_near_ones(
+    args: list[str], near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    assert stop.value.code == 2
+    suggestions = capsys.readouterr().err.partition("Perhaps you meant")[2]
+    assert near in suggestions
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["evaluate", "fdbd"], "did you mean fddb"),
+        (["mesh", "pretrian"], "did you mean pretrain"),
+        (["evaluate", "qqqq"], "there are wider, fddb"),
+    ],
+)
+def test_a_typo_in_an_action_gets_the_near_ones(
+    args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(args) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_is_there_at_once() -> None:
+    code = "import sys, facefind.cli; sys.exit(facefind.cli.main(['--help']))"
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.3

@@ -50,11 +50,11 @@ def test_torchvision_of_another_torch(torch: str | None, needs: str, problems: i
 def test_json_and_file_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "doctor.json"
     main(["doctor", "--json", "--out", str(out)])
-    told = json.loads(capsys.readouterr().out)
-    assert told == json.loads(out.read_text())
-    assert told["packages"]["numpy"] == metadata.version("numpy")
-    assert told["machine"]["cpus"] >= 1
-    assert "FP32" in told["runtimes"]["openvino"]["CPU"]["precisions"]
+    said = json.loads(capsys.readouterr().out)
+    assert said == json.loads(out.read_text())
+    assert said["packages"]["numpy"] == metadata.version("numpy")
+    assert said["machine"]["cpus"] >= 1
+    assert "FP32" in said["runtimes"]["openvino"]["CPU"]["precisions"]
 
 
 def test_a_fault_is_named_and_sets_the_exit_code(

@@ -34,7 +34,7 @@ def test_model_on_a_labeled_set(
 ) -> None:
     out, keep = tmp_path / "r.json", tmp_path / "keep" / "found.jsonl"
     args = ["evaluate", "wider", "--model", model, "--images", str(labeled / "images")]
-    args += ["--labels", str(labeled), "--mode", "strict", "--out", str(out), "--keep", str(keep)]
+    args += ["--data", str(labeled), "--mode", "strict", "--out", str(out), "--keep", str(keep)]
     assert main(args) == 0
     text = capsys.readouterr().out
     assert "100.00" in text
@@ -52,7 +52,7 @@ def test_model_on_a_labeled_set(
     assert len(report["digest"]) == 64
 
     # The same numbers from the detections that were kept.
-    args = ["evaluate", "wider", "--detections", str(keep), "--labels", str(labeled), "--json"]
+    args = ["evaluate", "wider", "--detections", str(keep), "--data", str(labeled), "--json"]
     assert main([*args, "--mode", "strict"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["ap"] == report["ap"]
@@ -66,7 +66,7 @@ def test_subset_curves_and_faces_that_were_missed(
     found.write_text('{"image": "0--Parade/a.png", "boxes": [[0, 0, 30, 30]], "scores": [0.9]}\n')
     chosen = tmp_path / "list.txt"
     chosen.write_text("0--Parade/a.png\n")
-    args = ["evaluate", "wider", "--detections", str(found), "--labels", str(labeled)]
+    args = ["evaluate", "wider", "--detections", str(found), "--data", str(labeled)]
     assert main([*args, "--subset", str(chosen), "--curves", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["images"] == 1
@@ -86,7 +86,7 @@ def test_official_labels_give_easy_medium_and_hard(
     chosen.write_text(name + "\n")
     nothing = tmp_path / "found.jsonl"
     nothing.write_text(json.dumps({"image": name, "boxes": [], "scores": []}) + "\n")
-    args = ["evaluate", "wider", "--labels", str(labels), "--detections", str(nothing), "--json"]
+    args = ["evaluate", "wider", "--data", str(labels), "--detections", str(nothing), "--json"]
     assert main([*args, "--subset", str(chosen)]) == 0
     report = json.loads(capsys.readouterr().out)
     assert set(report["ap"]) == {"easy", "medium", "hard"}
@@ -96,18 +96,19 @@ def test_official_labels_give_easy_medium_and_hard(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["coco"], "no protocol 'coco'"),
-        (["wider", "--labels", "{set}"], "give either --model"),
-        (["wider", "--labels", "{set}", "--model", "x"], "--images"),
-        (["wider", "--labels", "gone", "--detections", "x.jsonl"], "gone"),
-        (["wider", "--labels", "{set}", "--detections", "gone.jsonl"], "gone.jsonl"),
-        (["wider", "--labels", "{set}", "--detections", "x", "--subset", "gone.txt"], "gone.txt"),
-        (["wider", "--labels", "{set}", "--model", "x", "--min-score", "2"], "--min-score 2"),
-        (["wider", "--labels", "{set}", "--detections", "x", "--keep", "y"], "--keep keeps"),
-        (["fddb", "--labels", "gone", "--detections", "x"], "gone"),
-        (["pascal", "--labels", "gone", "--detections", "x"], "gone"),
-        (["landmarks", "--labels", "{set}", "--detections", "gone.jsonl"], "gone.jsonl"),
-        (["cost", "--model", "x.onnx", "--sizes", "big"], "--sizes big"),
+        (["coco"], "no benchmark 'coco'"),
+        (["wider", "--data", "{set}"], "give either --model"),
+        (["widr"], "there is no benchmark 'widr'; did you mean wider"),
+        (["wider", "--data", "{set}", "--model", "x"], "no model 'x'"),
+        (["wider", "--data", "gone", "--detections", "x.jsonl"], "gone"),
+        (["wider", "--data", "{set}", "--detections", "gone.jsonl"], "gone.jsonl"),
+        (["wider", "--data", "{set}", "--detections", "x", "--subset", "gone.txt"], "gone.txt"),
+        (["wider", "--data", "{set}", "--model", "x", "--min-score", "2"], "--min-score 2"),
+        (["wider", "--data", "{set}", "--detections", "x", "--keep", "y"], "--keep keeps"),
+        (["fddb", "--data", "gone", "--detections", "x"], "gone"),
+        (["pascal", "--data", "gone", "--detections", "x"], "gone"),
+        (["landmarks", "--data", "{set}", "--detections", "gone.jsonl"], "gone.jsonl"),
+        (["cost", "--model", "x.onnx", "--sizes", "big"], "640x480, got 'big'"),
         (["compare", "gone.json"], "two results"),
         (["verification", "--embeddings", "gone.npy"], "--pairs"),
     ],
@@ -116,10 +117,10 @@ def test_mistakes_are_one_line_and_exit_code_2(
     args: list[str], message: str, labeled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", *(arg.format(set=labeled) for arg in args)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("facefind evaluate: ")
-    assert message in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("facefind evaluate: ")
+    assert message in printed
+    assert printed.count("\n") == 1
 
 
 def test_help_names_the_protocols(capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,3 +139,22 @@ def test_help_names_the_protocols(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_a_result_is_called_after_its_model(report: dict[str, str], name: str) -> None:
     assert reporting._name(report, "wider") == name
+
+
+def test_a_set_that_holds_its_images_needs_no_option_more(
+    labeled: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["evaluate", "wider", "--data", str(labeled), "--model", model, "--mode", "strict"]
+    assert main([*args, "--json", "--threads", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["ap"]["height>=34"] == 1.0
+    (labeled / "images").rename(labeled / "elsewhere")
+    assert main([*args, "--threads", "1"]) == 2
+    assert "none of the 2 labeled images is there" in capsys.readouterr().err
+
+
+def test_official_labels_need_the_folder_of_the_images(
+    shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = shared / "data" / "wider_reference" / "ground_truth"
+    assert main(["evaluate", "wider", "--data", str(labels), "--model", "default"]) == 2
+    assert "come without images: give their folder by --images" in capsys.readouterr().err

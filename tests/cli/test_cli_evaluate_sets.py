@@ -53,8 +53,8 @@ def line(image: str, *boxes: list[float], points: list[float] | None = None) -> 
 def report(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> dict[str, Any]:
     capsys.readouterr()
     assert main(["evaluate", *args, "--json"]) == code
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return told
+    printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return printed
 
 
 def test_absent_images_are_missed_faces_and_a_stopped_run_goes_on(
@@ -62,7 +62,7 @@ def test_absent_images_are_missed_faces_and_a_stopped_run_goes_on(
 ) -> None:
     keep = tmp_path / "kept.jsonl"
     args = ["wider", "--model", model, "--images", str(parade / "images"), "--threads", "1"]
-    args += ["--labels", str(parade), "--mode", "strict", "--keep", str(keep)]
+    args += ["--data", str(parade), "--mode", "strict", "--keep", str(keep)]
     whole = report(capsys, *args)
     assert whole["images_absent"] == ["0--Parade/c"]
     assert whole["images_timed"] == 2
@@ -75,12 +75,12 @@ def test_absent_images_are_missed_faces_and_a_stopped_run_goes_on(
     assert again["images_timed"] == 1
     assert again["ap"] == whole["ap"]
     assert keep.read_text() == first + second
-    read = report(capsys, "wider", "--detections", str(keep), "--labels", str(parade))
+    read = report(capsys, "wider", "--detections", str(keep), "--data", str(parade))
     assert read["weights_sha256"] == whole["weights_sha256"]
     assert read["test_protocol"] == whole["test_protocol"]
 
     # Other settings never go on with these faces.
-    assert main(["evaluate", *args, "--protocol", "320"]) == 2
+    assert main(["evaluate", *args, "--test-protocol", "320"]) == 2
     assert "was made with test_protocol" in capsys.readouterr().err
     keep.with_name(keep.name + ".source.json").unlink()
     assert main(["evaluate", *args]) == 2
@@ -92,39 +92,39 @@ def test_an_image_that_cannot_be_read_is_told_and_the_others_are_done(
 ) -> None:
     (parade / "images" / "0--Parade" / "c.png").write_bytes(b"no picture")
     args = ["wider", "--model", model, "--images", str(parade / "images"), "--threads", "1"]
-    told = report(capsys, *args, "--labels", str(parade), "--mode", "strict", code=1)
-    assert list(told["images_failed"]) == ["0--Parade/c"]
-    assert told["ap"]["height>=9"] == pytest.approx(0.5)
+    printed = report(capsys, *args, "--data", str(parade), "--mode", "strict", code=1)
+    assert list(printed["images_failed"]) == ["0--Parade/c"]
+    assert printed["ap"]["height>=9"] == pytest.approx(0.5)
 
 
 def test_fddb_leaves_out_absent_images_and_says_so(
     ellipses: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    args = ["fddb", "--labels", str(ellipses), "--model", model, "--threads", "1"]
+    args = ["fddb", "--data", str(ellipses), "--model", model, "--threads", "1"]
     figure = tmp_path / "deep" / "roc.svg"
-    assert main(["evaluate", *args, "--figure", str(figure)]) == 0
+    assert main(["evaluate", *args, "--plot", str(figure)]) == 0
     text = capsys.readouterr().out
     assert "image files that are not there: 1 (left out with their faces), e.g. 2002/gone" in text
     assert "<svg" in figure.read_text()
     found = tmp_path / "found.txt"
     found.write_text("2002/a\n1\n172 36 104 158 0.9\n2002/gone\n0\n")
-    told = report(capsys, "fddb", "--labels", str(ellipses), "--detections", str(found))
-    assert (told["images"], told["faces"], told["discrete"]["1000"]) == (1, 1, 1.0)
-    assert told["images_absent"] == ["2002/gone"]
+    printed = report(capsys, "fddb", "--data", str(ellipses), "--detections", str(found))
+    assert (printed["images"], printed["faces"], printed["discrete"]["1000"]) == (1, 1, 1.0)
+    assert printed["images_absent"] == ["2002/gone"]
     turned = report(
-        capsys, "fddb", "--labels", str(ellipses), "--detections", str(found), "--shape", "ellipse"
+        capsys, "fddb", "--data", str(ellipses), "--detections", str(found), "--shape", "ellipse"
     )
-    assert turned["continuous"]["1000"] != told["continuous"]["1000"]
-    assert "roc" not in told
+    assert turned["continuous"]["1000"] != printed["continuous"]["1000"]
+    assert "roc" not in printed
 
 
 def test_pascal_and_afw(parade: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = tmp_path / "found.txt"
     found.write_text("a 0.9 177 60 272 190\nb 0.3 10 10 60 60\n")
-    told = report(capsys, "pascal", "--labels", str(parade), "--detections", str(found))
-    assert told["ap"] == pytest.approx(0.5)
-    assert told["measure"] == "pascal"
-    args = ["evaluate", "afw", "--labels", str(parade), "--detections", str(found), "--markdown"]
+    printed = report(capsys, "pascal", "--data", str(parade), "--detections", str(found))
+    assert printed["ap"] == pytest.approx(0.5)
+    assert printed["measure"] == "pascal"
+    args = ["evaluate", "afw", "--data", str(parade), "--detections", str(found), "--markdown"]
     assert main(args) == 0
     assert "| found | 50.00 |" in capsys.readouterr().out
 
@@ -150,16 +150,16 @@ def test_error_of_points(pointed: Path, tmp_path: Path, capsys: pytest.CaptureFi
     found = tmp_path / "found.jsonl"
     off = [value + 3 * (1 - at % 2) for at, value in enumerate(POINTS)]  # three pixels right
     found.write_text(line("a.png", [177, 60, 272, 190], points=off))
-    args = ["landmarks", "--labels", str(pointed), "--detections", str(found)]
-    told = report(capsys, *args, "--curves")
-    assert told["nme"] == pytest.approx(3 / np.sqrt(95 * 130))
-    assert told["failure_rate"] == 0
-    assert len(told["errors"]) == 1
-    assert main(["evaluate", *args, "--figure", str(tmp_path / "ced.svg")]) == 0
+    args = ["landmarks", "--data", str(pointed), "--detections", str(found)]
+    printed = report(capsys, *args, "--curves")
+    assert printed["nme"] == pytest.approx(3 / np.sqrt(95 * 130))
+    assert printed["failure_rate"] == 0
+    assert len(printed["errors"]) == 1
+    assert main(["evaluate", *args, "--plot", str(tmp_path / "ced.svg")]) == 0
     assert "left mouth corner" in capsys.readouterr().out
     found.write_text(line("a.png"))
-    told = report(capsys, *args, "--curves")
-    assert (told["missed"], told["nme"], told["errors"]) == (1, None, [None])
+    printed = report(capsys, *args, "--curves")
+    assert (printed["missed"], printed["nme"], printed["errors"]) == (1, None, [None])
     found.write_text(line("a.png", [177, 60, 272, 190]))
     assert main(["evaluate", *args]) == 2
     assert "faces without points" in capsys.readouterr().err
@@ -178,16 +178,16 @@ def test_error_of_points_by_size_and_of_a_part_of_the_set(
     found = tmp_path / "found.jsonl"
     small = line("b.png", [17, 6, 27, 19], points=[value / 10 + 1 for value in POINTS])
     found.write_text(line("a.png", [177, 60, 272, 190], points=POINTS) + small)
-    args = ["landmarks", "--labels", str(pointed), "--detections", str(found)]
-    told = report(capsys, *args)
-    assert list(told["by_size"]) == ["0-16", "64-128"]
-    assert told["by_size"]["64-128"]["nme"] == 0
-    assert told["by_size"]["0-16"]["nme"] == pytest.approx(np.sqrt(2) / np.sqrt(130))
+    args = ["landmarks", "--data", str(pointed), "--detections", str(found)]
+    printed = report(capsys, *args)
+    assert list(printed["by_size"]) == ["0-16", "64-128"]
+    assert printed["by_size"]["64-128"]["nme"] == 0
+    assert printed["by_size"]["0-16"]["nme"] == pytest.approx(np.sqrt(2) / np.sqrt(130))
     assert main(["evaluate", *args]) == 0
     assert "size of the face, pixels" in capsys.readouterr().out
     (tmp_path / "list.txt").write_text("a\n\n")
-    told = report(capsys, *args, "--subset", str(tmp_path / "list.txt"))
-    assert (told["faces"], told["nme"], told["images"]) == (1, 0, 1)
+    printed = report(capsys, *args, "--subset", str(tmp_path / "list.txt"))
+    assert (printed["faces"], printed["nme"], printed["images"]) == (1, 0, 1)
     (tmp_path / "list.txt").write_text("a.png\nc.png\n")
     assert main(["evaluate", *args, "--subset", str(tmp_path / "list.txt")]) == 2
     assert "c is not among the labeled images" in capsys.readouterr().err
@@ -212,15 +212,15 @@ def test_points_by_yaw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         box = [*flat.min(axis=0), *flat.max(axis=0)]
         lines.append(line(name, box, points=five.ravel().tolist()))
     np.savez(tmp_path / "found.npz", **points)
-    args = ["landmarks", "--labels", str(tmp_path)]
-    told = report(capsys, *args, "--points-68", str(tmp_path / "found.npz"))
-    wanted = {"0-30": 0.01, "30-60": 0.02, "60-90": 0.03, "mean": 0.02}
-    for name, value in wanted.items():
-        assert told["nme_by_yaw"][name] == pytest.approx(value, rel=1e-4)
+    args = ["landmarks", "--data", str(tmp_path)]
+    printed = report(capsys, *args, "--points-68", str(tmp_path / "found.npz"))
+    expected = {"0-30": 0.01, "30-60": 0.02, "60-90": 0.03, "mean": 0.02}
+    for name, value in expected.items():
+        assert printed["nme_by_yaw"][name] == pytest.approx(value, rel=1e-4)
     (tmp_path / "found.jsonl").write_text("".join(lines))
-    told = report(capsys, *args, "--detections", str(tmp_path / "found.jsonl"))
-    for name, value in wanted.items():
-        assert told["nme_by_yaw"][name] == pytest.approx(value, rel=1e-4)
+    printed = report(capsys, *args, "--detections", str(tmp_path / "found.jsonl"))
+    for name, value in expected.items():
+        assert printed["nme_by_yaw"][name] == pytest.approx(value, rel=1e-4)
 
 
 def test_verification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,22 +233,24 @@ def test_verification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     np.savez(tmp_path / "e.npz", features=features, flipped=features, names=names)
     (tmp_path / "pairs.txt").write_text("2\t1\nAnn\t1\t2\nAnn\t1\tBob\t2\nCy\t2\t1\nCy\t1\tDi\t1\n")
     args = ["verification", "--embeddings", str(tmp_path / "e.npz")]
-    told = report(capsys, *args, "--pairs", str(tmp_path / "pairs.txt"), "--images", str(tmp_path))
-    assert (told["accuracy"], told["pairs"]) == (1.0, 4)
+    printed = report(
+        capsys, *args, "--pairs", str(tmp_path / "pairs.txt"), "--images", str(tmp_path)
+    )
+    assert (printed["accuracy"], printed["pairs"]) == (1.0, 4)
 
     (tmp_path / "ijb_face_tid_mid.txt").write_text(
         "".join(f"{number}.jpg {number // 2} {number}\n" for number in range(8))
     )
     (tmp_path / "ijb_template_pair_label.txt").write_text("0 0 1\n1 1 1\n0 1 0\n2 3 0\n")
     np.save(tmp_path / "e.npy", features)
-    told = report(
+    printed = report(
         capsys, "verification", "--embeddings", str(tmp_path / "e.npy"), "--ijb", str(tmp_path)
     )
-    assert told["tar"]["1e-06"] == 1.0
+    assert printed["tar"]["1e-06"] == 1.0
     np.save(tmp_path / "e.npy", features[:3])
     args = ["evaluate", "verification", "--embeddings", str(tmp_path / "e.npy")]
     assert main([*args, "--ijb", str(tmp_path)]) == 2
-    assert "3 features, wanted the 8" in capsys.readouterr().err
+    assert "3 features, expected 8" in capsys.readouterr().err
 
 
 def test_results_are_compared_only_with_their_like(
@@ -259,15 +261,15 @@ def test_results_are_compared_only_with_their_like(
         (tmp_path / f"{name}.jsonl").write_text(line("0--Parade/a.png", box))
         for mode in ("strict", "official"):
             files.append(tmp_path / f"{name}-{mode}.json")
-            args = ["wider", "--labels", str(parade), "--mode", mode, "--curves"]
+            args = ["wider", "--data", str(parade), "--mode", mode, "--curves"]
             report(capsys, *args, "--detections", str(tmp_path / f"{name}.jsonl"), "--out",
                    str(files[-1]))  # fmt: skip
     strict, official, bad, _ = map(str, files)
-    told = report(capsys, "compare", strict, bad, "--labels", str(parade), "--figure",
+    printed = report(capsys, "compare", strict, bad, "--data", str(parade), "--plot",
                   str(tmp_path / "both.svg"))  # fmt: skip
-    assert told["figures"]["good"]["Height>=9"] == 0.5
-    assert told["figures"]["bad"]["Height>=9"] == 0
-    assert told["paired"]["bad"]["height>=9"]["value"] == pytest.approx(-0.5)
+    assert printed["figures"]["good"]["Height>=9"] == 0.5
+    assert printed["figures"]["bad"]["Height>=9"] == 0
+    assert printed["paired"]["bad"]["height>=9"]["value"] == pytest.approx(-0.5)
     assert "<svg" in (tmp_path / "both.svg").read_text()
     assert main(["evaluate", "compare", strict, official]) == 2
     err = capsys.readouterr().err
@@ -278,7 +280,7 @@ def test_results_are_compared_only_with_their_like(
     assert main(["evaluate", "compare", strict, strict]) == 2
     (tmp_path / "other.json").write_text("[]")
     assert main(["evaluate", "compare", strict, str(tmp_path / "other.json")]) == 2
-    assert "wanted a result" in capsys.readouterr().err
+    assert "expected a result" in capsys.readouterr().err
 
 
 def test_cost_of_a_published_model(
@@ -286,8 +288,8 @@ def test_cost_of_a_published_model(
 ) -> None:
     model = str(shared / "weights" / "scrfd_500m_kps_640.onnx")
     args = ["cost", "--model", model, "--sizes", "640x480", "1280x960", "--rounds", "1"]
-    told = report(capsys, *args, "--threads", "1", code=1)  # it takes no image of 1280 x 960
-    cost = told["models"][0]
+    printed = report(capsys, *args, "--threads", "1", code=1)  # it takes no image of 1280 x 960
+    cost = printed["models"][0]
     assert cost["parameters"] == pytest.approx(0.64e6, rel=0.05)
     timing = cost["timings"][0]
     assert timing["multiply_adds"] == pytest.approx(0.73e9, rel=0.05)  # at its 640 x 640

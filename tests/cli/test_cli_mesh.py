@@ -36,18 +36,18 @@ def test_the_template_is_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "said"),
     [
         ("fly", "there is no action 'fly'"),
         ("template out.stl", "ends in .obj or .ply"),
         ("pretrain out.onnx", "ends in .npz"),
         ("pretrain out.npz --landmarks 1 2 3 4 5", "--template"),
-        ("pretrain out.npz --steps 0", "wanted 1"),
+        ("pretrain out.npz --steps 0", "expected 1"),
     ],
 )
-def test_mistakes_are_told(args, told, capsys):
+def test_mistakes_are_told(args, said, capsys):
     assert cli.main(["mesh", *args.split()]) == 2
-    assert told in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_mesh_files_ask_for_meshes(tmp_path, capsys):

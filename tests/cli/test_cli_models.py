@@ -36,7 +36,7 @@ CARDS = [
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of models known by their card files; what a model computes is not asked here."""
+    """A folder of models known by their card files; what a model computes is not checked here."""
     for card in CARDS:
         values = json.loads(card.to_json()) | {"default": card.name == "tiny"}
         (tmp_path / f"{card.name}.json").write_text(json.dumps(values))
@@ -63,18 +63,18 @@ def test_json_marks_the_default(
 ) -> None:
     out = tmp_path / "models.json"
     assert main(["models", "--json", "--out", str(out)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == json.loads(out.read_text())
-    marked = {card["name"]: card["default"] for card in told}
+    said = json.loads(capsys.readouterr().out)
+    assert said == json.loads(out.read_text())
+    marked = {card["name"]: card["default"] for card in said}
     assert marked["tiny"]
     assert not marked["small"]
-    assert next(card for card in told if card["name"] == "small")["parameters"] == 570_000
+    assert next(card for card in said if card["name"] == "small")["parameters"] == 570_000
 
 
 def test_one_model_shows_its_whole_card(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "small"]) == 0
-    told = capsys.readouterr().out
-    assert "hard            0.6851" in told
+    said = capsys.readouterr().out
+    assert "hard            0.6851" in said
     assert main(["models", "default", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "tiny"
 

@@ -74,13 +74,13 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "r.json"
-    output.write(target, "old")
+    output.emit("old", "", as_json=False, out=target)
 
     def fail(self: Path, target: Path) -> Path:
         raise OSError("no space")
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="no space"):
-        output.write(target, "new")
-    assert target.read_text() == "old"
+        output.emit("new", "", as_json=False, out=target)
+    assert json.loads(target.read_text()) == "old"
     assert list(tmp_path.iterdir()) == [target]

@@ -29,7 +29,7 @@ def labeled(tmp_path: Path, portrait: np.ndarray) -> Path:
 
 def command(labeled: Path, model: str, *more: str) -> list[str]:
     args = ["evaluate", "protocols", "--model", model, "--images", str(labeled / "images")]
-    return [*args, "--labels", str(labeled), "--threads", "1", *more]
+    return [*args, "--data", str(labeled), "--threads", "1", *more]
 
 
 def test_protocols_stand_side_by_side_and_a_run_goes_on(
@@ -37,7 +37,7 @@ def test_protocols_stand_side_by_side_and_a_run_goes_on(
 ) -> None:
     out, keep = tmp_path / "r.json", tmp_path / "keep"
     args = command(labeled, model, "--keep", str(keep), "--out", str(out))
-    args += ["--protocols", "320", "smallhardface:64,320:no-flip"]
+    args += ["--test-protocols", "320", "smallhardface:64,320:no-flip"]
     assert main(args) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split()[0] == "protocol"
@@ -65,14 +65,14 @@ def test_protocols_stand_side_by_side_and_a_run_goes_on(
     lines = kept.read_text().splitlines(keepends=True)
     kept.write_text(lines[0] + lines[1][:20])  # as a kill leaves it
     assert main([*args, "--markdown"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("| protocol | height>=34 |")
+    printed = capsys.readouterr().out
+    assert printed.startswith("| protocol | height>=34 |")
     assert kept.read_text().splitlines(keepends=True)[0] == lines[0]
     again = json.loads(out.read_text())["rows"]
     assert again[0] == one
     assert again[1]["ap"] == two["ap"]
     # What was kept is what the other protocols take, too.
-    args = ["evaluate", "wider", "--detections", str(kept), "--labels", str(labeled), "--json"]
+    args = ["evaluate", "wider", "--detections", str(kept), "--data", str(labeled), "--json"]
     assert main(args) == 0
     whole: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert whole["ap"] == two["ap"]
@@ -82,20 +82,20 @@ def test_a_protocol_that_a_model_cannot_take_is_left_out_and_said(
     labeled: Path, shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = str(shared / "weights" / "scrfd_500m_kps_640.onnx")  # takes one size alone
-    assert main(command(labeled, model, "--protocols", "640", "original", "--json")) == 1
-    told = capsys.readouterr()
-    assert "original is left out: protocol 'original' asks for a pass at full size" in told.err
-    assert [row["name"] for row in json.loads(told.out)["rows"]] == ["640"]
+    assert main(command(labeled, model, "--test-protocols", "640", "original", "--json")) == 1
+    printed = capsys.readouterr()
+    assert "original is left out: protocol 'original' has a pass at full size" in printed.err
+    assert [row["name"] for row in json.loads(printed.out)["rows"]] == ["640"]
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--protocols", "vgaa"], "did you mean 'vga'"),
-        (["--protocols", "vga:huge"], "'huge' changes nothing"),
-        (["--protocols"], "name at least one"),
-        (["--protocols", "vga", "--min-score", "2"], "--min-score 2.0"),
-        (["--protocols", "vga", "--images", "nowhere"], "nowhere"),
+        (["--test-protocols", "vgaa"], "did you mean 'vga'"),
+        (["--test-protocols", "vga:huge"], "'huge' is no change"),
+        (["--test-protocols"], "name at least one"),
+        (["--test-protocols", "vga", "--min-score", "2"], "--min-score 2.0"),
+        (["--test-protocols", "vga", "--images", "nowhere"], "nowhere"),
     ],
 )
 def test_mistakes_are_one_line_before_any_work(
@@ -106,7 +106,7 @@ def test_mistakes_are_one_line_before_any_work(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(command(labeled, model, *more)) == 2
-    told = capsys.readouterr()
-    assert message in told.err
-    assert told.err.count("\n") == 1
-    assert told.out == ""
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""

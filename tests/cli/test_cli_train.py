@@ -178,7 +178,7 @@ def test_export_of_a_run_is_a_model_that_detects(
     assert seeds == (1, 0)
     assert card["training"]["steps"] == card["training"]["began_with"]["steps"] > 0
     assert str(tmp_path) not in json.dumps(card)
-    assert Card.of_file(model) == Card.from_json(json.dumps(card))
+    assert Card.from_file(model) == Card.from_json(json.dumps(card))
 
     image = str(labeled / "images" / "0--Parade" / "a.png")
     args = ["detect", image, "--model", str(model), "--min-score", "0", "--json"]

@@ -7,7 +7,8 @@ import pytest
 
 from facefind.datasets import Sample
 from facefind.errors import DataError, ProtocolError
-from facefind.evaluation import fddb, landmarks, report, voc, wider
+from facefind.evaluation import fddb, landmarks, published, report, voc, wider
+from facefind.plots.curves import draw_curves
 
 
 def problem(seed=0, images=40, skill=0.5):
@@ -78,12 +79,12 @@ def test_curves_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     truth, found = problem()
     result = wider.evaluate(found, truth)
-    report.draw({"one": result}, tmp_path / "curves.svg")
+    draw_curves(tmp_path / "curves.svg", {"one": result})
     text = (tmp_path / "curves.svg").read_text()
     assert "<svg" in text
     assert text.count("<path") > 10
     with pytest.raises(ProtocolError, match="one kind"):
-        report.draw({}, tmp_path / "none.png")
+        draw_curves(tmp_path / "none.png", {})
 
 
 def test_other_protocols_have_tables_and_curves(tmp_path):
@@ -102,10 +103,10 @@ def test_other_protocols_have_tables_and_curves(tmp_path):
     }
     for column, result in results.items():
         assert column in report.table({"model": result}).splitlines()[0]
-        report.draw({"model": result}, tmp_path / "curves.svg")
+        draw_curves(tmp_path / "curves.svg", {"model": result})
         assert "<path" in (tmp_path / "curves.svg").read_text()
     with pytest.raises(ProtocolError, match="3 kinds"):
-        report.draw(results, tmp_path / "mixed.svg")
+        draw_curves(tmp_path / "mixed.svg", results)
 
 
 def test_reports_read_back_are_told_apart_by_what_they_depend_on():
@@ -131,15 +132,15 @@ def test_reports_read_back_are_told_apart_by_what_they_depend_on():
 def test_published_curves_of_wider_and_fddb(tmp_path, shared):
     pytest.importorskip("matplotlib")
     folder = shared / "data/wider_reference/baseline_curves"
-    curves, problems = report.read_published(folder)
+    curves, problems = published.read_published(folder)
     assert set(curves["ACF-WIDER"]) == {"easy", "medium", "hard"}
     assert all("pip install h5py" in problem for problem in problems)
     truth, found = problem()
     result = wider.evaluate(found, truth)
-    report.draw({"mine": result}, tmp_path / "curves.svg", curves)
+    draw_curves(tmp_path / "curves.svg", {"mine": result}, curves)
     (tmp_path / "Other-DiscROC.txt").write_text("0.5 10\n0.7 500\n0.8 3000\n")
-    curves, problems = report.read_published(tmp_path)
+    curves, problems = published.read_published(tmp_path)
     assert curves == {"Other": {"discrete": ([10, 500, 3000], [0.5, 0.7, 0.8])}}
     assert problems == []
-    with pytest.raises(DataError, match="wanted wider_pr_info"):
-        report.read_published(shared / "papers")
+    with pytest.raises(DataError, match="expected wider_pr_info"):
+        published.read_published(shared / "papers")

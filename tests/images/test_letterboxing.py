@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from facefind import images
 from facefind.errors import ImageError
-from facefind.images import placing
+from facefind.images import letterboxing
 
 RNG = np.random.default_rng(3)
 sizes = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
@@ -117,7 +117,7 @@ def test_pyramid_has_one_canvas_for_each_size():
 @pytest.mark.parametrize("with_opencv", [True, False])
 def test_planes(with_opencv, monkeypatch):
     if not with_opencv:
-        monkeypatch.setattr(placing, "opencv", lambda: None)
+        monkeypatch.setattr(letterboxing, "opencv", lambda: None)
     canvases = [noise(32, 64) for _ in range(3)]
     for given_as in (canvases, np.stack(canvases), [c[:, ::-1][:, ::-1] for c in canvases]):
         planes = images.to_nchw(given_as)

@@ -78,6 +78,22 @@ def test_exif_orientation(kind, orientation):
     np.testing.assert_array_equal(got, UPRIGHT[orientation](plain))
 
 
+@pytest.mark.parametrize("orientation", range(9))
+def test_the_size_is_that_of_the_upright_picture(tmp_path, orientation):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(PICTURE).save(path, exif=exif(orientation))
+    assert images.read_size(path) == images.read(path).shape[:2]
+
+
+def test_no_size_without_a_picture(tmp_path):
+    path = tmp_path / "a.jpg"
+    with pytest.raises(ImageError, match="cannot be opened"):
+        images.read_size(path)
+    path.write_text("no picture")
+    with pytest.raises(ImageError, match="known format"):
+        images.read_size(path)
+
+
 def test_exif_orientation_of_a_pil_image_that_stays_as_it_is():
     picture = Image.open(io.BytesIO(encoded(Image.fromarray(PICTURE), "PNG", exif=exif(6))))
     np.testing.assert_array_equal(images.read(picture), np.rot90(PICTURE, -1))

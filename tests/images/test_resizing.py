@@ -17,10 +17,10 @@ HAVE_CV2 = resizing.opencv() is not None
 sides = st.integers(1, 40)
 
 
-def without_opencv(image, size):
+def without_opencv(image, size, extent=None):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resizing, "opencv", lambda: None)
-        return images.resize(image, size)
+        return images.resize(image, size, extent)
 
 
 BACKENDS = [pytest.param(without_opencv, id="pillow")]
@@ -39,6 +39,19 @@ def test_equals_the_oracle(resize, data, height, width):
     assert got.flags.c_contiguous
     # Pillow rounds down, and its block means are up to 0.7 off.
     assert np.abs(got - bilinear.resize(image, height, width)).max() < 2
+
+
+@pytest.mark.parametrize("resize", BACKENDS)
+@given(data=st.data(), height=sides, width=sides)
+@settings(max_examples=60, deadline=None)
+def test_a_part_from_the_top_left_equals_the_oracle(resize, data, height, width):
+    shape = data.draw(st.tuples(sides, sides, st.just(3)))
+    image = data.draw(arrays(np.uint8, shape, elements=st.integers(0, 255)))
+    rest = data.draw(st.tuples(*(st.integers(0, 7) for _ in range(2))))
+    extent = shape[0] - rest[0] / 8, shape[1] - rest[1] / 8
+    got = resize(image, (height, width), extent)
+    assert got.shape == (height, width, 3)
+    assert np.abs(got - bilinear.resize(image, height, width, extent)).max() < 2
 
 
 @pytest.mark.skipif(not HAVE_CV2, reason="OpenCV is not installed")
@@ -92,3 +105,9 @@ def test_same_size_is_the_image_itself_and_plain_color_stays():
 def test_bad_input_says_so(image, size):
     with pytest.raises(ImageError, match="must be"):
         images.resize(image, size)
+
+
+@pytest.mark.parametrize("extent", [(4.1, 4), (4, 5), (0, 4), (4, -1), (float("nan"), 4)])
+def test_an_extent_that_is_not_within_the_image_says_so(extent):
+    with pytest.raises(ImageError, match="within"):
+        images.resize(np.zeros((4, 4, 3), np.uint8), (2, 2), extent)

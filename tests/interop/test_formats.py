@@ -33,9 +33,9 @@ def test_a_name_that_begins_like_a_wrapper_is_kept_where_others_do_not(tmp_path)
 def test_what_is_ours_already_is_told(tmp_path):
     checkpoints.save(tmp_path / "ours.pt", {"network": {}, "recipe": {}})
     with pytest.raises(WeightsError, match="already: facefind export takes it"):
-        interop.tell(tmp_path / "ours.pt")
+        interop.detect_format(tmp_path / "ours.pt")
     with pytest.raises(WeightsError, match="already: facefind detect takes it"):
-        interop.tell(weights.find(weights.default()))
+        interop.detect_format(weights.find(weights.default()))
 
 
 def test_what_is_nobodys_is_told_with_all_kinds(tmp_path):
@@ -47,17 +47,17 @@ def test_what_is_nobodys_is_told_with_all_kinds(tmp_path):
         interop.convert(tmp_path / "other.pth", tmp_path / "ours.pt", format="caffe")
     (tmp_path / "bad.onnx").write_bytes(b"nothing of the kind")
     with pytest.raises(WeightsError, match="cannot be read as an ONNX file"):
-        interop.tell(tmp_path / "bad.onnx")
+        interop.detect_format(tmp_path / "bad.onnx")
     with pytest.raises(WeightsError, match="no file"):
-        interop.tell(tmp_path / "gone.onnx")
+        interop.detect_format(tmp_path / "gone.onnx")
 
 
 def test_what_may_be_two_kinds_is_asked_for(tmp_path, monkeypatch):
     torch.save({"fc.weight": torch.ones(1)}, tmp_path / "any.pth")
-    both = {name: replace(one, claims=lambda held: True) for name, one in interop.FORMATS.items()}
+    both = {name: replace(one, matches=lambda held: True) for name, one in interop.FORMATS.items()}
     monkeypatch.setattr(interop, "FORMATS", MappingProxyType(both))
     with pytest.raises(WeightsError, match="may be scrfd-mmdet or scrfd-onnx"):
-        interop.tell(tmp_path / "any.pth")
+        interop.detect_format(tmp_path / "any.pth")
 
 
 def test_formats_are_known_by_their_own_names():

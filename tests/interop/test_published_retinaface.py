@@ -145,7 +145,7 @@ def test_the_published_detections_come_out_under_the_port_s_protocol(shared):
 def test_a_file_becomes_a_checkpoint(kind, prefix, tmp_path):
     state = {f"{prefix}{name}": value for name, value in official(kind).items()}
     torch.save(state, tmp_path / "port.pth")
-    assert interop.tell(tmp_path / "port.pth").name == "retinaface-port"
+    assert interop.detect_format(tmp_path / "port.pth").name == "retinaface-port"
     made = interop.convert(tmp_path / "port.pth", tmp_path / "ours.pt")
     assert (made.format, made.recipe) == ("retinaface-port", KINDS[kind])
     recipe, network = recipes.load_network(tmp_path / "ours.pt")
@@ -213,7 +213,7 @@ def test_an_onnx_file_of_the_port_is_read(runtime, tmp_path):
 
 
 def test_the_port_s_input_is_blue_first_less_the_means():
-    reader = RetinaFaceReader.recognize("x", outputs(504, (4, 2, 10)), (96, 128), None)
+    reader = RetinaFaceReader.match("x", outputs(504, (4, 2, 10)), (96, 128), None)
     picture = np.array([[[200]], [[150]], [[100]]], np.uint8)[None]  # red 200
     x = reader.prepare(picture)
     assert x.dtype == np.float32
@@ -231,7 +231,7 @@ def test_only_the_port_s_layout_is_taken_for_it():
     rows = 2 * (12 * 16 + 6 * 8 + 3 * 4)
 
     def read(*args, **more):
-        return RetinaFaceReader.recognize("x", outputs(*args, **more), (96, 128), None)
+        return RetinaFaceReader.match("x", outputs(*args, **more), (96, 128), None)
 
     assert read(rows, (4, 2, 10)).card.landmarks
     assert not read(rows, (2, 4)).card.landmarks

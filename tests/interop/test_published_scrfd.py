@@ -239,7 +239,7 @@ def test_our_network_with_published_weights_is_the_published_network(shared, fil
 def test_a_folded_file_becomes_a_checkpoint_of_the_same_outputs(row, tmp_path):
     network = fuse(lively(row))
     written(network, tmp_path / "folded.onnx")
-    assert interop.tell(tmp_path / "folded.onnx").name == "scrfd-onnx"
+    assert interop.detect_format(tmp_path / "folded.onnx").name == "scrfd-onnx"
     done = interop.convert(tmp_path / "folded.onnx", tmp_path / "deep" / "ours.pt")
     assert done.recipe == f"{row}-released"
     recipe, ours = recipes.load_network(tmp_path / "deep" / "ours.pt")

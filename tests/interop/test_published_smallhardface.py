@@ -214,7 +214,7 @@ def test_a_published_file_becomes_a_checkpoint(tmp_path):
     from facefind import recipes
 
     source = write(tmp_path / "final.caffemodel", official())
-    assert interop.tell(source).name == "smallhardface-caffe"
+    assert interop.detect_format(source).name == "smallhardface-caffe"
     done = interop.convert(source, tmp_path / "ours.pt")
     assert done.recipe == "smallhardface-released"
     recipe, network = recipes.load_network(tmp_path / "ours.pt")

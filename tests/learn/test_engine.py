@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from facefind import recipes
+from facefind import datasets, recipes
 from facefind.errors import DataError, WeightsError
 from facefind.learn import checkpoints
 from facefind.learn.ema import EMA
-from facefind.learn.engine import TrainingError, read_sets, train
+from facefind.learn.engine import TrainingError, train
 from facefind.learn.index_sampler import Epochs, Stream
 from facefind.learn.loader import TrainingSet, loader
 from facefind.learn.mining import passes
@@ -69,12 +69,15 @@ def test_an_unreadable_held_out_image_is_passed_over(recipe, tiny_set, tmp_path,
     broken = tmp_path / "set"
     shutil.copytree(tiny_set, broken)
     data = dataclasses.replace(recipe.data, root=(str(broken),), hold_out=0.4)
-    _, held_out = read_sets(data)
+    _, held_out = datasets.read_sets(data.root, hold_out=data.hold_out)
     assert len(held_out) > 1
     held_out[0].path.write_bytes(b"")
     folder = train(dataclasses.replace(recipe, data=data))
     assert held_out[0].path.name in caplog.text
-    assert "ap_" in (folder / "log.jsonl").read_text()
+    last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+    assert any(key.startswith("ap_") for key in last)
+    assert last["images_measured"] == len(held_out) - 1
+    assert last["digest_measured"] == datasets.digest(held_out[1:])
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(recipe, tmp_path):
@@ -168,7 +171,7 @@ def test_a_batch_in_parts_gives_the_mean_gradient(recipe, tmp_path):
     )
     torch.manual_seed(base.run.seed)
     before = dict(base.network.build().named_parameters())
-    samples, _ = read_sets(base.data)
+    samples, _ = datasets.read_sets(base.data.root, hold_out=base.data.hold_out)
     dataset = TrainingSet(samples, base.augment, base.run.seed)
     stream = Stream(Epochs([""] * len(samples), base.run.seed))
     gradients = []
@@ -313,7 +316,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(recipe):
 
 
 def test_no_data_is_an_error(recipe):
-    with pytest.raises(DataError, match=r"--data\.root"):
+    with pytest.raises(DataError, match=r"--data"):
         train(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=())))
 
 

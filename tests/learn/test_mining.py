@@ -8,11 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from facefind.errors import DataError
 from facefind.learn.index_sampler import Epochs, Stream
-from facefind.learn.mining import Miner, draw, passes
+from facefind.learn.mining import Miner, passes
 from facefind.learn.recipe import MiningConfig
 
 GROUPS = ["common"] * 17 + ["rare"] * 3
@@ -207,8 +206,7 @@ def log(folder, records):
     return folder
 
 
-def test_the_passes_of_a_run_are_read_and_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
+def test_the_passes_of_a_run_are_read(tmp_path):
     run = log(
         tmp_path / "run",
         [
@@ -223,9 +221,6 @@ def test_the_passes_of_a_run_are_read_and_drawn(tmp_path):
     assert [(step, p.owner, p.number, p.skipped) for step, p in begun] == [
         (1, 0, 0, 0.0), (9, 0, 1, 0.3), (1, 1, 0, 0.0),
     ]  # fmt: skip
-    draw({"run": begun}, tmp_path / "mining.png")
-    with Image.open(tmp_path / "mining.png") as picture:
-        assert picture.width > 400
     plain = log(tmp_path / "plain", [{"step": 1, "loss_cls": 1.0}])
     with pytest.raises(DataError, match=r"--mining\.on"):
         passes(plain)

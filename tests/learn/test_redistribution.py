@@ -14,7 +14,7 @@ from facefind.learn.assigners import ATSS
 from facefind.learn.index_sampler import Epochs, Stream
 from facefind.learn.loader import TrainingSet
 from facefind.learn.recipe import AugmentConfig
-from facefind.learn.redistribution import FACE_BINS, Counts, count, draw, face_scales
+from facefind.learn.redistribution import FACE_BINS, count, face_scales
 from facefind.nn.anchors import AnchorGrid
 from facefind.systems.scrfd import ANCHOR_SIZES, STRIDES
 
@@ -111,12 +111,3 @@ def test_a_face_is_as_large_as_its_longer_side(shared):
     )
     below = [round(100 * float((scales < limit).mean()), 2) for limit in (8, 16, 32)]
     assert below == [13.36, 51.85, 78.93]
-
-
-def test_the_figure_is_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
-    bins = tuple(range(len(FACE_BINS) + 1))
-    counts = Counts(1, bins, bins, {16: 3, 32: 4})
-    draw({"one": counts, "two": counts}, tmp_path / "samples.png")
-    with Image.open(tmp_path / "samples.png") as picture:
-        assert picture.width > 600

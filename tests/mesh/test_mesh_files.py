@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facefind.errors import DataError
-from facefind.mesh import Mesh, Sparse, of_face, read_obj, write_obj, write_ply
+from facefind.mesh import Mesh, Sparse, read_obj, write_obj, write_ply
 
 SQUARE = Mesh([(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)], [(0, 1, 2), (0, 2, 3)])
 
@@ -79,7 +79,7 @@ def test_a_sparse_matrix_is_its_dense_one(rows, columns, seed):
     rng = np.random.default_rng(seed)
     full = rng.normal(size=(rows, columns)) * (rng.random((rows, columns)) < 0.5)
     full[np.arange(rows), rng.integers(0, columns, rows)] = 1
-    matrix = Sparse.of(full)
+    matrix = Sparse.from_matrix(full)
     np.testing.assert_allclose(matrix.dense(), full, atol=1e-6)
     x = rng.normal(size=(columns, 3))
     np.testing.assert_allclose(matrix @ x, full @ x, atol=1e-5)
@@ -87,15 +87,15 @@ def test_a_sparse_matrix_is_its_dense_one(rows, columns, seed):
 
 def test_a_matrix_with_an_empty_row_is_refused():
     with pytest.raises(ValueError, match="every row"):
-        Sparse.of(np.diag([1.0, 0.0]))
+        Sparse.from_matrix(np.diag([1.0, 0.0]))
 
 
 def test_a_found_face_stands_upright_and_takes_its_colors():
     image = np.zeros((4, 6, 3), np.uint8)
     image[1, 2] = 255, 0, 51
     vertices = np.array([(2.5, 1.5, 3), (2.5, 3.5, 0), (99, -5, 0)], np.float32)
-    mesh = of_face(vertices, np.array([(0, 1, 2)]), image)
+    mesh = Mesh.from_face(vertices, np.array([(0, 1, 2)]), image)
     np.testing.assert_array_equal(mesh.vertices, vertices * (1, -1, -1))
     np.testing.assert_allclose(mesh.colors[0], (1, 0, 0.2))
     assert (mesh.colors[1:] == 0).all()
-    assert of_face(vertices, np.array([(0, 1, 2)])).colors is None
+    assert Mesh.from_face(vertices, np.array([(0, 1, 2)])).colors is None

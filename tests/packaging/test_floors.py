@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ import facefind
 
 ROOT = Path(facefind.__file__).parent
 FLOORS = {
-    **dict.fromkeys(["errors", "faces", "files", "boxes", "landmarks", "nms", "mesh"], 0),
-    **dict.fromkeys(["images", "drawing", "redaction"], 1),
-    **dict.fromkeys(["runtimes", "weights", "protocols", "detector", "merging", "video"], 2),
+    **dict.fromkeys(["errors", "files", "boxes", "landmarks", "nms", "mesh"], 0),
+    **dict.fromkeys(["images", "faces", "conversion", "cropping", "drawing", "redaction"], 1),
+    **dict.fromkeys(
+        ["runtimes", "weights", "protocols", "detector", "merging", "streaming", "video"], 2
+    ),
     **dict.fromkeys(["pipeline", "datasets", "evaluation", "plots"], 3),
     "nn": 4,
     "learn": 5,
@@ -71,6 +74,17 @@ def climbing(path: Path, text: str) -> list[str]:
 
 def test_every_room_has_a_floor() -> None:
     assert {room_of(path) for path in sources()} - {FRONT} <= FLOORS.keys()
+
+
+def test_contributing_lists_the_rooms_on_their_floors() -> None:
+    text = (ROOT.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed: dict[str, int] = {}
+    for floor, rooms in re.findall(r"^\| (\d) \| (.+?)(?:: .*)? \|$", text, re.MULTILINE):
+        for room in re.findall(r"`(\w+)`", rooms):
+            assert room not in listed
+            listed[room] = int(floor)
+    rooms = {room_of(path) for path in sources()} - {FRONT}
+    assert listed == {room: FLOORS[room] for room in rooms}
 
 
 def test_no_room_imports_from_a_higher_floor() -> None:

@@ -19,10 +19,11 @@ def at(image, y, x):
     return value
 
 
-def resize(image, height, width):
+def resize(image, height, width, extent=None):
     """Block means where a side shrinks to a half or less, then bilinear at the exact scale."""
-    step_y, step_x = image.shape[0] / height, image.shape[1] / width
-    by, bx = max(1, image.shape[0] // height), max(1, image.shape[1] // width)
+    high, wide = extent or image.shape[:2]
+    step_y, step_x = high / height, wide / width
+    by, bx = max(1, int(high // height)), max(1, int(wide // width))
     rows, columns = image.shape[0] // by, image.shape[1] // bx
     blocks = image[: rows * by, : columns * bx].reshape(rows, by, columns, bx, 3).astype(float)
     means = blocks.mean(axis=(1, 3))

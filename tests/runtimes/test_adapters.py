@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from facefind.errors import ProtocolError, WeightsError
 from facefind.images import read
 from facefind.protocols import TestProtocol
 from facefind.runtimes import open_model
-from facefind.runtimes.adapters import ScrfdReader
+from facefind.runtimes.adapters import RetinaFaceReader, ScrfdReader
 
 FILES = [
     "scrfd_500m.onnx",
@@ -108,7 +109,7 @@ def test_all_layouts_are_recognized_and_decoded(
         for kind in (1, 4, 10)[: 3 if points else 2]
         for n in counts
     ]
-    reader = ScrfdReader.recognize("x", outputs, size, None)
+    reader = ScrfdReader.match("x", outputs, size, None)
     assert reader is not None
     assert reader.card.strides == (8, 16, 32, 64, 128)[:levels]
     assert reader.card.size_multiple == reader.card.strides[-1]
@@ -137,7 +138,7 @@ def test_all_layouts_are_recognized_and_decoded(
 )
 def test_other_outputs_are_not_taken_for_scrfd(shapes: list[tuple[int, ...]]) -> None:
     outputs = [np.zeros(shape, np.float32) for shape in shapes]
-    assert ScrfdReader.recognize("x", outputs, (256, 256), None) is None
+    assert ScrfdReader.match("x", outputs, (256, 256), None) is None
 
 
 def unknown(path: Path, dtype: int, dims: list[Any]) -> Path:
@@ -171,9 +172,27 @@ def test_a_file_of_no_known_kind_is_refused_with_what_it_has(
 
 def test_scrfd_input_is_scaled_as_in_training() -> None:
     outputs = [np.zeros((n, k), np.float32) for k in (1, 4) for n in (2048, 512, 128)]
-    reader = ScrfdReader.recognize("x", outputs, (256, 256), None)
+    reader = ScrfdReader.match("x", outputs, (256, 256), None)
     assert reader is not None
     images = np.array([0, 127, 128, 255], np.uint8).reshape(1, 1, 2, 2).repeat(3, axis=1)
     x = reader.prepare(images)
     assert x.dtype == np.float32
     assert np.allclose(x[0, 0].ravel() * 128, [-127.5, -0.5, 0.5, 127.5])
+
+
+def test_readers_are_shared_by_threads_over_images_of_many_sizes() -> None:
+    """What is cached for one size never reaches an image of another that is decoded meanwhile."""
+    sizes = [(32 * (1 + i % 5), 32 * (1 + i % 7)) for i in range(400)]
+
+    def outputs(size: tuple[int, int]) -> list[NDArray[np.float32]]:
+        rows = 2 * sum((size[0] // s) * (size[1] // s) for s in (8, 16, 32))
+        scores = np.tile(np.array([0.25, 0.75], np.float32), (1, rows, 1))
+        return [np.zeros((1, rows, 4), np.float32), scores]
+
+    reader = RetinaFaceReader.match("x", outputs((64, 64)), (64, 64), None)
+    assert reader is not None
+    alone = {size: reader.decode(outputs(size), size).boxes for size in set(sizes)}
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda size: reader.decode(outputs(size), size).boxes, sizes))
+    for size, boxes in zip(sizes, found, strict=True):
+        assert np.array_equal(boxes, alone[size])

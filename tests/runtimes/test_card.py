@@ -64,7 +64,7 @@ def test_keys_of_a_later_version_are_passed_over() -> None:
 def test_a_file_gives_the_card_it_was_written_with(tmp_path: Path) -> None:
     card = block_model.card("häuser", notes="naïve – 人", results=({"ap": 0.5},))
     path = block_model.write(tmp_path / "any.onnx", card)
-    assert Card.of_file(path) == card
+    assert Card.from_file(path) == card
 
 
 def test_metadata_is_what_the_onnx_library_reads(tmp_path: Path) -> None:

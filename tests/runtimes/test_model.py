@@ -161,10 +161,10 @@ def test_auto_warns_when_the_gpu_it_chose_does_not_start(
 ) -> None:
     real = ort.OrtSession
 
-    def refuse(path: Path, threads: Any, precision: Any, provider: Any) -> Any:
+    def refuse(path: Path, threads: Any, precision: Any, provider: Any, device_id: Any) -> Any:
         if provider == "CUDAExecutionProvider":
             raise RuntimeUnavailableError("no driver")
-        return real(path, threads, precision, provider)
+        return real(path, threads, precision, provider, device_id)
 
     present = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(ort, "providers", lambda: present)
@@ -295,3 +295,71 @@ def test_candidates_of_odd_shapes_are_refused() -> None:
         Candidates(boxes[:, :1], scores)
     with pytest.raises(ValueError, match="landmarks"):
         Candidates(boxes, scores, np.zeros((1, 2, 10), np.float32))
+
+
+def test_a_network_without_a_card_says_what_it_takes() -> None:
+    """Strides and the size multiple are the network's own, not the card's defaults."""
+    network = block_model.network()
+    network.strides, network.size_multiple, network.system = (64,), 64, "blocks"
+    network.landmarks, network.mesh_decoder = True, ""
+    model = open_model(network)
+    assert (model.card.name, model.card.system, model.card.strides) == ("blocks", "blocks", (64,))
+    assert (model.card.size_multiple, model.card.landmarks, model.card.mesh) == (64, True, "")
+    assert model(noise(1, 3, 64, 128)).scores.shape == (1, 8)
+    with pytest.raises(ImageError, match="multiples of 64"):
+        model(noise(1, 3, 96, 96))
+    plain = open_model(block_model.network()).card
+    assert (plain.strides, plain.size_multiple, plain.landmarks) == ((8, 16, 32), 32, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("onnxruntime", "provider is the CPU"),
+        ("openvino", "no device 'CPU' 1"),
+        ("torch", "no dev"),
+    ],
+)
+def test_a_device_that_is_absent_is_an_error(path: Path, name: str, said: str) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=said):
+        opened(path, name, device_id=1)
+    with pytest.raises(RuntimeUnavailableError, match="at least 0"):
+        opened(path, name, device_id=-1)
+
+
+def test_the_device_reaches_the_provider(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    real, seen = onnxruntime.InferenceSession, []
+
+    def note(file: str, sess_options: Any, providers: Any) -> Any:
+        seen.append(providers)
+        session = real(file, sess_options=sess_options, providers=["CPUExecutionProvider"])
+        monkeypatch.setattr(session, "get_providers", lambda: ["CUDAExecutionProvider"])
+        return session
+
+    present = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: present)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", note)
+    assert ort.OrtSession(path, provider="cuda", device_id=3).provider == "CUDAExecutionProvider"
+    expected = ("CUDAExecutionProvider", {"device_id": "3", "use_tf32": "0"})
+    assert seen == [[expected, "CPUExecutionProvider"]]
+
+    monkeypatch.setattr(ov, "devices", lambda: ["CPU", "GPU.0", "GPU.1"])
+    core = SimpleNamespace(get_property=lambda device, _: pytest.fail(f"opened {device}"))
+    monkeypatch.setattr(ov, "_core", lambda: core)
+    with pytest.raises(pytest.fail.Exception, match=r"opened GPU\.1"):
+        ov.OpenvinoSession(path, provider="gpu", device_id=1)
+
+
+def test_the_processor_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "cpuinfo")
+    assert cpu.features() is None
+    assert cpu.processor()
+    (tmp_path / "cpuinfo").write_text("model name\t: Abacus 9\nflags : fpu avx2\n\nflags : fpu\n")
+    assert cpu.processor() == "Abacus 9"
+    assert cpu.features() == {"fpu", "avx2"}
+    monkeypatch.setattr(cpu, "_QUOTA", tmp_path / "cpu.max")
+    assert cpu.quota() is None
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert cpu.quota() == 1.5

@@ -17,8 +17,9 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
+from facefind.search.redistribution import Redistribution
+from facefind.search.settings import Settings
 from facefind.search.space import Goal
-from facefind.search.study import Settings
 from facefind.systems.scrfd import FAMILY
 
 
@@ -54,8 +55,9 @@ def settings(squares: Path) -> Settings:
         run=RunConfig(device="cpu", log_every=100, threads=1, evaluate_images=1),
     )
     return Settings(
-        goal=Goal(gflops=0.1, block="depthwise", neck=8, head=16, tolerance=0.1),
-        space="paper",
+        candidates=Redistribution(
+            goal=Goal(gflops=0.1, block="depthwise", neck=8, head=16, tolerance=0.1)
+        ),
         models=3,
         trial=trial,
         final=dataclasses.replace(trial, name="final"),

@@ -38,7 +38,7 @@ def test_the_rows_at_vga_cost_what_their_names_say() -> None:
     for row, giga in (("scrfd-500m", 0.478), ("scrfd-2.5g", 2.498)):
         found = cost(FAMILY[row])
         assert sum(found.multiply_adds.values()) / 1e9 == pytest.approx(giga, abs=1e-3)
-        assert found.share(*PARTS) == found.backbone_share(*BACKBONE) == 1
+        assert found.share(*PARTS) == found.share(*BACKBONE, of=BACKBONE) == 1
 
 
 eights = st.integers(1, 5).map(lambda n: 8 * n)
@@ -81,7 +81,7 @@ def test_many_at_once_are_those_one_by_one_and_fast() -> None:
         dataclasses.replace(base, widths=tuple(8 * rng.integers(1, 64, 4)), neck=8 * n)
         for n in range(1, 20)
     ]
-    population = Population.of(some)
+    population = Population.from_configs(some)
     assert len(population) == 19
     table, numbers = multiply_adds(population), parameters(population)
     for row, config in enumerate(some):
@@ -97,4 +97,4 @@ def test_what_cannot_be_counted_is_an_error() -> None:
     with pytest.raises(DataError, match="multiples of 32"):
         cost(FAMILY["scrfd-2.5g"], 100, 100)
     with pytest.raises(DataError, match="one kind"):
-        Population.of(list(FAMILY.values()))
+        Population.from_configs(list(FAMILY.values()))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 from facefind.errors import RuntimeUnavailableError
-from facefind.search.study import Settings, Study
+from facefind.search.settings import Settings
+from facefind.search.study import Study
 from facefind.search.workers import RayRunner
 
 # In a process of its own: Ray leaves threads, sockets and warnings behind it.
 RUN = """
-import json, sys
-from facefind.search.study import Settings, Study
+import pickle, sys
+from facefind.search.study import Study
 from facefind.search.workers import RayRunner
-study = Study(sys.argv[1], Settings.from_dict(json.loads(sys.argv[2])))
+study = Study(sys.argv[1], pickle.loads(bytes.fromhex(sys.argv[2])))
 runner = RayRunner(None, num_cpus=2, include_dashboard=False)
 assert runner.slots() == 2
 study.run(runner)
@@ -38,7 +39,7 @@ def test_a_local_cluster_of_two_does_what_one_process_does(
 ) -> None:
     there, here = tmp_path / "ray", tmp_path / "here"
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(there), json.dumps(settings.to_dict())],
+        [sys.executable, "-c", RUN, str(there), pickle.dumps(settings).hex()],
         env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"},
         capture_output=True,
         text=True,

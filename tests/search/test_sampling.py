@@ -81,7 +81,7 @@ def test_paper_detectors(gflops: float, block: str, seed: int) -> None:
         assert config.head_depth in PAPER.head_depth
         found = cost(config)
         for part, (low, high) in shares.items():
-            assert low <= found.backbone_share(part) <= high
+            assert low <= found.share(part, of=BACKBONE) <= high
 
 
 @settings(max_examples=3)
@@ -126,7 +126,7 @@ def brute_force(space: PaperSpace, aim: Goal, rest: list[tuple[int, int, int]]) 
             )  # fmt: skip
             found.add(config)
     everything = list(found)
-    keep = sampling.on_goal(Population.of(everything), aim)
+    keep = sampling.on_goal(Population.from_configs(everything), aim)
     return {config for config, kept in zip(everything, keep, strict=True) if kept}
 
 
@@ -166,7 +166,7 @@ def test_paper_detectors_miss_none(block: str, gflops: float) -> None:
     wanted = {
         config
         for config in brute_force(TINY, aim, rest)
-        if all(a <= cost(config).backbone_share(p) <= b for p, (a, b) in shares.items())
+        if all(a <= cost(config).share(p, of=BACKBONE) <= b for p, (a, b) in shares.items())
     }
     found = sampling.detectors(TINY, aim, len(wanted), shares=shares)
     assert {dataclasses.replace(config, head_groups=8) for config in found} == wanted
@@ -180,7 +180,7 @@ def test_what_cannot_be_drawn_is_an_error() -> None:
     with pytest.raises(DataError, match="shares"):
         sampling.detectors(SPACES["paper"], goal(2.5), 1)
     for wrong in ({"neck": 12}, {"head_depth": -1}, {"tolerance": 0.0}):
-        with pytest.raises(DataError, match="wanted"):
+        with pytest.raises(DataError, match="expected"):
             goal(2.5, **wrong)
     with pytest.raises(DataError, match="residual"):
         goal(0.5, "released", block="depthwise")

@@ -22,9 +22,9 @@ TINY = [
 def test_a_search_and_the_same_command_again(
     squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study, told = tmp_path / "study", tmp_path / "told.json"
+    study, saved = tmp_path / "study", tmp_path / "saved.json"
     args = [*TINY, "--data", str(squares), "--out", str(study)]
-    assert main([*args, "--report", str(told)]) == 0
+    assert main([*args, "--report", str(saved)]) == 0
     text = capsys.readouterr().out
     assert "step1 stem" in text
     assert "step2 head" in text
@@ -32,8 +32,10 @@ def test_a_search_and_the_same_command_again(
     assert recipes.get(f"{study}/found.py:found").name == "scrfd-found-0.1g"
     kept = {p: p.stat().st_mtime_ns for p in (study / "trials").glob("*.json")}
     assert len(kept) == 4
-    assert main([*args, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads(told.read_text())
+    figures = tmp_path / "figures"
+    assert main([*args, "--json", "--plot", str(figures)]) == 0
+    assert {p.name for p in figures.iterdir()} == {"step1.png", "step2.png", "shallow_deep.png"}
+    assert json.loads(capsys.readouterr().out) == json.loads(saved.read_text())
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     with pytest.raises(StudyError, match="seed"):
         main([*args, "--seed", "1"])
@@ -53,6 +55,6 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
-    told = capsys.readouterr().out
-    assert "usage: facefind search" in told
-    assert "--halving" in told
+    saved = capsys.readouterr().out
+    assert "usage: facefind search" in saved
+    assert "--halving" in saved

@@ -29,7 +29,7 @@ def test_results_are_kept_and_nothing_else_is_left(tmp_path: Path) -> None:
     assert Store(tmp_path / "study").result("a") == {"ap": 0.5}
     assert [path.name for path in store.trials.iterdir()] == ["a.json"]
     (store.trials / "b.json").write_text("{")
-    with pytest.raises(DataError, match="no JSON"):
+    with pytest.raises(DataError, match="not JSON"):
         store.result("b")
 
 

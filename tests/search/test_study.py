@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -15,25 +17,29 @@ from typing import Any
 
 import pytest
 
-from facefind import recipes
+from facefind import datasets, recipes
 from facefind.errors import DataError
 from facefind.search import study as study_module
 from facefind.search.budgets import BUDGETS
 from facefind.search.cost import BACKBONE, cost
+from facefind.search.redistribution import Redistribution
 from facefind.search.report import draw, found_recipe, report
+from facefind.search.settings import Halving, Settings, Trial
 from facefind.search.space import goal
-from facefind.search.study import Halving, Settings, Study, StudyError, Trial, here
+from facefind.search.study import Study, StudyError, here
 from facefind.search.trial import held_out_ap, train_candidate
 from facefind.search.workers import run_processes
 
 RUN = """
-import json, sys
+import pickle, sys
 from pathlib import Path
-from facefind.search.study import Settings
 from facefind.search.workers import run_processes
 if __name__ == "__main__":
-    run_processes(Path(sys.argv[1]), Settings.from_dict(json.loads(sys.argv[2])), int(sys.argv[3]))
+    run_processes(Path(sys.argv[1]), pickle.loads(bytes.fromhex(sys.argv[2])), int(sys.argv[3]))
 """
+
+
+MEASURED = {"images_measured": 4, "digest_measured": "a" * 64}
 
 
 def with_trial(settings: Settings, branch: str, **values: Any) -> Settings:
@@ -49,7 +55,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def by_shares(step: int, network: Any) -> float:
     """A score without training: networks with much in C2 and C3 are the best."""
-    return cost(network).backbone_share("c2", "c3")
+    return cost(network).share("c2", "c3", of=BACKBONE)
 
 
 def pretend(
@@ -64,7 +70,7 @@ def pretend(
         score = rule(int(recipe.name[4]), recipe.network)
         if math.isnan(score):
             return {"failed": "the loss is no longer finite", "seconds": 1.0}
-        return {"ap": {subset: score}, "seconds": 1.0}
+        return {"ap": {subset: score}, "seconds": 1.0} | MEASURED
 
     monkeypatch.setattr(study_module, "train_candidate", train)
     return done
@@ -107,7 +113,7 @@ def test_killed_and_run_again_it_ends_as_if_never_killed(
     slow = dataclasses.replace(slow, run=dataclasses.replace(slow.run, checkpoint_every=0.0))
     settings = dataclasses.replace(settings, trial=slow, models=2)
     parts, whole = tmp_path / "parts", tmp_path / "whole"
-    content = json.dumps(settings.to_dict())
+    content = pickle.dumps(settings).hex()
     with subprocess.Popen(
         [sys.executable, "-c", RUN, str(parts), content, "1"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -179,15 +185,15 @@ def test_other_settings_or_data_are_refused(
     Study(tmp_path, with_trial(elsewhere, "run", threads=2))
     with pytest.raises(StudyError, match="data"):
         Study(tmp_path, with_trial(settings, "data", hold_out=0.5))
-    with pytest.raises(DataError, match="held out"):
+    with pytest.raises(DataError, match="held-out"):
         Study(tmp_path, with_trial(settings, "data", hold_out=0.0))
-    assert Settings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    assert pickle.loads(pickle.dumps(settings)) == settings
 
 
 @pytest.fixture
 def large(settings: Settings) -> Settings:
     """120 networks a step of 2.5 GF; their training is pretended."""
-    return dataclasses.replace(settings, goal=goal(2.5), models=120)
+    return dataclasses.replace(settings, candidates=Redistribution(goal=goal(2.5)), models=120)
 
 
 def test_step_two_follows_step_one(
@@ -199,12 +205,12 @@ def test_step_two_follows_step_one(
     intervals = study.intervals(1)
     assert list(intervals) == list(BACKBONE)
     shallow = intervals["c2"].median + intervals["c3"].median
-    everyone = [e.cost.backbone_share("c2", "c3") for e in study.entries(1)]
+    everyone = [e.cost.share("c2", "c3", of=BACKBONE) for e in study.entries(1)]
     assert shallow > sorted(everyone)[80]
     for entry in study.entries(2):
         for part, interval in intervals.items():
             low, high = interval.widened(0.1)
-            assert low <= entry.cost.backbone_share(part) <= high
+            assert low <= entry.cost.share(part, of=BACKBONE) <= high
     assert {"backbone", "neck", "head", *BACKBONE} == set(study.intervals(2))
     best = study.best(2)
     assert best.order[1] == max(e.order[1] for e in study.entries(2))
@@ -215,7 +221,9 @@ def test_the_released_space_scales_the_best(
 ) -> None:
     pretend(by_shares, monkeypatch)
     settings = dataclasses.replace(
-        large, space="released", goal=goal(2.5, "released", block="basic"), models=10
+        large,
+        candidates=Redistribution(goal=goal(2.5, "released", block="basic"), space="released"),
+        models=10,
     )
     study = Study(tmp_path, settings)
     study.run()
@@ -270,14 +278,54 @@ def test_halving_trains_less_and_says_how_well_it_foretells(
     for entry in study.entries(1):
         if entry.index not in study.members(1, 2):
             assert entry.rung < 2
-    told = report(study)["step1"]["agreement"]["1 epochs"]
-    assert told["checks"] == pytest.approx({"networks": 12, "spearman": 1, "kendall": 1})
-    assert told["all"]["networks"] == len(last)
+    found = report(study)["step1"]["agreement"]["1 epochs"]
+    assert found["checks"] == pytest.approx({"networks": 12, "spearman": 1, "kendall": 1})
+    assert found["all"]["networks"] == len(last)
     assert len(draw(study)) == 3
 
 
+def test_the_digest_is_that_of_the_images_that_were_measured(
+    settings: Settings, squares: Path, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(
+        with_trial(with_trial(settings, "data", hold_out=0.6), "run", evaluate_images=2),
+        models=1,
+    )
+    _, held_out = datasets.split(datasets.read(squares), 0.6)
+    assert len(held_out) == 6
+    measured = [held_out[0], held_out[3]]  # at equal steps, for the first ones are of one event
+    study = Study(tmp_path / "study", settings)
+    study.run()
+    assert study.store.read("study.json")["data"]["digest_measured"] == datasets.digest(measured)
+    data = report(study)["data"]
+    assert data["images_measured"] == 2
+    assert data["digest_measured"] == datasets.digest(measured)
+    assert data["digest_measured"] in (study.store.folder / "found.py").read_text()
+
+
+def test_an_image_that_was_not_measured_is_not_in_the_digest(
+    settings: Settings, squares: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(squares, broken)
+    settings = with_trial(settings, "data", hold_out=0.6, root=(str(broken),))
+    settings = dataclasses.replace(with_trial(settings, "run", evaluate_images=2), models=1)
+    _, held_out = datasets.split(datasets.read(broken), 0.6)
+    held_out[3].path.write_bytes(b"")
+    study = Study(tmp_path / "study", settings)
+    study.run()
+    data = report(study)["data"]
+    assert data["images_measured"] == 1
+    assert data["digest_measured"] == datasets.digest(held_out[:1])
+    # Trials that were measured on other images than the rest have scores that can't be compared.
+    result = study.store.result("step2-0000-rung0")
+    study.store.finish("step2-0000-rung0", result | {"digest_measured": "b" * 64})  # type: ignore[operator]
+    with pytest.raises(StudyError, match="got 2 sets"):
+        report(Study(tmp_path / "study", settings))
+
+
 def test_halving_that_cannot_be_is_an_error() -> None:
-    with pytest.raises(DataError, match="wanted"):
+    with pytest.raises(DataError, match="expected"):
         Halving(eta=1)
 
 

@@ -115,7 +115,7 @@ def test_pre_training_learns_on_any_mesh():
         faces=640,
         unseen=32,
         level_count=1,
-        told=lambda step, loss: heard.append((step, loss)),
+        progress=lambda step, loss: heard.append((step, loss)),
     )
     assert [step for step, _ in heard] == [100, 200, 300]
     assert heard[-1][1] < heard[0][1]

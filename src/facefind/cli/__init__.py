@@ -1,6 +1,6 @@
-"""The `facefind` command: names its subcommands, and loads the one that was asked for.
+"""The `facefind` command: names its subcommands, and loads the one that is run.
 
-Nothing heavy is imported here, so that help and mistakes answer at once. A subcommand is a module
+Nothing heavy is imported here, so that help and mistakes show at once. A subcommand is a module
 of this package with a `main(args) -> exit code`, made from a typed function by tyro.
 
 Exit codes: 0 all is done, 1 done in part (or `doctor` found a fault), 2 nothing done because of a
@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from facefind.cli.suggestions import suggest
 from facefind.errors import FacefindError
 
 __all__ = ["COMMANDS", "main"]
@@ -23,17 +24,17 @@ COMMANDS: dict[str, str] = {
     "detect": "find the faces in images, folders or globs",
     "align": "cut faces out, upright, for recognition",
     "models": "list the models that ship, with their cards",
-    "evaluate": "measure a model, or detections, on a labeled set",
+    "evaluate": "evaluate a model, or detections, on a labeled set",
     "data": "convert, check and count labeled sets",
     "mesh": "pre-train a mesh decoder on a template of your own, write templates",
-    "train": "train a recipe, or go on with a run",
-    "mining": "tell how many images a run's hard image mining left out",
+    "train": "train a recipe, or resume a run",
+    "mining": "report how many images a run's hard image mining left out",
     "search": "find the best network of a compute budget",
     "convert": "turn a published checkpoint into one of facefind",
     "export": "turn a run or checkpoint into one checked ONNX file",
     "cost": "count a recipe's parameters and multiply-adds by part",
     "samples": "count faces and positive anchors by scale over an epoch",
-    "doctor": "say what is installed, what it can do and what clashes",
+    "doctor": "report what is installed, what it can do and what clashes",
 }
 _EXTRAS = {
     "torch": "train",
@@ -65,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"facefind {__version__}")
         return 0
     if name not in COMMANDS:
-        return _fail("facefind", f"there is no command {name!r}{_near(name)}")
+        return _fail(
+            "facefind", f"there is no command {name!r}{suggest(name, COMMANDS, 'the commands are')}"
+        )
     program = f"facefind {name}"
     try:
         code: int = importlib.import_module(f"facefind.cli.{name}").main(rest)
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if extra is None:
             raise
         return _fail(program, f"needs {error.name}: pip install 'facefind[{extra}]'")
-    except BrokenPipeError:  # the reader, as in `| head`, has what it wanted
+    except BrokenPipeError:  # the reader, as in `| head`, has what it needs
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (FacefindError, OSError) as error:
@@ -97,18 +100,9 @@ def _help() -> str:
             "commands:",
             *lines,
             "",
-            "facefind COMMAND --help tells its options, facefind --version the version.",
+            "facefind COMMAND --help lists its options, facefind --version the version.",
         ]
     )
-
-
-def _near(name: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, COMMANDS, n=2, cutoff=0.5)
-    if near:
-        return f"; did you mean {' or '.join(near)}?"
-    return f"; the commands are {', '.join(COMMANDS)}"
 
 
 def _fail(program: str, message: str, code: int = 2) -> int:

@@ -30,9 +30,9 @@ def convert(
 ) -> int:
     """Turn a checkpoint that others published into one of facefind.
 
-    What the file is, is told by the names of its tensors. The result goes on as any checkpoint
-    does: facefind export makes a model of it. The weights stay under their authors' terms, which
-    are told here and written into the card of the export.
+    What the file is, is detected from the names of its tensors. facefind export makes a model of
+    the result, as of any checkpoint. The weights stay under their authors' license, which is
+    printed here and written into the card of the export.
 
     Args:
         checkpoint: The published file: .pth, .onnx, .caffemodel.

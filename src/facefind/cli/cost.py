@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,6 +12,7 @@ from facefind.cli import output, recipe
 from facefind.cli.options import File, Flag
 from facefind.errors import DataError
 from facefind.learn.recipe import NetworkConfig
+from facefind.protocols import parse_size
 
 __all__ = ["main"]
 
@@ -37,12 +37,16 @@ def main(args: Sequence[str]) -> int:
         print(recipe.usage("cost", "Count parameters and multiply-adds by part."))
         return 0 if {"-h", "--help"} & set(rest) else 2
     program = f"facefind cost {args[0]}"
-    asked = tyro.cli(_Cost, default=_Cost(network=chosen.network), args=rest, prog=program)
-    width, height = _size(asked.size)
+    options = tyro.cli(_Cost, default=_Cost(network=chosen.network), args=rest, prog=program)
+    height, width = parse_size(options.size)
+    if width % 32 or height % 32:
+        raise DataError(
+            f"--size {options.size}: both sides must be multiples of 32, which networks take"
+        )
 
     from facefind.nn.cost import measure
 
-    cost = measure(recipe.build(asked.network), height, width)
+    cost = measure(recipe.build(options.network), height, width)
     found = {"recipe": chosen.name, "width": width, "height": height} | cost.to_dict()
     rows = [
         (name, f"{part['parameters']:,}", f"{part['multiply_adds']:,}")
@@ -52,15 +56,5 @@ def main(args: Sequence[str]) -> int:
         ]
     ]
     text = output.table(("part", "parameters", "multiply-adds"), rows, right=(1, 2))
-    output.emit(found, text, as_json=asked.json, out=asked.out)
+    output.emit(found, text, as_json=options.json, out=options.out)
     return 0
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None:
-        raise DataError(f"--size {text}: wanted WIDTHxHEIGHT, such as 640x480")
-    width, height = int(match[1]), int(match[2])
-    if width % 32 or height % 32 or not width or not height:
-        raise DataError(f"--size {text}: both sides must be multiples of 32, which networks take")
-    return width, height

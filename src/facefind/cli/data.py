@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from facefind.errors import DataError
 if TYPE_CHECKING:
     from facefind.datasets import Report, Sample
 
-__all__ = ["main", "samples_of"]
+__all__ = ["main"]
 
 ACTIONS = {
     "convert": "write the labels of a set in another layout",
@@ -34,13 +33,13 @@ _KINDS = {
     "outside": "box outside its image",
     "twice": "box labeled twice",
     "tiny": "tiny box",
-    "order": "points in the wrong order",
-    "points": "points far from their box",
+    "order": "landmarks in the wrong order",
+    "landmarks": "landmarks far from their box",
     "copy": "same picture twice",
 }
-_REMARKS = {"tiny"}  # told, but no fault
+_REMARKS = {"tiny"}  # reported, but no fault
 _EXAMPLES = 3
-Place = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR|FILE")]
+Place = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SET")]
 
 
 def main(args: Sequence[str]) -> int:
@@ -50,7 +49,7 @@ def main(args: Sequence[str]) -> int:
         width = max(map(len, ACTIONS))
         lines = ["usage: facefind data ACTION [OPTION ...]", "", "Labeled sets.", "", "actions:"]
         lines += [f"  {action:<{width}}  {text}" for action, text in ACTIONS.items()]
-        print("\n".join([*lines, "", "facefind data ACTION --help tells its options."]))
+        print("\n".join([*lines, "", "facefind data ACTION --help lists its options."]))
         return 0
     if name not in ACTIONS:
         raise DataError(f"there is no action {name!r}; there are {', '.join(ACTIONS)}")
@@ -63,29 +62,6 @@ def main(args: Sequence[str]) -> int:
     return _stats(tyro.cli(_Stats, args=rest, prog=program), command)
 
 
-def samples_of(
-    root: str | Path, *, layout: str | None = None, images: Path | None = None, **options: Any
-) -> list[Sample]:
-    """Samples of a set in any layout, those without an image file too.
-
-    `root` may begin with `partial:`. Options that the layout's reader does not know are left out.
-    """
-    from facefind import datasets
-
-    place = str(root)
-    path = Path(place.removeprefix("partial:"))
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if layout is None:
-        layout = datasets.recognize(path)
-    if layout not in datasets.READERS:
-        raise DataError(f"layout {layout!r}: wanted one of {', '.join(datasets.READERS)}")
-    known = inspect.signature(datasets.READERS[layout]).parameters
-    options |= {"missing": "keep"} | ({} if images is None else {"images": images})
-    fit = {key: value for key, value in options.items() if key in known}
-    return datasets.read(place, layout=layout, **fit)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Set:
     """Options of every action."""
@@ -93,7 +69,7 @@ class _Set:
     images: Folder = None
     """The folder of the pictures; the layout's usual one where not given."""
     layout: Text = None
-    """The layout, where it shall not be recognized."""
+    """The layout; detected where not given."""
     json: Flag = False
     """Print JSON instead of a table."""
     out: File = None
@@ -104,18 +80,18 @@ class _Set:
 class _Convert(_Set):
     """Write the labels of a set in another layout.
 
-    What a layout cannot hold is left out and told: yolo, retinaface and voc keep no ignored boxes
-    or no points, most keep no attributes, wider rounds to whole pixels.
+    What a layout cannot hold is left out and reported: yolo, retinaface and voc keep no ignored
+    boxes or no landmarks, most keep no attributes, wider rounds to whole pixels.
     """
 
-    root: Place
-    """The set: its folder or label file, of any layout."""
+    data: Place
+    """The labeled set: its folder or label file, of any layout."""
     target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """The folder to write."""
     to: Literal["wider", "coco", "retinaface", "scrfd", "yolo", "voc"]
     """The layout to write."""
     pictures: Literal["none", "copy", "link"] = "none"
-    """Put the pictures where the layout wants them: not at all, as copies, or as links."""
+    """Put the pictures where the layout has them: not at all, as copies, or as links."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +101,8 @@ class _Check(_Set):
     The exit code is 1 where something is wrong; tiny boxes alone are no fault.
     """
 
-    root: Place
-    """The set: its folder or label file, of any layout."""
+    data: Place
+    """The labeled set: its folder or label file, of any layout."""
     other: Annotated[
         Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[OTHER]", help_behavior_hint="")
     ] = None
@@ -135,7 +111,7 @@ class _Check(_Set):
     """The folder of the other set's pictures."""
     tiny: float = 4.0
     """Sides below so many pixels are pointed out."""
-    figure: File = None
+    plot: File = None
     """Draw sizes, counts, places and shapes of the faces to this file."""
 
 
@@ -143,37 +119,37 @@ class _Check(_Set):
 class _Stats(_Set):
     """Count what a set holds."""
 
-    root: Place
-    """The set: its folder or label file, of any layout."""
-    figure: File = None
+    data: Place
+    """The labeled set: its folder or label file, of any layout."""
+    plot: File = None
     """Draw sizes, counts, places and shapes of the faces to this file."""
 
 
-def _convert(asked: _Convert, command: str) -> int:
+def _convert(options: _Convert, command: str) -> int:
     from facefind import datasets
 
-    samples = samples_of(asked.root, layout=asked.layout, images=asked.images)
+    samples = datasets.read_labels(options.data, layout=options.layout, images=options.images)
     absent = [sample.name for sample in samples if not sample.path.is_file()]
-    needs_size = asked.to in ("coco", "scrfd", "yolo", "voc")
+    needs_size = options.to in ("coco", "scrfd", "yolo", "voc")
     if absent and (
-        asked.pictures != "none"
+        options.pictures != "none"
         or (needs_size and any(s.image_size is None and not s.path.is_file() for s in samples))
     ):
         raise DataError(
-            f"{asked.root}: {len(absent)} of {len(samples)} images are not there, e.g. "
+            f"{options.data}: {len(absent)} of {len(samples)} images are not there, e.g. "
             f"{absent[0]}; this layout needs them: give their folder with --images"
         )
-    if asked.target.resolve() == Path(str(asked.root).removeprefix("partial:")).resolve():
-        raise DataError(f"{asked.target} is the set itself; give another folder")
-    place = datasets.write(samples, asked.target, asked.to, images=asked.pictures)
-    again = samples_of(place if place.is_file() else asked.target, layout=asked.to)
+    if options.target.resolve() == Path(str(options.data).removeprefix("partial:")).resolve():
+        raise DataError(f"{options.target} is the set itself; give another folder")
+    place = datasets.write(samples, options.target, options.to, images=options.pictures)
+    again = datasets.read_labels(place if place.is_file() else options.target, layout=options.to)
     lost = _lost(samples, again)
     gone: dict[str, Any] = {key: a - b for key, (a, b) in lost.items() if a > b}
     if names := sorted(_attributes(samples) - _attributes(again)):
         gone["attributes"] = names
     report = {
         "labels": str(place),
-        "layout": asked.to,
+        "layout": options.to,
         "images": len(samples),
         "images_absent": len(absent),
         "faces": sum(map(len, samples)),
@@ -186,8 +162,8 @@ def _convert(asked: _Convert, command: str) -> int:
     lines = [f"{place}: {len(again)} images, {sum(map(len, again))} boxes"]
     for what, number in gone.items():
         shown = f"{what} {', '.join(number)}" if isinstance(number, list) else f"{number} {what}"
-        lines.append(f"not kept by {asked.to}: {shown}")
-    output.emit(report, "\n".join(lines), as_json=asked.json, out=asked.out)
+        lines.append(f"not kept by {options.to}: {shown}")
+    output.emit(report, "\n".join(lines), as_json=options.json, out=options.out)
     return 0
 
 
@@ -200,7 +176,7 @@ def _lost(before: Sequence[Sample], after: Sequence[Sample]) -> dict[str, tuple[
                 "images": len(samples),
                 "faces": sum(int((~sample.ignore).sum()) for sample in samples),
                 "ignored boxes": sum(int(sample.ignore.sum()) for sample in samples),
-                "faces with points": sum(_pointed(sample) for sample in samples),
+                "faces with landmarks": sum(_pointed(sample) for sample in samples),
             }
         )
     return {key: (counts[0][key], counts[1][key]) for key in counts[0]}
@@ -216,23 +192,27 @@ def _pointed(sample: Sample) -> int:
     return int(np.isfinite(sample.landmarks).all(axis=(1, 2)).sum())
 
 
-def _check(asked: _Check, command: str) -> int:
+def _check(options: _Check, command: str) -> int:
     from facefind import datasets
 
-    samples = samples_of(asked.root, layout=asked.layout, images=asked.images, flat="keep")
-    others = [] if asked.other is None else samples_of(asked.other, images=asked.other_images)
-    result = datasets.check(samples, others, tiny=asked.tiny)
-    if asked.figure is not None:
-        _draw(samples, asked.figure)
-    report = result.to_dict() | {"command": command, "other": str(asked.other or "")}
-    output.emit(report, _text(result), as_json=asked.json, out=asked.out)
+    samples = datasets.read_labels(
+        options.data, layout=options.layout, images=options.images, flat="keep"
+    )
+    others: list[Sample] = []
+    if options.other is not None:
+        others = datasets.read_labels(options.other, images=options.other_images)
+    result = datasets.check(samples, others, tiny=options.tiny)
+    if options.plot is not None:
+        _draw(samples, options.plot)
+    report = result.to_dict() | {"command": command, "other": str(options.other or "")}
+    output.emit(report, _text(result), as_json=options.json, out=options.out)
     return 1 if set(result.counts) - _REMARKS else 0
 
 
 def _text(result: Report) -> str:
     lines = [
         f"{result.images} images ({result.empty_images} without faces), {result.faces} faces "
-        f"({result.with_points} with points), {result.ignored} ignored boxes",
+        f"({result.with_landmarks} with landmarks), {result.ignored} ignored boxes",
         "",
         output.table(
             ("side, pixels", "faces"), [(k, str(n)) for k, n in result.sizes.items()], right=(1,)
@@ -255,13 +235,14 @@ def _text(result: Report) -> str:
     return "\n".join([*lines, "", "--json or --out names every one"])
 
 
-def _stats(asked: _Stats, command: str) -> int:
+def _stats(options: _Stats, command: str) -> int:
+    from facefind import datasets
     from facefind.datasets.statistics import QUANTILES, statistics
 
-    samples = samples_of(asked.root, layout=asked.layout, images=asked.images)
+    samples = datasets.read_labels(options.data, layout=options.layout, images=options.images)
     result = statistics(samples)
-    if asked.figure is not None:
-        _draw(samples, asked.figure)
+    if options.plot is not None:
+        _draw(samples, options.plot)
     header = ("", *(f"{100 * q:g}%" for q in QUANTILES))
     rows = [
         (text, *(f"{value:.4g}" for value in values))
@@ -277,7 +258,8 @@ def _stats(asked: _Stats, command: str) -> int:
     ]
     lines = [
         f"{result.images} images ({result.empty_images} without faces) in {result.groups} groups, "
-        f"{result.faces} faces ({result.with_points} with points), {result.ignored} ignored boxes",
+        f"{result.faces} faces ({result.with_landmarks} with landmarks), "
+        f"{result.ignored} ignored boxes",
         "",
         output.table(header, rows, right=range(1, len(header))),
         "",
@@ -285,18 +267,13 @@ def _stats(asked: _Stats, command: str) -> int:
     for key, counts in result.attributes.items():
         lines.append(f"{key}: " + ", ".join(f"{value or '-'} {n}" for value, n in counts.items()))
     lines.append(f"labels {result.digest[:12]}")
-    report = result.to_dict() | {"root": str(asked.root), "command": command}
-    output.emit(report, "\n".join(lines), as_json=asked.json, out=asked.out)
+    report = result.to_dict() | {"data": str(options.data), "command": command}
+    output.emit(report, "\n".join(lines), as_json=options.json, out=options.out)
     return 0
 
 
-def _draw(samples: Sequence[Sample], figure: Path) -> None:
-    from facefind.datasets.statistics import draw
+def _draw(samples: Sequence[Sample], plot: Path) -> None:
+    from facefind.datasets.statistics import Geometry
+    from facefind.plots.faces import draw_faces
 
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        draw(samples, figure)
-    except DataError:
-        raise
-    except ValueError as error:
-        raise DataError(f"--figure {figure}: {error}") from error
+    draw_faces(plot, Geometry.from_samples(samples))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import sys
@@ -15,6 +14,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.options import File, Flag
+from facefind.runtimes import cpu
 
 __all__ = ["clashes", "doctor", "main"]
 
@@ -72,7 +72,7 @@ def doctor(
     json: Flag = False,
     out: File = None,
 ) -> int:
-    """Say what is installed, what it can do on this machine and what clashes.
+    """Report what is installed, what it can do on this machine and what clashes.
 
     The exit code is 1 where something clashes.
 
@@ -110,12 +110,12 @@ def clashes(installed: Mapping[str, str], torchvision_needs: Sequence[str] = ())
             )
     if "torchvision" in installed:
         vision, torch = installed["torchvision"], installed.get("torch")
-        wanted = next((m[1] for need in torchvision_needs if (m := _TORCH_PIN.match(need))), None)
+        pinned = next((m[1] for need in torchvision_needs if (m := _TORCH_PIN.match(need))), None)
         if torch is None:
             problems.append(f"torchvision {vision} is there without torch: pip install torch")
-        elif wanted and torch.partition("+")[0] != wanted:
+        elif pinned and torch.partition("+")[0] != pinned:
             problems.append(
-                f"torchvision {vision} is built for torch {wanted} and torch is {torch}: facefind "
+                f"torchvision {vision} is built for torch {pinned} and torch is {torch}: facefind "
                 "needs no torchvision, so pip uninstall torchvision, or install the matching pair"
             )
     return problems
@@ -147,34 +147,14 @@ def _requirements(name: str) -> list[str]:
 
 
 def _machine() -> dict[str, Any]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    has = cpu.features()
     return {
         "system": platform.platform(),
         "python": platform.python_version(),
-        "cpus": usable,
-        "cpu_limit": _cpu_limit(),
-        "cpu_features": _cpu_features(),
+        "cpus": len(cpu.logical_cpus()),
+        "cpu_limit": cpu.quota(),
+        "cpu_features": None if has is None else [name for name in _CPU_FEATURES if name in has],
     }
-
-
-def _cpu_limit() -> float | None:
-    """CPUs' worth of time that a container may use; None where no limit is told."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return None
-
-
-def _cpu_features() -> list[str] | None:
-    """Those of `_CPU_FEATURES` that the CPU has; None where the system does not tell."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return None
-    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", text, flags=re.MULTILINE)
-    has = set(flags[1].split()) if flags else set()
-    return [name for name in _CPU_FEATURES if name in has]
 
 
 def _runtimes(installed: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -244,7 +224,7 @@ def _text(report: Mapping[str, Any]) -> str:
         ("system", machine["system"]),
         ("python", f"{machine['python']} ({sys.executable})"),
         ("cpus", f"{machine['cpus']}" + (f", limited to {limit:g}" if limit else "")),
-        ("cpu features", "not told" if features is None else " ".join(features) or "none"),
+        ("cpu features", "unknown" if features is None else " ".join(features) or "none"),
     ]
     able = report["runtimes"]
     for device, has in able.get("openvino", {}).items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json as json_text
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import tyro
 
 from facefind.cli.options import Flag, Text
 from facefind.errors import DataError, WeightsError
+from facefind.files import sha256
 
 if TYPE_CHECKING:
     from facefind.learn.recipe import Recipe
@@ -32,7 +32,7 @@ def export(
     *,
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")],
     name: Text = None,
-    protocol: str = "640",
+    test_protocol: Annotated[str, tyro.conf.arg(metavar="NAME", aliases=("--protocol",))] = "640",
     min_score: float = 0.5,
     license: str = "",
     notes: str = "",
@@ -47,8 +47,8 @@ def export(
         run: A run folder, whose result is taken, or else its last checkpoint; or a checkpoint.
         out: The file to write.
         name: The model's name; the file's where not given.
-        protocol: How images are scaled and faces merged where users ask for nothing else.
-        min_score: Score from which faces are shown where users ask for nothing else.
+        test_protocol: How images are scaled and faces merged unless users choose otherwise.
+        min_score: Score from which faces are shown unless users choose otherwise.
         license: Terms under which the weights may be used; those of a checkpoint that facefind
             convert made where not given.
         notes: What else users should know.
@@ -61,7 +61,7 @@ def export(
 
     if out.suffix != ".onnx":
         raise DataError(f"--out {out}: the name of the file must end in .onnx")
-    protocols.get(protocol)
+    protocols.get(test_protocol)
     recipe, network = recipes.load_network(run)
     published = _published(run)
     card = Card(
@@ -69,21 +69,20 @@ def export(
         system=recipe.network.system,
         recipe=recipe.name,
         size_multiple=getattr(network, "size_multiple", 32),
-        protocol=protocol,
+        protocol=test_protocol,
         min_score=min_score,
         training={"published": published} if published else _training(recipe, run),
         license=license or published.get("license", ""),
         commit=provenance()["commit"],
         notes=notes,
     )
-    written = Card.of_file(write(network, out, card))
+    written = Card.from_file(write(network, out, card))
     assert written is not None  # export has just put it there
     if json:
         print(written.to_json())
     else:
         size = out.stat().st_size / 1e6
-        digest = hashlib.sha256(out.read_bytes()).hexdigest()
-        print(f"{out}: {written.parameters:,} parameters, {size:.1f} MB, SHA-256 {digest}")
+        print(f"{out}: {written.parameters:,} parameters, {size:.1f} MB, SHA-256 {sha256(out)}")
     return 0
 
 
@@ -100,7 +99,7 @@ def _published(run: Path) -> dict[str, str]:
 def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
     """What the card says of how the weights came about; sets by name alone.
 
-    A run that began with the weights of another has that one's training in its own.
+    A run whose weights were initialized from another has that one's training in its own.
     """
     from facefind.learn import checkpoints
     from facefind.recipes import from_dict
@@ -109,7 +108,7 @@ def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
     made: dict[str, Any] = {}
     if facts.is_file():
         made = json_text.loads(facts.read_text(encoding="utf-8"))
-    wanted = ("images", "images_held_out", "digest", "commit", "torch")
+    kept = ("images", "images_held_out", "digest", "commit", "torch")
     earlier: dict[str, Any] = {}
     if recipe.run.begin is not None:
         earlier["file"] = recipe.run.begin.name
@@ -125,7 +124,7 @@ def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
         "schedule": dataclasses.asdict(recipe.schedule),
         "seed": recipe.run.seed,
         "steps": checkpoints.load(checkpoints.of(run)).get("step"),
-        **{key: made[key] for key in wanted if key in made},
+        **{key: made[key] for key in kept if key in made},
         **({"began_with": earlier} if earlier else {}),
     }
 

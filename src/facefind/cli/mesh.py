@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,7 +14,9 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.options import File, Text, Whole
+from facefind.cli.suggestions import suggest
 from facefind.errors import DataError
+from facefind.files import sha256, write_json
 
 if TYPE_CHECKING:
     from facefind.mesh import Decoder
@@ -37,10 +37,10 @@ def main(args: Sequence[str]) -> int:
         width = max(map(len, ACTIONS))
         lines = ["usage: facefind mesh ACTION [OPTION ...]", "", "Face meshes.", "", "actions:"]
         lines += [f"  {action:<{width}}  {text}" for action, text in ACTIONS.items()]
-        print("\n".join([*lines, "", "facefind mesh ACTION --help tells its options."]))
+        print("\n".join([*lines, "", "facefind mesh ACTION --help lists its options."]))
         return 0
     if name not in ACTIONS:
-        raise DataError(f"there is no action {name!r}; there are {', '.join(ACTIONS)}")
+        raise DataError(f"there is no action {name!r}{suggest(name, ACTIONS)}")
     program = f"facefind mesh {name}"
     if name == "pretrain":
         command = shlex.join(["facefind", "mesh", *args])
@@ -50,9 +50,9 @@ def main(args: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class _Pretrain:
-    """Train a mesh decoder on generated faces, and tell its errors on others.
+    """Train a mesh decoder on generated faces, and report its errors on others.
 
-    The file is what recipes take as --network.mesh.decoder; its card lies beside it.
+    The file is what recipes take as --network.mesh.decoder; its card is written beside it.
     """
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.npz")]
@@ -63,7 +63,7 @@ class _Pretrain:
         tuple[int, int, int, int, int] | None, tyro.conf.arg(metavar="I I I I I")
     ] = None
     """Its vertices, counted from 0, at left eye, right eye (as seen), nose tip, left and right
-    mouth corner; without them the mesh is placed by its bounds."""
+    mouth corner; without them the mesh is aligned by its bounds."""
     levels: Whole = None
     """Coarser meshes, each a quarter of the last; 4 if not given, fewer on small meshes."""
     steps: int = 6000
@@ -95,7 +95,7 @@ def _pretrain(chosen: _Pretrain, command: str) -> int:
     if chosen.out.suffix != ".npz":
         raise DataError(f"{chosen.out}: a decoder's file ends in .npz")
     if chosen.steps < 1 or chosen.faces < 2:
-        raise DataError(f"--steps {chosen.steps} --faces {chosen.faces}: wanted 1 and 2 or more")
+        raise DataError(f"--steps {chosen.steps} --faces {chosen.faces}: expected 1 and 2 or more")
     if chosen.landmarks is not None and chosen.template is None:
         raise DataError("--landmarks are vertices of --template: name both")
     if chosen.threads is not None:
@@ -105,7 +105,7 @@ def _pretrain(chosen: _Pretrain, command: str) -> int:
     else:
         template = own_template(chosen.template, chosen.landmarks)
 
-    def told(step: int, loss: float) -> None:
+    def progress(step: int, loss: float) -> None:
         print(f"step {step} of {chosen.steps}: loss {loss:.4f}", file=sys.stderr, flush=True)
 
     decoder, report = pretrain(
@@ -114,7 +114,7 @@ def _pretrain(chosen: _Pretrain, command: str) -> int:
         faces=chosen.faces,
         level_count=chosen.levels,
         seed=chosen.seed,
-        told=told,
+        progress=progress,
     )
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     decoder.save(chosen.out)
@@ -156,10 +156,10 @@ def describe(path: Path, decoder: Decoder, report: Report, command: str) -> Path
         },
         "license": "Apache-2.0",
         "notes": "Learned from formulas alone: no scan, photograph or person is in it.",
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": sha256(path),
     }
     place = path.with_suffix(".json")
-    place.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_json(place, card)
     return place
 
 
@@ -178,7 +178,7 @@ def _template(chosen: _Template) -> int:
 
     writers = {".obj": write_obj, ".ply": write_ply}
     if chosen.out.suffix not in writers:
-        raise DataError(f"{chosen.out}: wanted a file that ends in .obj or .ply")
+        raise DataError(f"{chosen.out}: expected a file that ends in .obj or .ply")
     mesh = face_template().mesh if chosen.decoder is None else Decoder.load(chosen.decoder).mean
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     writers[chosen.out.suffix](mesh, chosen.out)

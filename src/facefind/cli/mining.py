@@ -42,8 +42,16 @@ def mining(
 
     runs = {str(folder): mined.passes(folder) for folder in (run, *more)}
     if plot is not None:
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        mined.draw(runs, plot)
+        from facefind.plots.mining import draw_skipped
+
+        lists: dict[str, tuple[list[int], list[float]]] = {}
+        for name, begun in runs.items():
+            for _, one in begun:
+                label = f"{name}, list {one.owner}" if one.owner else name
+                numbers, skipped = lists.setdefault(label, ([], []))
+                numbers.append(one.number)
+                skipped.append(one.skipped)
+        draw_skipped(plot, lists)
     found = {
         name: [{"step": step, **asdict(one)} for step, one in begun] for name, begun in runs.items()
     }

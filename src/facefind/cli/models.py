@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "models"]
 
-_HEADER = ("model", "parameters", "multiply-adds", "AP", "points", "license")
+_HEADER = ("model", "parameters", "multiply-adds", "AP", "landmarks", "license")
 
 
 def main(args: Sequence[str]) -> int:
@@ -35,7 +35,7 @@ def models(
     """List the models that ship and those in the folder $FACEFIND_WEIGHTS.
 
     Multiply-adds are those of one 640x480 image; AP is the first measurement on the card, the
-    command that made it stands there. The default model is marked with a star.
+    command that made it is there. The default model is marked with a star.
 
     Args:
         model: Show the whole card of this model or .onnx file instead.
@@ -79,7 +79,7 @@ def _card(model: str) -> Card:
         if card.name == name:
             return card
     path = weights.find(model)
-    held = Card.of_file(path)
+    held = Card.from_file(path)
     if held is None:
         raise WeightsError(f"{path} carries no card: it was not made by facefind export")
     return held

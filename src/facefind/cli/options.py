@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-__all__ = ["File", "Flag", "Folder", "Number", "Text", "Whole"]
+from facefind.errors import DataError
+from facefind.runtimes import Precision, RuntimeName
+
+if TYPE_CHECKING:
+    from facefind.detector import FaceDetector
+
+__all__ = [
+    "File",
+    "Flag",
+    "Folder",
+    "Inference",
+    "Number",
+    "ShardText",
+    "Sources",
+    "TestProtocolName",
+    "Text",
+    "Whole",
+    "check_range",
+]
 
 # "(default: None)" or "(default: False)" would say nothing that the help does not.
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
@@ -17,3 +36,67 @@ Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=""
 Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
+Sources = Annotated[
+    tuple[str, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="IMAGE|DIR|GLOB ...", help_behavior_hint=""),
+]
+TestProtocolName = Annotated[
+    str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="", aliases=("--protocol",))
+]
+ShardText = Annotated[str | None, tyro.conf.arg(metavar="INDEX/COUNT", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """Options of every command that runs a model on images."""
+
+    test_protocol: TestProtocolName = None
+    """How images are scaled and faces merged: vga, original, full, close-up or another name, a long
+    side, WIDTHxHEIGHT, any of them varied as in vga:flip; the model's own where not given."""
+    min_score: Number = None
+    """Leave out faces below this score; the model's own threshold where not given."""
+    runtime: RuntimeName = "auto"
+    """The library that runs the model; auto takes the fastest that is installed."""
+    provider: Text = None
+    """The kind of device, by the runtime's name for it, such as cuda; the CPU where not given."""
+    device_id: Whole = None
+    """Which of the provider's devices, from 0; the first where not given."""
+    precision: Precision = "fp32"
+    """Numbers it computes with: fp32, or bf16 where the device has it."""
+    threads: Whole = None
+    """CPU threads; the runtime's own choice where not given."""
+    batch_size: Whole = None
+    """Images that go through the model together; 1 on a CPU and 8 elsewhere where not given."""
+
+    def check_inference(self) -> None:
+        """Raise DataError where a number is out of range."""
+        check_range("--min-score", self.min_score, 0, 1)
+        check_range("--batch-size", self.batch_size, 1)
+        check_range("--threads", self.threads, 1)
+        check_range("--device-id", self.device_id, 0)
+
+    def detector(self, model: str, **more: Any) -> FaceDetector:
+        """The detector of a model with these options; `more` are others of `FaceDetector`."""
+        from facefind.detector import FaceDetector
+
+        return FaceDetector(
+            model,
+            runtime=self.runtime,
+            threads=self.threads,
+            precision=self.precision,
+            provider=self.provider,
+            device_id=self.device_id,
+            protocol=self.test_protocol,
+            min_score=self.min_score,
+            batch_size=self.batch_size,
+            **more,
+        )
+
+
+def check_range(option: str, value: float | None, low: float, high: float | None = None) -> None:
+    """Raise DataError where an option's value is out of its range; None is never."""
+    if value is None or (low <= value and (high is None or value <= high)):
+        return
+    expected = f"at least {low}" if high is None else f"{low} to {high}"
+    raise DataError(f"{option} {value}: expected {expected}")

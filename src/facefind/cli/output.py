@@ -1,4 +1,4 @@
-"""How commands answer: a table that fits the terminal, JSON, and files that are whole or absent."""
+"""How commands print: a table that fits the terminal, or JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-__all__ = ["columns", "emit", "line", "markdown", "shorten", "table", "widths", "write"]
+from facefind.files import write_text
+
+__all__ = ["columns", "emit", "line", "markdown", "shorten", "table", "widths"]
 
 _GAP = "  "
 _NARROWEST = 16
@@ -34,11 +36,11 @@ def widths(
 
     The first column keeps at least `narrowest` characters, so the sum may still be over `limit`.
     """
-    wanted = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    over = sum(wanted) + len(_GAP) * (len(wanted) - 1) - (columns() if limit is None else limit)
+    needed = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    over = sum(needed) + len(_GAP) * (len(needed) - 1) - (columns() if limit is None else limit)
     if over > 0:
-        wanted[0] = min(wanted[0], max(wanted[0] - over, narrowest))
-    return wanted
+        needed[0] = min(needed[0], max(needed[0] - over, narrowest))
+    return needed
 
 
 def line(cells: Sequence[str], wide: Sequence[int], right: Collection[int] = ()) -> str:
@@ -76,19 +78,5 @@ def emit(result: object, text: str, *, as_json: bool, out: Path | None) -> None:
     """Print `text`, or `result` as JSON; and write `result` as JSON to `out` where given."""
     encoded = json.dumps(result, indent=2)
     if out is not None:
-        write(out, encoded + "\n")
+        write_text(out, encoded + "\n")
     print(encoded if as_json else text)
-
-
-def write(path: Path, text: str) -> None:
-    """Write `text` to `path` so that other readers see the old file or the whole new one.
-
-    Folders on the way are made. Raises OSError where the place can't be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -71,8 +71,14 @@ def samples(
             drawn, one.augment, anchors, assigner, seed=seed, images=images
         )
     if plot is not None:
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        redistribution.draw(counts, plot)
+        from facefind.plots.samples import draw_counts
+
+        draw_counts(
+            plot,
+            redistribution.face_scales(),
+            {name: one.faces for name, one in counts.items()},
+            {name: one.anchors for name, one in counts.items()},
+        )
     scales = redistribution.face_scales()
     digest = datasets.digest(drawn)
     found = {

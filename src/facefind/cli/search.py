@@ -14,7 +14,7 @@ from facefind.cli.options import File, Flag, Folder, Number, Text, Whole
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
-    from facefind.search.study import Settings
+    from facefind.search.settings import Settings
 
 __all__ = ["main"]
 
@@ -25,13 +25,13 @@ class _Search:
 
     Step 1 draws backbones under a fixed neck and head, trains them briefly and finds where the
     best spend their computation; step 2 draws whole networks that follow it. Run the same command
-    again to go on after a kill, or at the same time elsewhere to share the work.
+    again to resume it after a kill, or at the same time elsewhere to share the work.
     """
 
     system: Annotated[Literal["scrfd"], tyro.conf.Positional]
     """What is searched."""
-    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH")] = ()
-    """Training sets; a part of the first is held out, and networks are measured on it."""
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SET ...")] = ()
+    """Labeled sets to train on; a part of the first complete one is held out to measure on."""
     gflops: float = 2.5
     """Billions of multiply-adds at 640x480 that every network has."""
     out: Folder = None
@@ -64,7 +64,7 @@ class _Search:
     evaluate_images: Whole = None
     """Held-out images that a network is measured on, in place of the budget's; 0: all."""
     hold_out: float = 0.1
-    """Fraction of the first set that is held out."""
+    """Fraction of that set that is held out."""
     subset: str = "height>=9"
     """The AP that counts: of faces of 34, 16 or 9 pixels and more (height>=34, ...)."""
     halving: Flag = False
@@ -78,7 +78,7 @@ class _Search:
     threads: Whole = None
     """Torch's CPU threads of each; by default the budget's."""
     device: Text = None
-    """cpu, cuda, cuda:N or auto; by default the budget's."""
+    """auto, cpu, cuda, cuda:N or mps; by default the budget's."""
     workers: Whole = None
     """Processes that load images for each training; by default the budget's."""
     cache: Folder = None
@@ -89,6 +89,8 @@ class _Search:
     """With --ray: CPU cores of a training."""
     ray_gpus: float = 0
     """With --ray: GPUs of a training; a fraction shares one."""
+    plot: Folder = None
+    """Folder for the figures; the study's own where not given."""
     json: Flag = False
     """Print the report as JSON."""
     report: File = None
@@ -97,20 +99,22 @@ class _Search:
 
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind search` with these arguments."""
-    asked = tyro.cli(_Search, args=list(args), prog="facefind search")
-    if not asked.data:
+    options = tyro.cli(_Search, args=list(args), prog="facefind search")
+    if not options.data:
         raise DataError("no training images were given; name at least one set with --data")
-    settings = _settings(asked)
-    name = f"search-{asked.system}-{asked.gflops:g}g-{asked.budget}"
-    folder = asked.out or Path("runs") / name
+    settings = _settings(options)
+    name = f"search-{options.system}-{options.gflops:g}g-{options.budget}"
+    folder = options.out or Path("runs") / name
 
     from facefind.search.report import draw, report
     from facefind.search.study import Study
     from facefind.search.workers import RayRunner, run_processes
 
-    if asked.ray is not None:
+    if options.ray is not None:
         runner = RayRunner(
-            None if asked.ray == "local" else asked.ray, cpus=asked.ray_cpus, gpus=asked.ray_gpus
+            None if options.ray == "local" else options.ray,
+            cpus=options.ray_cpus,
+            gpus=options.ray_gpus,
         )
         try:
             study = Study(folder, settings)
@@ -118,68 +122,72 @@ def main(args: Sequence[str]) -> int:
         finally:
             runner.close()
     else:
-        study = run_processes(folder, settings, asked.processes)
+        study = run_processes(folder, settings, options.processes)
     found = report(study)
     try:
-        draw(study)
-        pictures = f"pictures in {folder}"
+        draw(study, options.plot)
+        figures = f"figures in {options.plot or folder}"
     except ModuleNotFoundError:
-        pictures = "no pictures without matplotlib: pip install 'facefind[search]'"
-    output.emit(found, _text(found, folder, pictures), as_json=asked.json, out=asked.report)
+        if options.plot is not None:
+            raise
+        figures = "no figures without matplotlib: pip install 'facefind[search]'"
+    output.emit(found, _text(found, folder, figures), as_json=options.json, out=options.report)
     return 0
 
 
-def _settings(asked: _Search) -> Settings:
+def _settings(options: _Search) -> Settings:
     from dataclasses import replace
 
     from facefind.search.budgets import BUDGETS
+    from facefind.search.redistribution import Redistribution
+    from facefind.search.settings import Halving, Settings
     from facefind.search.space import goal
-    from facefind.search.study import Halving, Settings
 
-    budget = BUDGETS[asked.budget]()
+    budget = BUDGETS[options.budget]()
     trial = budget.trial
-    size = trial.augment.size if asked.size is None else asked.size
+    size = trial.augment.size if options.size is None else options.size
     shrink = size / trial.augment.size
     trial = replace(
         trial,
         data=replace(
             trial.data,
-            root=asked.data,
-            hold_out=asked.hold_out,
-            cache=asked.cache,
-            **_given(workers=asked.workers),
+            root=options.data,
+            hold_out=options.hold_out,
+            cache=options.cache,
+            **_given(workers=options.workers),
         ),
         augment=replace(
             trial.augment,
             size=size,
             crop_sides=tuple(side * shrink for side in trial.augment.crop_sides),
         ),
-        schedule=replace(trial.schedule, **_given(epochs=asked.epochs, batch=asked.batch)),
+        schedule=replace(trial.schedule, **_given(epochs=options.epochs, batch=options.batch)),
         run=replace(
             trial.run,
             **_given(
-                device=asked.device, threads=asked.threads, evaluate_images=asked.evaluate_images
+                device=options.device,
+                threads=options.threads,
+                evaluate_images=options.evaluate_images,
             ),
         ),
     )
     aim = goal(
-        asked.gflops,
-        asked.space,
-        block=asked.block,
-        neck=asked.neck,
-        head=asked.head,
-        head_depth=asked.head_depth,
-        tolerance=asked.tolerance,
+        options.gflops,
+        options.space,
+        block=options.block,
+        neck=options.neck,
+        head=options.head,
+        head_depth=options.head_depth,
+        tolerance=options.tolerance,
     )
     return Settings(
-        goal=aim,
-        space=asked.space,
-        models=budget.models if asked.models is None else asked.models,
+        candidates=Redistribution(goal=aim, space=options.space),
+        models=budget.models if options.models is None else options.models,
         trial=trial,
         final=budget.final,
-        subset=asked.subset,
-        halving=Halving(check=asked.check) if asked.halving else None,
-        seed=asked.seed,
+        subset=options.subset,
+        halving=Halving(check=options.check) if options.halving else None,
+        seed=options.seed,
     )
 
 
@@ -187,7 +195,7 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _text(found: dict[str, Any], folder: Path, pictures: str) -> str:
+def _text(found: dict[str, Any], folder: Path, figures: str) -> str:
     rows = []
     for step in ("step1", "step2"):
         for part, where in found[step]["intervals"].items():
@@ -196,15 +204,15 @@ def _text(found: dict[str, Any], folder: Path, pictures: str) -> str:
                 rows.append((f"{step} {part}", f"{where['median']:.1%}", span))
     lines = [output.table(("share of the best", "median", "95 % interval"), rows, right=(1,)), ""]
     for step in ("step1", "step2"):
-        told = found[step]
-        best = told["best"]
+        result = found[step]
+        best = result["best"]
         lines.append(
-            f"{step}: {told['networks']} networks, {told['failed']} failed, "
-            f"{told['distinct_scores']} different scores, {told['seconds'] / 60:.1f} minutes of "
-            f"training; the best has AP {best['score']:.4f} ({found['subset']}, "
+            f"{step}: {result['networks']} networks, {result['failed']} failed, "
+            f"{result['distinct_scores']} different scores, {result['seconds'] / 60:.1f} minutes "
+            f"of training; the best has AP {best['score']:.4f} ({found['subset']}, "
             f"{found['protocol']}, {found['data']['images_measured']} held-out images)"
         )
-        for rung, of in told["agreement"].items():
+        for rung, of in result["agreement"].items():
             checks = of["checks"]
             if checks["kendall"] is not None:
                 lines.append(
@@ -212,5 +220,5 @@ def _text(found: dict[str, Any], folder: Path, pictures: str) -> str:
                     f"Spearman {checks['spearman']:.2f}, Kendall {checks['kendall']:.2f}"
                 )
     lines.append(f"{folder}/found.py: facefind train {folder}/found.py:found trains it in full")
-    lines.append(pictures)
+    lines.append(figures)
     return "\n".join(lines)

@@ -5,9 +5,17 @@ from __future__ import annotations
 from facefind.datasets import aflw, coco, face_eval, fddb, pairs, retinaface, voc, wider, yolo
 from facefind.datasets.check import Finding, Report, check
 from facefind.datasets.files import Missing
-from facefind.datasets.layouts import READERS, read, recognize, write
+from facefind.datasets.layouts import READERS, detect_format, read, write
 from facefind.datasets.pairs import Pairs
-from facefind.datasets.sample import Sample, digest, partial, read_size, split
+from facefind.datasets.sample import Sample, digest, is_partial, partial, read_size
+from facefind.datasets.selection import (
+    check_complete,
+    evenly_spaced,
+    only,
+    read_labels,
+    read_sets,
+    split,
+)
 
 __all__ = [
     "READERS",
@@ -18,15 +26,21 @@ __all__ = [
     "Sample",
     "aflw",
     "check",
+    "check_complete",
     "coco",
+    "detect_format",
     "digest",
+    "evenly_spaced",
     "face_eval",
     "fddb",
+    "is_partial",
+    "only",
     "pairs",
     "partial",
     "read",
+    "read_labels",
+    "read_sets",
     "read_size",
-    "recognize",
     "retinaface",
     "split",
     "voc",

@@ -29,10 +29,10 @@ Writable = Literal["wider", "coco", "retinaface", "scrfd", "yolo", "voc"]
 
 
 def read(root: str | Path, *, layout: str | None = None, **options: Any) -> list[Sample]:
-    """Samples of the data set at `root`, whose layout is recognized.
+    """Samples of the data set at `root`, whose layout is detected.
 
     `root` is a label file, or a folder with label files of one layout: WIDER FACE
-    (`*bbx_gt.txt`, five points beside it merged), COCO (`*.json`), RetinaFace (`label.txt`),
+    (`*bbx_gt.txt`, landmarks beside it merged), COCO (`*.json`), RetinaFace (`label.txt`),
     SCRFD (`labelv2.txt`), YOLO (`images/` and `labels/`), VOC (`*.xml`), FDDB
     (`*ellipseList*.txt`), AFW and PASCAL faces (the face-eval toolbox's `.mat`), AFLW
     (`aflw.sqlite`), AFLW2000-3D (`image*.mat`).
@@ -43,7 +43,7 @@ def read(root: str | Path, *, layout: str | None = None, **options: Any) -> list
 
     Args:
         root: the set.
-        layout: a key of `READERS`, where nothing shall be recognized.
+        layout: a key of `READERS`; None: detected.
         options: go to the layout's reader, e.g. `images=` or `missing=`.
 
     Raises:
@@ -58,13 +58,22 @@ def read(root: str | Path, *, layout: str | None = None, **options: Any) -> list
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if layout is None:
-        layout = recognize(path)
-    elif layout not in READERS:
-        raise DataError(f"layout is {layout!r}, wanted one of {', '.join(READERS)}")
-    return READERS[layout](path, **options)
+        layout = detect_format(path)
+    return layout_reader(layout)(path, **options)
 
 
-def recognize(path: Path) -> str:
+def layout_reader(layout: str) -> Callable[..., list[Sample]]:
+    """The reader of a layout.
+
+    Raises:
+        DataError: on an unknown layout.
+    """
+    if layout not in READERS:
+        raise DataError(f"expected a layout of {', '.join(READERS)}, got {layout!r}")
+    return READERS[layout]
+
+
+def detect_format(path: Path) -> str:
     """The layout's name, a key of `READERS`.
 
     Raises:
@@ -125,7 +134,7 @@ def write(
     """Write the samples' labels below folder `root` in the named layout; gives the label path.
 
     What a layout cannot hold is left out, as its writer's documentation says (attributes,
-    points, ignored boxes). `images` puts the pictures where the layout's reader looks for them:
+    landmarks, ignored boxes). `images` puts the pictures where the layout's reader looks for them:
     not at all, copied, or linked.
 
     Raises:
@@ -141,7 +150,7 @@ def write(
         "voc": (lambda s, _: voc.write(s, root), "Annotations", "JPEGImages"),
     }
     if layout not in writers:
-        raise DataError(f"layout is {layout!r}, wanted one of {', '.join(writers)}")
+        raise DataError(f"expected a layout of {', '.join(writers)}, got {layout!r}")
     writer, labels, pictures = writers[layout]
     root.mkdir(parents=True, exist_ok=True)
     writer(samples, root / labels)

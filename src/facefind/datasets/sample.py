@@ -1,16 +1,17 @@
-"""One labeled picture, and what can be asked of a list of them."""
+"""One labeled picture, and the digest of a list of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from facefind.errors import DataError
+from facefind import images
+from facefind.errors import DataError, ImageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +23,7 @@ class Sample:
         path: the image file.
         boxes: (G, 4) float32, left top right bottom.
         landmarks: (G, 5, 2) float32, left eye, right eye, nose, left and right mouth corner as
-            seen in the image; NaN where a point is not labeled. Left out: all NaN.
+            seen in the image; NaN where one is not labeled. Left out: all NaN.
         ignore: (G,) bool; such a box is neither a face to be found nor background.
             Left out: all False.
         group: what the picture shows (the WIDER event), for balanced sampling; "" if unknown.
@@ -47,7 +48,7 @@ class Sample:
         if boxes.size == 0:
             boxes = boxes.reshape(0, 4)
         if boxes.ndim != 2 or boxes.shape[1] != 4:
-            raise DataError(f"{self.name}: boxes have shape {boxes.shape}, wanted (G, 4)")
+            raise DataError(f"{self.name}: expected boxes of shape (G, 4), got {boxes.shape}")
         count = len(boxes)
         landmarks = (
             np.full((count, 5, 2), np.nan, np.float32)
@@ -59,10 +60,10 @@ class Sample:
             landmarks = landmarks.reshape(0, 5, 2)
         if landmarks.shape != (count, 5, 2):
             raise DataError(
-                f"{self.name}: landmarks have shape {landmarks.shape}, wanted ({count}, 5, 2)"
+                f"{self.name}: expected landmarks of shape ({count}, 5, 2), got {landmarks.shape}"
             )
         if ignore.shape != (count,):
-            raise DataError(f"{self.name}: ignore has shape {ignore.shape}, wanted ({count},)")
+            raise DataError(f"{self.name}: expected ignore of shape ({count},), got {ignore.shape}")
         for key, values in self.attributes.items():
             if len(values) != count:
                 raise DataError(
@@ -93,16 +94,10 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: if the file is missing or no picture.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(0x0112, 1) >= 5:  # turned by a quarter
-                width, height = height, width
-    except (OSError, UnidentifiedImageError) as error:
+        return images.read_size(path)
+    except ImageError as error:
         raise DataError(f"{path}: no readable picture ({error})") from None
-    return height, width
 
 
 def partial(sample: Sample) -> Sample:
@@ -131,20 +126,13 @@ def partial(sample: Sample) -> Sample:
     )
 
 
-def split(samples: Iterable[Sample], fraction: float = 0.1) -> tuple[list[Sample], list[Sample]]:
-    """(training, development) samples; about `fraction` of them are held out for development.
-
-    Each picture is placed by the SHA-1 of its name alone: the split is the same on every machine,
-    in every order, and stays as it is for the old pictures when new ones come.
-    """
-    if not 0 <= fraction <= 1:
-        raise DataError(f"fraction is {fraction}, wanted a number from 0 to 1")
-    train: list[Sample] = []
-    development: list[Sample] = []
-    for sample in samples:
-        place = int.from_bytes(hashlib.sha1(sample.name.encode()).digest()[:8], "big") / 2**64
-        (development if place < fraction else train).append(sample)
-    return train, development
+def is_partial(sample: Sample) -> bool:
+    """Whether unlabeled faces may be in the picture: an ignored box covers all of it."""
+    if sample.image_size is None:
+        return False
+    height, width = sample.image_size
+    boxes = sample.boxes[sample.ignore]
+    return bool(((boxes[:, :2] <= 0) & (boxes[:, 2:] >= (width, height))).all(1).any())
 
 
 def digest(samples: Sequence[Sample]) -> str:

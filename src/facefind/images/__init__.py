@@ -7,7 +7,7 @@ points back to the original's pixels.
 
 from facefind.images.letterboxing import Placement, fit, letterbox, pyramid, to_nchw
 from facefind.images.listing import SUFFIXES, Found, find
-from facefind.images.reading import MAX_PIXELS, Source, read
+from facefind.images.reading import MAX_PIXELS, Source, read, read_reduced, read_size
 from facefind.images.resizing import resize
 from facefind.images.tiling import Window, tiles
 
@@ -23,6 +23,8 @@ __all__ = [
     "letterbox",
     "pyramid",
     "read",
+    "read_reduced",
+    "read_size",
     "resize",
     "tiles",
     "to_nchw",

@@ -23,7 +23,11 @@ def opencv() -> Any:
     return cv2
 
 
-def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def resize(
+    image: NDArray[np.uint8],
+    size: tuple[int, int],
+    extent: tuple[float, float] | None = None,
+) -> NDArray[np.uint8]:
     """The image at size (h, w), (h,w,3) uint8; the image itself where it has that size.
 
     Bilinear between the four nearest pixels, without smoothing, as detectors are trained. Only
@@ -31,18 +35,29 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     a block, as many as fit). Output pixel centers `i + 0.5` come from `(i + 0.5) * H / h` exactly,
     whether or not blocks divide the side.
 
+    Args:
+        image: (H,W,3) uint8.
+        size: (h, w) of the result.
+        extent: (height, width) of the part from the top left that is resized, in pixels of
+            `image`, fractions allowed: what an original of other sides spans on an image that
+            `read_reduced` made. None: all of it.
+
     Raises:
-        ImageError: If the image is not (H,W,3) uint8 or a side is less than 1.
+        ImageError: If the image is not (H,W,3) uint8, a side is less than 1, or the image is
+            smaller than the extent.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ImageError(f"image must be (H,W,3) uint8, got {image.shape} {image.dtype}")
     height, width = size
     if height < 1 or width < 1:
         raise ImageError(f"size must be at least (1, 1), got {size}")
-    if image.shape[:2] == (height, width):
+    high, wide = extent or (image.shape[0], image.shape[1])
+    if not (0 < high <= image.shape[0] and 0 < wide <= image.shape[1]):
+        raise ImageError(f"an extent of {extent} must lie within the image's {image.shape[:2]}")
+    if image.shape[:2] == (height, width) == (high, wide):
         return image
-    block_y, block_x = max(1, image.shape[0] // height), max(1, image.shape[1] // width)
-    steps = image.shape[0] / height / block_y, image.shape[1] / width / block_x
+    block_y, block_x = max(1, int(high // height)), max(1, int(wide // width))
+    steps = high / height / block_y, wide / width / block_x
     if block_y > 1 or block_x > 1:
         image = _average(image, block_y, block_x)
     if image.shape[:2] == (height, width) and steps == (1, 1):

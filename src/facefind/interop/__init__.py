@@ -26,12 +26,12 @@ __all__ = [
     "Converted",
     "Format",
     "convert",
+    "detect_format",
     "from_mmdet",
     "load_mmdet",
     "load_onnx",
     "recognize",
     "released_recipe",
-    "tell",
     "to_mmdet",
 ]
 
@@ -55,14 +55,14 @@ class Converted:
         return asdict(self)
 
 
-def tell(path: str | Path) -> Format:
+def detect_format(path: str | Path) -> Format:
     """The kind of a published file, by the names of its tensors.
 
     Raises:
         WeightsError: if the file can't be read, or is of no kind or of several; names the kinds.
     """
     held = names(Path(path))
-    fit = [one for one in FORMATS.values() if one.claims(held)]
+    fit = [one for one in FORMATS.values() if one.matches(held)]
     if len(fit) == 1:
         return fit[0]
     if fit:
@@ -85,16 +85,16 @@ def convert(
 
     Args:
         path: the published file.
-        out: the checkpoint, by custom `.pt`; what is there is replaced.
+        out: the checkpoint, usually a `.pt`; what is there is replaced.
         format: a name in `FORMATS`; found out by the names of the tensors where None.
-        row: which network of the system it is, for files that do not tell.
+        row: which network of the system it is, for files that do not say.
 
     Raises:
-        WeightsError: if the file can't be read, is none of the kind, or does not tell its row.
+        WeightsError: if the file can't be read, is none of the kind, or does not say its row.
     """
     if format is not None and format not in FORMATS:
         raise WeightsError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
-    kind = tell(path) if format is None else FORMATS[format]
+    kind = detect_format(path) if format is None else FORMATS[format]
     recipe, state = kind.read(Path(path), row)
     network = recipe.network.build()
     try:

@@ -36,9 +36,9 @@ def read_layers(path: str | Path) -> dict[str, NDArray[np.float32]]:
         WeightsError: if the file is missing or is no such thing.
     """
     source = Path(path)
-    wanted = f"wanted a {' or '.join(SUFFIXES)} with a network's layers"
+    expected = f"expected a {' or '.join(SUFFIXES)} with a network's layers"
     if not source.is_file():
-        raise WeightsError(f"no file {source}; {wanted}")
+        raise WeightsError(f"no file {source}; {expected}")
     try:
         if source.suffix == ".npz":
             with np.load(source) as arrays:
@@ -46,9 +46,9 @@ def read_layers(path: str | Path) -> dict[str, NDArray[np.float32]]:
         else:
             found = dict(_arrays(memoryview(source.read_bytes())))
     except (OSError, EOFError, IndexError, ValueError, BadZipFile) as error:
-        raise WeightsError(f"{source} cannot be read: {error}; {wanted}") from error
+        raise WeightsError(f"{source} cannot be read: {error}; {expected}") from error
     if not found:
-        raise WeightsError(f"{source} holds no weights; {wanted}")
+        raise WeightsError(f"{source} holds no weights; {expected}")
     return found
 
 

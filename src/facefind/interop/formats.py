@@ -1,4 +1,4 @@
-"""Published kinds of files: how one is told from another and read as a recipe and its weights."""
+"""Published kinds of files: how each is recognized, and read as a recipe and its weights."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Format:
         name: what the kind is called here, such as `scrfd-mmdet`.
         about: whose files they are, in a few words.
         license: the terms under which their authors gave the weights.
-        claims: whether a file is of this kind, by the names of its tensors.
+        matches: whether a file is of this kind, by the names of its tensors.
         read: recipe, and state dict for a strict load into its network, of a file and the row that
-            the caller says it is (None: the file must tell). Raises WeightsError where the file
-            is no such thing, or does not tell its row.
+            the caller says it is (None: the file must say). Raises WeightsError where the file
+            is no such thing, or does not say its row.
     """
 
     name: str
     about: str
     license: str
-    claims: Callable[[frozenset[str]], bool]
+    matches: Callable[[frozenset[str]], bool]
     read: Callable[[Path, str | None], tuple[Recipe, Mapping[str, Tensor]]]
 
 
@@ -66,7 +66,7 @@ def read_graph(path: Path) -> GraphProto:
     import onnx
 
     if not path.is_file():
-        raise WeightsError(f"no file {path}; wanted a published .onnx file")
+        raise WeightsError(f"no file {path}; expected a published .onnx file")
     try:
         model = onnx.load(str(path))
     except Exception as error:  # protobuf's own kinds
@@ -76,19 +76,19 @@ def read_graph(path: Path) -> GraphProto:
     return model.graph
 
 
-def read_state(path: Path, wanted: str = "a published .pth file") -> dict[str, Tensor]:
+def read_state(path: Path, expected: str = "a published .pth file") -> dict[str, Tensor]:
     """The state dict of a torch checkpoint of others, out of its wrapping, on the CPU.
 
     Only tensors and plain values are unpickled. `state_dict` or `model` around it and `module.`
     before every name are taken off.
 
     Raises:
-        WeightsError: if the file is missing, damaged or holds no state dict; says what was wanted.
+        WeightsError: if the file is missing, damaged or holds no state dict; names `expected`.
     """
     import torch
 
     if not path.is_file():
-        raise WeightsError(f"no file {path}; wanted {wanted}")
+        raise WeightsError(f"no file {path}; expected {expected}")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
@@ -103,7 +103,7 @@ def read_state(path: Path, wanted: str = "a published .pth file") -> dict[str, T
         or not content
         or not all(isinstance(value, torch.Tensor) for value in content.values())
     ):
-        raise WeightsError(f"{path} holds no state dict; wanted {wanted}")
+        raise WeightsError(f"{path} holds no state dict; expected {expected}")
     if all(name.startswith(_PREFIX) for name in content):
         return {name.removeprefix(_PREFIX): value for name, value in content.items()}
     return dict(content)

@@ -39,7 +39,7 @@ _VIEWS = {
 }
 _HEADS = {"ClassHead": "cls", "BboxHead": "box", "LandmarkHead": "landmarks"}
 _NECK = {"output": "laterals", "merge": "smooths"}
-# Where the blocks of their three stages stand in our stem and four layers.
+# Where the blocks of their three stages are in our stem and four layers.
 _STAGES = {
     "stage1": ("stem.0", "stem.1", "layer1.0", "layer1.1", "layer2.0", "layer2.1"),
     "stage2": tuple(f"layer3.{block}" for block in range(6)),
@@ -119,8 +119,8 @@ def recognize(state: State) -> str:
     differing: dict[str, set[tuple[str, tuple[int, ...]]]] = {}
     for row in PUBLISHED:
         with torch.device("meta"):
-            wanted = {k: tuple(v.shape) for k, v in ROWS[row].build().state_dict().items()}
-        differing[row] = wanted.items() ^ shapes.items()
+            expected = {k: tuple(v.shape) for k, v in ROWS[row].build().state_dict().items()}
+        differing[row] = expected.items() ^ shapes.items()
         if not differing[row]:
             return row
     nearest = min(PUBLISHED, key=lambda row: len(differing[row]))
@@ -155,7 +155,7 @@ def _read_for(path: Path, row: str | None) -> tuple[Recipe, dict[str, Tensor]]:
     return recipes.get(found), state
 
 
-def _claims(held: frozenset[str]) -> bool:
+def _matches(held: frozenset[str]) -> bool:
     return {"fpn.output1.0.weight", "ssh1.conv3X3.0.weight"} <= held
 
 
@@ -164,7 +164,7 @@ FORMATS = (
         name="retinaface-port",
         about="RetinaFace, .pth of the PyTorch port, MobileNet-0.25 or ResNet-50",
         license=LICENSE,
-        claims=_claims,
+        matches=_matches,
         read=_read_for,
     ),
 )

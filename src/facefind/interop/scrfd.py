@@ -133,8 +133,8 @@ def recognize(state: State) -> str:
     nearest, differing = "", set(shapes.items())
     for row, config in ROWS.items():
         with torch.device("meta"):
-            wanted = {k: tuple(v.shape) for k, v in config.build().state_dict().items()}
-        difference = wanted.items() ^ shapes.items()
+            expected = {k: tuple(v.shape) for k, v in config.build().state_dict().items()}
+        difference = expected.items() ^ shapes.items()
         if not difference:
             return row
         if not nearest or len(difference) < len(differing):
@@ -248,7 +248,7 @@ def _fill(
         raise WeightsError(f"{path} has no initializer {key!r} for {name}")
     kept = key.startswith(("neck.", "bbox_head."))
     if kept and name and _ours(key) != name:
-        raise WeightsError(f"{path}: {key} stands where {name} was expected")
+        raise WeightsError(f"{path}: found {key}, expected {name}")
     if values[key].numel() != parameter.numel() or (
         parameter.ndim > 1 and values[key].shape != parameter.shape
     ):
@@ -316,14 +316,14 @@ FORMATS = (
         name="scrfd-mmdet",
         about="InsightFace's SCRFD, .pth",
         license=LICENSE,
-        claims=lambda held: _has_head(held) and _has_backbone(held),
+        matches=lambda held: _has_head(held) and _has_backbone(held),
         read=_read_pth,
     ),
     Format(
         name="scrfd-onnx",
         about="InsightFace's SCRFD, .onnx",
         license=LICENSE,
-        claims=lambda held: _has_head(held) and not _has_backbone(held),
+        matches=lambda held: _has_head(held) and not _has_backbone(held),
         read=_read_onnx,
     ),
 )

@@ -87,7 +87,7 @@ def to_caffe(state: State) -> dict[str, Tensor]:
     names = _map(dilated)
     if {f"{ours}.{v}" for ours in names.values() for v in ("weight", "bias")} != state.keys():
         raise WeightsError(
-            "these weights fit no published SmallHardFace; wanted those of smallhardface or "
+            "these weights fit no published SmallHardFace; expected those of smallhardface or "
             "smallhardface-single"
         )
     layers: dict[str, Tensor] = {}
@@ -112,7 +112,7 @@ def backbone_from_caffe(layers: State) -> dict[str, Tensor]:
         for value in ("weight", "bias"):
             key = f"{theirs}.{value}"
             if key not in layers:
-                raise WeightsError(f"the layers have no {key}; wanted those of Caffe's VGG16")
+                raise WeightsError(f"the layers have no {key}; expected those of Caffe's VGG16")
             tensor = layers[key].reshape(-1) if value == "bias" else layers[key]
             state[f"{ours}.{value}"] = tensor.flip(1) if key == "conv1_1.weight" else tensor
     return state
@@ -141,12 +141,12 @@ def _map(dilated: bool) -> dict[str, str]:
     return trunk | _NECK | (_DILATED_HEAD if dilated else _PLAIN_HEAD)
 
 
-def _claims(names: frozenset[str]) -> bool:
+def _matches(names: frozenset[str]) -> bool:
     return {"conv1_1.weight", "conv4_256.weight", "conv4_fuse_final.weight"} <= names
 
 
 def _read(path: Path, row: str | None) -> tuple[Recipe, Mapping[str, Tensor]]:
-    """Recipe and state of a published file; the head tells which of the two networks it is."""
+    """Recipe and state of a published file; the head shows which of the two networks it is."""
     state = from_caffe(load_layers(path))
     found = "smallhardface-released" if "head.shared.weight" in state else "smallhardface-single"
     if row not in (None, found, found.removesuffix("-released")):
@@ -159,7 +159,7 @@ FORMATS = (
         name="smallhardface-caffe",
         about="the authors' SmallHardFace, by the names of its Caffe layers",
         license="none is stated by the authors: ask them before any use of theirs",
-        claims=_claims,
+        matches=_matches,
         read=_read,
     ),
 )

@@ -36,10 +36,16 @@ class Assignment:
             else `BACKGROUND` or `IGNORED`.
         box_face: (B,A) int64: the face whose box the anchor learns, -1 for none; None: the boxes
             are learned by the anchors that are sampled as faces.
+        slots: (N,) int64: image * A + anchor of all anchors that may have a face, where these are
+            few; one may occur twice. None: any may.
+        slot_face: (N,) int64: the face of each slot, `BACKGROUND` where it has none or the face is
+            that of another occurrence.
     """
 
     face: Tensor
     box_face: Tensor | None = None
+    slots: Tensor | None = None
+    slot_face: Tensor | None = None
 
 
 class Assigner(Protocol):
@@ -87,7 +93,7 @@ class ATSS:
         inside = sides.amin(-1) > self.min_inside * size[:, None].clamp(min=1e-6)
         slot = targets.image[:, None] * len(anchors) + index
         claimed = torch.where(inside & (overlap >= threshold), overlap, -torch.inf)
-        return Assignment(_highest(slot, claimed, len(targets), len(anchors)))
+        return _highest(slot, claimed, len(targets), len(anchors))
 
     def _nearest(self, level: Level, boxes: Tensor) -> Tensor:
         """The `topk` anchors of a level nearest to each face: (F,K) int64."""
@@ -236,7 +242,7 @@ class SimOTA:
         rank = torch.arange(most, device=cost.device)
         taken = (rank < share[:, None]) & (inside | near).gather(1, index)
         slot = image[:, None] * count + index
-        return Assignment(_highest(slot, torch.where(taken, -cost, -torch.inf), batch, count))
+        return _highest(slot, torch.where(taken, -cost, -torch.inf), batch, count)
 
 
 def cells_around(level: Level, boxes: Tensor, reach: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -303,8 +309,8 @@ def _anchors_of(cells: Tensor, level: Level) -> Tensor:
     return (cells[..., None] * per_cell + anchor).flatten(1) + level.start
 
 
-def _highest(slot: Tensor, value: Tensor, batch: int, count: int) -> Tensor:
-    """The face of highest value of each anchor (B,A), `BACKGROUND` where none has one.
+def _highest(slot: Tensor, value: Tensor, batch: int, count: int) -> Assignment:
+    """Each anchor's face of highest value; `BACKGROUND` where none has one.
 
     Args:
         slot: (F,K) int64: image * A + anchor.
@@ -313,13 +319,14 @@ def _highest(slot: Tensor, value: Tensor, batch: int, count: int) -> Tensor:
         count: A.
     """
     flat = slot.flatten()
-    best = value.new_full((batch * count,), -torch.inf).scatter_reduce(
-        0, flat, value.flatten(), "amax"
-    )
-    rows = torch.arange(len(slot), device=slot.device)[:, None]
-    face = torch.where((value > -torch.inf) & (value >= best[slot]), rows, BACKGROUND)
-    found = face.new_full((batch * count,), BACKGROUND)
-    return found.scatter_reduce(0, flat, face.flatten(), "amax").view(batch, count)
+    best = value.new_full((batch * count,), -torch.inf)
+    best = best.scatter_reduce(0, flat, value.flatten(), "amax")
+    rows = torch.arange(len(slot), device=slot.device)[:, None].expand_as(slot)
+    highest = (value > -torch.inf) & (value >= best[slot])
+    face = rows.new_full((batch * count,), BACKGROUND)
+    face = face.scatter_reduce(0, flat, torch.where(highest, rows, BACKGROUND).flatten(), "amax")
+    slot_face = torch.where(highest & (face[slot] == rows), rows, BACKGROUND)
+    return Assignment(face.view(batch, count), slots=flat, slot_face=slot_face.flatten())
 
 
 def _inside_images(anchors: Anchors, sizes: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from facefind.learn.distributed import mean_over_processes
 from facefind.learn.losses import diou_loss, quality_focal, smooth_l1
 from facefind.learn.samplers import BACKGROUND, FACE, IGNORED, Sampler
 from facefind.learn.targets import BatchTargets
+from facefind.nn.anchors import Anchors
 from facefind.nn.detector import DenseOutput
 
 
@@ -44,22 +45,29 @@ class Losses(NamedTuple):
 class Matched(NamedTuple):
     """A shot's outputs with what each anchor is to learn.
 
+    Scores are learned by all anchors (B,A). Boxes and landmarks are learned by few, which have a
+    row each: R is (B,A), or (N,) where the assigner knows the few that may have a face.
+
     Attributes:
         output: float32 outputs.
         targets: labels of the batch.
         labels: (B,A) int64 after sampling: 1 face, 0 background, -1 ignored.
-        face: (B,A) int64: the face of each anchor with label 1, else F.
-        box_face: (B,A) int64: the face whose box an anchor learns, else F.
         scores: (B,A) face scores in 0..1, without gradient.
-        boxes: (B,A,4) target boxes; anchors that learn none have their own.
+        slot: (N,) image * A + anchor of each row; None: rows are all anchors.
+        anchors: of the rows.
+        face: (R) int64: the face of each row that is sampled as one, else F.
+        box_face: (R) int64: the face whose box a row learns, else F.
+        boxes: (R,4) target boxes; rows that learn none have their anchor's own.
     """
 
     output: DenseOutput
     targets: BatchTargets
     labels: Tensor
+    scores: Tensor
+    slot: Tensor | None
+    anchors: Anchors
     face: Tensor
     box_face: Tensor
-    scores: Tensor
     boxes: Tensor
 
     @property
@@ -68,9 +76,23 @@ class Matched(NamedTuple):
         return self.labels == FACE
 
     @property
-    def learns_box(self) -> Tensor:
-        """(B,A) bool: anchors that learn a box."""
-        return self.box_face < len(self.targets.boxes)
+    def image(self) -> Tensor:
+        """(R) int64: the image of each row."""
+        batch, count = self.labels.shape
+        if self.slot is not None:
+            return torch.div(self.slot, count, rounding_mode="floor")
+        return torch.arange(batch, device=self.labels.device)[:, None].expand(batch, count)
+
+    def rows(self, values: Tensor) -> Tensor:
+        """(R,...) the rows' part of values (B,A,...)."""
+        return values if self.slot is None else values.flatten(0, 1).index_select(0, self.slot)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """(B,A) values (R), not below 0, each at its anchor, and 0 at all others."""
+        if self.slot is None:
+            return values
+        whole = values.new_zeros(self.labels.numel())
+        return whole.scatter_reduce(0, self.slot, values, "amax").view_as(self.labels)
 
 
 Term = Callable[[Matched], Tensor | dict[str, Tensor]]
@@ -142,19 +164,32 @@ class Criterion:
         lowest = scores.masked_fill(labels != FACE, torch.inf).amin(1)
         lowest = lowest.masked_fill(lowest.isinf(), torch.nan)
         labels = self.sampler(labels, scores, output.anchors.per_level)
-        faces = len(targets.boxes)
-        face = torch.where(labels == FACE, found.face, faces)
-        box_face = face
-        if found.box_face is not None:
-            box_face = torch.where(found.box_face >= 0, found.box_face, faces)
-        boxes = rows_or_zeros(targets.boxes, box_face)
-        boxes = torch.where((box_face < faces)[..., None], boxes, output.anchors.boxes)
-        matched = Matched(output, targets, labels, face, box_face, scores, boxes)
         terms: dict[str, Tensor] = {}
+        matched = _matched(output, targets, found, labels, scores)
         for name, term in self.terms.items():
             value = term(matched)
             terms |= value if isinstance(value, dict) else {name: value}
         return terms, lowest
+
+
+def _matched(
+    output: DenseOutput, targets: BatchTargets, found: Assignment, labels: Tensor, scores: Tensor
+) -> Matched:
+    """What was assigned and sampled, as the terms take it."""
+    none, anchors = len(targets.boxes), output.anchors
+    sampled, face, slot = labels == FACE, found.face, None
+    # Who learns a box without being sampled as a face is known for all anchors alone.
+    if found.box_face is None and found.slots is not None and found.slot_face is not None:
+        slot, face = found.slots, found.slot_face
+        sampled = (face >= 0) & sampled.flatten()[slot]
+        anchors = anchors.take(slot % len(anchors))
+    face = torch.where(sampled, face, none)
+    box_face = face
+    if found.box_face is not None:
+        box_face = torch.where(found.box_face >= 0, found.box_face, none)
+    boxes = rows_or_zeros(targets.boxes, box_face)
+    boxes = torch.where((box_face < none)[..., None], boxes, anchors.boxes)
+    return Matched(output, targets, labels, scores, slot, anchors, face, box_face, boxes)
 
 
 @dataclass(frozen=True)
@@ -173,12 +208,10 @@ class QualityFocal:
 
     def __call__(self, matched: Matched) -> Tensor:
         """The term."""
-        output = matched.output
-        logits = output.face_logits
-        now = output.coder.decode(output.boxes.detach(), output.anchors)
-        target = rows_or_zeros(matched.targets.boxes, matched.face)
-        quality = torch.where(matched.positive, iou(now, target), 0.0)
-        loss = quality_focal(logits, quality, self.beta)
+        output, targets = matched.output, matched.targets
+        now = output.coder.decode(matched.rows(output.boxes.detach()), matched.anchors)
+        overlap = iou(now, rows_or_zeros(targets.boxes, matched.face))  # 0 with what is no face
+        loss = quality_focal(output.face_logits, matched.spread(overlap), self.beta)
         return self.weight * averaged_over_anchors(loss, matched, "positives")
 
 
@@ -229,16 +262,20 @@ class BoxLoss:
 
     def __call__(self, matched: Matched) -> Tensor:
         """The term."""
-        output, anchors = matched.output, matched.output.anchors
+        coder, raw = matched.output.coder, matched.rows(matched.output.boxes)
         if self.kind == "diou":
-            loss = diou_loss(output.coder.decode(output.boxes, anchors), matched.boxes)
+            loss = diou_loss(coder.decode(raw, matched.anchors), matched.boxes)
         else:
-            goal = output.coder.encode(matched.boxes, anchors)
-            loss = smooth_l1(output.boxes, goal, self.beta).sum(-1)
-        weight = matched.learns_box.float()
-        if self.by_score:
-            weight = weight * matched.scores
-        return self.weight * weighted_mean(loss, weight, by_image=self.by_image)
+            loss = smooth_l1(raw, coder.encode(matched.boxes, matched.anchors), self.beta).sum(-1)
+        learns = matched.box_face < len(matched.targets.boxes)
+        weight = learns * (matched.rows(matched.scores) if self.by_score else 1.0)
+        loss = torch.where(learns, loss, 0.0) * weight
+        if not self.by_image:
+            return self.weight * loss.sum() / _count(weight.sum(), least=1e-6)
+        sums = loss.new_zeros(2, len(matched.targets))
+        both = torch.stack([loss.flatten(), weight.flatten()])
+        sums = sums.index_add(1, matched.image.flatten(), both)
+        return self.weight * (sums[0] / sums[1].clamp(min=1e-6)).mean()
 
 
 @dataclass(frozen=True)
@@ -264,13 +301,13 @@ class LandmarkLoss:
         output, targets = matched.output, matched.targets
         if output.landmarks is None:
             return {}
-        visible = rows_or_zeros(targets.visible.float(), matched.face)  # (B,A,5)
-        landmarks = rows_or_zeros(targets.landmarks, matched.face)
-        goal = output.coder.encode_landmarks(landmarks, output.anchors)
-        loss = smooth_l1(output.landmarks, goal, self.beta).sum(-1) * visible
+        visible = rows_or_zeros(targets.visible.float(), matched.face)  # (R,5)
+        goal = rows_or_zeros(targets.landmarks, matched.face)
+        goal = output.coder.encode_landmarks(goal, matched.anchors)
+        loss = smooth_l1(matched.rows(output.landmarks), goal, self.beta).sum(-1) * visible
         if not self.by_score:
             return self.weight * loss.sum() / _count(visible.sum() / 5, least=0.2)
-        weight = matched.positive * matched.scores
+        weight = matched.rows(matched.scores) * (matched.face < len(targets.boxes))
         return self.weight * (loss.sum(-1) * weight).sum() / _count(weight.sum(), least=1e-6)
 
 
@@ -288,23 +325,12 @@ def averaged_over_anchors(loss: Tensor, matched: Matched, average: Average) -> T
     return loss.sum() / _count(matched.positive.sum(1).clamp(min=1).sum().float())
 
 
-def weighted_mean(loss: Tensor, weight: Tensor, *, by_image: bool = False) -> Tensor:
-    """The mean () of a loss (B,A) by weights (B,A); anchors of weight 0 take no part.
-
-    With `by_image` the mean over images of their own means; one without weight has 0.
-    """
-    loss = torch.where(weight > 0, loss, 0.0) * weight
-    if by_image:
-        return (loss.sum(1) / weight.sum(1).clamp(min=1e-6)).mean()
-    return loss.sum() / _count(weight.sum(), least=1e-6)
-
-
 def _count(value: Tensor, least: float = 1.0) -> Tensor:
     """A divisor: its mean over processes, not less than `least`."""
     return mean_over_processes(value).clamp(min=least)
 
 
 def rows_or_zeros(values: Tensor, row: Tensor) -> Tensor:
-    """Rows (B,A,...) of values (F,...), zeros where the row is F."""
+    """Rows (R,...) of values (F,...), zeros where the row is F."""
     padded = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
     return padded.index_select(0, row.flatten()).reshape(*row.shape, *values.shape[1:])

@@ -33,12 +33,12 @@ from facefind.learn.loader import Batch, TrainingSet, loader
 from facefind.learn.logs import Log, Meter
 from facefind.learn.mining import Miner
 from facefind.learn.optimizers import freeze, make_optimizer, set_rate
-from facefind.learn.recipe import DataConfig, Recipe
+from facefind.learn.recipe import Recipe
 from facefind.learn.schedule import learning_rate
 from facefind.learn.state import State, TrainingError
 from facefind.learn.targets import BatchTargets
 
-__all__ = ["TrainingError", "read_sets", "train"]
+__all__ = ["TrainingError", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def _train(recipe: Recipe, resume: bool, stop_at: int | None, rank: int, process
     if run.threads:
         torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
-    samples, held_out = read_sets(recipe.data)
+    samples, held_out = datasets.read_sets(recipe.data.root, hold_out=recipe.data.hold_out)
     dataset = TrainingSet(samples, recipe.augment, run.seed, recipe.data.cache)
     steps = max(round(schedule.epochs * len(samples) / schedule.batch), 1)
     warmup = min(round(schedule.warmup_epochs * len(samples) / schedule.batch), steps // 2)
@@ -159,15 +159,6 @@ def _train(recipe: Recipe, resume: bool, stop_at: int | None, rank: int, process
     return folder
 
 
-def read_sets(config: DataConfig) -> tuple[list[Sample], list[Sample]]:
-    """Training samples of all sets, and those held out from the first of them."""
-    if not config.root:
-        raise DataError("no training images were given; name at least one set with --data.root")
-    first, *others = [datasets.read(root) for root in config.root]
-    samples, held_out = datasets.split(first, config.hold_out) if config.hold_out else (first, [])
-    return [*samples, *(sample for other in others for sample in other)], held_out
-
-
 def _step(
     model: nn.Module,
     state: State,
@@ -228,9 +219,7 @@ def _evaluate(
 
     if not held_out:
         return
-    wanted = recipe.run.evaluate_images or len(held_out)
-    spread = max(len(held_out) // wanted, 1)  # over all events, which stand one after another
-    some = held_out[::spread][:wanted]
+    some = datasets.evenly_spaced(held_out, recipe.run.evaluate_images)
     detector = FaceDetector(TorchRuntime(network), protocol=recipe.protocol, min_score=0.02)
     faces = {}
     for sample in some:
@@ -241,7 +230,7 @@ def _evaluate(
     some = [sample for sample in some if sample.name in faces]
     result = wider.evaluate(faces, wider.from_samples(some, title="held out"), mode="strict")
     ap = {f"ap_{subset}": value for subset, value in result.ap.items()}
-    log.write(step, **ap)
+    log.write(step, **ap, images_measured=len(some), digest_measured=datasets.digest(some))
     log.tell(step, "held out: " + "  ".join(f"{k} {v:.4f}" for k, v in ap.items()))
 
 

@@ -20,9 +20,8 @@ Legend: N samples of the set, L lists, I images that a batch takes from each lis
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -32,6 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from facefind import files
 from facefind.errors import DataError
 from facefind.learn.index_sampler import Epochs
 from facefind.learn.recipe import MiningConfig
@@ -234,11 +234,7 @@ def passes(folder: Path) -> list[tuple[int, Pass]]:
     if not log.is_file():
         raise DataError(f"{folder} is no run folder: it has no log.jsonl")
     found: dict[tuple[int, int], tuple[int, Pass]] = {}
-    for line in log.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:  # a kill in the middle of a line
-            continue
+    for _, record in files.read_json_lines(log, skip_broken=True):
         for key in record:
             if key.startswith("mining_pass"):
                 end = key.removeprefix("mining_pass")
@@ -250,26 +246,3 @@ def passes(folder: Path) -> list[tuple[int, Pass]]:
     if not found:
         raise DataError(f"{folder} logged no pass: it was not trained with --mining.on")
     return [found[key] for key in sorted(found)]
-
-
-def draw(runs: Mapping[str, Sequence[tuple[int, Pass]]], path: Path) -> None:
-    """Write the share of skipped images by pass, a line a run and list, to an image file.
-
-    Source: SmallHardFace, fig. 7.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, begun in runs.items():
-        for owner in sorted({one.owner for _, one in begun}):
-            mine = [one for _, one in begun if one.owner == owner]
-            label = f"{name}, list {owner}" if owner else name
-            axes.plot([p.number for p in mine], [p.skipped for p in mine], marker=".", label=label)
-    axes.set(xlabel="pass through the set", ylabel="images left out", ylim=(0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=110)

@@ -13,7 +13,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -133,36 +132,3 @@ def face_scales() -> tuple[str, ...]:
     limits = [f"{limit:g}" for limit in FACE_BINS]
     between = [f"{low}-{high}" for low, high in pairwise(limits)]
     return (f"<{limits[0]}", *between, f">={limits[-1]}")
-
-
-def draw(counts: dict[str, Counts], path: str | Path) -> None:
-    """Write faces and positive anchors by scale, a bar a name, to an image file (.png, .svg).
-
-    Source: SCRFD, fig. 4.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    places = figure.subplots(1, 2, width_ratios=(3, 2))
-    panels = {
-        "ground-truth faces": (
-            face_scales(),
-            "longer side, pixels of the network's input",
-            {name: c.faces for name, c in counts.items()},
-        ),
-        "positive anchors": (
-            tuple(map(str, next(iter(counts.values())).anchors)),
-            "side of the anchor, pixels",
-            {name: tuple(c.anchors.values()) for name, c in counts.items()},
-        ),
-    }
-    for axes, (title, (scales, label, rows)) in zip(places, panels.items(), strict=True):
-        width = 0.8 / len(rows)
-        for place, (name, values) in enumerate(rows.items()):
-            shift = (place - (len(rows) - 1) / 2) * width
-            axes.bar(np.arange(len(scales)) + shift, values, width, label=name)
-        axes.set(title=title, xlabel=label, ylabel="in one epoch")
-        axes.set_xticks(np.arange(len(scales)), scales, fontsize="small")
-        axes.grid(axis="y", alpha=0.3)
-        axes.legend(fontsize="small")
-    figure.savefig(path, dpi=110)

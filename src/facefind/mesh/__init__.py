@@ -2,14 +2,13 @@
 
 from facefind.mesh.decoding import PARAMETERS, Decoder, project
 from facefind.mesh.sparse import Sparse
-from facefind.mesh.surface import Mesh, of_face, read_obj, write_obj, write_ply
+from facefind.mesh.surface import Mesh, read_obj, write_obj, write_ply
 
 __all__ = [
     "PARAMETERS",
     "Decoder",
     "Mesh",
     "Sparse",
-    "of_face",
     "project",
     "read_obj",
     "write_obj",

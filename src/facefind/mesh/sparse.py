@@ -34,7 +34,7 @@ class Sparse:
         starts = np.asarray(self.starts, np.int64)
         columns, values = np.asarray(self.columns, np.int64), np.asarray(self.values, np.float32)
         if starts.ndim != 1 or len(starts) < 2 or starts[0] != 0 or starts[-1] != len(columns):
-            raise ValueError("row starts must begin with 0 and end with the number of entries")
+            raise ValueError("row starts must start with 0 and end with the number of entries")
         if columns.shape != values.shape or columns.ndim != 1:
             raise ValueError(f"{columns.shape} columns for {values.shape} values")
         if (np.diff(starts) < 1).any():
@@ -45,7 +45,7 @@ class Sparse:
             object.__setattr__(self, name, array)
 
     @classmethod
-    def of(cls, matrix: Any) -> Sparse:
+    def from_matrix(cls, matrix: Any) -> Sparse:
         """The same matrix, from a scipy sparse or a dense one."""
         if isinstance(matrix, np.ndarray):
             rows, columns = np.nonzero(matrix)

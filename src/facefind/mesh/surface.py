@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facefind.errors import DataError
 
-__all__ = ["Mesh", "of_face", "read_obj", "write_obj", "write_ply"]
+__all__ = ["Mesh", "read_obj", "write_obj", "write_ply"]
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -62,6 +62,27 @@ class Mesh:
                 array.setflags(write=False)
             object.__setattr__(self, name, array)
 
+    @classmethod
+    def from_face(
+        cls,
+        vertices: NDArray[Any],
+        triangles: NDArray[np.int64],
+        image: NDArray[np.uint8] | None = None,
+    ) -> Mesh:
+        """A face of `Faces.mesh` as a mesh that other programs show upright: y up, z to the viewer.
+
+        Args:
+            vertices: (V,3), pixels of the image and depth, as `Faces.mesh` has them.
+            triangles: (T,3), as the mean mesh of the detector's `mesh_decoder` has them.
+            image: (H,W,3) uint8 that the face was found in; each vertex takes the color under it.
+        """
+        colors = None
+        if image is not None:
+            height, width = image.shape[:2]
+            at = np.floor(vertices[:, :2]).clip(0, (width - 1, height - 1)).astype(int)
+            colors = image[at[:, 1], at[:, 0]] / 255
+        return cls(vertices * (1, -1, -1), triangles, colors)
+
     def __len__(self) -> int:
         return len(self.vertices)
 
@@ -87,24 +108,6 @@ class Mesh:
         length = np.linalg.norm(total, axis=1, keepdims=True)
         unit: NDArray[np.float32] = (total / np.where(length > 0, length, 1)).astype(np.float32)
         return unit
-
-
-def of_face(
-    vertices: NDArray[Any], triangles: NDArray[np.int64], image: NDArray[np.uint8] | None = None
-) -> Mesh:
-    """A face of `Faces.mesh` as a mesh that other programs show upright: y up, z to the viewer.
-
-    Args:
-        vertices: (V,3), pixels of the image and depth, as `Faces.mesh` has them.
-        triangles: (T,3), as the mean mesh of the detector's `mesh_decoder` has them.
-        image: (H,W,3) uint8 that the face was found in; each vertex takes the color under it.
-    """
-    colors = None
-    if image is not None:
-        height, width = image.shape[:2]
-        at = np.floor(vertices[:, :2]).clip(0, (width - 1, height - 1)).astype(int)
-        colors = image[at[:, 1], at[:, 0]] / 255
-    return Mesh(vertices * (1, -1, -1), triangles, colors)
 
 
 def read_obj(path: str | Path) -> Mesh:
@@ -138,7 +141,7 @@ def read_obj(path: str | Path) -> Mesh:
                 raise DataError(f"{path}, line {number}: {text!r}: {error}") from error
     if not vertices or not triangles:
         raise DataError(
-            f"{path} has {len(vertices)} vertices and {len(triangles)} triangles: wanted a "
+            f"{path} has {len(vertices)} vertices and {len(triangles)} triangles: expected a "
             "Wavefront OBJ file with lines such as 'v 0 0 1' and 'f 1 2 3'"
         )
     painted = all(len(values) >= 6 for values in vertices)

@@ -74,6 +74,10 @@ class Anchors:
         """A."""
         return self.centers.shape[0]
 
+    def take(self, index: Tensor) -> Anchors:
+        """The anchors of some indices (N,), without the order of levels."""
+        return Anchors(self.centers[index], self.sizes[index], self.strides[index], (), self.name)
+
 
 @dataclass(frozen=True)
 class AnchorGrid:

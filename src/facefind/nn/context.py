@@ -25,7 +25,7 @@ class ContextModule(nn.Module):
     def __init__(self, width: int, *, conv: Conv3x3 = conv3x3, slope: float = 0.0) -> None:
         super().__init__()
         if width % 4:
-            raise ValueError(f"a context module was given {width} channels; wanted a multiple of 4")
+            raise ValueError(f"a context module expected a multiple of 4 channels, got {width}")
         quarter = width // 4
 
         def block(inputs: int, outputs: int, *, act: bool) -> nn.Sequential:

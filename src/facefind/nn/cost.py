@@ -17,7 +17,7 @@ class Cost:
         parameters: learned numbers, normalization included.
         multiply_adds: of convolutions and linear layers for one image; biases, normalization,
             activations and pooling are not counted.
-        parts: the same two for each direct child, by name.
+        parts: the same two for each direct child that has any, by name.
     """
 
     parameters: int
@@ -50,13 +50,11 @@ def measure(network: nn.Module, height: int, width: int) -> Cost:
         network.train(was_training)
         for hook in hooks:
             hook.remove()
-    parts = {
-        name: {
-            "parameters": sum(p.numel() for p in part.parameters()),
-            "multiply_adds": counts[name],
-        }
-        for name, part in network.named_children()
-    }
+    parts = {}
+    for name, part in network.named_children():
+        parameters = sum(p.numel() for p in part.parameters())
+        if parameters or counts[name]:
+            parts[name] = {"parameters": parameters, "multiply_adds": counts[name]}
     return Cost(
         parameters=sum(p.numel() for p in network.parameters()),
         multiply_adds=sum(counts.values()),

@@ -36,7 +36,7 @@ def deform_conv(
         stride: pixels between neighboring outputs.
         padding: zeros around the input.
 
-    Memory: the C * K * Ho * Wo samples stand in memory at once, as in a convolution by im2col.
+    Memory: the C * K * Ho * Wo samples are in memory at once, as in a convolution by im2col.
 
     Source: Deformable ConvNets v2 (arXiv:1811.11168), eq. 1.
     """

@@ -15,7 +15,7 @@ def fuse(network: nn.Module) -> nn.Module:
 
     Each such convolution gets the normalization's scale and shift as its own weights and bias; the
     normalization becomes an `Identity`, so that every other module keeps its name. A pair is a
-    convolution and the normalization that stands next to it among the children of one module, in
+    convolution and the normalization next to it among the children of one module, in
     which order our blocks run them. Group normalization depends on the image and stays.
     """
     fused = copy.deepcopy(network).eval()
@@ -31,9 +31,9 @@ def fuse(network: nn.Module) -> nn.Module:
 def unfuse(fused: nn.Module, network: nn.Module) -> nn.Module:
     """`network` with the weights of a fused copy of its kind, in eval mode; returns it.
 
-    A folded normalization can't be told from its convolution any more, so it becomes neutral: mean
-    0, variance 1, the shift in its bias. The outputs are those of `fused`; training may go on, from
-    statistics that the first batches overwrite.
+    A folded normalization can't be separated from its convolution any more, so it becomes neutral:
+    mean 0, variance 1, the shift in its bias. The outputs are those of `fused`; training may
+    continue, from statistics that the first batches overwrite.
 
     Args:
         fused: what `fuse` makes of a network of the same shape.

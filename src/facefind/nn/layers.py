@@ -20,7 +20,7 @@ def group_norm(groups: int) -> Norm:
     def make(channels: int) -> nn.Module:
         if channels % groups:
             raise ValueError(
-                f"group_norm({groups}) was given {channels} channels; wanted a multiple"
+                f"group_norm({groups}) expected a multiple of {groups} channels, got {channels}"
             )
         return nn.GroupNorm(groups, channels)
 

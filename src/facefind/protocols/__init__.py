@@ -1,39 +1,51 @@
-"""How an image is shown to a model and how what it finds is merged: the test protocols, by name."""
+"""How an image is run through a model and how results are merged: the test protocols, by name."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 
 from facefind.errors import ProtocolError
 from facefind.protocols.named import PROTOCOLS
-from facefind.protocols.rules import Pass, Scale, Short, Shrink, Size, TestProtocol, View
+from facefind.protocols.rules import (
+    DsfdPyramid,
+    Pass,
+    Scale,
+    ShortSide,
+    Size,
+    TestProtocol,
+)
+from facefind.protocols.sizes import parse_size
+from facefind.protocols.views import View
 
 __all__ = [
     "PROTOCOLS",
+    "DsfdPyramid",
     "Pass",
     "Scale",
-    "Short",
-    "Shrink",
+    "ShortSide",
     "Size",
     "TestProtocol",
     "View",
     "get",
+    "parse_size",
 ]
 
 _SIDE = re.compile(r"[1-9][0-9]{0,4}")
 _SIDES = re.compile(r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4})*")
-_BOX = re.compile(r"([1-9][0-9]{0,4})[x×]([1-9][0-9]{0,4})")
 
 
 def get(protocol: str | int | TestProtocol) -> TestProtocol:
-    """Return the test protocol of a name, of a size, or the one that was given.
+    """The test protocol of a name, of a size, or the one that was given.
 
     A size is a long side ("1024", 1024) or width x height to fit inside ("640x480"); it comes with
     the card's threshold and one pass. Either may be varied: "smallhardface:600,1000,1400" has these
     sides in place of its own, "vga:flip" is made mirrored too, "retinaface:no-flip" is not.
-    Anything else raises ProtocolError.
+
+    Raises:
+        ProtocolError: for anything else; the message suggests the nearest name.
     """
     if isinstance(protocol, TestProtocol):
         return protocol
@@ -48,13 +60,13 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
         return PROTOCOLS[text]
     if _SIDE.fullmatch(text):
         return TestProtocol(name=text, sizes=(int(text),))
-    if box := _BOX.fullmatch(text):
-        width, height = int(box[1]), int(box[2])
+    with suppress(ProtocolError):
+        height, width = parse_size(text)
         return TestProtocol(name=f"{width}x{height}", sizes=((height, width),))
-    near = get_close_matches(text, PROTOCOLS, 1)
+    near = get_close_matches(text, PROTOCOLS, 3)
     raise ProtocolError(
         f"no protocol is called {protocol!r}"
-        + (f", did you mean {near[0]!r}?" if near else "")
+        + (f", did you mean {' or '.join(map(repr, near))}?" if near else "")
         + f" Known: {', '.join(PROTOCOLS)}, a long side such as '1024', or a WIDTHxHEIGHT"
         " such as '640x480'"
     )
@@ -62,23 +74,25 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
 
 def _varied(protocol: TestProtocol, change: str) -> TestProtocol:
     """The protocol with other sides, of the kind that its own first size is, or other flips."""
-    if any(isinstance(size, Pass | Shrink) for size in protocol.sizes):
-        raise ProtocolError(f"protocol {protocol.name!r} has rules for each pass: none is varied")
+    if any(isinstance(size, Pass | DsfdPyramid) for size in protocol.sizes):
+        raise ProtocolError(
+            f"protocol {protocol.name!r} has rules for each pass and cannot be varied"
+        )
     if change in ("flip", "no-flip"):
         return replace(protocol, flip=change == "flip")
     if not _SIDES.fullmatch(change):
         raise ProtocolError(
-            f"{change!r} changes nothing of protocol {protocol.name!r}; wanted flip, no-flip, or "
+            f"{change!r} is no change of protocol {protocol.name!r}: expected flip, no-flip, or "
             "sides in pixels such as 600,1000,1400"
         )
     sides = [int(side) for side in change.split(",")]
     first = protocol.sizes[0]
-    if isinstance(first, Short):
-        stretch = None if first.longest is None else first.longest / first.side
-        shorts = (Short(s, None if stretch is None else int(s * stretch + 0.5)) for s in sides)
+    if isinstance(first, ShortSide):
+        stretch = None if first.max_long_side is None else first.max_long_side / first.side
+        shorts = (ShortSide(s, None if stretch is None else int(s * stretch + 0.5)) for s in sides)
         return replace(protocol, sizes=tuple(shorts))
     if isinstance(first, int) or first is None:
         return replace(protocol, sizes=tuple(sides))
     raise ProtocolError(
-        f"protocol {protocol.name!r} shows images at no list of sides that others could replace"
+        f"protocol {protocol.name!r} has no list of sides that others could replace"
     )

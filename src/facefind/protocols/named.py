@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from facefind.protocols.rules import Pass, Short, Shrink, TestProtocol
+from facefind.protocols.rules import DsfdPyramid, Pass, ShortSide, TestProtocol
 
 VGA = TestProtocol(name="vga", min_score=0.02)
 """One pass at a long side of 640, all scores from 0.02, NMS at 0.45.
@@ -33,7 +33,7 @@ CLOSE_UP = TestProtocol(name="close-up", sizes=(640, 160))
 Source: ours; insightface 1.0 joins 640 and 128 to the same end.
 """
 
-SCRFD_1650 = replace(VGA, name="scrfd-1650", sizes=(Short(1100, 1650),))
+SCRFD_1650 = replace(VGA, name="scrfd-1650", sizes=(ShortSide(1100, 1650),))
 """One pass at the largest size whose short side is at most 1100 and whose long side at most 1650.
 
 Source: SCRFD, released code, test mode 1 ("for single scale in other pages").
@@ -55,7 +55,7 @@ Source: SCRFD, sec. 3 and table 1 ("Original").
 TINAFACE_MULTISCALE = replace(
     TINAFACE,
     name="tinaface-multiscale",
-    sizes=(Short(500), Short(800), Short(1100), Short(1400), Short(1700)),
+    sizes=(ShortSide(500), ShortSide(800), ShortSide(1100), ShortSide(1400), ShortSide(1700)),
     flip=True,
     shifts=((0, 0), (0, 1), (1, 0), (1, 1)),
     max_candidates=None,
@@ -70,7 +70,7 @@ here one pixel, as written, and the NMS of the single pass.
 
 RETINAFACE = TestProtocol(
     name="retinaface",
-    sizes=(Short(500), Short(800), Short(1100), Short(1400), Short(1700)),
+    sizes=(ShortSide(500), ShortSide(800), ShortSide(1100), ShortSide(1400), ShortSide(1700)),
     flip=True,
     min_score=0.02,
     voting=0.4,
@@ -86,13 +86,13 @@ RETINAFACE_RELEASED = replace(
     RETINAFACE,
     name="retinaface-released",
     sizes=(
-        Short(500, 750),
-        Short(800, 1200),
-        Short(1100, 1650),
-        Short(1400, 2100),
-        Short(1700, 2550),
+        ShortSide(500, 750),
+        ShortSide(800, 1200),
+        ShortSide(1100, 1650),
+        ShortSide(1400, 2100),
+        ShortSide(1700, 2550),
     ),
-    singles="last",
+    singletons="last",
     plus_one=True,
     rounding="sides",
     max_faces=750,
@@ -109,7 +109,7 @@ it: that is the network's to do, for a protocol sees no strides.
 
 RETINAFACE_1600 = TestProtocol(
     name="retinaface-1600",
-    sizes=(Short(1600, 2150),),
+    sizes=(ShortSide(1600, 2150),),
     min_score=0.02,
     nms_iou=0.4,
     plus_one=True,
@@ -132,7 +132,7 @@ Source: biubug6/Pytorch_Retinaface, test_widerface.py.
 
 SMALLHARDFACE = TestProtocol(
     name="smallhardface",
-    sizes=(Short(100), Short(300), Short(600), Short(1000), Short(1400)),
+    sizes=(ShortSide(100), ShortSide(300), ShortSide(600), ShortSide(1000), ShortSide(1400)),
     flip=True,
     min_score=0.05,
     voting=0.4,
@@ -149,14 +149,14 @@ SMALLHARDFACE_RELEASED = replace(
     SMALLHARDFACE,
     name="smallhardface-released",
     sizes=(
-        Short(100, 150),
-        Short(300, 450),
-        Short(600, 900),
-        Short(1000, 1500),
-        Short(1400, 2100),
+        ShortSide(100, 150),
+        ShortSide(300, 450),
+        ShortSide(600, 900),
+        ShortSide(1000, 1500),
+        ShortSide(1400, 2100),
     ),
     pass_candidates=10_000,
-    singles="last",
+    singletons="last",
     plus_one=True,
     rounding="corners",
 )
@@ -170,7 +170,7 @@ nothing else votes for are dropped, 10,000 boxes of a pass are looked at and who
 SMALLHARDFACE_FDDB = replace(
     SMALLHARDFACE_RELEASED,
     name="smallhardface-fddb",
-    sizes=(Short(50, 75), Short(190, 285), Short(390, 585)),
+    sizes=(ShortSide(50, 75), ShortSide(190, 285), ShortSide(390, 585)),
     rounding=None,
 )
 """`smallhardface-released` at the three sizes for FDDB, with exact boxes.
@@ -181,7 +181,13 @@ Source: bairdzhang/smallhardface, the configuration for FDDB.
 SMALLHARDFACE_AFW = replace(
     SMALLHARDFACE_FDDB,
     name="smallhardface-afw",
-    sizes=(Short(50, 75), Short(100, 150), Short(200, 300), Short(400, 600), Short(600, 900)),
+    sizes=(
+        ShortSide(50, 75),
+        ShortSide(100, 150),
+        ShortSide(200, 300),
+        ShortSide(400, 600),
+        ShortSide(600, 900),
+    ),
 )
 """`smallhardface-released` at the five sizes for AFW, with exact boxes.
 
@@ -193,7 +199,7 @@ Differs: the code also lowers each box's top by a fifth of its height, which is 
 SMALLHARDFACE_PASCAL = replace(
     SMALLHARDFACE_FDDB,
     name="smallhardface-pascal",
-    sizes=(Short(100, 150), Short(300, 450)),
+    sizes=(ShortSide(100, 150), ShortSide(300, 450)),
     flip=False,
 )
 """`smallhardface-released` at the two sizes for PASCAL faces, unmirrored, with exact boxes.
@@ -204,7 +210,7 @@ Differs: as `smallhardface-afw`: `facefind evaluate pascal --top-shift 0.2`.
 
 DSFD = TestProtocol(
     name="dsfd",
-    sizes=(Shrink(),),
+    sizes=(DsfdPyramid(),),
     min_score=0.01,
     pass_candidates=5000,
     pass_nms_iou=0.3,
@@ -223,7 +229,7 @@ FAN's); the multiples, gates, voting and score floor as in the released code: th
 Differs: see `dsfd-released`.
 """
 
-DSFD_RELEASED = replace(DSFD, name="dsfd-released", singles="none", plus_one=True)
+DSFD_RELEASED = replace(DSFD, name="dsfd-released", singletons="none", plus_one=True)
 """`dsfd` as the released code makes it.
 
 Source: Tencent/FaceDetection-DSFD, widerface_val.py.
@@ -240,7 +246,7 @@ Source: Tencent/FaceDetection-DSFD, fddb_test.py.
 DSFD_DEMO = replace(
     DSFD_RELEASED,
     name="dsfd-demo",
-    sizes=(Shrink(most_pixels=2000 * 2000, most=None, steps=(), extra=()),),
+    sizes=(DsfdPyramid(max_pixels=2000 * 2000, max_scale=None, steps=(), extra=()),),
     rounding=None,
 )
 """`dsfd-released` up to 4 megapixels and with fewer passes.

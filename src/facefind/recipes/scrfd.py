@@ -66,7 +66,7 @@ def released(row: str) -> Recipe:
     Gray filling, a color jitter that also swaps channels, boxes uncut for some rows, a warm-up of
     1,500 steps, twice the rate for the largest, and a ResNet baseline of another depth.
 
-    Source: the authors' code, as told in docs/papers/scrfd.md.
+    Source: the authors' code; docs/papers/scrfd.md has the details.
     """
     base = paper(row)
     schedule = replace(base.schedule, warmup_epochs=_RELEASED_WARMUP)

@@ -135,9 +135,9 @@ def short(*, mining: bool = True) -> Recipe:
     The crops and the optimizer are those of SCRFD's short recipe: half the window and half the
     crop sides keep the scale at which faces are seen, and AdamW on a cosine with averaged weights
     needs few epochs from scratch. So small a window has about three positive anchors: 48 anchors
-    are learned of each, not the paper's 256, lest background drown them. Three in ten crops fall
-    anywhere, lest faces be found in empty pictures. It is tested by a pyramid, without which no
-    large face would be found.
+    are learned of each, not the paper's 256, so that background does not drown them. Three in ten
+    crops are taken anywhere, so that no faces are found in empty pictures. It is tested by a
+    pyramid, without which no large face would be found.
 
     Args:
         mining: whether easy images are left out of most passes.

@@ -1,13 +1,14 @@
 """Reads others' model files, so that they give what ours give.
 
 A published file is recognized by what it returns for a small gray image, never by its name.
-To teach this module another layout, write a reader with `recognize` and add it to `READERS`.
+To add another layout, write a reader with `match` and add it to `READERS`.
 
 Shapes: B batch, L levels, K anchors a cell, A anchors over all levels.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -47,22 +48,13 @@ class ScrfdReader:
     def __init__(
         self, name: str, kinds: list[int], anchors: int, fixed_size: tuple[int, int] | None
     ) -> None:
-        levels = kinds.count(1)
-        strides = tuple(8 << level for level in range(levels))
+        strides = tuple(8 << level for level in range(kinds.count(1)))
         self._kinds = kinds
         self._anchors = anchors
-        self.card = Card(
-            name=name,
-            system="scrfd",
-            strides=strides,
-            size_multiple=strides[-1],
-            fixed_size=fixed_size,
-            landmarks=10 in kinds,
-            notes="A published file in another layout, recognized by its outputs.",
-        )
+        self.card = _card(name, "scrfd", strides, fixed_size, landmarks=10 in kinds)
 
     @classmethod
-    def recognize(
+    def match(
         cls,
         name: str,
         outputs: list[FloatArray],
@@ -129,7 +121,7 @@ class RetinaFaceReader:
     """Reads RetinaFace files of the PyTorch port: boxes, softmax scores and points, all levels.
 
     Three levels of strides 8, 16 and 32 come with two anchors a cell, in the cell's middle, small
-    before large. The files take blue, green, red less their means. Anchors are made once a size.
+    before large. The files take blue, green, red less their means.
 
     Source: RetinaFace, sec. 3.1.
     Differs: the port divides box targets by 0.1 and 0.2 and point targets by 0.1 (as in SSD).
@@ -141,19 +133,10 @@ class RetinaFaceReader:
 
     def __init__(self, name: str, kinds: list[int], fixed_size: tuple[int, int] | None) -> None:
         self._kinds = kinds
-        self._made: tuple[tuple[int, int], FloatArray, FloatArray] | None = None
-        self.card = Card(
-            name=name,
-            system="retinaface",
-            strides=self._STRIDES,
-            size_multiple=self._STRIDES[-1],
-            fixed_size=fixed_size,
-            landmarks=10 in kinds,
-            notes="A published file in another layout, recognized by its outputs.",
-        )
+        self.card = _card(name, "retinaface", self._STRIDES, fixed_size, landmarks=10 in kinds)
 
     @classmethod
-    def recognize(
+    def match(
         cls,
         name: str,
         outputs: list[FloatArray],
@@ -181,7 +164,7 @@ class RetinaFaceReader:
     def decode(self, outputs: list[FloatArray], size: tuple[int, int]) -> Candidates:
         """Return the candidates that lie in the outputs for an input (height, width)."""
         deltas = outputs[self._kinds.index(4)]
-        centers, sides = self._anchors(size)
+        centers, sides = _retinaface_anchors(size, self._STRIDES, self._SIDES)
         middle = centers + deltas[..., :2] * 0.1 * sides
         half = np.exp(deltas[..., 2:] * 0.2) * sides / 2
         points = None
@@ -192,41 +175,31 @@ class RetinaFaceReader:
         scores = outputs[self._kinds.index(2)][..., 1]
         return Candidates(np.concatenate([middle - half, middle + half], -1), scores, points)
 
-    def _anchors(self, size: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
-        """Return the (A, 2) centers and (A, 1) sides of all levels."""
-        if self._made is None or self._made[0] != size:
-            centers, sides = [], []
-            for stride, pair in zip(self._STRIDES, self._SIDES, strict=True):
-                level = _centers(size, stride, 2) + np.float32(stride / 2)
-                centers.append(level)
-                sides.append(np.tile(np.array(pair, np.float32), len(level) // 2)[:, None])
-            self._made = size, np.concatenate(centers), np.concatenate(sides)
-        return self._made[1:]
-
 
 READERS = (ScrfdReader, RetinaFaceReader)
 
 
-def recognize(session: Session, name: str) -> Reader:
+def detect_format(session: Session, name: str) -> Reader:
     """Return the reader of a file that is not ours, found by running it once.
 
-    A file of no known layout raises WeightsError, which tells what it takes and gives.
+    Raises:
+        WeightsError: the layout is not known; the message lists the file's inputs and outputs.
     """
     described = (
         f"inputs {[(p.name, p.shape, p.dtype) for p in session.inputs]}, "
         f"outputs {[(p.name, p.shape) for p in session.outputs]}"
     )
     problem = f"{name} is neither a facefind export (no card) nor a known face detector: it has "
-    wanted = (
+    known = (
         "; known are published SCRFD files, with a float input (B, 3, H, W) and 6, 9, 10 or 15 "
         "outputs of scores, distances and points per level, and RetinaFace files, with boxes, "
         "scores (two, by softmax) and points of all levels"
     )
     if len(session.inputs) != 1 or session.inputs[0].dtype != "float32":
-        raise WeightsError(problem + described + wanted)
+        raise WeightsError(problem + described + known)
     shape = session.inputs[0].shape
     if shape is None or len(shape) != 4 or shape[1] not in (3, None):
-        raise WeightsError(problem + described + wanted)
+        raise WeightsError(problem + described + known)
     height, width = shape[2], shape[3]
     fixed = (height, width) if height is not None and width is not None else None
     size = (height or _PROBE, width or _PROBE)
@@ -235,11 +208,11 @@ def recognize(session: Session, name: str) -> Reader:
     except Exception as error:  # each runtime raises its own kind
         raise WeightsError(f"{problem}{described}; it fails on a gray image: {error}") from error
     for reader in READERS:
-        found = reader.recognize(name, outputs, size, fixed)
+        found = reader.match(name, outputs, size, fixed)
         if found is not None:
             return found
     given = f", giving arrays {[array.shape for array in outputs]} for an input {size}"
-    raise WeightsError(problem + described + given + wanted)
+    raise WeightsError(problem + described + given + known)
 
 
 def takes_batches(session: Session) -> bool:
@@ -249,9 +222,49 @@ def takes_batches(session: Session) -> bool:
     return free and all(port.shape is None or len(port.shape) == 3 for port in session.outputs)
 
 
+def _card(
+    name: str,
+    system: str,
+    strides: tuple[int, ...],
+    fixed_size: tuple[int, int] | None,
+    *,
+    landmarks: bool,
+) -> Card:
+    return Card(
+        name=name,
+        system=system,
+        strides=strides,
+        size_multiple=strides[-1],
+        fixed_size=fixed_size,
+        landmarks=landmarks,
+        notes="A published file in another layout, recognized by its outputs.",
+    )
+
+
+# Readers are called from many threads at once: what is cached for a size is made by a function
+# whose cache is synchronized, and is never written to.
+@lru_cache(maxsize=64)
 def _centers(size: tuple[int, int], stride: int, anchors: int) -> FloatArray:
-    """Return the (K * cells, 2) xy centers of a level, the K anchors of a cell together."""
+    """The (K * cells, 2) xy centers of a level, the K anchors of a cell together; read-only."""
     rows, columns = -(-size[0] // stride), -(-size[1] // stride)
     y, x = np.divmod(np.arange(rows * columns), columns)
     centers = np.stack([x, y], axis=-1).astype(np.float32) * stride
-    return np.repeat(centers, anchors, axis=0)
+    centers = np.repeat(centers, anchors, axis=0)
+    centers.setflags(write=False)
+    return centers
+
+
+@lru_cache(maxsize=16)
+def _retinaface_anchors(
+    size: tuple[int, int], strides: tuple[int, ...], sides: tuple[tuple[int, int], ...]
+) -> tuple[FloatArray, FloatArray]:
+    """The (A, 2) centers and (A, 1) sides of all levels; read-only."""
+    centers, widths = [], []
+    for stride, pair in zip(strides, sides, strict=True):
+        level = _centers(size, stride, 2) + np.float32(stride / 2)
+        centers.append(level)
+        widths.append(np.tile(np.array(pair, np.float32), len(level) // 2)[:, None])
+    made = np.concatenate(centers), np.concatenate(widths)
+    for array in made:
+        array.setflags(write=False)
+    return made

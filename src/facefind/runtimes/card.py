@@ -17,7 +17,7 @@ METADATA_KEY = "facefind_card"
 
 @dataclass(frozen=True)
 class Card:
-    """Everything a user may ask about a model file, and all that a runtime must know of it.
+    """What a user may look up of a model file, and all that a runtime must know of it.
 
     Attributes:
         name: Short name of the model, also the stem of its file.
@@ -29,8 +29,8 @@ class Card:
         fixed_size: The only input (height, width) the file accepts, or None where any is.
         landmarks: Whether the model gives five points a face.
         mesh: Name of the mesh decoder that its mesh parameters are for; "" where it gives none.
-        protocol: Name of the test protocol used where the caller asks for none.
-        min_score: Score from which a detection is shown where the caller asks for none.
+        protocol: Name of the test protocol used where the caller names none.
+        min_score: Score from which a detection is shown where the caller sets none.
         parameters: Number of weights, or None where not counted.
         multiply_adds: Multiply-adds of one 640x480 image, or None where not counted.
         training: Images, schedule, epochs, seed and the like.
@@ -82,7 +82,7 @@ class Card:
     def from_json(cls, text: str | bytes) -> Card:
         """Return the card written in a JSON text.
 
-        Keys that this version does not know are passed over, so that a file made by a later
+        Keys that this version does not know are ignored, so that a file made by a later
         version still opens. A text that is no card raises WeightsError.
         """
         try:
@@ -98,7 +98,7 @@ class Card:
             raise WeightsError(f"this model card cannot be used: {error}") from error
 
     @classmethod
-    def of_file(cls, path: str | Path) -> Card | None:
+    def from_file(cls, path: str | Path) -> Card | None:
         """Return the card that an ONNX file carries, or None where it carries none."""
         from facefind.runtimes.onnx_file import metadata
 

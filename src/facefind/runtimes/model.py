@@ -95,6 +95,7 @@ def open_model(
     precision: Precision = "fp32",
     provider: str | None = None,
     card: Card | None = None,
+    device_id: int | None = None,
 ) -> Runtime:
     """Return a model ready to run.
 
@@ -105,14 +106,15 @@ def open_model(
         threads: CPU threads one call uses; None takes the physical cores this process may use
             (torch: what torch is set to). The model's `threads` says what that came to.
         precision: "fp32", or "bf16" where the library and the processor have it. Nothing but what
-            is asked for is ever used.
-        provider: The device by the library's own name ("cuda", "CPU", "GPU.1", ...); None is the
-            CPU for a named runtime. One that is absent raises RuntimeUnavailableError.
+            is named here is ever used.
+        provider: The kind of device by the library's own name ("cuda", "CPU", "gpu", ...); None is
+            the CPU for a named runtime. One that is absent raises RuntimeUnavailableError.
         card: Card of a network; files bring their own.
+        device_id: Which of the provider's devices, from 0; None is the first.
 
     Raises:
         WeightsError: The file is missing, damaged, or no face detector that is known.
-        RuntimeUnavailableError: The library, provider or precision asked for is not here.
+        RuntimeUnavailableError: The library, provider or precision is not here.
     """
     if precision not in PRECISIONS:
         raise RuntimeUnavailableError(f"precision must be one of {PRECISIONS}, got {precision!r}")
@@ -122,6 +124,8 @@ def open_model(
         )
     if threads is not None and threads < 1:
         raise RuntimeUnavailableError(f"threads must be at least 1 or None, got {threads}")
+    if device_id is not None and device_id < 0:
+        raise RuntimeUnavailableError(f"device_id must be at least 0 or None, got {device_id}")
     if not isinstance(model, str | Path):
         if runtime not in ("auto", "torch"):
             raise RuntimeUnavailableError(
@@ -129,26 +133,31 @@ def open_model(
             )
         from facefind.runtimes.pytorch import TorchRuntime
 
-        return TorchRuntime(model, card, threads, precision, provider)
+        return TorchRuntime(model, card, threads, precision, provider, device_id)
     if runtime == "torch":
         raise RuntimeUnavailableError(
             f"torch runs networks and no ONNX file such as {model}; use onnxruntime or openvino"
         )
     path = Path(model)
-    own = Card.of_file(path)  # before any library is asked: its errors are the clearest
-    session = _open_session(path, runtime, threads, precision, provider)
+    own = Card.from_file(path)  # before any library opens it: these errors are the clearest
+    session = _open_session(path, runtime, threads, precision, provider, device_id)
     if own is not None:
         return OnnxModel(session, NativeReader(session, own))
-    reader = adapters.recognize(session, path.stem)
+    reader = adapters.detect_format(session, path.stem)
     return OnnxModel(session, reader, adapters.takes_batches(session))
 
 
 def _open_session(
-    path: Path, runtime: str, threads: int | None, precision: Precision, provider: str | None
+    path: Path,
+    runtime: str,
+    threads: int | None,
+    precision: Precision,
+    provider: str | None,
+    device_id: int | None,
 ) -> Session:
-    """Return the session of the named library, or of the first that can do what is asked."""
+    """Return the session of the named library, or of the first that has what is named."""
     if runtime != "auto":
-        return _session(path, runtime, threads, precision, provider)
+        return _session(path, runtime, threads, precision, provider, device_id)
     attempts = [(name, provider) for name in ("openvino", "onnxruntime") if name in installed()]
     if provider is None and precision == "fp32" and "onnxruntime" in installed():
         from facefind.runtimes.ort import providers
@@ -158,10 +167,10 @@ def _open_session(
     failures = []
     for name, device in attempts:
         try:
-            return _session(path, name, threads, precision, device)
+            return _session(path, name, threads, precision, device, device_id)
         except RuntimeUnavailableError as error:
             if device != provider:
-                _log.warning("going on with the CPU: %s", error)
+                _log.warning("using the CPU instead: %s", error)
             failures.append(str(error))
     raise RuntimeUnavailableError(
         "; ".join(failures)
@@ -170,12 +179,17 @@ def _open_session(
 
 
 def _session(
-    path: Path, runtime: str, threads: int | None, precision: Precision, provider: str | None
+    path: Path,
+    runtime: str,
+    threads: int | None,
+    precision: Precision,
+    provider: str | None,
+    device_id: int | None,
 ) -> Session:
     if runtime == "openvino":
         from facefind.runtimes.ov import OpenvinoSession
 
-        return OpenvinoSession(path, threads, precision, provider)
+        return OpenvinoSession(path, threads, precision, provider, device_id)
     from facefind.runtimes.ort import OrtSession
 
-    return OrtSession(path, threads, precision, provider)
+    return OrtSession(path, threads, precision, provider, device_id)

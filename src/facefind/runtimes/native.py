@@ -34,7 +34,7 @@ class NativeReader:
         if inputs != [(INPUT, "uint8")] or sorted(found) != sorted(expected):
             raise WeightsError(
                 f"the file of {card.name} carries a card but breaks the contract: it has inputs "
-                f"{inputs} and outputs {found}, wanted [('{INPUT}', 'uint8')] and "
+                f"{inputs} and outputs {found}, expected [('{INPUT}', 'uint8')] and "
                 f"{expected}; export it anew"
             )
         if card.color_order != "RGB":

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from facefind.errors import WeightsError
+from facefind.runtimes.protobuf import fields
 
 _METADATA_PROPS = 14  # field number of ModelProto.metadata_props
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
 
 
 def metadata(path: str | Path) -> dict[str, str]:
@@ -22,57 +22,22 @@ def metadata(path: str | Path) -> dict[str, str]:
     except OSError as error:
         raise WeightsError(f"cannot read the model file {path}: {error.strerror}") from error
     found: dict[str, str] = {}
-    fields = set()
+    seen = set()
     try:
-        for number, value in _fields(memoryview(content)):
-            fields.add(number)
-            if number == _METADATA_PROPS:
-                entry = dict(_fields(memoryview(value)))
-                found[bytes(entry.get(1, b"")).decode()] = bytes(entry.get(2, b"")).decode()
+        for number, value in fields(memoryview(content)):
+            seen.add(number)
+            if number == _METADATA_PROPS and isinstance(value, memoryview):
+                entry = dict(fields(value))
+                found[_text(entry.get(1))] = _text(entry.get(2))
     except (ValueError, IndexError) as error:
         raise WeightsError(_not_onnx(path, content)) from error
-    if not {1, 7} <= fields:  # ir_version and graph, which every model has
+    if not {1, 7} <= seen:  # ir_version and graph, which every model has
         raise WeightsError(_not_onnx(path, content))
     return found
 
 
-def _fields(data: memoryview) -> list[tuple[int, memoryview | bytes]]:
-    """Return (field number, raw value) of each field of one protocol-buffer message."""
-    result: list[tuple[int, memoryview | bytes]] = []
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        start = at
-        if wire == _VARINT:
-            _, at = _varint(data, at)
-        elif wire == _FIXED64:
-            at += 8
-        elif wire == _FIXED32:
-            at += 4
-        elif wire == _BYTES:
-            length, start = _varint(data, at)
-            at = start + length
-        else:
-            raise ValueError(f"unknown wire type {wire}")
-        if number == 0 or at > len(data):
-            raise ValueError("broken field")
-        result.append((number, data[start:at]))
-    return result
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Return (value, position after it) of the variable-length integer at a position."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("broken integer")
+def _text(value: int | memoryview | None) -> str:
+    return bytes(value).decode() if isinstance(value, memoryview) else ""
 
 
 def _not_onnx(path: Path, content: bytes) -> str:
@@ -80,5 +45,5 @@ def _not_onnx(path: Path, content: bytes) -> str:
         return f"{path} is a Git LFS pointer and not the model itself: run `git lfs pull`"
     if content.startswith(b"PK\x03\x04"):
         return f"{path} is no ONNX model but looks like a torch checkpoint: export it to ONNX first"
-    begin = content[:8].hex(" ") or "nothing"
-    return f"{path} is no ONNX model ({len(content)} bytes, beginning with {begin})"
+    start = content[:8].hex(" ") or "nothing"
+    return f"{path} is no ONNX model ({len(content)} bytes, starting with {start})"

@@ -38,6 +38,7 @@ class OrtSession:
         precision: Only "fp32": on x86 onnxruntime has no bfloat16 arithmetic for fp32 models.
         provider: "cpu", "cuda", "CUDAExecutionProvider", ...; None is the CPU. A provider that is
             not there, or that does not start, raises RuntimeUnavailableError.
+        device_id: Which of the provider's devices, from 0; None is the first. The CPU has one.
     """
 
     name = "onnxruntime"
@@ -48,6 +49,7 @@ class OrtSession:
         threads: int | None = None,
         precision: Precision = "fp32",
         provider: str | None = None,
+        device_id: int | None = None,
     ) -> None:
         present = providers()
         import onnxruntime
@@ -57,7 +59,11 @@ class OrtSession:
                 f"onnxruntime cannot run an fp32 model in {precision}; "
                 "the openvino and torch runtimes can, on processors that have it"
             )
-        wanted = _full_name(provider or "cpu", present)
+        named = _full_name(provider or "cpu", present)
+        if named == "CPUExecutionProvider" and device_id is not None:
+            raise RuntimeUnavailableError(
+                f"device_id {device_id} selects a GPU, and the provider is the CPU: name a provider"
+            )
         self.precision: Precision = precision
         self.threads = threads or usable_cores()
         options = onnxruntime.SessionOptions()
@@ -68,10 +74,11 @@ class OrtSession:
         # fall asleep between two layers. Threads do rest once a call is over.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         chosen: list[Any] = ["CPUExecutionProvider"]
-        if wanted == "CUDAExecutionProvider":
-            chosen.insert(0, (wanted, {"use_tf32": "0"}))  # TF32 is not what fp32 promises
-        elif wanted not in chosen:
-            chosen.insert(0, wanted)
+        if named not in chosen:
+            settings = {} if device_id is None else {"device_id": str(device_id)}
+            if named == "CUDAExecutionProvider":
+                settings["use_tf32"] = "0"  # TF32 is not what fp32 promises
+            chosen.insert(0, (named, settings))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -81,13 +88,13 @@ class OrtSession:
         except Exception as error:  # onnxruntime's errors share no base of their own
             raise WeightsError(f"onnxruntime cannot open {path}: {error}") from error
         self.provider: str = self._session.get_providers()[0]
-        if self.provider != wanted:
+        if self.provider != named:
             raise RuntimeUnavailableError(
-                f"{wanted} was asked for but did not start (onnxruntime fell back to "
+                f"{named} did not start (onnxruntime fell back to "
                 f"{self.provider}): check the driver and the CUDA/cuDNN libraries it needs"
             )
-        self.inputs = [_port(node) for node in self._session.get_inputs()]
-        self.outputs = [_port(node) for node in self._session.get_outputs()]
+        self.inputs = [_spec(node) for node in self._session.get_inputs()]
+        self.outputs = [_spec(node) for node in self._session.get_outputs()]
 
     def run(self, x: NDArray[np.generic]) -> list[NDArray[np.float32]]:
         """Return the model's arrays for its one input; they belong to the caller."""
@@ -107,6 +114,6 @@ def _full_name(provider: str, present: list[str]) -> str:
     )
 
 
-def _port(node: Any) -> TensorSpec:
+def _spec(node: Any) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) else None for size in node.shape)
     return TensorSpec(node.name, shape, _DTYPES.get(node.type, node.type))

@@ -50,6 +50,8 @@ class OpenvinoSession:
         precision: "fp32" or "bf16". Never left to OpenVINO, which would take bf16 by itself.
         provider: "cpu", "gpu", "GPU.1", ...; None is the CPU. A device that is not there raises
             RuntimeUnavailableError, as does a precision that it does not have.
+        device_id: Which of the provider's devices, from 0: "gpu" with 1 is "GPU.1". None leaves
+            the choice to OpenVINO, which takes the first. The CPU has one.
     """
 
     name = "openvino"
@@ -60,13 +62,18 @@ class OpenvinoSession:
         threads: int | None = None,
         precision: Precision = "fp32",
         provider: str | None = None,
+        device_id: int | None = None,
     ) -> None:
         core = _core()
         present = devices()
         self.provider = (provider or "CPU").upper()
-        if self.provider not in present:
+        if device_id is not None and f"{self.provider}.{device_id}" in present:
+            self.provider = f"{self.provider}.{device_id}"
+        elif self.provider not in present or device_id:  # a device that is the only one is 0
+            which = "" if device_id is None else f" {device_id}"
             raise RuntimeUnavailableError(
-                f"OpenVINO has no device {provider!r} here; present: {', '.join(present)}"
+                f"OpenVINO has no device {provider or 'CPU'!r}{which} here; present: "
+                + ", ".join(present)
             )
         capabilities = core.get_property(self.provider, "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and "BF16" not in capabilities:
@@ -91,8 +98,8 @@ class OpenvinoSession:
             self._model = core.read_model(str(path))
         except Exception as error:  # openvino raises plain RuntimeError for whatever is wrong
             raise WeightsError(f"OpenVINO cannot open {path}: {error}") from error
-        self.inputs = [_port(port) for port in self._model.inputs]
-        self.outputs = [_port(port) for port in self._model.outputs]
+        self.inputs = [_spec(port) for port in self._model.inputs]
+        self.outputs = [_spec(port) for port in self._model.outputs]
         self._lock = threading.Lock()
         self._own: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
         self._any: _Compiled | None = None
@@ -149,7 +156,7 @@ class _Compiled:
             self._idle.append(request)
 
 
-def _port(port: Any) -> TensorSpec:
+def _spec(port: Any) -> TensorSpec:
     partial = port.partial_shape
     shape = (
         tuple(None if size.is_dynamic else int(size.get_length()) for size in partial)

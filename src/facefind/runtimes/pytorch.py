@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,11 +23,14 @@ class TorchRuntime:
         network: Module with `candidates(x) -> (boxes, scores, landmarks or None)`, and perhaps mesh
             parameters as a fourth, for (B, 3, H, W) uint8 RGB images. It is put in eval mode and
             moved to the device.
-        card: Its card; without one a plain card named after the class is made.
+        card: Its card; None makes one of what the network says of itself: its attributes `system`,
+            `strides`, `size_multiple`, `landmarks` and `mesh_decoder`, the card's defaults for
+            those it lacks, and the class's name.
         threads: CPU threads of torch, which has one number for the whole process; None leaves it.
         precision: "fp32", or "bf16" by autocast where the device has such arithmetic. On NVIDIA
             GPUs fp32 convolutions follow torch's own `torch.backends.cudnn.allow_tf32`.
-        provider: "cpu", "cuda", "cuda:1", ...; None takes the device that the network is on.
+        provider: "cpu", "cuda", "mps", ...; None takes the device that the network is on.
+        device_id: Which of the provider's devices, from 0; None is the first.
     """
 
     name = "torch"
@@ -39,6 +42,7 @@ class TorchRuntime:
         threads: int | None = None,
         precision: Precision = "fp32",
         provider: str | None = None,
+        device_id: int | None = None,
     ) -> None:
         import torch
 
@@ -46,7 +50,7 @@ class TorchRuntime:
             raise TypeError(
                 f"a network needs a method candidates(images), {type(network).__name__} has none"
             )
-        self._device = _device(network, provider)
+        self._device = _device(network, provider, device_id)
         self.provider = str(self._device)
         if precision == "bf16" and not _does_bf16(self._device):
             raise RuntimeUnavailableError(
@@ -55,10 +59,7 @@ class TorchRuntime:
         if threads is not None:
             torch.set_num_threads(threads)
         self.precision: Precision = precision
-        kind = type(network).__name__.lower()
-        # A network with a mesh branch says for which decoder its parameters are.
-        mesh = str(getattr(network, "mesh_decoder", ""))
-        self.card = card or Card(name=kind, system=kind, mesh=mesh)
+        self.card = card or _card(network)
         self._network = network.to(self._device).eval()
 
     @property
@@ -89,9 +90,26 @@ class TorchRuntime:
         )
 
 
-def _device(network: nn.Module, provider: str | None) -> torch.device:
+def _card(network: nn.Module) -> Card:
+    """The card of a network that came without one."""
+    name = type(network).__name__.lower()
+    given: dict[str, Any] = {"system": name}
+    for key in ("system", "strides", "size_multiple"):
+        if (value := getattr(network, key, None)) is not None:
+            given[key] = value
+    return Card(
+        name=name,
+        landmarks=bool(getattr(network, "landmarks", False)),
+        mesh=str(getattr(network, "mesh_decoder", "")),
+        **given,
+    )
+
+
+def _device(network: nn.Module, provider: str | None, device_id: int | None) -> torch.device:
     import torch
 
+    if device_id is not None:
+        provider = f"{provider or 'cuda'}:{device_id}"
     if provider is None:
         parameter = next(network.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device

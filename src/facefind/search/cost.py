@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind.errors import DataError
-from facefind.systems.scrfd import ANCHOR_SIZES, STRIDES, SCRFDConfig
+from facefind.search.candidates import NetworkCost
+from facefind.systems.scrfd import ANCHOR_SIZES, STRIDES
+from facefind.systems.scrfd import SCRFDConfig as SCRFDConfig
 
 Block = Literal["depthwise", "basic", "bottleneck"]
 Ints = npt.NDArray[np.int64]
@@ -38,7 +40,7 @@ class Population:
         neck: (N,) channels of the neck.
         head: (N,) channels of the head's tower.
         head_depth: (N,) convolutions in it.
-        landmarks: whether the head also gives points.
+        landmarks: whether the head also gives landmarks.
         shared: whether one head serves all levels.
         scales: whether a learned scalar a level multiplies the box output.
     """
@@ -55,15 +57,15 @@ class Population:
     scales: bool = True
 
     @classmethod
-    def of(cls, configs: Sequence[SCRFDConfig]) -> Population:
-        """The population of configurations that agree in block, points, sharing and scales.
+    def from_configs(cls, configs: Sequence[SCRFDConfig]) -> Population:
+        """The population of configurations that agree in block, landmarks, sharing and scales.
 
         Raises:
             DataError: if they don't, or there are none.
         """
         kinds = {(c.block, c.landmarks, c.shared_head, c.scales) for c in configs}
         if len(kinds) != 1:
-            raise DataError(f"wanted configurations of one kind, given {len(kinds)} kinds")
+            raise DataError(f"expected configurations of one kind, got {len(kinds)} kinds")
         ((block, landmarks, shared, scales),) = kinds
 
         def column(values: list[int]) -> Ints:
@@ -91,26 +93,9 @@ class Population:
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
-@dataclass(frozen=True)
-class NetworkCost:
-    """Parameters and multiply-adds of one network by part, as `nn.cost.measure` counts them."""
-
-    parameters: dict[str, int]
-    multiply_adds: dict[str, int]
-
-    def share(self, *parts: str) -> float:
-        """Fraction of the whole network's multiply-adds that lies in these parts."""
-        return sum(self.multiply_adds[p] for p in parts) / sum(self.multiply_adds.values())
-
-    def backbone_share(self, *parts: str) -> float:
-        """Fraction of the backbone's multiply-adds that lies in these parts."""
-        whole = sum(self.multiply_adds[p] for p in BACKBONE)
-        return sum(self.multiply_adds[p] for p in parts) / whole
-
-
 def cost(config: SCRFDConfig, height: int = VGA[0], width: int = VGA[1]) -> NetworkCost:
     """Cost of one configuration for an image of `height` x `width` pixels."""
-    population = Population.of([config])
+    population = Population.from_configs([config])
     adds, numbers = multiply_adds(population, height, width)[0], parameters(population)[0]
     return NetworkCost(
         {part: int(n) for part, n in zip(PARTS, numbers, strict=True)},

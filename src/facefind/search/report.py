@@ -1,23 +1,21 @@
-"""What a finished study leaves: its numbers, its pictures and the recipe of the best network."""
+"""What a finished study leaves: its numbers, its figures and the recipe of the best network."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pprint
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from facefind.errors import DataError
+from facefind import files
 from facefind.learn.recipe import Recipe
-from facefind.search.cost import BACKBONE, PARTS
-from facefind.search.statistics import Interval, bootstrap, error_distribution
-from facefind.search.store import write_text
-from facefind.search.study import STEPS, Entry, Study, shares
-
-SHALLOW = ("stem", "c2", "c3")
-DEEP = ("c4", "c5")
-_NAMES = {part: part.upper() if part.startswith("c") else part for part in PARTS}
+from facefind.plots.search import Panel, draw_scores
+from facefind.search.candidates import Entry
+from facefind.search.statistics import bootstrap, error_distribution
+from facefind.search.study import Study, StudyError, ranks
 
 
 def report(study: Study) -> dict[str, Any]:
@@ -28,82 +26,103 @@ def report(study: Study) -> dict[str, Any]:
     """
     settings = study.settings
     known = study.store.read("study.json") or {}
-    steps = {}
-    for step in STEPS:
-        entries = study.entries(step)
-        best = study.best(step)
-        scores = [e.order[1] for e in entries if math.isfinite(e.order[1])]
-        results = [
-            result
-            for rung in range(len(settings.rung_epochs))
-            for trial in study.trials(step, rung)
-            if (result := study.result(trial.key))
-        ]
-        steps[f"step{step}"] = {
-            "networks": len(entries),
-            "failed": len(entries) - len(scores),
-            "distinct_scores": len(set(scores)),
-            "trials": len(results),
-            "seconds": sum(result["seconds"] for result in results),
-            "intervals": {k: v.to_dict() for k, v in study.intervals(step).items()},
-            "best": _told(best),
-            "agreement": {
-                rung: {name: found.to_dict() for name, found in of.items()}
-                for rung, of in study.agreements(step).items()
-            },
-        }
+    steps = {f"step{step}": _step(study, step) for step in settings.candidates.steps}
     recipe = found_recipe(study)
     content: dict[str, Any] = {
-        "goal_gflops": settings.goal.gflops,
-        "space": settings.space,
+        "candidates": settings.candidates.to_dict(),
         "subset": settings.subset,
         "protocol": settings.trial.protocol,
         "epochs": settings.trial.schedule.epochs,
-        "data": known["data"],
+        "data": known["data"] | _measured(study),
         **steps,
         "found": recipe.name,
     }
     study.store.write("found.json", recipe.to_dict())
-    write_text(study.store.folder / "found.py", recipe_file(recipe, content))
+    files.write_text(study.store.folder / "found.py", recipe_file(study, recipe, content))
     study.store.write("report.json", content)
     return content
 
 
-def _told(entry: Entry) -> dict[str, Any]:
+def _step(study: Study, step: int) -> dict[str, Any]:
+    entries = study.entries(step)
+    scores = [e.order[1] for e in entries if math.isfinite(e.order[1])]
+    results = _results(study, step)
+    return {
+        "networks": len(entries),
+        "failed": len(entries) - len(scores),
+        "distinct_scores": len(set(scores)),
+        "trials": len(results),
+        "seconds": sum(result["seconds"] for result in results),
+        "intervals": {k: v.to_dict() for k, v in study.intervals(step).items()},
+        "best": _plain(study.best(step)),
+        "agreement": {
+            rung: {name: found.to_dict() for name, found in pairs.items()}
+            for rung, pairs in study.agreements(step).items()
+        },
+    }
+
+
+def _results(study: Study, step: int) -> list[dict[str, Any]]:
+    rungs = range(len(study.settings.rung_epochs))
+    trials = [trial for rung in rungs for trial in study.trials(step, rung)]
+    return [result for trial in trials if (result := study.result(trial.key))]
+
+
+def _measured(study: Study) -> dict[str, Any]:
+    """Number and digest of the images that the trials were measured on in truth.
+
+    Raises:
+        StudyError: if they were not the same ones for all: their scores can't be compared.
+    """
+    found = {
+        (result["images_measured"], result["digest_measured"])
+        for step in study.settings.candidates.steps
+        for result in _results(study, step)
+        if "ap" in result
+    }
+    if len(found) != 1:
+        raise StudyError(
+            f"expected all trials to be measured on the same images, got {len(found)} sets "
+            f"({', '.join(f'{images} images, {digest[:12]}' for images, digest in sorted(found))}):"
+            " some images could not be read at times; remove those trials, and run again"
+        )
+    ((images, digest),) = found
+    return {"images_measured": images, "digest_measured": digest}
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
     return {
         "index": entry.index,
-        "network": {
-            name: getattr(entry.network, name)
-            for name in ("block", "depths", "widths", "stem", "neck", "head", "head_depth")
-        },
+        "network": dataclasses.asdict(entry.network),
         "score": entry.order[1],
         "rung": entry.rung,
         "multiply_adds": sum(entry.cost.multiply_adds.values()),
         "parameters": sum(entry.cost.parameters.values()),
-        "shares": {part: entry.cost.share(part) for part in PARTS},
+        "shares": {part: entry.cost.share(part) for part in entry.cost.multiply_adds},
     }
 
 
 def found_recipe(study: Study) -> Recipe:
-    """The final recipe with the best network of step 2, on the study's own training sets."""
+    """The final recipe with the best network of the last step, on the study's training sets."""
     settings = study.settings
     return replace(
         settings.final,
-        name=f"scrfd-found-{settings.goal.gflops:g}g",
-        network=study.best(2).network,
+        name=settings.candidates.found_name,
+        network=study.best(settings.candidates.steps[-1]).network,
         data=replace(settings.final.data, root=settings.trial.data.root),
     )
 
 
-def recipe_file(recipe: Recipe, content: dict[str, Any]) -> str:
+def recipe_file(study: Study, recipe: Recipe, content: dict[str, Any]) -> str:
     """The text of a recipe file with one function, `found`."""
-    best, data = content["step2"]["best"], content["data"]
+    step, data = content[f"step{study.settings.candidates.steps[-1]}"], content["data"]
+    best = step["best"]
     return (
-        f'"""The best network of a search for {content["goal_gflops"]:g} GF: '
+        f'"""The best network of a search for {study.settings.candidates.title}: '
         f"{best['multiply_adds'] / 1e9:.3f} GF.\n\n"
         f"Its AP of {content['subset']} after {content['epochs']:g} epochs was "
         f"{best['score']:.4f} ({content['protocol']}, {data['images_measured']} held-out images,\n"
-        f"digest {data['digest_measured']}), the best of {content['step2']['networks']}.\n\n"
+        f"digest {data['digest_measured']}), the best of {step['networks']}.\n\n"
         'Train it in full: facefind train found.py:found --data.root ...\n"""\n\n'
         "from facefind import recipes\n\n"
         f"CONTENT = {pprint.pformat(recipe.to_dict(), sort_dicts=False, width=96)}\n\n\n"
@@ -113,71 +132,43 @@ def recipe_file(recipe: Recipe, content: dict[str, Any]) -> str:
     )
 
 
-def draw(study: Study) -> list[Path]:
-    """Write the study's pictures beside its report, and return their paths. Needs matplotlib.
+def draw(study: Study, folder: str | Path | None = None) -> list[Path]:
+    """Write the study's figures to a folder (None: its own); return their paths. Needs matplotlib.
 
-    `step1.png`: score over each part's share of the backbone, with the 95 % interval and the
-    median of the bootstrap (SCRFD, fig. 5), and the distribution of errors (RegNet, sec. 3.2).
-    `shallow_deep.png`: the same for stem + C2 + C3 and for C4 + C5 (fig. 6).
-    `step2.png`: the same for backbone, neck and head (fig. 9).
+    Each shows scores over what its step has searched, with the 95 % interval and the median of
+    the bootstrap; the first figure of a step also the distribution of errors.
     """
-    folder, made = study.store.folder, []
-    for step in STEPS:
+    folder = study.store.folder if folder is None else Path(folder)
+    candidates, made = study.settings.candidates, []
+    for step in candidates.steps:
         entries = [e for e in study.entries(step) if math.isfinite(e.order[1])]
-        found = shares(entries, step)
-        names = BACKBONE if step == 1 else ("backbone", "neck", "head")
-        panels = {_NAMES.get(name, name): found[name] for name in names}
-        made.append(_draw(folder / f"step{step}.png", study, entries, panels, errors=True))
-        if step == 1:
-            sums = {
-                " + ".join(_NAMES[p] for p in parts): [
-                    e.cost.backbone_share(*parts) for e in entries
-                ]
-                for parts in (SHALLOW, DEEP)
-            }
-            made.append(_draw(folder / "shallow_deep.png", study, entries, sums, errors=False))
+        for number, (name, panels) in enumerate(candidates.panels(entries, step).items()):
+            made.append(
+                draw_scores(
+                    folder / f"{name}.png",
+                    {title: _panel(values, entries, study) for title, values in panels.items()},
+                    [e.order[1] for e in entries],
+                    [e.rung for e in entries],
+                    score_name=f"AP {study.settings.subset}",
+                    errors=None if number else _errors(entries, study),
+                )
+            )
     return made
 
 
-def _draw(
-    path: Path,
-    study: Study,
-    entries: list[Entry],
-    panels: dict[str, list[float]],
-    *,
-    errors: bool,
-) -> Path:
-    from matplotlib.figure import Figure
+def _panel(values: list[float], entries: Sequence[Entry], study: Study) -> Panel:
+    where = bootstrap(values, ranks(entries), seed=study.settings.seed)
+    return Panel(values, where.low, where.high, where.median)
 
-    if not entries:
-        raise DataError("there is nothing to draw: not one trial gave a score")
-    scores = [e.order[1] for e in entries]
-    ladder = {order: rank for rank, order in enumerate(sorted({e.order for e in entries}))}
-    ranks = [ladder[e.order] for e in entries]
-    rungs = [e.rung for e in entries]
-    count = len(panels) + errors
-    columns = min(count, 3)
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(3.6 * columns, 3.0 * rows), layout="constrained")
-    for number, (title, x) in enumerate(panels.items(), 1):
-        axes = figure.add_subplot(rows, columns, number)
-        where: Interval = bootstrap(x, ranks, seed=study.settings.seed)
-        axes.axvspan(where.low, where.high, alpha=0.2, label="95 %")
-        axes.axvline(where.median, linestyle="--", label=f"median {where.median:.2f}")
-        # Networks that halving stopped early have a score of a shorter training: paler.
-        axes.scatter(x, scores, s=8, c=rungs, cmap="Blues", vmin=-1, vmax=max(rungs) or 1)
-        axes.set(title=title, xlabel="share of multiply-adds", ylabel=f"AP {study.settings.subset}")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    if errors:
-        axes = figure.add_subplot(rows, columns, count)
-        for rung in sorted(set(rungs)):
-            some = [s for s, r in zip(scores, rungs, strict=True) if r == rung]
-            error, fraction = error_distribution(some)
-            epochs = study.settings.rung_epochs[rung]
-            axes.step(error, fraction, where="post", label=f"{len(some)} at {epochs:g} epochs")
-        axes.set(title="error distribution", xlabel="1 - AP", ylabel="networks", ylim=(0, 1.02))
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
-    return path
+
+def _errors(
+    entries: Sequence[Entry], study: Study
+) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
+    """Distribution of the errors of each rung, by the length of its training."""
+    found = {}
+    for rung in sorted({e.rung for e in entries}):
+        some = [e.order[1] for e in entries if e.rung == rung]
+        error, fraction = error_distribution(some)
+        name = f"{len(some)} at {study.settings.rung_epochs[rung]:g} epochs"
+        found[name] = (error.tolist(), fraction.tolist())
+    return found

@@ -4,7 +4,7 @@ study.json            what is searched, and how; written once
 step1.json            the candidates of step 1, step2.json those of step 2
 trials/KEY.json       the result of a trial; it is there whole or not at all
 trials/KEY.lock       held by the process that works on the trial
-runs/KEY/             its run folder, to go on from after a kill
+runs/KEY/             its run folder, which is resumed after a kill
 found.json, found.py  the recipe of the best network; report.json and the figures
 """
 
@@ -12,28 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from facefind import files
 from facefind.errors import DataError
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that readers, and a later start after a kill, see the old file or the new."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 class Store:
@@ -52,11 +37,11 @@ class Store:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
-            raise DataError(f"{path} is no JSON ({error}); move it away to begin anew") from None
+            raise DataError(f"{path} is not JSON ({error}); move it away to start again") from None
 
     def write(self, name: str, content: Any) -> None:
         """Write such a file."""
-        write_json(self.folder / name, content)
+        files.write_json(self.folder / name, content)
 
     def result(self, key: str) -> dict[str, Any] | None:
         """The result of a trial, None until it has ended."""

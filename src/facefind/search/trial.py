@@ -7,19 +7,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+from facefind import files
 from facefind.errors import DataError
 from facefind.learn.recipe import Recipe
 
 
 def train_candidate(content: dict[str, Any]) -> dict[str, Any]:
-    """What became of a recipe (`Recipe.to_dict`): plain values, for the store.
+    """The result of training a recipe (`Recipe.to_dict`), in plain values for the store.
 
-    Goes on from the recipe's run folder where a killed trial has left a checkpoint. Takes and
-    gives plain values only, so that any process on any machine may do it.
+    Resumes the run in the recipe's folder where a killed trial has left a checkpoint. Takes and
+    returns plain values only, so that any process on any machine may do it.
 
     Returns:
-        `ap` by subset, `seconds` of this process, `step`, and the run's facts; or, where the loss
-        was no longer finite, `failed` with the reason.
+        `ap` by subset, number and digest of the images that were measured, `seconds` of this
+        process and the run's facts; or, where the loss was no longer finite, `failed` with the
+        reason.
 
     Raises:
         DataError: if the data can't be read, or no images are held out to measure on.
@@ -36,13 +38,13 @@ def train_candidate(content: dict[str, Any]) -> dict[str, Any]:
             raise
         return {"failed": str(error), "seconds": time.monotonic() - began}
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    measured = _evaluation(folder, facts["steps"])
     return {
-        "ap": held_out_ap(folder, facts["steps"]),
+        "ap": _ap(measured),
         "seconds": time.monotonic() - began,
         "protocol": recipe.protocol,
-        "images_measured": min(
-            facts["images_held_out"], recipe.run.evaluate_images or facts["images_held_out"]
-        ),
+        "images_measured": measured["images_measured"],
+        "digest_measured": measured["digest_measured"],
         "facts": facts,
     }
 
@@ -53,15 +55,15 @@ def held_out_ap(folder: Path, step: int) -> dict[str, float]:
     Raises:
         DataError: if there is none.
     """
-    found: dict[str, float] = {}
-    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:  # a kill in the middle of a line
-            continue
-        ap = {key[3:]: value for key, value in record.items() if key.startswith("ap_")}
-        if ap and record.get("step") == step:
-            found = ap
+    return _ap(_evaluation(folder, step))
+
+
+def _evaluation(folder: Path, step: int) -> dict[str, Any]:
+    """The last record of an evaluation at a step."""
+    found: dict[str, Any] = {}
+    for _, record in files.read_json_lines(folder / "log.jsonl", skip_broken=True):
+        if record.get("step") == step and _ap(record):
+            found = record
     if not found:
         raise DataError(
             f"{folder} logged no AP at its end: a search needs held-out images, "
@@ -70,8 +72,12 @@ def held_out_ap(folder: Path, step: int) -> dict[str, float]:
     return found
 
 
+def _ap(record: dict[str, Any]) -> dict[str, float]:
+    return {key[3:]: value for key, value in record.items() if key.startswith("ap_")}
+
+
 def clear(recipe: Recipe) -> None:
-    """Remove what a finished trial needs no more: the checkpoint to go on from, and the charts."""
+    """Remove what a finished trial no longer needs: the checkpoint to resume, and the charts."""
     import shutil
 
     if recipe.run.out is not None:

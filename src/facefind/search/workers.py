@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from facefind.errors import RuntimeUnavailableError
-from facefind.search.study import Settings, Study, StudyError, Trial
+from facefind.search.settings import Settings, Trial
+from facefind.search.study import Study, StudyError
 from facefind.search.trial import train_candidate
 
 
@@ -20,7 +21,7 @@ def run_processes(folder: Path, settings: Settings, processes: int) -> Study:
     Any number of such calls may work on one folder at once, from several terminals too.
 
     Raises:
-        StudyError: if a process died; what it has finished is kept, and the next call goes on.
+        StudyError: if a process died; what it has finished is kept, and the next call resumes.
     """
     study = Study(folder, settings)
     if processes <= 1:
@@ -42,8 +43,8 @@ def run_processes(folder: Path, settings: Settings, processes: int) -> Study:
     failed = [worker.exitcode for worker in workers if worker.exitcode]
     if failed:
         raise StudyError(
-            f"{len(failed)} of {processes} processes ended with {failed}, their words are above; "
-            "what was finished is kept: run the search again to go on"
+            f"{len(failed)} of {processes} processes ended with exit codes {failed}, their "
+            "messages are above; what was finished is kept: run the search again"
         )
     return study
 
@@ -56,8 +57,8 @@ class RayRunner:
     """A runner: trials become tasks on a Ray cluster, and this process keeps the store.
 
     The training images must lie under the same path on every node. Where the study's folder does
-    too (a shared disk), a trial that lost its node goes on from its checkpoint; elsewhere it
-    begins anew on another node.
+    too (a shared disk), a trial that lost its node is resumed from its checkpoint; elsewhere it
+    starts again on another node.
 
     Args:
         address: of the cluster; None starts Ray on this machine, "auto" joins what runs here.
@@ -93,9 +94,9 @@ class RayRunner:
         """Trials that the cluster can do at once; at least 1."""
         there = self._ray.cluster_resources()
         fitting = [
-            there.get(name, 0) // wanted
-            for name, wanted in (("CPU", self._cpus), ("GPU", self._gpus))
-            if wanted
+            there.get(name, 0) // needed
+            for name, needed in (("CPU", self._cpus), ("GPU", self._gpus))
+            if needed
         ]
         return max(int(min(fitting, default=1)), 1)
 

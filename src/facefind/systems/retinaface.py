@@ -90,7 +90,7 @@ def authors_criterion(landmarks: float) -> CriterionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RetinaFaceConfig(NetworkConfig):
-    """A RetinaFace: every number that tells one from another; the paper's by default."""
+    """A RetinaFace: every number in which one differs from another; the paper's by default."""
 
     system = "retinaface"
 

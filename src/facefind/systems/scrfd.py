@@ -31,7 +31,7 @@ code's. Differs: that code divides 0 by 0 without faces, ours does not.
 
 @dataclass(frozen=True, kw_only=True)
 class SCRFDConfig(NetworkConfig):
-    """A row of the family: every number that tells one SCRFD from another."""
+    """A row of the family: every number in which one SCRFD differs from another."""
 
     system = "scrfd"
 

@@ -6,7 +6,6 @@ carries, and with it the file's SHA-256 and whether it is the default.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from facefind.errors import WeightsError
+from facefind.files import sha256, write_json
 from facefind.runtimes import Card
 
 ENVIRONMENT = "FACEFIND_WEIGHTS"
@@ -92,14 +92,14 @@ def mesh_decoder(name: str = MESH_DECODER, beside: Path | None = None) -> Path:
     It is looked for in the folder `beside` first, then where models are. A file with a card beside
     it is checked against the SHA-256 there. A missing or damaged file raises WeightsError.
     """
-    places = [*([beside] if beside else []), *folders()]
-    for folder in places:
+    looked = [*([beside] if beside else []), *folders()]
+    for folder in looked:
         path = folder / f"{name}.npz"
         if path.is_file():
             _check(path)
             return path
     raise WeightsError(
-        f"there is no mesh decoder {name}.npz in {', '.join(map(str, places))}: copy it there, or "
+        f"there is no mesh decoder {name}.npz in {', '.join(map(str, looked))}: copy it there, or "
         "make one by `facefind mesh pretrain`"
     )
 
@@ -107,20 +107,20 @@ def mesh_decoder(name: str = MESH_DECODER, beside: Path | None = None) -> Path:
 def describe(path: str | Path, default: bool = False) -> Path:
     """Write the card file beside an exported model and return its path.
 
-    It holds the card that the model carries, its SHA-256 and, where asked, the default mark.
+    It holds the card that the model carries, its SHA-256 and, for `default`, the default mark.
     """
     path = Path(path)
-    card = Card.of_file(path)
+    card = Card.from_file(path)
     if card is None:
         raise WeightsError(f"{path} carries no card: it was not made by facefind's export")
     if card.name != path.stem:
         raise WeightsError(f"{path} holds the model {card.name}: rename the file to it")
     values = json.loads(card.to_json())
-    values["sha256"] = _sha256(path)
+    values["sha256"] = sha256(path)
     if default:
         values["default"] = True
     sidecar = path.with_suffix(".json")
-    sidecar.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(sidecar, values)
     return sidecar
 
 
@@ -149,41 +149,36 @@ def _sidecar(path: Path) -> dict[str, Any]:
 
 def _card(path: Path) -> Card:
     values = _sidecar(path)
-    card = Card.from_json(json.dumps(values)) if values else Card.of_file(path)
+    card = Card.from_json(json.dumps(values)) if values else Card.from_file(path)
     return card or Card(name=path.stem, system="unknown", notes="The file carries no card.")
 
 
 def _check(path: Path) -> None:
     """Raise WeightsError where a file is not the one that its card file was written for."""
-    wanted = _sidecar(path).get("sha256")
-    if wanted is None:
+    expected = _sidecar(path).get("sha256")
+    if expected is None:
         return
     status = path.stat()
     given = _sha256_once(path, status.st_mtime_ns, status.st_size)
-    if given != wanted:
+    if given != expected:
         raise WeightsError(
             f"{path} is damaged or another file: its SHA-256 is {given}, its card file says "
-            f"{wanted}; install facefind again, or copy the file again"
+            f"{expected}; install facefind again, or copy the file again"
         )
 
 
 @lru_cache(maxsize=64)
 def _sha256_once(path: Path, changed: int, size: int) -> str:
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)
 
 
 def _unknown(name: str, names: list[str]) -> str:
     if not names:
         return f"there is no model {name!r}: {_none()}"
-    near = get_close_matches(name, names, 1, 0.4)
+    near = get_close_matches(name, names, 3, 0.4)
     return (
         f"there is no model {name!r}"
-        + (f", did you mean {near[0]!r}?" if near else ".")
+        + (f", did you mean {' or '.join(map(repr, near))}?" if near else ".")
         + f" At hand: {', '.join(names)}; or give the path of an .onnx file"
     )
 

@@ -1,7 +1,7 @@
-"""`facefind evaluate`: a published measuring protocol on a labeled set.
+"""`facefind evaluate`: a published benchmark on a labeled set.
 
-One file a protocol, each with `run(args, command) -> exit code`; `finding` gets the faces, from a
-model or from a file, `telling` says what came out.
+One file a benchmark, each with `run(args, command) -> exit code`; `detections` gets the faces, from
+a model or from a file, `reporting` prints and writes the result.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import importlib
 import shlex
 from collections.abc import Sequence
 
+from facefind.cli.suggestions import suggest
 from facefind.errors import DataError
 
-__all__ = ["PROTOCOLS", "main"]
+__all__ = ["BENCHMARKS", "main"]
 
-PROTOCOLS: dict[str, str] = {
+BENCHMARKS: dict[str, str] = {
     "wider": "average precision of WIDER FACE: easy, medium and hard faces",
     "fddb": "ROC curves of FDDB, discrete and continuous",
     "pascal": "average precision of PASCAL faces",
     "afw": "average precision of AFW",
-    "landmarks": "error of five points, by point, size and yaw; 68 points of AFLW2000-3D",
+    "landmarks": "error of five landmarks, by point, size and yaw; 68 of AFLW2000-3D",
     "verification": "LFW, CFP-FP, AgeDB-30 and IJB-C from embeddings",
     "protocols": "accuracy, time and memory of a model by test protocol",
     "cost": "parameters, multiply-adds, latency and memory of models by image size",
@@ -34,8 +35,8 @@ def main(args: Sequence[str]) -> int:
     if name in ("-h", "--help"):
         print(_usage())
         return 0
-    if name not in PROTOCOLS:
-        raise DataError(f"there is no protocol {name!r}; there are {', '.join(PROTOCOLS)}")
+    if name not in BENCHMARKS:
+        raise DataError(f"there is no benchmark {name!r}{suggest(name, BENCHMARKS)}")
     room = importlib.import_module(f"facefind.cli.evaluate.{_FILES.get(name, name)}")
     command = shlex.join(["facefind", "evaluate", *args])
     code: int = room.run(rest, command, name) if name in _FILES else room.run(rest, command)
@@ -43,16 +44,16 @@ def main(args: Sequence[str]) -> int:
 
 
 def _usage() -> str:
-    width = max(map(len, PROTOCOLS))
+    width = max(map(len, BENCHMARKS))
     return "\n".join(
         [
-            "usage: facefind evaluate PROTOCOL [OPTION ...]",
+            "usage: facefind evaluate BENCHMARK [OPTION ...]",
             "",
             "Measure a model, or detections made elsewhere, on a labeled set.",
             "",
-            "protocols:",
-            *(f"  {name:<{width}}  {text}" for name, text in PROTOCOLS.items()),
+            "benchmarks:",
+            *(f"  {name:<{width}}  {text}" for name, text in BENCHMARKS.items()),
             "",
-            "facefind evaluate PROTOCOL --help tells its options.",
+            "facefind evaluate BENCHMARK --help lists its options.",
         ]
     )

@@ -1,4 +1,4 @@
-"""`facefind evaluate compare`: results side by side, where they may stand so."""
+"""`facefind evaluate compare`: results side by side, where they can be compared."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class _Compare:
 
     results: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE.json")]
     """Files that --out has written."""
-    labels: Folder = None
+    data: Folder = None
     """With results of WIDER FACE whose detections were kept: the folder of official .mat files. The
-    differences to the first result are then told with their standard error, over the same pictures
-    drawn anew 200 times."""
+    differences to the first result then get a standard error, by 200 bootstrap samples of the
+    images."""
     subset: File = None
-    """With --labels: the list of images that the results were measured on, if not all."""
-    figure: File = None
-    """Draw the curves to this file, of results written with --curves."""
+    """With --data: the list of images that the results were measured on, if not all."""
+    plot: File = None
+    """Plot the curves to this file, of results written with --curves."""
     published: Folder = None
-    """Draw the curves of other methods along."""
+    """Plot the curves of other methods, too."""
     force: Flag = False
     """Compare them all the same, and say what differs."""
     markdown: Flag = False
@@ -48,43 +48,43 @@ class _Compare:
 
 
 def run(args: Sequence[str], command: str) -> int:
-    """Exit code 0 once the table is told; DataError (2) where results are unlike."""
+    """Exit code 0 once the table is out; DataError (2) where results are unlike."""
     from facefind.evaluation import report
 
-    asked = tyro.cli(_Compare, args=args, prog="facefind evaluate compare")
-    if len(asked.results) < 2:
+    options = tyro.cli(_Compare, args=args, prog="facefind evaluate compare")
+    if len(options.results) < 2:
         raise DataError("give two results or more")
-    results = _named([(path, _read(path)) for path in asked.results])
+    results = _named([(path, _read(path)) for path in options.results])
     figures = {name: report.figures(result) for name, result in results.items()}
     differ = report.unlike(results)
-    if differ and not asked.force:
+    if differ and not options.force:
         raise DataError(
-            f"these results are not alike: {report.tell(differ)}; --force compares them anyway"
+            f"these results are not alike: {report.describe(differ)}; --force compares them anyway"
         )
     full: dict[str, Any] = {"measure": "compare", "command": command, "figures": figures}
-    full |= {"differ": differ, "files": [str(path) for path in asked.results]}
+    full |= {"differ": differ, "files": [str(path) for path in options.results]}
     columns = list(dict.fromkeys(column for row in figures.values() for column in row))
     rows = [
         (name, *(report.percent(row.get(column)) for column in columns))
         for name, row in figures.items()
     ]
     text = output.table(("result", *columns), rows, right=range(1, len(columns) + 1))
-    if asked.markdown:
-        text = report.table(results, force=asked.force)
+    if options.markdown:
+        text = report.table(results, force=options.force)
     elif differ:
-        text += f"\n\nNOT COMPARABLE: {report.tell(differ)}"
+        text += f"\n\nNOT COMPARABLE: {report.describe(differ)}"
     else:
         first = next(iter(results.values()))
         text += f"\n\n{first['protocol']}; labels {str(first.get('digest', '?'))[:12]}"
         if silent := [name for name, one in results.items() if "test_protocol" not in one]:
             text += f"\ntest protocol not known: {', '.join(silent)}"
-    if asked.labels is not None:
-        paired, lines = _paired(results, asked.labels, asked.subset)
+    if options.data is not None:
+        paired, lines = _paired(results, options.data, options.subset)
         full["paired"] = paired
         text += "\n\n" + lines
-    if asked.figure is not None:
-        draw(results, asked.figure, asked.published)
-    output.emit(report.finite(full), text, as_json=asked.json, out=asked.out)
+    if options.plot is not None:
+        draw(results, options.plot, options.published)
+    output.emit(report.finite(full), text, as_json=options.json, out=options.out)
     return 0
 
 
@@ -92,9 +92,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json_text.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: wanted a result of facefind evaluate ({error})") from None
+        raise DataError(f"{path}: expected a result of facefind evaluate ({error})") from None
     if not isinstance(content, dict) or "protocol" not in content:
-        raise DataError(f"{path}: wanted a result of facefind evaluate, with its protocol")
+        raise DataError(f"{path}: expected a result of facefind evaluate, with its protocol")
     return content
 
 
@@ -125,7 +125,7 @@ def _paired(
         place = one.get("detections_kept") or one.get("detections_from")
         if one.get("measure") != "wider" or place is None or not Path(place).exists():
             raise DataError(
-                f"{name}: --labels takes results of evaluate wider whose detections are at hand: "
+                f"{name}: --data takes results of evaluate wider whose detections are at hand: "
                 "measure them with --keep"
             )
         if one["digest"] != truth.digest():

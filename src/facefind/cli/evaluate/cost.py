@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import platform
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, Whole
+from facefind.cli.options import File, Flag, Inference
 from facefind.errors import DataError
-from facefind.runtimes import Precision, RuntimeName
 
 if TYPE_CHECKING:
     from facefind.evaluation.cost import Cost
 
-__all__ = ["processor", "run"]
+__all__ = ["run"]
 
 _HEADER = ("model", "image", "parameters", "multiply-adds", "ms", "images/s", "peak MiB")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _CostOfModels:
+class _CostOfModels(Inference):
     """Measure parameters, multiply-adds, latency and peak memory of models by image size.
 
     Latency is from a decoded image of noise to faces, the median of the rounds; each size runs in a
-    process of its own, whose peak of memory is told.
+    process of its own, whose peak of memory is given.
     """
 
     model: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
@@ -43,12 +39,9 @@ class _CostOfModels:
     """Image sizes in pixels."""
     rounds: int = 20
     """Times each is measured."""
-    runtime: RuntimeName = "auto"
-    """The library that runs the model."""
-    precision: Precision = "fp32"
-    """Numbers it computes with."""
-    threads: Whole = None
-    """CPU threads; the runtime's own choice where not given."""
+    test_protocol: tyro.conf.Suppress[None] = None  # images are run at the sizes
+    min_score: tyro.conf.Suppress[None] = None
+    batch_size: tyro.conf.Suppress[None] = None
     markdown: Flag = False
     """Print a Markdown table."""
     out: File = None
@@ -58,20 +51,23 @@ class _CostOfModels:
 
 
 def run(args: Sequence[str], command: str) -> int:
-    """Exit code 0 once the table is told, 1 where a model does not take one of the sizes."""
+    """Exit code 0 once the table is out, 1 where a model does not take one of the sizes."""
     from facefind import __version__, weights
     from facefind.evaluation.cost import measure
+    from facefind.protocols import parse_size
     from facefind.runtimes import open_model
+    from facefind.runtimes.cpu import processor
 
-    asked = tyro.cli(_CostOfModels, args=args, prog="facefind evaluate cost")
-    if not asked.model:
+    options = tyro.cli(_CostOfModels, args=args, prog="facefind evaluate cost")
+    options.check_inference()
+    if not options.model:
         raise DataError("--model: name at least one")
-    sizes = [_size(text) for text in asked.sizes]
+    sizes = [parse_size(text) for text in options.sizes]
     costs: list[Cost] = []
     left_out = 0
-    for name in asked.model:
+    for name in options.model:
         path = weights.find(name)
-        fixed = open_model(path, asked.runtime, 1).card.fixed_size
+        fixed = open_model(path, options.runtime, 1).card.fixed_size
         fit = [s for s in sizes if fixed is None or (s[0] <= fixed[0] and s[1] <= fixed[1])]
         for height, width in [size for size in sizes if size not in fit]:
             left_out += 1
@@ -83,16 +79,18 @@ def run(args: Sequence[str], command: str) -> int:
             cost = measure(
                 path,
                 fit,
-                rounds=asked.rounds,
-                runtime=asked.runtime,
-                precision=asked.precision,
-                threads=asked.threads,
+                rounds=options.rounds,
+                runtime=options.runtime,
+                precision=options.precision,
+                threads=options.threads,
+                provider=options.provider,
+                device_id=options.device_id,
             )
             costs.append(cost)
     rows = [row for cost in costs for row in _rows(cost)]
     text = (
         output.markdown(_HEADER, rows)
-        if asked.markdown
+        if options.markdown
         else output.table(_HEADER, rows, right=range(2, 7))
     )
     notes = sorted(
@@ -101,13 +99,13 @@ def run(args: Sequence[str], command: str) -> int:
     text += f"\n\n{'; '.join(notes)}; {processor()}"
     report = {
         "measure": "cost",
-        "protocol": f"decoded image of noise to faces, median of {asked.rounds}",
+        "protocol": f"decoded image of noise to faces, median of {options.rounds}",
         "models": [cost.to_dict() for cost in costs],
         "processor": processor(),
         "facefind": __version__,
         "command": command,
     }
-    output.emit(report, text, as_json=asked.json, out=asked.out)
+    output.emit(report, text, as_json=options.json, out=options.out)
     return 1 if left_out else 0
 
 
@@ -124,19 +122,3 @@ def _rows(cost: Cost) -> list[tuple[str, ...]]:
         )
         for timing in cost.timings
     ]
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if match is None:
-        raise DataError(f"--sizes {text}: wanted WIDTHxHEIGHT, such as 640x480")
-    return int(match[2]), int(match[1])
-
-
-def processor() -> str:
-    """The name of the machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

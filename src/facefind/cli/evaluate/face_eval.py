@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated
 
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.detections import Finding, find
-from facefind.cli.evaluate.reporting import Drawing, remarks, tell
+from facefind.cli.evaluate.detections import DetectionOptions, LabeledSet, find
+from facefind.cli.evaluate.reporting import CurveOptions, remarks, report
 from facefind.errors import DataError
 
 __all__ = ["run"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _FaceEval(Drawing, Finding):
-    """Measure average precision on PASCAL faces or AFW, under the face-eval toolbox's protocol.
+class _FaceEval(CurveOptions, DetectionOptions, LabeledSet):
+    """Evaluate average precision on PASCAL faces or AFW, under the face-eval toolbox's protocol.
+
+    --data is the toolbox's .mat label file or its folder; or any labeled set.
 
     Faces of images that are not there, or have no detections, count as missed.
     """
 
-    labels: Annotated[Path, tyro.conf.arg(metavar="DIR|FILE")]
-    """The toolbox's .mat label file or its folder; or any labels."""
     refits: int = 4
     """Rounds in which all boxes are moved and scaled by the mean offset of the hits; 0 for none."""
     min_side: float = 30
@@ -35,35 +33,34 @@ class _FaceEval(Drawing, Finding):
 
 
 def run(args: Sequence[str], command: str, measure: str) -> int:
-    """Exit code 0 once the result is told, 1 where images could not be read."""
-    from facefind.cli.data import samples_of
+    """Exit code 0 once the result is out, 1 where images could not be read."""
     from facefind.evaluation import voc
 
-    asked = tyro.cli(_FaceEval, args=args, prog=f"facefind evaluate {measure}")
-    asked.check()
-    samples = samples_of(asked.labels, images=asked.images)
+    options = tyro.cli(_FaceEval, args=args, prog=f"facefind evaluate {measure}")
+    options.check()
+    samples = options.samples()
     paths = {sample.name: sample.path for sample in samples if sample.path.is_file()}
     absent = []
-    if asked.model is not None:
+    if options.model is not None:
         absent = [sample.name for sample in samples if sample.name not in paths]
         if not paths:
             raise DataError(
-                f"{asked.labels}: none of the {len(samples)} labeled images is there; give their "
+                f"{options.data}: none of the {len(samples)} labeled images is there; give their "
                 "folder with --images"
             )
-    found = find(asked, paths, voc.read_detections)
+    found = find(options, paths, voc.read_detections)
     result = voc.evaluate(
         found.faces,
         samples,
-        refits=asked.refits,
-        min_side=asked.min_side,
-        top_shift=asked.top_shift,
+        refits=options.refits,
+        min_side=options.min_side,
+        top_shift=options.top_shift,
     )
     rows = [(measure.upper(), f"{100 * result.ap:.2f}", str(result.faces), str(result.ignored))]
     lines = [output.table(("set", "AP", "faces", "ignored"), rows, right=(1, 2, 3)), ""]
     lines.append(f"{result.protocol}; {result.images} images")
     lines += remarks(found.source, result.missing, absent, found.failed)
-    settings = {"refits": asked.refits, "min_side": asked.min_side, "top_shift": asked.top_shift}
-    more = {"mode": settings, "images_absent": absent, "images_failed": found.failed}
-    tell(asked, measure, result, "\n".join(lines), command, found.source, **more)
+    mode = {"refits": options.refits, "min_side": options.min_side, "top_shift": options.top_shift}
+    more = {"mode": mode, "images_absent": absent, "images_failed": found.failed}
+    report(options, measure, result, "\n".join(lines), command, found.source, **more)
     return 1 if found.failed else 0

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.detections import Finding, find
-from facefind.cli.evaluate.reporting import Drawing, remarks, tell
+from facefind.cli.evaluate.detections import DetectionOptions, LabeledSet, find
+from facefind.cli.evaluate.reporting import CurveOptions, remarks, report
 from facefind.errors import DataError
 from facefind.evaluation.regions import Mode
 
@@ -23,15 +22,15 @@ __all__ = ["run"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Fddb(Drawing, Finding):
-    """Measure ROC curves under the FDDB protocol, all folds pooled.
+class _Fddb(CurveOptions, DetectionOptions, LabeledSet):
+    """Evaluate ROC curves under the FDDB protocol, all folds pooled.
+
+    --data is a list of ellipses, or the folder of FDDB-fold-XX-ellipseList.txt files.
 
     Images that are not there are left out with their faces, and named. Boxes are judged as they
     are unless --shape turns them into ellipses.
     """
 
-    labels: Annotated[Path, tyro.conf.arg(metavar="DIR|FILE")]
-    """A list of ellipses, or the folder of FDDB-fold-XX-ellipseList.txt files."""
     mode: Mode = "official"
     """How overlaps are taken: of OpenCV's filled shapes, as the authors do, or of exact areas."""
     shape: Literal["box", "ellipse", "fitted"] = "box"
@@ -40,35 +39,36 @@ class _Fddb(Drawing, Finding):
 
 
 def run(args: Sequence[str], command: str) -> int:
-    """Exit code 0 once the result is told, 1 where images could not be read."""
-    from facefind.cli.data import samples_of
+    """Exit code 0 once the result is out, 1 where images could not be read."""
     from facefind.evaluation import fddb
 
-    asked = tyro.cli(_Fddb, args=args, prog="facefind evaluate fddb")
-    asked.check()
-    every = samples_of(asked.labels, layout="fddb", images=asked.images)
+    options = tyro.cli(_Fddb, args=args, prog="facefind evaluate fddb")
+    options.check()
+    every = options.samples("fddb")
     samples = [sample for sample in every if sample.path.is_file()]
     absent = [sample.name for sample in every if not sample.path.is_file()]
     if not samples:
         raise DataError(
-            f"{asked.labels}: none of the {len(every)} labeled images is there (wanted e.g. "
-            f"{every[0].path if every else 'any'}); give their folder with --images"
+            f"{options.data}: none of the {len(every)} labeled images is there (expected "
+            f"{every[0].path if every else 'some'}); give their folder with --images"
         )
-    found = find(asked, {s.name: s.path for s in samples}, fddb.read_detections)
-    faces = _of_samples(found.faces, samples, absent)
-    faces = _shaped(faces, samples, asked)
-    result = fddb.evaluate(faces, samples, asked.mode)
+    found = find(options, {s.name: s.path for s in samples}, fddb.read_detections)
+    faces = _only_present(found.faces, samples, absent)
+    faces = _shaped(faces, samples, options)
+    result = fddb.evaluate(faces, samples, options.mode)
     lines = [_table(result), ""]
-    lines.append(f"{result.protocol}; {result.images} images, {result.faces} faces, {asked.shape}")
+    lines.append(
+        f"{result.protocol}; {result.images} images, {result.faces} faces, {options.shape}"
+    )
     means = "left out with their faces"
     lines += remarks(found.source, result.missing, absent, found.failed, means)
-    more = {"images_absent": absent, "images_failed": found.failed, "shape": asked.shape}
+    more = {"images_absent": absent, "images_failed": found.failed, "shape": options.shape}
     more["image_set"] = f"FDDB, {len({sample.group for sample in samples})} folds"
-    tell(asked, "fddb", result, "\n".join(lines), command, found.source, **more)
+    report(options, "fddb", result, "\n".join(lines), command, found.source, **more)
     return 1 if found.failed else 0
 
 
-def _of_samples(
+def _only_present(
     faces: Mapping[str, Any], samples: Sequence[Sample], absent: Sequence[str]
 ) -> dict[str, Any]:
     """The faces without those of images that are labeled but not there."""
@@ -78,14 +78,14 @@ def _of_samples(
     return {name: value for name, value in faces.items() if key(name) not in left_out}
 
 
-def _shaped(faces: dict[str, Any], samples: Sequence[Sample], asked: _Fddb) -> dict[str, Any]:
+def _shaped(faces: dict[str, Any], samples: Sequence[Sample], options: _Fddb) -> dict[str, Any]:
     from facefind.evaluation import fddb
     from facefind.evaluation.detections import pair
 
-    if asked.shape == "box":
+    if options.shape == "box":
         return faces
-    if asked.shape == "fitted":
-        return dict(fddb.refit(faces, samples, asked.mode))
+    if options.shape == "fitted":
+        return dict(fddb.refit(faces, samples, options.mode))
     pairs = {name: pair(name, value) for name, value in faces.items()}
     return {name: (fddb.ellipses(boxes), scores) for name, (boxes, scores) in pairs.items()}
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.detections import Finding, find
-from facefind.cli.evaluate.reporting import Drawing, remarks, tell
+from facefind.cli.evaluate.detections import DetectionOptions, LabeledSet, find
+from facefind.cli.evaluate.reporting import CurveOptions, remarks, report
 from facefind.cli.options import File
 from facefind.errors import DataError
 from facefind.evaluation.detections import key
@@ -29,17 +28,14 @@ _POINTS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth co
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Landmarks(Drawing, Finding):
-    """Measure the error of five points, as part of the root of the labeled box's area.
+class _Landmarks(CurveOptions, DetectionOptions, LabeledSet):
+    """Evaluate the error of five landmarks, as a part of the root of the labeled box's area.
 
-    Labels are any set with points: COCO keypoints, RetinaFace's or SCRFD's labels, AFLW,
-    AFLW2000-3D. The error is told by point and by size of the face, and by yaw where the labels
-    tell the head's. Images that are not
-    there are left out with their faces, and named.
+    --data is any set with landmarks: COCO keypoints, RetinaFace's or SCRFD's labels, AFLW,
+    AFLW2000-3D. The error is given by point and by size of the face, and by yaw where the labels
+    have the head's. Images that are not there are left out with their faces, and named.
     """
 
-    labels: Annotated[Path, tyro.conf.arg(metavar="DIR|FILE")]
-    """The labeled set."""
     subset: File = None
     """A list of image names, one a line: count these images alone."""
     limit: float = 0.1
@@ -52,38 +48,38 @@ class _Landmarks(Drawing, Finding):
 
 
 def run(args: Sequence[str], command: str) -> int:
-    """Exit code 0 once the result is told, 1 where images could not be read."""
-    from facefind.cli.data import samples_of
+    """Exit code 0 once the result is out, 1 where images could not be read."""
+    from facefind.datasets import only
     from facefind.evaluation import landmarks
 
-    asked = tyro.cli(_Landmarks, args=args, prog="facefind evaluate landmarks")
-    if asked.points_68 is not None:
-        return _aflw2000(asked, command)
-    asked.check()
-    every = samples_of(asked.labels, images=asked.images)
-    if asked.subset is not None:
-        every = _only(every, asked.subset)
+    options = tyro.cli(_Landmarks, args=args, prog="facefind evaluate landmarks")
+    if options.points_68 is not None:
+        return _aflw2000(options, command)
+    options.check()
+    every = options.samples()
+    if options.subset is not None:
+        every = only(every, options.subset.read_text(encoding="utf-8").splitlines())
     samples, absent = every, list[str]()
-    if asked.model is not None:
+    if options.model is not None:
         samples = [sample for sample in every if sample.path.is_file()]
         absent = [sample.name for sample in every if not sample.path.is_file()]
         if not samples:
-            wanted = f", such as {every[0].path}" if every else ""
+            such = f", such as {every[0].path}" if every else ""
             raise DataError(
-                f"{asked.labels}: none of the {len(every)} labeled images is there{wanted}; "
-                "--images is the folder that the names in the labels begin in"
+                f"{options.data}: none of the {len(every)} labeled images is there{such}; "
+                "--images is the folder that the names in the labels start from"
             )
-    found = find(asked, {sample.name: sample.path for sample in samples})
+    found = find(options, {sample.name: sample.path for sample in samples})
     counted = {key(sample.name) for sample in samples}
     faces = {
         name: _pointed(name, record)
         for name, record in found.faces.items()
-        if asked.subset is None or key(name) in counted
+        if options.subset is None or key(name) in counted
     }
-    rule = {"limit": asked.limit, "min_iou": asked.min_iou}
+    rule = {"limit": options.limit, "min_iou": options.min_iou}
     result = landmarks.evaluate(faces, samples, **rule)
     if not result.faces:
-        raise DataError(f"{asked.labels}: no face has points to compare with")
+        raise DataError(f"{options.data}: no face has points to compare with")
     yaw = _by_yaw(faces, samples, rule)
     sizes = landmarks.by_size(result)
     lines = [_table(result), ""]
@@ -102,21 +98,8 @@ def run(args: Sequence[str], command: str) -> int:
     more["by_size"] = sizes
     if yaw:
         more["nme_by_yaw"] = yaw
-    tell(asked, "landmarks", result, "\n".join(lines), command, found.source, **more)
+    report(options, "landmarks", result, "\n".join(lines), command, found.source, **more)
     return 1 if found.failed else 0
-
-
-def _only(samples: Sequence[Sample], subset: Path) -> list[Sample]:
-    """The samples that a list names, with or without image suffix.
-
-    Raises:
-        DataError: where it names others.
-    """
-    names = {key(line.strip()) for line in subset.read_text(encoding="utf-8").splitlines()} - {""}
-    kept = [sample for sample in samples if key(sample.name) in names]
-    if unknown := names - {key(sample.name) for sample in kept}:
-        raise DataError(f"{subset}: {min(unknown)} is not among the labeled images")
-    return kept
 
 
 def _pointed(name: str, record: Any) -> tuple[Any, Any]:
@@ -157,10 +140,12 @@ def _by_yaw(
 
 
 def _yaw(sample: Sample) -> npt.NDArray[np.float64] | None:
-    """(G,) yaw in degrees, or None where the labels do not tell it."""
+    """(G,) yaw in degrees, or None where the labels do not have it."""
     if "pose" not in sample.attributes:
         return None
     pose = np.asarray(sample.attributes["pose"], np.float64)
+    if pose.ndim != 2:  # WIDER FACE's: typical or not
+        return None
     if "points_68" in sample.attributes:  # AFLW2000-3D: pitch, yaw, roll in degrees
         return np.asarray(pose[:, 1])
     return np.asarray(np.degrees(pose[:, 2]))  # AFLW: roll, pitch, yaw in radians
@@ -176,7 +161,8 @@ def _table(result: LandmarkResult) -> str:
     )
     header = ("NME %", f"failures % (> {100 * result.limit:g} %)", "AUC %", "faces", "not found")
     rows = [
-        (name, f"{100 * error:.2f}") for name, error in zip(_POINTS, result.per_point, strict=True)
+        (name, f"{100 * error:.2f}")
+        for name, error in zip(_POINTS, result.per_landmark, strict=True)
     ]
     points = output.table(("point", "NME %"), rows, right=(1,))
     return output.table(header, [whole], right=range(5)) + "\n\n" + points
@@ -199,7 +185,7 @@ def _size_table(sizes: Mapping[str, Mapping[str, float]]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Yaw:
-    """Errors of 68 points by yaw, as a result that can be told."""
+    """Errors of 68 points by yaw, as a result that can be reported."""
 
     nme_by_yaw: dict[str, float]
     digest: str
@@ -217,25 +203,24 @@ class _Yaw:
         }
 
 
-def _aflw2000(asked: _Landmarks, command: str) -> int:
-    from facefind.cli.data import samples_of
+def _aflw2000(options: _Landmarks, command: str) -> int:
     from facefind.datasets import digest
     from facefind.evaluation import landmarks
 
-    if asked.model or asked.detections or asked.figure:
-        raise DataError("--points-68 stands alone: neither --model, --detections nor --figure")
-    assert asked.points_68 is not None
-    samples = samples_of(asked.labels, layout="aflw2000", images=asked.images)
+    if options.model or options.detections or options.plot:
+        raise DataError("--points-68 excludes --model, --detections and --plot")
+    assert options.points_68 is not None
+    samples = options.samples("aflw2000")
     try:
-        with np.load(asked.points_68) as stored:
+        with np.load(options.points_68) as stored:
             points = {name: np.asarray(stored[name]) for name in stored.files}
     except (OSError, ValueError) as error:
-        raise DataError(f"{asked.points_68}: wanted an .npz file of points ({error})") from None
+        raise DataError(f"{options.points_68}: expected an .npz file of points ({error})") from None
     yaw = landmarks.aflw2000(points, samples)
     result = _Yaw(yaw, digest(samples), len(samples))
     cells = [(name, f"{100 * value:.2f}") for name, value in yaw.items()]
     lines = [output.table(("yaw, degrees", "NME %"), cells, right=(1,)), ""]
     lines.append(f"{result.to_dict()['protocol']}; {len(samples)} images")
-    source = {"detections_from": str(asked.points_68)}
-    tell(asked, "landmarks", result, "\n".join(lines), command, source)
+    source = {"detections_from": str(options.points_68)}
+    report(options, "landmarks", result, "\n".join(lines), command, source)
     return 0

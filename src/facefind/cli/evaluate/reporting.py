@@ -1,4 +1,4 @@
-"""What every protocol says at its end: a table, a Markdown row, JSON, and a figure."""
+"""What every benchmark puts out at its end: a table, a Markdown row, JSON, and a figure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from facefind.cli import output
 from facefind.cli.options import File, Flag, Folder, Text
 from facefind.errors import DataError
 
-__all__ = ["Drawing", "Telling", "remarks", "tell"]
+__all__ = ["CurveOptions", "ReportOptions", "draw", "remarks", "report"]
 
 _SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Telling:
-    """Options of every protocol on how its result is told."""
+class ReportOptions:
+    """Options of every benchmark on how its result is put out."""
 
     name: Text = None
     """What the result is called in tables and figures; the model's or file's where not given."""
@@ -34,20 +34,20 @@ class Telling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Telling):
-    """The same, of protocols that have curves."""
+class CurveOptions(ReportOptions):
+    """The same, of benchmarks that have curves."""
 
     curves: Flag = False
     """Have the curves in the JSON, too."""
-    figure: File = None
-    """Draw the curves to this file: .png, .svg or .pdf."""
+    plot: File = None
+    """Plot the curves to this file: .png, .svg or .pdf."""
     published: Folder = None
-    """Draw the curves of other methods along: a folder of WIDER FACE's wider_pr_info_*.mat or of
+    """Plot the curves of other methods, too: a folder of WIDER FACE's wider_pr_info_*.mat or of
     FDDB's *DiscROC.txt and *ContROC.txt files."""
 
 
-def tell(
-    asked: Telling,
+def report(
+    options: ReportOptions,
     measure: str,
     result: Any,
     text: str,
@@ -58,40 +58,41 @@ def tell(
     """Print, write and draw a result of `facefind.evaluation`; `more` goes to the report as it is.
 
     `source` is what found the faces. None of it is lost: the report names the measure, the
-    protocol, the settings, the set and its digest, the weights, the versions and the command.
+    test protocol, the settings, the set and its digest, the weights, the versions and the command.
     """
     from facefind import __version__
     from facefind.evaluation import report as reports
 
-    curves = isinstance(asked, Drawing) and asked.curves
-    known = result.to_dict(curves=True) if isinstance(asked, Drawing) else result.to_dict()
+    curves = isinstance(options, CurveOptions) and options.curves
+    known = result.to_dict(curves=True) if isinstance(options, CurveOptions) else result.to_dict()
     full = {"measure": measure} | known | dict(source) | more
     full |= {"facefind": __version__, "versions": _versions(), "command": command}
     full = reports.finite(full)
-    name = asked.name or _name(full, measure)
+    name = options.name or _name(full, measure)
     full["name"] = name
-    if isinstance(asked, Drawing) and asked.figure is not None:
-        draw({name: full}, asked.figure, asked.published)
-    elif isinstance(asked, Drawing) and asked.published is not None:
-        raise DataError("--published goes into the figure: name its file with --figure")
-    if not curves and isinstance(asked, Drawing):
+    if isinstance(options, CurveOptions) and options.plot is not None:
+        draw({name: full}, options.plot, options.published)
+    elif isinstance(options, CurveOptions) and options.published is not None:
+        raise DataError("--published goes into the plot: name its file with --plot")
+    if not curves and isinstance(options, CurveOptions):
         without = result.to_dict().keys()
         full = {key: value for key, value in full.items() if key not in known or key in without}
-    if asked.markdown:
+    if options.markdown:
         text = reports.table({name: full})
-    output.emit(full, text, as_json=asked.json, out=asked.out)
+    output.emit(full, text, as_json=options.json, out=options.out)
 
 
-def draw(results: Mapping[str, Any], figure: Path, published: Path | None) -> None:
-    """Draw curves, with those of a folder of other methods where given."""
-    from facefind.evaluation import report as reports
+def draw(results: Mapping[str, Any], plot: Path, published: Path | None) -> None:
+    """Plot curves, with those of a folder of other methods where given."""
+    from facefind.evaluation.published import Published, read_published
+    from facefind.plots.curves import draw_curves
 
-    others: reports.Published = {}
+    others: Published = {}
     if published is not None:
-        others, problems = reports.read_published(published)
+        others, problems = read_published(published)
         for problem in problems[:_SHOWN]:
-            print(f"facefind evaluate: left out of the figure: {problem}", file=sys.stderr)
-        sets = {report.get("image_set") for report in results.values()}
+            print(f"facefind evaluate: left out of the plot: {problem}", file=sys.stderr)
+        sets = {result.get("image_set") for result in results.values()}
         if parts := sorted(str(one) for one in sets if " of " in str(one)):
             print(
                 f"facefind evaluate: published curves are of a whole set, these of {parts[0]}",
@@ -100,11 +101,10 @@ def draw(results: Mapping[str, Any], figure: Path, published: Path | None) -> No
         if len(problems) > _SHOWN:
             more = len(problems) - _SHOWN
             print(f"facefind evaluate: and {more} more files left out", file=sys.stderr)
-    figure.parent.mkdir(parents=True, exist_ok=True)
     try:
-        reports.draw(results, figure, others)
+        draw_curves(plot, results, others)
     except ValueError as error:
-        raise DataError(f"--figure {figure}: {error}") from error
+        raise DataError(f"--plot {plot}: {error}") from error
 
 
 def remarks(

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.reporting import Telling, tell
+from facefind.cli.evaluate.reporting import ReportOptions, report
 from facefind.cli.options import File, Flag, Folder
 from facefind.errors import DataError
+from facefind.files import sha256
 
 if TYPE_CHECKING:
     from facefind.datasets import Pairs
@@ -26,8 +27,8 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Verification(Telling):
-    """Measure face verification from the embeddings of aligned faces.
+class _Verification(ReportOptions):
+    """Evaluate face verification from the embeddings of aligned faces.
 
     Give either --pairs (LFW, CFP-FP, AgeDB-30: accuracy over ten folds) or --ijb (IJB-C 1:1: true
     accept rates). Embeddings need not be of unit length.
@@ -41,7 +42,7 @@ class _Verification(Telling):
     pairs: Annotated[Path | None, tyro.conf.arg(metavar="FILE|DIR", help_behavior_hint="")] = None
     """LFW's pairs.txt, a .bin pack (lfw.bin, cfp_fp.bin, agedb_30.bin), or CFP's folder."""
     images: Folder = None
-    """LFW's image folder, with pairs.txt."""
+    """LFW's image folder, with pairs.txt, which is a download of its own."""
     cfp: Literal["FP", "FF"] = "FP"
     """Which of CFP's two protocols."""
     far: float = 1e-3
@@ -55,20 +56,20 @@ class _Verification(Telling):
 
 
 def run(args: Sequence[str], command: str) -> int:
-    """Exit code 0 once the result is told."""
-    asked = tyro.cli(_Verification, args=args, prog="facefind evaluate verification")
-    if (asked.pairs is None) == (asked.ijb is None):
+    """Exit code 0 once the result is out."""
+    options = tyro.cli(_Verification, args=args, prog="facefind evaluate verification")
+    if (options.pairs is None) == (options.ijb is None):
         raise DataError("give either --pairs (LFW, CFP, AgeDB) or --ijb (IJB-C)")
-    features, names = _embeddings(asked.embeddings)
-    source = {"detections_from": str(asked.embeddings)}
-    source["embeddings_sha256"] = hashlib.sha256(asked.embeddings.read_bytes()).hexdigest()
-    if asked.ijb is not None:
-        return _ijb(asked, features, command, source)
-    return _folds(asked, features, names, command, source)
+    features, names = _embeddings(options.embeddings)
+    source = {"detections_from": str(options.embeddings)}
+    source["embeddings_sha256"] = sha256(options.embeddings)
+    if options.ijb is not None:
+        return _ijb(options, features, command, source)
+    return _folds(options, features, names, command, source)
 
 
 def _folds(
-    asked: _Verification,
+    options: _Verification,
     features: Floats,
     names: list[str] | None,
     command: str,
@@ -76,11 +77,11 @@ def _folds(
 ) -> int:
     from facefind.evaluation import verification
 
-    assert asked.pairs is not None
-    pairs = _pairs(asked)
-    first, second = _rows(pairs, names, len(features), asked.embeddings)
+    assert options.pairs is not None
+    pairs = _pairs(options)
+    first, second = _rows(pairs, names, len(features), options.embeddings)
     unit = verification.embed(features)
-    result = verification.folds(unit[first], unit[second], pairs.same, pairs.folds, asked.far)
+    result = verification.folds(unit[first], unit[second], pairs.same, pairs.folds, options.far)
     row = (
         f"{100 * result.accuracy:.2f} +- {100 * result.accuracy_std:.2f}",
         f"{100 * result.val:.2f} +- {100 * result.val_std:.2f}",
@@ -92,25 +93,26 @@ def _folds(
         content = picture if isinstance(picture, bytes) else picture.name.encode()
         digest.update(hashlib.sha256(content).digest())
     text = output.table(header, [row], right=range(3)) + f"\n\n{result.protocol}"
-    more = {"image_set": asked.pairs.name, "digest": digest.hexdigest()}
-    tell(asked, "verification", result, text, command, source, **more)
+    more = {"image_set": options.pairs.name, "digest": digest.hexdigest()}
+    report(options, "verification", result, text, command, source, **more)
     return 0
 
 
-def _ijb(asked: _Verification, features: Floats, command: str, source: dict[str, Any]) -> int:
+def _ijb(options: _Verification, features: Floats, command: str, source: dict[str, Any]) -> int:
     from facefind.evaluation import verification
 
-    assert asked.ijb is not None
-    faces = _one(asked.ijb, "*face_tid_mid*.txt")
-    labels = _one(asked.ijb, "*template_pair_label*.txt")
+    assert options.ijb is not None
+    faces = _one(options.ijb, "*face_tid_mid*.txt")
+    labels = _one(options.ijb, "*template_pair_label*.txt")
     template, media = verification.read_ijb_templates(faces)
     if len(template) != len(features):
         raise DataError(
-            f"{asked.embeddings}: {len(features)} features, wanted the {len(template)} of {faces}"
+            f"{options.embeddings}: {len(features)} features, expected {len(template)}, those of "
+            f"{faces}"
         )
-    weights = None if asked.scores is None else _scores(asked.scores, len(features))
+    weights = None if options.scores is None else _scores(options.scores, len(features))
     numbers, pooled = verification.templates(
-        features, template, media, weights, keep_norm=not asked.unit
+        features, template, media, weights, keep_norm=not options.unit
     )
     result = verification.evaluate_templates(numbers, pooled, verification.read_ijb_pairs(labels))
     rows = [(f"{far:g}", f"{100 * rate:.2f}") for far, rate in result.tar.items()]
@@ -121,28 +123,30 @@ def _ijb(asked: _Verification, features: Floats, command: str, source: dict[str,
     )
     digest = hashlib.sha256(faces.read_bytes() + labels.read_bytes()).hexdigest()
     more = {
-        "image_set": asked.ijb.name,
+        "image_set": options.ijb.name,
         "digest": digest,
-        "mode": {"unit": asked.unit, "face_scores": asked.scores is not None},
+        "mode": {"unit": options.unit, "face_scores": options.scores is not None},
     }
-    tell(asked, "verification", result, "\n".join(lines), command, source, **more)
+    report(options, "verification", result, "\n".join(lines), command, source, **more)
     return 0
 
 
 def _embeddings(path: Path) -> tuple[Floats, list[str] | None]:
     """(N, D) features, flipped ones added, and the pictures' names where the file has them."""
-    wanted = "an .npy file of features (N, D), or an .npz file with `features` and maybe `flipped`"
+    expected = (
+        "an .npy file of features (N, D), or an .npz file with `features` and maybe `flipped`"
+    )
     try:
         content = np.load(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: wanted {wanted} ({error})") from None
+        raise DataError(f"{path}: expected {expected} ({error})") from None
     names = None
     if isinstance(content, np.ndarray):
         features = np.asarray(content, np.float64)
     else:
         with content:
             if "features" not in content:
-                raise DataError(f"{path}: holds {', '.join(content.files)}; wanted {wanted}")
+                raise DataError(f"{path}: holds {', '.join(content.files)}; expected {expected}")
             features = np.asarray(content["features"], np.float64)
             if "flipped" in content:
                 if content["flipped"].shape != features.shape:
@@ -151,25 +155,25 @@ def _embeddings(path: Path) -> tuple[Floats, list[str] | None]:
             if "names" in content:
                 names = [str(name) for name in content["names"]]
     if features.ndim != 2 or not len(features) or not np.isfinite(features).all():
-        raise DataError(f"{path}: features {features.shape}; wanted (N, D) finite numbers")
+        raise DataError(f"{path}: features {features.shape}; expected (N, D) finite numbers")
     if names is not None and len(names) != len(features):
         raise DataError(f"{path}: {len(names)} names for {len(features)} features")
     return features, names
 
 
-def _pairs(asked: _Verification) -> Pairs:
+def _pairs(options: _Verification) -> Pairs:
     from facefind.datasets import pairs
 
-    assert asked.pairs is not None
-    if not asked.pairs.exists():
-        raise DataError(f"--pairs {asked.pairs}: no such file or folder")
-    if asked.pairs.is_dir():
-        return pairs.read_cfp(asked.pairs, asked.cfp)
-    if asked.pairs.suffix == ".bin":
-        return pairs.read_bin(asked.pairs)
-    if asked.images is None:
+    assert options.pairs is not None
+    if not options.pairs.exists():
+        raise DataError(f"--pairs {options.pairs}: no such file or folder")
+    if options.pairs.is_dir():
+        return pairs.read_cfp(options.pairs, options.cfp)
+    if options.pairs.suffix == ".bin":
+        return pairs.read_bin(options.pairs)
+    if options.images is None:
         raise DataError("LFW's pairs.txt needs --images, the folder of its pictures")
-    return pairs.read_lfw(asked.pairs, asked.images)
+    return pairs.read_lfw(options.pairs, options.images)
 
 
 def _rows(
@@ -179,7 +183,7 @@ def _rows(
     if names is None:
         if count != 2 * len(pairs):
             raise DataError(
-                f"{path}: {count} features without `names`; wanted {2 * len(pairs)}, first and "
+                f"{path}: {count} features without `names`; expected {2 * len(pairs)}, first and "
                 "second of each pair in turn"
             )
         return np.arange(0, count, 2), np.arange(1, count, 2)
@@ -207,7 +211,7 @@ def _rows(
 def _one(folder: Path, pattern: str) -> Path:
     files = sorted(folder.rglob(pattern))
     if len(files) != 1:
-        raise DataError(f"{folder}: wanted one file {pattern} below it, found {len(files)}")
+        raise DataError(f"{folder}: expected one file {pattern} below it, found {len(files)}")
     return files[0]
 
 

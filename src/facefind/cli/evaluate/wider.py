@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.detections import Finding, find
-from facefind.cli.evaluate.reporting import Drawing, remarks, tell
+from facefind.cli.evaluate.detections import DetectionOptions, LabeledSet, find
+from facefind.cli.evaluate.reporting import CurveOptions, remarks, report
 from facefind.cli.options import File
 from facefind.errors import DataError
 from facefind.evaluation.wider import Mode
@@ -23,71 +23,79 @@ __all__ = ["ground_truth", "located", "run"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Wider(Drawing, Finding):
-    """Measure average precision under the WIDER FACE protocol.
+class _Wider(CurveOptions, DetectionOptions, LabeledSet):
+    """Evaluate average precision under the WIDER FACE protocol.
 
-    Give either --model and --images, or --detections. Faces of images that are not there, or have
-    no detections, count as missed.
+    --data is the official folder of .mat files, which needs --images, too; or any labeled set,
+    whose faces then count by their height. Faces of images that are not there, or have no
+    detections, count as missed.
     """
 
-    labels: Annotated[Path, tyro.conf.arg(metavar="DIR|FILE")]
-    """The official folder of .mat files; or any labels, whose faces then count by their height."""
     subset: File = None
     """A list of image names, one a line: count these images alone."""
     mode: Mode = "official"
-    """How a detection meets a face: as the authors' toolbox, or by the best exact overlap."""
+    """How a detection matches a face: as the authors' toolbox, or by the best exact overlap."""
 
 
 def run(args: Sequence[str], command: str) -> int:
-    """Exit code 0 once the result is told, 1 where images could not be read."""
+    """Exit code 0 once the result is out, 1 where images could not be read."""
     from facefind.evaluation.wider import evaluate
 
-    asked = tyro.cli(_Wider, args=args, prog="facefind evaluate wider")
-    asked.check()
-    truth = ground_truth(asked.labels)
+    options = tyro.cli(_Wider, args=args, prog="facefind evaluate wider")
+    options.check()
+    truth = ground_truth(options.data)
     names = truth.names
-    if asked.subset is not None:
-        names = truth.only(asked.subset.read_text(encoding="utf-8").splitlines()).names
+    if options.subset is not None:
+        names = truth.only(options.subset.read_text(encoding="utf-8").splitlines()).names
     paths: dict[str, Path] = {}
     absent: tuple[str, ...] = ()
-    if asked.model is not None:
-        if asked.images is None:
-            raise DataError("--model needs --images, the folder that holds the labeled images")
-        paths, absent = located(names, asked.images, asked.labels)
-    found = find(asked, paths)
-    result = evaluate(found.faces, truth, asked.mode, None if asked.subset is None else names)
+    if options.model is not None:
+        paths, absent = located(names, options)
+    found = find(options, paths)
+    result = evaluate(found.faces, truth, options.mode, None if options.subset is None else names)
     more = {"images_absent": list(absent), "images_failed": found.failed}
     lines = [_table(result), "", f"{result.protocol}; {result.image_set}, {result.images} images"]
     lines += remarks(found.source, result.missing, absent, found.failed)
-    tell(asked, "wider", result, "\n".join(lines), command, found.source, **more)
+    report(options, "wider", result, "\n".join(lines), command, found.source, **more)
     return 1 if found.failed else 0
 
 
-def located(
-    names: Sequence[str], images: Path, labels: Path
-) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """Files of the labeled pictures by name, and the names of those that are not there.
+def located(names: Sequence[str], labeled: LabeledSet) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Files of the labeled images by name, and the names of those that are not there.
 
     Raises:
-        DataError: where none is.
+        DataError: none is there, or official labels come without the folder of the images.
     """
     from facefind.datasets.files import locate
+    from facefind.evaluation.detections import key
 
-    paths = locate(names, images, labels, "keep")
+    if labeled.images is not None:
+        paths = locate(names, labeled.images, labeled.data, "keep")
+    elif _is_official(labeled.data):
+        raise DataError("the official labels come without images: give their folder by --images")
+    else:
+        files = {key(sample.name): sample.path for sample in labeled.samples()}
+        paths = {name: files[name] for name in names}
     absent = tuple(name for name, path in paths.items() if not path.is_file())
     if names and len(absent) == len(names):
-        locate(names, images, labels, "error")
+        raise DataError(
+            f"{labeled.data}: none of the {len(names)} labeled images is there, such as "
+            f"{paths[names[0]]}; give their folder by --images"
+        )
     return {name: path for name, path in paths.items() if path.is_file()}, absent
 
 
 def ground_truth(labels: Path) -> GroundTruth:
     """The official labels of a folder of .mat files, or of any set by face height."""
-    from facefind.cli.data import samples_of
     from facefind.evaluation.wider import from_samples, read_ground_truth
 
-    if (labels / "wider_face_val.mat").exists():
+    if _is_official(labels):
         return read_ground_truth(labels)
-    return from_samples(samples_of(labels), title=labels.name)
+    return from_samples(LabeledSet(data=labels).samples(), title=labels.name)
+
+
+def _is_official(labels: Path) -> bool:
+    return (labels / "wider_face_val.mat").exists()
 
 
 def _table(result: WiderResult) -> str:

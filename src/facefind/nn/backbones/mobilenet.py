@@ -38,7 +38,7 @@ class MobileNetV1(nn.Module):
         super().__init__()
         kernel, stride = first
         if stride not in (2, 4):
-            raise ValueError(f"the first stride of a MobileNetV1 was {stride}; wanted 2 or 4")
+            raise ValueError(f"the first stride of a MobileNetV1 must be 2 or 4, got {stride}")
         self.widths = tuple(widths)
         self.stem = nn.Sequential(
             ConvNormAct(3, stem[0], kernel, stride, slope=slope),

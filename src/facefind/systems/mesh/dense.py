@@ -84,17 +84,18 @@ class DenseBranch(nn.Module):
 
     def losses(self, matched: Matched) -> dict[str, Tensor]:
         """The loss terms of a batch's sampled positive anchors, as `compare` gives them."""
-        targets, output = matched.targets, matched.output
-        batch, count = matched.labels.shape
-        landmarks = rows_or_zeros(targets.landmarks, matched.face)
-        visible = rows_or_zeros(targets.visible, matched.face)[..., None]
+        targets, face = matched.targets, matched.face.flatten()
+        visible = rows_or_zeros(targets.visible, face)[..., None]
+        landmarks = rows_or_zeros(targets.landmarks, face).masked_fill(~visible, torch.nan)
+        boxes = matched.anchors.boxes.expand(*matched.face.shape, 4).reshape(-1, 4)
+        raw = matched.rows(matched.output.extras["mesh"]).reshape(len(face), -1)
         return self.compare(
-            output.extras["mesh"].flatten(0, 1),
-            output.anchors.boxes.repeat(batch, 1),
-            torch.arange(batch, device=matched.labels.device).repeat_interleave(count),
-            output.images,
-            landmarks.masked_fill(~visible, torch.nan).flatten(0, 1),
-            matched.positive.flatten(),
+            raw,
+            boxes,
+            matched.image.flatten(),
+            matched.output.images,
+            landmarks,
+            face < len(targets.boxes),
         )
 
     def compare(
@@ -177,8 +178,8 @@ def spread(mask: Tensor, most: int) -> tuple[Tensor, Tensor]:
     rank = torch.arange(min(most, len(mask)), device=mask.device)
     total = order[-1]
     even = (rank * (total - 1) / max(len(rank) - 1, 1)).round().long()
-    wanted = torch.where(total > len(rank), even, rank)
-    chosen = torch.searchsorted(order, wanted + 1).clamp(max=len(mask) - 1)
+    rank_of = torch.where(total > len(rank), even, rank)
+    chosen = torch.searchsorted(order, rank_of + 1).clamp(max=len(mask) - 1)
     return chosen, (rank < total).float()
 
 
@@ -197,8 +198,8 @@ def crops(images: Tensor, image: Tensor, boxes: Tensor, size: int) -> tuple[Tens
     steps = (torch.arange(2 * size, device=boxes.device, dtype=torch.float32) + 0.5) / (2 * size)
     x = boxes[:, :1] + steps * (boxes[:, 2:3] - boxes[:, :1])  # (P,2S)
     y = boxes[:, 1:2] + steps * (boxes[:, 3:] - boxes[:, 1:2])
-    # All images stand below one another as one, so that one call samples them; a sample stays on
-    # the rows of its own image, whose border pixels go on beyond it.
+    # All images below one another are one image, so that one call samples them all. A sample keeps
+    # to the rows of its own image, whose border pixels are repeated beyond it.
     count = len(images)
     column = x.clamp(0.5, width - 0.5) * 2 / width - 1
     row = (y.clamp(0.5, height - 0.5) + image[:, None] * height) * 2 / (height * count) - 1

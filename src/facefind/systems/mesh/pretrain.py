@@ -108,7 +108,7 @@ def pretrain(
     lr: float = 3e-3,
     level_count: int | None = None,
     seed: int = 0,
-    told: Callable[[int, float], None] | None = None,
+    progress: Callable[[int, float], None] | None = None,
 ) -> tuple[Decoder, Report]:
     """A decoder that has learned generated faces on a template, and how well it did.
 
@@ -121,7 +121,7 @@ def pretrain(
         lr: highest learning rate of Adam; it falls to 0 as a cosine.
         level_count: of coarser meshes; None as `topology.levels`.
         seed: of the faces and the weights.
-        told: called every 100 steps with the step and the mean loss since.
+        progress: called every 100 steps with the step and the mean loss since.
     """
     rng = np.random.default_rng(seed)
     learned = np.concatenate([generate(template, n, rng) for n in _chunks(faces)])
@@ -150,8 +150,8 @@ def pretrain(
         optimizer.step()
         schedule.step()
         total += loss.item()
-        if told and step % 100 == 0:
-            told(step, total / 100)
+        if progress and step % 100 == 0:
+            progress(step, total / 100)
             total = 0.0
     seconds = time.perf_counter() - started
     decoder = _halved(network.frozen())
@@ -167,9 +167,9 @@ def pretrain(
     return decoder, report
 
 
-def _errors(got: NDArray[np.float32], wanted: NDArray[np.float32]) -> Errors:
-    distance = np.linalg.norm(got[..., :3] - wanted[..., :3], axis=-1)
-    color = np.abs(got[..., 3:] - wanted[..., 3:])
+def _errors(got: NDArray[np.float32], target: NDArray[np.float32]) -> Errors:
+    distance = np.linalg.norm(got[..., :3] - target[..., :3], axis=-1)
+    color = np.abs(got[..., 3:] - target[..., 3:])
     return Errors(float(distance.mean()) * 50, float(color.mean()) * 255)  # a face is 2 high
 
 

@@ -97,7 +97,7 @@ def scaled_laplacian(mesh: Mesh) -> Sparse:
     # The identity's ones keep every row alive, were a diagonal entry to cancel exactly.
     scaled = (matrix * (2 / largest) - sparse.identity(len(mesh))).tocsr()
     scaled.setdiag(scaled.diagonal() - np.where(scaled.diagonal() == 0, 1e-12, 0))
-    return Sparse.of(scaled)
+    return Sparse.from_matrix(scaled)
 
 
 def simplify(mesh: Mesh, count: int) -> tuple[Mesh, NDArray[np.int64]]:
@@ -309,7 +309,7 @@ def upsampling(fine: Mesh, coarse: Mesh) -> Sparse:
     ).tocsr()
     matrix.data[abs(matrix.data) < 1e-9] = 0
     matrix.eliminate_zeros()
-    return Sparse.of(matrix)
+    return Sparse.from_matrix(matrix)
 
 
 def nearest_on_triangles(

@@ -1,0 +1,216 @@
+"""From the candidates of the passes over one image to its faces: pure functions on arrays.
+
+`survivors` filters the candidates of one pass and takes them to the image's pixels, `merge` joins
+the passes and suppresses or votes. What they do in between is the test protocol's choice.
+
+Shapes: N faces or candidates of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefind import boxes as box_math
+from facefind.faces import Faces
+from facefind.images import Placement
+from facefind.landmarks import FLIP_ORDER
+from facefind.mesh import Decoder
+from facefind.mesh.decoding import mirrored, moved
+from facefind.nms import box_voting, nms
+from facefind.protocols import TestProtocol, View
+from facefind.runtimes import Candidates
+
+__all__ = ["Detections", "merge", "survivors"]
+
+Array = NDArray[Any]
+
+
+class Detections(NamedTuple):
+    """What was found in one image, in its pixels."""
+
+    boxes: Array
+    """(N, 4) xyxy."""
+    scores: Array
+    """(N,) in 0..1."""
+    landmarks: Array | None
+    """(N, 5, 2), or None."""
+    meshes: Array | None
+    """(N, 145) mesh parameters, and last whether the face was mirrored; or None."""
+
+    def take(self, which: Any) -> Detections:
+        """Those chosen by indices or a mask."""
+        landmarks = None if self.landmarks is None else self.landmarks[which]
+        meshes = None if self.meshes is None else self.meshes[which]
+        return Detections(self.boxes[which], self.scores[which], landmarks, meshes)
+
+
+def survivors(
+    candidates: Candidates,
+    row: int,
+    placement: Placement,
+    view: View,
+    protocol: TestProtocol,
+    min_score: float,
+    *,
+    meshes: bool = False,
+) -> Detections:
+    """What one pass found with at least `min_score`; what lies below is never touched.
+
+    Args:
+        candidates: of a batch.
+        row: the image's row in it.
+        placement: where the image lies on the canvas of the pass.
+        view: what the pass showed of the image.
+        protocol: its caps, suppression and size limits within a pass apply.
+        min_score: the lowest score that is kept.
+        meshes: whether mesh parameters are kept.
+    """
+    scores = candidates.scores[row]
+    kept = np.flatnonzero(scores >= min_score)
+    if protocol.pass_candidates is not None and len(kept) > protocol.pass_candidates:
+        kept = kept[np.argsort(-scores[kept], kind="stable")[: protocol.pass_candidates]]
+    boxes = placement.boxes(candidates.boxes[row][kept])
+    points = parameters = None
+    if candidates.landmarks is not None:
+        points = placement.points(candidates.landmarks[row][kept])
+    if meshes and candidates.mesh is not None:
+        parameters = moved(candidates.mesh[row][kept], placement.points, placement.scale_x)
+        parameters = np.pad(parameters, ((0, 0), (0, 1)))
+    found = Detections(boxes, scores[kept], points, parameters)
+    if view.mirrored:
+        window = view.window
+        found = _unmirrored(
+            found, placement.image_size[1] if window is None else window.x1 + window.x2
+        )
+    if protocol.pass_nms_iou is not None:
+        found = found.take(nms(found.boxes, found.scores, protocol.pass_nms_iou))
+    if (view.min_size, view.max_size, view.tile_max_size) != (None, None, None):
+        found = found.take(_of_size(found.boxes, placement.image_size, view, protocol.plus_one))
+    return found
+
+
+def merge(
+    passes: Sequence[Detections],
+    image_size: tuple[int, int],
+    protocol: TestProtocol,
+    *,
+    mesh_decoder: Decoder | None = None,
+    max_faces: int | None = None,
+) -> Faces:
+    """The faces that the passes over one image found together, by the protocol's rules.
+
+    Args:
+        passes: one or more, as `survivors` gives them.
+        image_size: (height, width) of the image, at whose edges boxes are clipped.
+        protocol: its caps, suppression or voting, and rounding apply.
+        mesh_decoder: makes vertices of mesh parameters.
+        max_faces: only the best so many faces are kept; None keeps all.
+    """
+    found = _joined(passes)
+    if protocol.max_candidates is not None and len(found.scores) > protocol.max_candidates:
+        found = found.take(np.argsort(-found.scores, kind="stable")[: protocol.max_candidates])
+    if protocol.voting is not None:
+        voted = box_voting(
+            found.boxes,
+            found.scores,
+            protocol.voting,
+            landmarks=found.landmarks,
+            drop_singletons=protocol.singletons != "all",
+            keep_last_singleton=protocol.singletons == "last",
+            max_keep=protocol.max_faces,
+            plus_one=protocol.plus_one,
+        )
+        # A mesh is the best box's own: parameters do not average.
+        meshes = None if found.meshes is None else found.meshes[voted.indices]
+        found = Detections(voted.boxes, voted.scores, voted.landmarks, meshes)
+    else:
+        found = found.take(
+            nms(
+                found.boxes,
+                found.scores,
+                protocol.nms_iou,
+                protocol.max_faces,
+                plus_one=protocol.plus_one,
+            )
+        )
+    boxes = found.boxes
+    if protocol.rounding is not None:
+        boxes = _rounded(box_math.clip(boxes, image_size), protocol)
+    boxes = box_math.clip(boxes, image_size)
+    found = found._replace(boxes=boxes)
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    if not inside.all():
+        found = found.take(inside)
+    if max_faces is not None and len(found.scores) > max_faces:
+        found = found.take(slice(max_faces))  # by falling score already
+    vertices = None
+    if found.meshes is not None and mesh_decoder is not None:
+        vertices = mesh_decoder.vertices(found.meshes[:, :-1], found.meshes[:, -1] > 0)
+    return Faces(found.boxes, found.scores, found.landmarks, vertices, image_size=image_size)
+
+
+def _unmirrored(found: Detections, across: float) -> Detections:
+    """What was found in a mirrored image, where `across` is the sum of its edges' x."""
+    boxes, scores, points, meshes = found
+    boxes[:, [0, 2]] = across - boxes[:, [2, 0]]
+    if points is not None:
+        points = points[:, FLIP_ORDER]
+        points[..., 0] = across - points[..., 0]
+    if meshes is not None:
+        meshes = np.hstack([mirrored(meshes[:, :-1], across), meshes[:, -1:] + 1])
+    return Detections(boxes, scores, points, meshes)
+
+
+def _of_size(
+    boxes: Array, image_size: tuple[int, int], view: View, plus_one: bool
+) -> NDArray[np.bool_]:
+    """Which boxes (N, 4) have a size, and a position, that the view keeps."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    ok = np.ones(len(boxes), np.bool_)
+    if view.min_size is not None:
+        ok &= sides.max(axis=1) + plus_one > view.min_size
+    if view.max_size is not None:
+        ok &= sides.min(axis=1) + plus_one < view.max_size
+    if view.tile_max_size is not None and view.window is not None:
+        x1, y1, x2, y2 = view.window
+        centers = (boxes[:, 2:] + boxes[:, :2]) / 2
+        inner = [
+            (x1 > 0, centers[:, 0] - x1),
+            (y1 > 0, centers[:, 1] - y1),
+            (x2 < image_size[1], x2 - centers[:, 0]),
+            (y2 < image_size[0], y2 - centers[:, 1]),
+        ]
+        ok &= sides.max(axis=1) <= view.tile_max_size
+        for is_cut, distance in inner:
+            if is_cut:
+                ok &= distance >= view.tile_max_size / 2
+    return ok
+
+
+def _rounded(boxes: Array, protocol: TestProtocol) -> Array:
+    """Boxes (N, 4) in whole pixels, as the protocol's `rounding` says."""
+    if protocol.rounding == "corners":
+        return np.asarray(np.trunc(boxes))
+    low, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    if protocol.rounding == "sides":
+        low, sides = np.trunc(low), np.trunc(sides)
+    else:
+        low, sides = np.floor(low), np.ceil(sides + protocol.plus_one)
+    return np.concatenate([low, low + sides], axis=1)
+
+
+def _joined(passes: Sequence[Detections]) -> Detections:
+    if len(passes) == 1:
+        return passes[0]
+    points = [found.landmarks for found in passes if found.landmarks is not None]
+    meshes = [found.meshes for found in passes if found.meshes is not None]
+    return Detections(
+        np.concatenate([found.boxes for found in passes]),
+        np.concatenate([found.scores for found in passes]),
+        np.concatenate(points) if points else None,
+        np.concatenate(meshes) if meshes else None,
+    )

@@ -1,0 +1,41 @@
+"""What the command line, a server and batch jobs call alike: images in, results out, resumable.
+
+>>> from facefind import FaceDetector, pipeline
+>>> detector = FaceDetector()
+>>> with pipeline.JsonLines("faces.jsonl", resume=True) as lines:
+...     files = (file for file in pipeline.list_images(["photos"]) if file.name not in lines.names)
+...     for result in pipeline.detect_files(detector, files):
+...         if result.error is None:
+...             lines.write(pipeline.to_record(result.source.name, result.faces))
+"""
+
+from facefind.pipeline.crops import CropFolder
+from facefind.pipeline.drawings import DrawingFolder, MeshFolder
+from facefind.pipeline.kept import DetectorSettings, ExactFaces, KeptDetections, detect_labeled
+from facefind.pipeline.sinks import JsonLines, to_record
+from facefind.pipeline.sources import (
+    Shard,
+    check_distinct,
+    detect_files,
+    list_images,
+    output_path,
+    reason,
+)
+
+__all__ = [
+    "CropFolder",
+    "DetectorSettings",
+    "DrawingFolder",
+    "ExactFaces",
+    "JsonLines",
+    "KeptDetections",
+    "MeshFolder",
+    "Shard",
+    "check_distinct",
+    "detect_files",
+    "detect_labeled",
+    "list_images",
+    "output_path",
+    "reason",
+    "to_record",
+]

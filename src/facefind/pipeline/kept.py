@@ -1,0 +1,288 @@
+"""Detections to be evaluated: found by a model, kept as JSON lines, taken up after a kill.
+
+Beside a file of kept detections lies a note of what found them, so that a run is never resumed
+with another model's faces.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from facefind import protocols, weights
+from facefind.datasets.files import bad_line
+from facefind.detector import DetectionResult, FaceDetector
+from facefind.errors import DataError
+from facefind.files import read_json_lines, sha256, write_json
+from facefind.images import Found
+from facefind.pipeline.sinks import JsonLines
+from facefind.pipeline.sources import detect_files, reason
+from facefind.runtimes import Precision, RuntimeName
+
+if TYPE_CHECKING:
+    from facefind.faces import Faces
+
+__all__ = [
+    "Detected",
+    "DetectorSettings",
+    "ExactFaces",
+    "KeptDetections",
+    "Watch",
+    "detect_labeled",
+    "read_kept",
+]
+
+Floats = npt.NDArray[np.float64]
+Watch = Callable[[Iterator[DetectionResult], int], Iterator[DetectionResult]]
+"""Hands on results as they come, of which there will be so many: to show progress and errors."""
+
+_MIN_SCORE = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorSettings:
+    """A detector that is to be evaluated, as `FaceDetector` takes it.
+
+    Where neither `min_score` nor the protocol sets a threshold it is 0.02, not the card's, for
+    curves need the low scores too.
+    """
+
+    model: str = "default"
+    protocol: str = "vga"
+    min_score: float | None = None
+    runtime: RuntimeName = "auto"
+    provider: str | None = None
+    device_id: int | None = None
+    precision: Precision = "fp32"
+    threads: int | None = None
+    batch_size: int | None = None
+
+    def open(self) -> tuple[FaceDetector, dict[str, Any]]:
+        """The detector, and all that its faces depend on, as plain values."""
+        protocol = protocols.get(self.protocol)
+        floor = _MIN_SCORE if protocol.min_score is None else protocol.min_score
+        model = weights.find(self.model)
+        detector = FaceDetector(
+            model,
+            runtime=self.runtime,
+            threads=self.threads,
+            precision=self.precision,
+            provider=self.provider,
+            device_id=self.device_id,
+            protocol=protocol,
+            min_score=floor if self.min_score is None else self.min_score,
+            batch_size=self.batch_size,
+        )
+        return detector, {
+            "model": self.model,
+            "weights_sha256": sha256(model),
+            "test_protocol": protocol.to_dict(),
+            "min_score": detector.min_score,
+            "runtime": detector.runtime.name,
+            "runtime_version": _version(detector.runtime.name),
+            "provider": detector.runtime.provider,
+            "precision": detector.runtime.precision,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ExactFaces:
+    """Faces of one image, by falling score: boxes (N, 4), scores (N,), landmarks or None.
+
+    The numbers are those that are in a kept file, so that a result does not depend on whether
+    they went through it.
+    """
+
+    boxes: Floats
+    scores: Floats
+    landmarks: Floats | None = None
+
+    @classmethod
+    def from_faces(cls, faces: Faces) -> ExactFaces:
+        """Found faces, each number the shortest decimal of its float32."""
+        points = None if faces.landmarks is None else _decimal(faces.landmarks)
+        return cls(_decimal(faces.boxes), _decimal(faces.scores), points)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> ExactFaces:
+        """The faces of a line.
+
+        Raises:
+            KeyError, TypeError, ValueError: the line holds no faces.
+        """
+        boxes = np.array(record["boxes"], np.float64).reshape(-1, 4)
+        scores = np.array(record["scores"], np.float64).reshape(len(boxes))
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise ValueError("not finite")
+        order = np.argsort(-scores, kind="stable")
+        given = record.get("landmarks")
+        points = None
+        if given is not None:
+            points = np.array(given, np.float64).reshape(len(boxes), 5, 2)[order]
+        return cls(boxes[order], scores[order], points)
+
+    def to_record(self, name: str, **more: Any) -> dict[str, Any]:
+        """Name and faces as plain values; `more` goes beside them."""
+        record: dict[str, Any] = {"image": name, "boxes": self.boxes.tolist()}
+        record["scores"] = self.scores.tolist()
+        if self.landmarks is not None:
+            record["landmarks"] = self.landmarks.tolist()
+        return record | more
+
+
+@dataclass(frozen=True)
+class Detected:
+    """Faces by image name, what found them, and the images that failed, with the reason."""
+
+    faces: dict[str, Any]
+    source: dict[str, Any]
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class KeptDetections(JsonLines):
+    """A file that detections are kept in as they are found, with a note of what finds them.
+
+    Args:
+        path: The file; its note is `<path>.source.json`.
+        source: What finds the faces; where the file has some already, it must be what found them.
+            Where the model's file lies does not matter.
+
+    Raises:
+        DataError: the file holds something else, or other settings found its faces.
+    """
+
+    def __init__(self, path: str | Path, source: Mapping[str, Any]) -> None:
+        path = Path(path)
+        if path.is_file() and path.stat().st_size:
+            _check_source(path, source)
+        else:
+            write_json(_note(path), dict(source))
+        super().__init__(path, resume=True)
+
+    def add(self, name: str, faces: ExactFaces, **more: Any) -> None:
+        """Append an image's faces; `more` goes into the line, too."""
+        self.write(faces.to_record(name, **more))
+
+
+def detect_labeled(
+    settings: DetectorSettings,
+    paths: Mapping[str, Path],
+    keep: Path | None = None,
+    watch: Watch | None = None,
+) -> Detected:
+    """Faces of labeled images, by name.
+
+    Args:
+        settings: The detector.
+        paths: Image files by name.
+        keep: File for the detections, written as they are found. Where it is there already, and
+            the same model and settings made it, only the other images are done.
+        watch: Shows progress.
+    """
+    detector, source = settings.open()
+    found: dict[str, ExactFaces] = {}
+    failed: dict[str, str] = {}
+    with nullcontext() if keep is None else KeptDetections(keep, source) as kept:
+        if kept is not None and kept.names:
+            found = read_kept(kept.path)[0]
+        todo = [Found(path, name) for name, path in paths.items() if name not in found]
+        started = perf_counter()
+        results = detect_files(detector, todo)
+        for result in results if watch is None else watch(results, len(todo)):
+            name = result.source.name
+            if result.error is not None:
+                failed[name] = reason(result.error)
+                continue
+            found[name] = ExactFaces.from_faces(result.faces)
+            if kept is not None:
+                kept.add(name, found[name])
+    source |= {
+        "threads": detector.runtime.threads,
+        "seconds": round(perf_counter() - started, 1),
+        "images_timed": len(todo),
+    }
+    if keep is not None:
+        source["detections_kept"] = str(keep)
+    return Detected({name: found[name] for name in paths if name in found}, source, failed)
+
+
+def read_kept(path: Path) -> tuple[dict[str, ExactFaces], dict[str, Any]]:
+    """Faces by image name of a file of JSON lines, and what its note says found them, if any.
+
+    Raises:
+        DataError: a line is not as it should be, or names an image a second time.
+    """
+    found: dict[str, ExactFaces] = {}
+    expected = 'JSON with "image", "boxes" (N x 4), "scores" (N) and maybe "landmarks"'
+    try:
+        for number, record in read_json_lines(path):
+            try:
+                name, faces = str(record["image"]), ExactFaces.from_record(record)
+            except (ValueError, KeyError, TypeError):
+                raise bad_line(path, number, json.dumps(record), expected) from None
+            if name in found:
+                raise bad_line(path, number, json.dumps(record), "each image once")
+            found[name] = faces
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"{error}; expected {expected}") from None
+    note = _note(path)
+    return found, _read_note(note) if note.is_file() else {}
+
+
+def _check_source(path: Path, source: Mapping[str, Any]) -> None:
+    note = _note(path)
+    if not note.is_file():
+        raise DataError(
+            f"{path} is there already, and no {note.name} beside it that says what made it; give "
+            "another file, or evaluate it with --detections"
+        )
+    before = _read_note(note)
+    for key, value in source.items():
+        if key != "model" and before.get(key) != value:
+            raise DataError(
+                f"{path} was made with {key} {_short(before.get(key))}, not "
+                f"{_short(value)}; give another file, or remove it and {note.name}"
+            )
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(path.name + ".source.json")
+
+
+def _read_note(note: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{note}: cannot be read ({error})") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{note}: expected a JSON object that says what found the faces")
+    return content
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 400 else text[:397] + "..."
+
+
+def _decimal(values: npt.NDArray[np.float32]) -> Floats:
+    return values.astype(np.str_).astype(np.float64)
+
+
+def _version(runtime: str) -> str | None:
+    for package in (runtime, f"{runtime}-gpu"):
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return None

@@ -1,0 +1,51 @@
+"""What training crops teach: faces and positive anchors by scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facefind.plots.figure import new_figure, save
+
+__all__ = ["draw_counts"]
+
+
+def draw_counts(
+    path: str | Path,
+    face_scales: Sequence[str],
+    faces: Mapping[str, Sequence[int]],
+    anchors: Mapping[str, Mapping[int, int]],
+) -> Path:
+    """Write counts of one epoch by scale, a bar a name, to an image file; return its path.
+
+    Args:
+        path: image file to write.
+        face_scales: the bins of faces, in words.
+        faces: name -> ground-truth faces in each bin.
+        anchors: name -> side of an anchor in pixels -> positive anchors.
+
+    Source: SCRFD, fig. 4.
+    """
+    figure = new_figure(12, 4)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    _bars(left, list(face_scales), faces)
+    left.set(title="ground-truth faces", xlabel="longer side, pixels of the network's input")
+    sides = list(dict.fromkeys(side for counts in anchors.values() for side in counts))
+    rows = {name: [counts.get(side, 0) for side in sides] for name, counts in anchors.items()}
+    _bars(right, [str(side) for side in sides], rows)
+    right.set(title="positive anchors", xlabel="side of the anchor, pixels")
+    return save(figure, path)
+
+
+def _bars(axes: Any, labels: Sequence[str], rows: Mapping[str, Sequence[int]]) -> None:
+    width = 0.8 / len(rows)
+    for number, (name, values) in enumerate(rows.items()):
+        shift = (number - (len(rows) - 1) / 2) * width
+        axes.bar(np.arange(len(labels)) + shift, values, width, label=name)
+    axes.set_xticks(np.arange(len(labels)), labels, fontsize="small")
+    axes.set(ylabel="in one epoch")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize="small")

@@ -1,0 +1,47 @@
+"""What the documentation names is there: files, tests, and what is in them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMED = re.compile(r"`([\w./-]+\.py|[\w./-]+/)?((?:::[\w.]+)+)?`")
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)")
+BASES = (ROOT, ROOT / "src/facefind", ROOT / "tests")
+EXAMPLES = {"utils.py", "mine.py", "my_file.py", "mixed.py", "toy.py", "found.py"}
+"""Files of the reader's own, and one that must not be."""
+
+
+def found(name: str) -> list[Path]:
+    """Where a file or folder of the project is; tests may be named without their folder."""
+    places = [base / name for base in BASES]
+    if "/" not in name.rstrip("/"):
+        places += list((ROOT / "tests").rglob(name))
+    return [place for place in places if place.exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_and_tests_exist(page):
+    text = page.read_text(encoding="utf-8")
+    missing = []
+    for name, members in NAMED.findall(text):
+        if name in EXAMPLES or name.startswith(("runs/", "drawn/", "crops/")):
+            continue
+        places = found(name) if name else list((ROOT / "tests").rglob("test_*.py"))
+        if not places and name.endswith(".py"):
+            missing.append(name)
+        for member in filter(None, re.split(r"::|\.", members)):
+            defined = re.compile(rf"^\s*(def|class) {member}\b|^\s*{member}\b", re.MULTILINE)
+            if not any(defined.search(place.read_text(encoding="utf-8")) for place in places):
+                missing.append(f"{name}::{member}")
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []

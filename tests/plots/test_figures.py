@@ -1,0 +1,89 @@
+"""Every figure of the project is drawn from plain data, and says what it shows."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from facefind.datasets.statistics import Geometry
+from facefind.errors import DataError
+from facefind.plots.faces import draw_faces
+from facefind.plots.figure import new_figure, save
+from facefind.plots.mining import draw_skipped
+from facefind.plots.samples import draw_counts
+from facefind.plots.search import Panel, draw_scores
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(autouse=True)
+def texts_stay_texts():
+    """SVG files hold words as words, so that tests can read them."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        yield
+
+
+def words(path):
+    text = path.read_text()
+    assert text.count("<path") > 5
+    return text
+
+
+def test_counts_by_scale_with_a_bar_for_each_name(tmp_path):
+    path = draw_counts(
+        tmp_path / "new" / "samples.svg",
+        ("<4", "4-8", ">=8"),
+        {"one": (1, 2, 3), "two": (3, 2, 1)},
+        {"one": {16: 3, 32: 4}, "two": {16: 1, 64: 5}},
+    )
+    text = words(path)
+    for word in ("one", "two", "&lt;4", "&gt;=8", "ground-truth faces", "positive anchors", "64"):
+        assert word in text
+
+
+def test_skipped_images_by_pass(tmp_path):
+    text = words(draw_skipped(tmp_path / "mining.svg", {"run": ([0, 1, 2], [0.0, 0.25, 0.5])}))
+    for word in ("run", "images skipped", "%"):
+        assert word in text
+
+
+def test_scores_of_a_search(tmp_path):
+    panels = {name: Panel([0.1, 0.2, 0.4], 0.15, 0.3, 0.2) for name in ("C2", "C3", "C4")}
+    errors = {"3 at 2 epochs": ([0.3, 0.5], [0.5, 1.0])}
+    path = tmp_path / "step1.svg"
+    drawn = draw_scores(
+        path, panels, [0.5, 0.6, 0.7], [0, 1, 1], score_name="AP hard", errors=errors
+    )
+    text = words(drawn)
+    for word in ("C2", "C4", "median 0.20", "AP hard", "error distribution", "3 at 2 epochs"):
+        assert word in text
+    with pytest.raises(DataError, match="not one trial"):
+        draw_scores(path, panels, [], [], score_name="AP hard")
+
+
+def test_faces_of_a_set(tmp_path):
+    boxes = np.array([[0, 0, 10, 12], [5, 5, 30, 40], [1, 1, 1, 9]], float)
+    sizes = np.array([[60, 80], [np.nan, np.nan]])
+    path = draw_faces(tmp_path / "set.svg", Geometry(boxes, np.array([2, 1]), sizes))
+    for word in ("2 images, 3 faces", "size of faces", "where faces are"):
+        assert word in words(path)
+    with pytest.raises(DataError, match="no labeled face"):
+        draw_faces(path, Geometry(boxes[:0], np.array([0, 0]), sizes))
+
+
+def test_an_unknown_suffix_says_which_are_known_and_writes_nothing(tmp_path):
+    figure = new_figure(2, 2)
+    for name in ("figure", "figure.jsonl"):
+        with pytest.raises(DataError, match=r"expected an image file.*\.png.*\.svg"):
+            save(figure, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    assert save(figure, tmp_path / "figure.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_window_is_ever_opened():
+    new_figure(1, 1)
+    assert "matplotlib.pyplot" not in sys.modules

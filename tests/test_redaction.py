@@ -1,0 +1,70 @@
+"""Blurred, pixelated and filled faces are hidden, and nothing else of the image changes."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+import facefind
+from facefind import redaction
+from facefind.faces import Faces
+
+ONE = Faces([(100, 80, 180, 180)], [0.875], image_size=(300, 400))
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(1).integers(0, 256, (300, 400, 3), np.uint8)
+
+
+def changed(out, before):
+    return (out != before).any(-1)
+
+
+def test_blur_hides_the_face_and_nothing_else(image):
+    out = redaction.blur(image, ONE)
+    assert out[110:150, 120:160].std() < 10 < image[110:150, 120:160].std()
+    touched = changed(out, image)
+    touched[65:195, 88:192] = False
+    assert not touched.any()
+    assert not changed(out, image)[65:68, 88:92].any()  # an ellipse leaves the corners
+
+
+def test_pixelate_makes_blocks(image):
+    out = redaction.pixelate(image, ONE, margin=0, blocks=4)
+    part = out[80:180, 100:180]
+    assert len(np.unique(part.reshape(-1, 3), axis=0)) <= 4 * 3
+    np.testing.assert_allclose(part.mean((0, 1)), image[80:180, 100:180].mean((0, 1)), atol=1.5)
+    touched = changed(out, image)
+    touched[80:180, 100:180] = False
+    assert not touched.any()
+    with pytest.raises(ValueError, match="blocks"):
+        redaction.pixelate(image, ONE, blocks=0)
+
+
+def test_fill_leaves_nothing_of_the_face(image):
+    out = facefind.fill(image, ONE, margin=0.1, color=(9, 8, 7))
+    assert (out[70:190, 92:188] == (9, 8, 7)).all()
+    touched = changed(out, image)
+    touched[70:190, 92:188] = False
+    assert not touched.any()
+
+
+@pytest.mark.parametrize("function", [facefind.blur, facefind.pixelate, facefind.fill])
+def test_any_image_that_detect_takes(function, image, tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "face.png"
+    Image.fromarray(image).save(path)
+    want = function(image, ONE)
+    assert changed(want, image).any()
+    for source in (
+        path,
+        str(path),
+        path.read_bytes(),
+        io.BytesIO(path.read_bytes()),
+        Image.fromarray(image),
+    ):
+        np.testing.assert_array_equal(function(source, ONE), want)
