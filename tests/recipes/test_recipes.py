@@ -7,7 +7,7 @@ from facefind import recipes
 from facefind.errors import DataError
 
 
-@pytest.mark.parametrize("name", list(recipes.RECIPES))
+@pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_survives_json(name):
     recipe = recipes.get(name)
     assert recipe.name == name
