@@ -1,12 +1,12 @@
 """Does hard image mining help? A recipe with and without it, at one budget, on held-out images.
 
 Usage: python benchmarks/mining.py --root WIDER_train --out runs/mining
-           [--recipe smallhardface-light-short] [--begin RUN] [--steps 1500] [--seeds 0 1 2]
+           [--recipe smallhardface-light-short] [--init-from RUN] [--steps 1500] [--seeds 0 1 2]
            [--threshold 0.85] [--skip 0.7] [--lr RATE] [--only plain mined] [--cache FOLDER]
 
-Every training takes the same number of steps; with `--begin` all start from the same weights, whose
-run must not have seen the held-out tenth of the first set (no run with the same `--root` first
-has). `facefind mining OUT/*-mined-*` tells how many images each pass left out.
+Every training takes the same number of steps; with `--init-from` all start from the same weights,
+whose run must not have seen the held-out tenth of the first set (no run with the same `--root`
+first has). `facefind mining OUT/*-mined-*` tells how many images each pass left out.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def main() -> None:
     parser.add_argument("--root", nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", default="smallhardface-light-short")
-    parser.add_argument("--begin", type=Path)
+    parser.add_argument("--init-from")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threshold", type=float, default=0.85)
     parser.add_argument("--skip", type=float, default=0.7)
     parser.add_argument("--lr", type=float, help="peak rate; by default the recipe's")
     parser.add_argument("--only", nargs="+", choices=("plain", "mined"), default=("plain", "mined"))
-    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--cache")
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
 
@@ -48,7 +48,7 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in asked.only}
     for seed in asked.seeds:
         for kind, trials in found.items():
-            run = replace(base.run, seed=seed, threads=asked.threads, begin=asked.begin)
+            run = replace(base.run, seed=seed, threads=asked.threads, init_from=asked.init_from)
             folder = asked.out / f"{asked.recipe}-{kind}-seed{seed}"
             recipe = replace(base, mining=kinds[kind], run=run)
             trials.append(trial(recipe, folder, steps=asked.steps))

@@ -41,22 +41,28 @@ def steps(run: Path) -> list[int]:
     return [record["step"] for record in map(json.loads, lines) if "loss_cls" in record]
 
 
-def test_a_run_is_trained_and_gone_on_with(
+def test_a_run_is_trained_and_resumed(
     labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, out = tmp_path / "run", tmp_path / "train.json"
-    args = ["train", "scrfd-500m-short", "--data.root", str(labeled), *TINY]
+    run = tmp_path / "run"
+    args = ["train", "scrfd-500m-short", "--data", str(labeled), *TINY]
     args += ["--schedule.epochs", "1", "--run.log-every", "1"]
-    assert main([*args, "--run.out", str(run), "--json", "--out", str(out)]) == 0
-    assert json.loads(capsys.readouterr().out) == {"run": str(run)} == json.loads(out.read_text())
+    assert main([*args, "--out", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": str(run)}
     assert steps(run) == [1, 2]
     recipe = json.loads((run / "recipe.json").read_text())
     assert recipe["network"]["neck"] == 32
     assert recipe["name"] == "scrfd-500m-short"
     assert (run / "final.pt").exists()
 
-    assert main([*args, "--run.out", str(run)]) == 2  # a run is not written over
+    assert main([*args, "--out", str(run)]) == 2  # a run is not written over
     assert "--resume" in capsys.readouterr().err
+
+    assert main(["train", "--resume", str(run), "--schedule.batch", "4", "--optim.lr", "1"]) == 2
+    err = capsys.readouterr().err
+    assert "--optim.lr 0.0015, not 1.0; --schedule.batch 2, not 4" in err
+    assert f"--init-from {run} --out NEW" in err
+    assert json.loads((run / "recipe.json").read_text()) == recipe
 
     assert main(["train", "--resume", str(run), "--schedule.epochs", "2"]) == 0
     assert steps(run) == [1, 2, 3, 4]
@@ -136,7 +142,9 @@ def test_help_after_a_recipe_tells_its_values(
     ("args", "message"),
     [
         (["train", "scrfd-2.5"], "scrfd-2.5g"),
-        (["train", "scrfd-2.5g"], "--data.root"),
+        (["train", "scrfd-2.5g"], "--data SET"),
+        (["train", "scrfd-2.5g", "--data", ".", "--device", "tpu"], "--device"),
+        (["train", "scrfd-2.5g", "--data", ".", "--device", "cuda:99"], "--device cuda:99"),
         (["train", "--resume", "gone"], "gone"),
         (["train", "scrfd-500m", "--network.neck", "10"], "multiple"),
         (["cost", "scrfd-500m", "--network.neck", "10"], "multiple"),
@@ -163,10 +171,10 @@ def test_export_of_a_run_is_a_model_that_detects(
     labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, run, model = tmp_path / "first", tmp_path / "run", tmp_path / "models" / "mine.onnx"
-    args = ["train", "scrfd-500m-short", "--data.root", str(labeled), *TINY]
+    args = ["train", "scrfd-500m-short", "--data", str(labeled), *TINY]
     args += ["--schedule.epochs", "0.5"]
-    assert main([*args, "--run.out", str(first)]) == 0
-    assert main([*args, "--run.out", str(run), "--run.begin", str(first), "--run.seed", "1"]) == 0
+    assert main([*args, "--out", str(first)]) == 0
+    assert main([*args, "--out", str(run), "--init-from", str(first), "--run.seed", "1"]) == 0
     capsys.readouterr()
     assert main(["export", str(run), "--out", str(model), "--license", "CC0-1.0", "--json"]) == 0
     card = json.loads(capsys.readouterr().out)

@@ -21,7 +21,7 @@ from facefind.datasets import Sample, read_size
 from facefind.errors import DataError
 from facefind.learn.assigners import atss
 from facefind.learn.augment import Labels, crop_labels, window_for
-from facefind.learn.index_sampler import Epochs, Stream
+from facefind.learn.index_sampler import Epochs, IndexSampler
 from facefind.learn.recipe import AugmentConfig
 from facefind.nn.anchors import Anchors
 
@@ -40,7 +40,7 @@ class Counts:
         images: crops that were drawn.
         faces: ground-truth faces by their longer side in pixels of the network's input: a number
             for each limit of `FACE_BINS`, and one beyond the last.
-        unmatched: those of them that no anchor answers for, in the same bins.
+        unmatched: those of them that no anchor is assigned to, in the same bins.
         anchors: positive anchors by the side of the anchor, in pixels.
     """
 
@@ -87,7 +87,7 @@ def count(
     unmatched = np.zeros_like(faces)
     positive: dict[int, int] = {int(side): 0 for side in np.unique(anchors.sizes.numpy())}
     wanted = len(samples) if images is None else images
-    for place, number in islice(Stream(Epochs([s.group for s in samples], seed)), wanted):
+    for place, number in islice(IndexSampler(Epochs([s.group for s in samples], seed)), wanted):
         sample, size = _readable(samples, number)
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
         rng = np.random.default_rng((seed, place))
@@ -115,7 +115,7 @@ def _readable(samples: Sequence[Sample], number: int) -> tuple[Sample, tuple[int
         try:
             return sample, sample.image_size or read_size(sample.path)
         except DataError as error:
-            logger.warning("passed over an image: %s", error)
+            logger.warning("skipped an image: %s", error)
             number = (number + 1) % len(samples)
     raise DataError(f"none of the {len(samples)} training images can be read")
 
