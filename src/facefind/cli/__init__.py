@@ -37,7 +37,6 @@ COMMANDS: dict[str, str] = {
 }
 _EXTRAS = {
     "torch": "train",
-    "safetensors": "train",
     "onnx": "export",
     "onnxscript": "export",
     "scipy": "eval",

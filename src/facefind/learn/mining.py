@@ -190,7 +190,7 @@ class Miner:
         ]
 
     def _advance(self, which: int, walk: _Walk, batch: int) -> _Walk:
-        """The walk one image further; a pass that begins is made as of its first batch."""
+        """The walk one image further; a new pass is made from the marks of its first batch."""
         while walk.taken == len(walk.order):
             walk = self._make(which, walk.number + 1, self._marks_for(which, batch))
         return replace(walk, taken=walk.taken + 1)

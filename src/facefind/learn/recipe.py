@@ -130,7 +130,7 @@ class ParameterGroup:
     """
 
     part: str
-    """Dotted name of a module or parameter; it stands for all within, and `*` for any text:
+    """Dotted name of a module or parameter; it includes all within, and `*` matches any text:
     `backbone`, `head.*.bias`, `*.bias`."""
     lr: float = 1.0
     """Factor of the learning rate."""
@@ -182,20 +182,19 @@ class MiningConfig:
     """Hard image mining: images that are found easy are seen less often (SmallHardFace)."""
 
     on: bool = False
-    """Whether easy images are left out at all."""
+    """Whether easy images are skipped at all."""
     threshold: float = 0.85
     """An image is easy when all of its positive anchors score above this."""
     skip: float = 0.7
-    """Probability that a pass through the set leaves an easy image out."""
+    """Probability that a pass through the set skips an easy image."""
     sticky: bool = False
     """Whether an image once easy stays so, as in the authors' code, not as last seen."""
     no_positives: Literal["easy", "hard", "keep"] = "keep"
     """What an image becomes in whose crop no anchor is positive; the authors' code: easy."""
     shared: bool = False
-    """Whether all processes walk one list; otherwise, as in the paper, each has its own marks."""
+    """Whether all processes share one list; otherwise, as in the paper, each has its own marks."""
     lag: int = 32
-    """Batches between an image's being seen and its mark's counting; loading may run ahead as
-    far."""
+    """Batches after which an image's score changes its mark; loading may run ahead as far."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a crop set teaches: faces and positive anchors by scale, over one epoch of training.
+"""Sample redistribution: faces and positive anchors by scale, over one epoch of training.
 
 Sample redistribution is a claim about these counts: cropping squares larger than the image makes
 small faces, and small faces make positive anchors at the finest stride. Only labels are read and
@@ -65,7 +65,7 @@ def count(
     """Faces and positive anchors over the first epoch that training with `config` would see.
 
     The windows are those that `TrainingSet` draws with the same seed and no balancing. Flips are
-    left out: they move no face to another scale.
+    skipped: they change no face's scale.
 
     Args:
         samples: the training set.
@@ -86,11 +86,11 @@ def count(
     faces = np.zeros(len(FACE_BINS) + 1, np.int64)
     unmatched = np.zeros_like(faces)
     positive: dict[int, int] = {int(side): 0 for side in np.unique(anchors.sizes.numpy())}
-    wanted = len(samples) if images is None else images
-    for place, number in islice(IndexSampler(Epochs([s.group for s in samples], seed)), wanted):
+    total = len(samples) if images is None else images
+    for index, number in islice(IndexSampler(Epochs([s.group for s in samples], seed)), total):
         sample, size = _readable(samples, number)
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
-        rng = np.random.default_rng((seed, place))
+        rng = np.random.default_rng((seed, index))
         window = window_for(config, size, labels, rng)
         held = crop_labels(labels, window, config.size, clip_boxes=config.clip_boxes)
         sides = held.boxes[:, 2:] - held.boxes[:, :2]
@@ -105,7 +105,7 @@ def count(
         taken = anchors.sizes[assigned >= 0].numpy()
         for side, many in zip(*np.unique(taken, return_counts=True), strict=True):
             positive[int(side)] += int(many)
-    return Counts(wanted, tuple(faces.tolist()), tuple(unmatched.tolist()), positive)
+    return Counts(total, tuple(faces.tolist()), tuple(unmatched.tolist()), positive)
 
 
 def _readable(samples: Sequence[Sample], number: int) -> tuple[Sample, tuple[int, int]]:

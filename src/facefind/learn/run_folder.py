@@ -72,7 +72,7 @@ def check_resume(folder: Path, content: dict[str, Any], recipe: Recipe, data: st
 def record(folder: Path, step: int, recipe: Recipe, facts: dict[str, Any]) -> None:
     """Write the resolved recipe and the facts of a run that trains from `step` on.
 
-    `recipe.json` and `run.json` tell of the latest stage; the list `stages` in `run.json` holds
+    `recipe.json` and `run.json` describe the latest stage; the list `stages` in `run.json` holds
     recipe, facts and first step of each. A resumed run adds a stage where something changed.
     """
     folder.mkdir(parents=True, exist_ok=True)
