@@ -1,12 +1,12 @@
 """What each ingredient of `facefind-n` adds at a small fixed budget, on held-out images.
 
-Usage: python benchmarks/ingredients.py --root WIDER_train --out runs/ingredients
+Usage: python benchmarks/ingredients.py --data WIDER_train --out runs/ingredients
            [--recipe facefind-n] [--steps 600] [--seeds 0] [--only plain mining] [--cache FOLDER]
 
 Trains the plain recipe, the plain recipe with each ingredient alone, and all that are kept, each
 for the same number of steps, and measures AP on the held-out tenth of the first set. "empty" is the
-highest score in pictures without a face: gray of several levels, a ramp, and noise. Killed, it goes
-on where it was; what is finished is not done again.
+highest score in pictures without a face: gray of several levels, a ramp, and noise. Killed, it
+resumes where it was; what is finished is not done again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def empty_pictures(side: int = 640) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--root", nargs="+", required=True)
+    parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", choices=list(SIZES), default="facefind-n")
     parser.add_argument("--steps", type=int, default=600)
@@ -44,17 +44,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["plain", *INGREDIENTS, "kept"])
     parser.add_argument("--cache")
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
     rows = []
-    for seed in asked.seeds:
-        for name in asked.only:
+    for seed in args.seeds:
+        for name in args.only:
             names = {"plain": (), "kept": KEPT}.get(name, (name,))
-            recipe = short(asked.recipe, names)
-            data = replace(recipe.data, root=tuple(asked.root), cache=asked.cache, workers=1)
-            folder = asked.out / f"{asked.recipe}-{name}-seed{seed}"
-            run = replace(recipe.run, seed=seed, threads=asked.threads)
-            found = trial(replace(recipe, data=data, run=run), folder, steps=asked.steps)
+            recipe = short(args.recipe, names)
+            data = replace(recipe.data, root=tuple(args.data), cache=args.cache, workers=1)
+            folder = args.out / f"{args.recipe}-{name}-seed{seed}"
+            run = replace(recipe.run, seed=seed, threads=args.threads)
+            found = trial(replace(recipe, data=data, run=run), folder, steps=args.steps)
             done = folder / "empty.json"
             if not done.exists():
                 _, network = recipes.load_network(folder)

@@ -1,6 +1,6 @@
 """Does the dense branch find faces? A trained detector on held-out faces, and two portraits.
 
-    python benchmarks/mesh.py --run runs/retinaface-mobile-mesh-short --root WIDER_TRAIN
+    python benchmarks/mesh.py --run runs/retinaface-mobile-mesh-short --data WIDER_TRAIN
 
 prints how far rendered colors and the mesh's five points are from photographs and labels, for the
 average face in every anchor (what an untrained branch gives) and for what the run's branch gives,
@@ -151,8 +151,8 @@ def descend(steps: int = 250) -> Image.Image:
             optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / steps) + 0.002
             terms = dense.losses(raw, anchor, image, picture, points)
             if step in (0, steps - 1):
-                told = {name: round(value.item(), 4) for name, value in terms.items()}
-                print(json.dumps({"step": step} | told))
+                values = {name: round(value.item(), 4) for name, value in terms.items()}
+                print(json.dumps({"step": step} | values))
             optimizer.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             optimizer.step()
@@ -164,24 +164,24 @@ def descend(steps: int = 250) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--run", type=Path, help="run or checkpoint of a RetinaFace with a mesh")
-    parser.add_argument("--root", help="the first set that it was trained on")
+    parser.add_argument("--data", help="the first set that it was trained on")
     parser.add_argument("--draw", type=Path, help="write the portraits to this file")
     parser.add_argument("--descend", type=Path, help="write portraits fitted by descent instead")
     parser.add_argument("--least", type=float, default=32, help="least side of a measured face")
     parser.add_argument("--side", type=int, default=640, help="long side of the images")
-    asked = parser.parse_args()
-    if asked.descend:
-        descend().save(asked.descend)
+    args = parser.parse_args()
+    if args.descend:
+        descend().save(args.descend)
         return
-    if not asked.run:
+    if not args.run:
         parser.error("name a run, or a picture to --descend to")
-    recipe, network = recipes.load_network(asked.run)
+    recipe, network = recipes.load_network(args.run)
     assert isinstance(network, RetinaFace)
-    if asked.draw:
-        portraits(network, asked.side).save(asked.draw)
-    if asked.root:
-        _, held_out = datasets.split(datasets.read(asked.root), recipe.data.hold_out)
-        print(json.dumps(measure(network, held_out, asked.least, asked.side), indent=2))
+    if args.draw:
+        portraits(network, args.side).save(args.draw)
+    if args.data:
+        _, held_out = datasets.read_sets([args.data], hold_out=recipe.data.hold_out)
+        print(json.dumps(measure(network, held_out, args.least, args.side), indent=2))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ Usage: python benchmarks/mining.py --root WIDER_train --out runs/mining
            [--threshold 0.85] [--skip 0.7] [--lr RATE] [--only plain mined] [--cache FOLDER]
 
 Every training takes the same number of steps; with `--init-from` all start from the same weights,
-whose run must not have seen the held-out tenth of the first set (no run with the same `--root`
-first has). `facefind mining OUT/*-mined-*` tells how many images each pass left out.
+whose run must not have seen the held-out tenth of the first set (no run with the same `--data`
+first has). `facefind mining OUT/*-mined-*` reports how many images each pass left out.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from facefind.learn.recipe import MiningConfig
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--root", nargs="+", required=True)
+    parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", default="smallhardface-light-short")
-    parser.add_argument("--init-from")
+    parser.add_argument("--init-from", type=Path)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threshold", type=float, default=0.85)
@@ -35,27 +35,27 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=("plain", "mined"), default=("plain", "mined"))
     parser.add_argument("--cache")
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
-    base = recipes.get(asked.recipe)
+    base = recipes.get(args.recipe)
     base = replace(
         base,
-        data=replace(base.data, root=tuple(asked.root), cache=asked.cache, workers=1),
-        optim=replace(base.optim, lr=asked.lr or base.optim.lr),
+        data=replace(base.data, root=tuple(args.data), cache=args.cache, workers=1),
+        optim=replace(base.optim, lr=args.lr or base.optim.lr),
     )
-    mined = MiningConfig(on=True, threshold=asked.threshold, skip=asked.skip)
+    mined = MiningConfig(on=True, threshold=args.threshold, skip=args.skip)
     kinds = {"plain": MiningConfig(), "mined": mined}
-    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in asked.only}
-    for seed in asked.seeds:
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in args.only}
+    for seed in args.seeds:
         for kind, trials in found.items():
-            run = replace(base.run, seed=seed, threads=asked.threads, init_from=asked.init_from)
-            folder = asked.out / f"{asked.recipe}-{kind}-seed{seed}"
+            run = replace(base.run, seed=seed, threads=args.threads, init_from=args.init_from)
+            folder = args.out / f"{args.recipe}-{kind}-seed{seed}"
             recipe = replace(base, mining=kinds[kind], run=run)
-            trials.append(trial(recipe, folder, steps=asked.steps))
+            trials.append(trial(recipe, folder, steps=args.steps))
             print(folder, trials[-1], flush=True)
     print("\n| training | AP, 34 px and more | 16 | 9 |\n|---|---|---|---|")
     for kind, trials in found.items():
-        for seed, one in zip(asked.seeds, trials, strict=True):
+        for seed, one in zip(args.seeds, trials, strict=True):
             print(row(f"{kind}, seed {seed}", [one]))
         print(row(f"{kind}, mean", trials))
 

@@ -20,7 +20,7 @@ HEIGHTS = ("height>=34", "height>=16", "height>=9")
 def trial(recipe: Recipe, folder: Path, *, steps: int, warmup: float = 0.1) -> dict[str, float]:
     """AP by the least height of faces, after so many steps; measured on all held-out images.
 
-    Killed, it goes on where it was; what is finished is read, not done again.
+    Killed, it resumes where it was; what is finished is read, not done again.
     """
     done = folder / "trial.json"
     if not done.exists():

@@ -49,7 +49,7 @@ def test_a_line_that_is_no_json_is_named(tmp_path):
         list(files.read_json_lines(path))
 
 
-def test_broken_lines_of_a_log_may_be_skipped(tmp_path: Path) -> None:
+def test_broken_lines_of_a_log_may_be_skipped(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('\ufeff{"a": 1}\n{"a": {"a": 2}\n{"a": 3}\n{"a"')
     assert list(files.read_json_lines(path, skip_broken=True)) == [(1, {"a": 1}), (3, {"a": 3})]

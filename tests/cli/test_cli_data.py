@@ -82,13 +82,14 @@ def test_wrong_lines_are_named(labeled: Path, capsys: pytest.CaptureFixture[str]
     (labeled / "own_bbx_gt.txt").write_text("0--Parade/a.png\n1\n177 60 x 130 0 0 0 0 0 0\n")
     assert main(["data", "check", str(labeled)]) == 2
     told = capsys.readouterr().err
-    assert "own_bbx_gt.txt, line 3: '177 60 x 130 0 0 0 0 0 0', wanted 10 whole numbers" in told
+    assert "own_bbx_gt.txt, line 3: expected 10 whole numbers" in told
+    assert "got '177 60 x 130 0 0 0 0 0 0'" in told
 
 
 def test_statistics(labeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "stats", str(labeled), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["images"], told["faces"], told["ignored"], told["with_points"]) == (1, 1, 1, 1)
+    assert (told["images"], told["faces"], told["ignored"], told["with_landmarks"]) == (1, 1, 1, 1)
     assert told["side"][3] == pytest.approx(np.sqrt(95 * 130), abs=1e-3)
     assert told["image_width"] == [512] * 7
     assert main(["data", "stats", str(labeled)]) == 0

@@ -35,7 +35,7 @@ def test_a_sound_set_has_no_findings(tmp_path):
     path = noise(tmp_path / "a.png")
     report = datasets.check([sample(path, [[20, 30, 80, 95]], FACE[None], image_size=(100, 120))])
     assert report.findings == ()
-    assert (report.images, report.faces, report.with_points, report.empty_images) == (1, 1, 1, 0)
+    assert (report.images, report.faces, report.with_landmarks, report.empty_images) == (1, 1, 1, 0)
     assert report.sizes == {
         "<8": 0, "8-16": 0, "16-32": 0, "32-64": 1, "64-128": 0, "128-256": 0, ">=256": 0
     }  # fmt: skip
@@ -96,7 +96,7 @@ def test_turned_faces_are_in_order_and_exchanged_points_are_not(angle, scale):
 
 def test_points_far_from_their_box_are_found():
     assert kinds(sample(Path("n"), [[200, 200, 300, 300]], FACE[None]), files=False) == {
-        "points": 1
+        "landmarks": 1
     }
 
 

@@ -123,7 +123,7 @@ def test_wider_flags_points_and_other_suffixes(tmp_path):
     assert first.attributes["blur"].tolist() == [1, 0]
     assert first.attributes["occlusion"].tolist() == [2, 0]
     assert first.attributes["pose"].tolist() == [1, 0]
-    assert first.attributes["points_visible"].tolist() == [1, -1]
+    assert first.attributes["landmarks_visible"].tolist() == [1, -1]
     assert (first.group, first.path.name) == ("e", "a.png")
     assert len(second) == 0
 
@@ -131,10 +131,10 @@ def test_wider_flags_points_and_other_suffixes(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("e/a.jpg\nmany\n", "line 2: 'many'.*number of faces"),
+        ("e/a.jpg\nmany\n", "line 2: expected the number of faces, got 'many'"),
         ("e/a.jpg\n1\n1 2 3 4 5\n", "line 3.*10 whole numbers"),
         ("e/a.jpg\n1\n1 2 3 4.5 0 0 0 0 0 0\n", "line 3.*10 whole numbers"),
-        ("e/a.jpg\n2\n1 2 3 4 0 0 0 0 0 0\n", "line 4: ''"),
+        ("e/a.jpg\n2\n1 2 3 4 0 0 0 0 0 0\n", "line 4: .*got ''"),
         ("e/a.jpg\n0\ne/a.jpg\n0\n", "line 3.*not come before"),
         ("1 2 3 4\n", "image name"),
     ],
@@ -157,7 +157,7 @@ def test_wrong_five_points_are_named(tmp_path, points, message):
     write_wider(tmp_path, GOOD, points)
     with pytest.raises(DataError, match=message):
         datasets.read(tmp_path)
-    assert np.isnan(datasets.read(tmp_path, points=False)[0].landmarks).all()
+    assert np.isnan(datasets.read(tmp_path, landmarks=False)[0].landmarks).all()
 
 
 def test_missing_images_stop_or_are_skipped(tmp_path, caplog):
@@ -220,9 +220,9 @@ def test_partial_sets_by_prefix_argument_or_in_the_file(tmp_path):
         ({"annotations": [{"id": 3, "image_id": 7, "bbox": [0, 0, 1]}]}, "four numbers"),
         (
             {"annotations": [{"id": 3, "image_id": 7, "bbox": [0, 0, 1, 1], "keypoints": [1]}]},
-            "wanted 15",
+            "expected 15 keypoint numbers",
         ),
-        ({"images": None}, "wanted COCO JSON"),
+        ({"images": None}, "expected COCO JSON"),
     ],
 )
 def test_wrong_coco_is_named(tmp_path, changes, message):
@@ -242,7 +242,7 @@ def test_wrong_coco_is_named(tmp_path, changes, message):
         ("labels/a.txt", "0 50 50 10 10\n", "line 1.*not pixels"),
         ("labels/z.txt", "", "no image"),
         ("a.xml", "<annotation><object><name>f</name></object></annotation>", "object 1.*bndbox"),
-        ("a.xml", "<other/>", "wanted <annotation>"),
+        ("a.xml", "<other/>", "expected <annotation>"),
         ("a.xml", "text", "no XML"),
         ("FDDB-fold-01-ellipseList.txt", "a\n1\n1 2 3\n", "line 3.*major_radius"),
         ("FDDB-fold-01-ellipseList.txt", "a\nx\n", "line 2.*number of faces"),

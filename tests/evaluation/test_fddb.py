@@ -210,7 +210,7 @@ def test_wrong_calls_are_refused():
         fddb.evaluate({"q": (np.zeros((0, 4)), np.zeros(0))}, [face])
     with pytest.raises(ProtocolError, match="exact"):
         fddb.evaluate({}, [face], "strict")  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="wanted"):
+    with pytest.raises(DataError, match="expected"):
         fddb.evaluate({"p/0": (np.zeros((1, 3)), np.zeros(1))}, [face])
     plain = Sample("p/0", Path("n"), np.zeros((1, 4)), image_size=SIZE)
     with pytest.raises(DataError, match="no ellipses"):

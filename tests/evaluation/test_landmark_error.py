@@ -65,7 +65,7 @@ def test_faces_take_the_best_detection_and_missed_ones_fail():
     assert result.nme == pytest.approx(5 / np.sqrt(60 * 80))
     assert result.failure_rate == 0.5
     assert result.auc == pytest.approx((0.1 - result.nme) / 0.1 / 2)
-    assert len(result.per_point) == 5
+    assert len(result.per_landmark) == 5
     assert result.to_dict(curves=True)["errors"][1] == np.inf
 
 
@@ -149,7 +149,7 @@ def test_aflw2000():
     assert result["mean"] == pytest.approx(np.mean([np.mean(errors[:2]), errors[2], errors[3]]))
     assert landmarks.aflw2000(found, samples, yaws) == result
     del found["0"]
-    with pytest.raises(DataError, match="wanted 68 points"):
+    with pytest.raises(DataError, match="expected 68 points"):
         landmarks.aflw2000(found, samples)
 
 
@@ -158,7 +158,7 @@ def test_aflw2000():
     [
         ({"b": (BOX[None], POINTS[None])}, "not among"),
         ({"a": (BOX[None], None)}, "without landmarks"),
-        ({"a": (BOX[None], POINTS)}, r"wanted \(1, 5, 2\)"),
+        ({"a": (BOX[None], POINTS)}, r"expected landmarks \(1, 5, 2\)"),
     ],
 )
 def test_wrong_detections_are_refused(found, message):

@@ -53,7 +53,7 @@ def test_embeddings_are_of_unit_length_with_their_mirror_added():
 
 def test_wrong_pairs_are_refused():
     first, second, same = pairs(0)
-    with pytest.raises(DataError, match="wanted"):
+    with pytest.raises(DataError, match="expected"):
         verification.folds(first, second[:-1], same)
     with pytest.raises(ProtocolError, match="equal folds"):
         verification.folds(first, second, same, 7)
@@ -124,5 +124,5 @@ def test_ijb_files(tmp_path):
         [1, 11065, 1], [1, 11066, 0]
     ]  # fmt: skip
     (tmp_path / "pairs.txt").write_text("1 11065\n")
-    with pytest.raises(DataError, match="wanted lines"):
+    with pytest.raises(DataError, match="expected lines"):
         verification.read_ijb_pairs(tmp_path / "pairs.txt")

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facefind.datasets import Sample
+from facefind.datasets import Sample, partial
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation import detections as files
-from facefind.evaluation import wider
+from facefind.evaluation import voc, wider
 from facefind.evaluation.curves import average_precision
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
@@ -184,7 +184,7 @@ def test_names_may_carry_folders_and_suffixes():
     ("found", "message"),
     [
         ({"e/z": (np.zeros((0, 4)), np.zeros(0))}, "not in made up"),
-        ({"e/a": (np.zeros((2, 4)), np.zeros(1))}, "wanted"),
+        ({"e/a": (np.zeros((2, 4)), np.zeros(1))}, "expected"),
         ({"e/a": (np.full((1, 4), np.nan), np.ones(1))}, "NaN"),
     ],
 )
@@ -212,6 +212,15 @@ def test_samples_count_by_height_and_never_ignored_ones():
     result = wider.evaluate({"e/a": (sample.boxes[1:], np.array([0.5, 0.9]))}, truth)
     assert result.faces == {"height>=40": 1, "height>=9": 2}
     assert result.ap == {"height>=40": 1.0, "height>=9": 0.5}
+
+
+def test_pictures_with_unlabeled_faces_cannot_be_measured():
+    whole = Sample("e/a.jpg", Path("a.jpg"), np.array([[0, 0, 10, 12]]), image_size=(50, 60))
+    with pytest.raises(DataError, match="unlabeled faces"):
+        wider.from_samples([partial(whole)])
+    with pytest.raises(DataError, match="unlabeled faces"):
+        voc.evaluate({}, [partial(whole)])
+    assert len(wider.from_samples([whole, partial(whole)]).names) == 2  # ignored, as its labels say
 
 
 def test_detections_survive_both_formats(tmp_path):

@@ -180,7 +180,7 @@ def test_what_cannot_be_drawn_is_an_error() -> None:
     with pytest.raises(DataError, match="shares"):
         sampling.detectors(SPACES["paper"], goal(2.5), 1)
     for wrong in ({"neck": 12}, {"head_depth": -1}, {"tolerance": 0.0}):
-        with pytest.raises(DataError, match="wanted"):
+        with pytest.raises(DataError, match="expected"):
             goal(2.5, **wrong)
     with pytest.raises(DataError, match="residual"):
         goal(0.5, "released", block="depthwise")

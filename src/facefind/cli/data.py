@@ -33,11 +33,11 @@ _KINDS = {
     "outside": "box outside its image",
     "twice": "box labeled twice",
     "tiny": "tiny box",
-    "order": "points in the wrong order",
-    "points": "points far from their box",
+    "order": "landmarks in the wrong order",
+    "landmarks": "landmarks far from their box",
     "copy": "same picture twice",
 }
-_REMARKS = {"tiny"}  # told, but no fault
+_REMARKS = {"tiny"}  # reported, but no fault
 _EXAMPLES = 3
 Place = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR|FILE")]
 
@@ -49,7 +49,7 @@ def main(args: Sequence[str]) -> int:
         width = max(map(len, ACTIONS))
         lines = ["usage: facefind data ACTION [OPTION ...]", "", "Labeled sets.", "", "actions:"]
         lines += [f"  {action:<{width}}  {text}" for action, text in ACTIONS.items()]
-        print("\n".join([*lines, "", "facefind data ACTION --help tells its options."]))
+        print("\n".join([*lines, "", "facefind data ACTION --help lists its options."]))
         return 0
     if name not in ACTIONS:
         raise DataError(f"there is no action {name!r}; there are {', '.join(ACTIONS)}")
@@ -80,8 +80,8 @@ class _Set:
 class _Convert(_Set):
     """Write the labels of a set in another layout.
 
-    What a layout cannot hold is left out and told: yolo, retinaface and voc keep no ignored boxes
-    or no points, most keep no attributes, wider rounds to whole pixels.
+    What a layout cannot hold is left out and reported: yolo, retinaface and voc keep no ignored
+    boxes or no landmarks, most keep no attributes, wider rounds to whole pixels.
     """
 
     root: Place
@@ -125,31 +125,31 @@ class _Stats(_Set):
     """Draw sizes, counts, places and shapes of the faces to this file."""
 
 
-def _convert(asked: _Convert, command: str) -> int:
+def _convert(options: _Convert, command: str) -> int:
     from facefind import datasets
 
-    samples = datasets.read_labels(asked.root, layout=asked.layout, images=asked.images)
+    samples = datasets.read_labels(options.root, layout=options.layout, images=options.images)
     absent = [sample.name for sample in samples if not sample.path.is_file()]
-    needs_size = asked.to in ("coco", "scrfd", "yolo", "voc")
+    needs_size = options.to in ("coco", "scrfd", "yolo", "voc")
     if absent and (
-        asked.pictures != "none"
+        options.pictures != "none"
         or (needs_size and any(s.image_size is None and not s.path.is_file() for s in samples))
     ):
         raise DataError(
-            f"{asked.root}: {len(absent)} of {len(samples)} images are not there, e.g. "
+            f"{options.root}: {len(absent)} of {len(samples)} images are not there, e.g. "
             f"{absent[0]}; this layout needs them: give their folder with --images"
         )
-    if asked.target.resolve() == Path(str(asked.root).removeprefix("partial:")).resolve():
-        raise DataError(f"{asked.target} is the set itself; give another folder")
-    place = datasets.write(samples, asked.target, asked.to, images=asked.pictures)
-    again = datasets.read_labels(place if place.is_file() else asked.target, layout=asked.to)
+    if options.target.resolve() == Path(str(options.root).removeprefix("partial:")).resolve():
+        raise DataError(f"{options.target} is the set itself; give another folder")
+    place = datasets.write(samples, options.target, options.to, images=options.pictures)
+    again = datasets.read_labels(place if place.is_file() else options.target, layout=options.to)
     lost = _lost(samples, again)
     gone: dict[str, Any] = {key: a - b for key, (a, b) in lost.items() if a > b}
     if names := sorted(_attributes(samples) - _attributes(again)):
         gone["attributes"] = names
     report = {
         "labels": str(place),
-        "layout": asked.to,
+        "layout": options.to,
         "images": len(samples),
         "images_absent": len(absent),
         "faces": sum(map(len, samples)),
@@ -162,8 +162,8 @@ def _convert(asked: _Convert, command: str) -> int:
     lines = [f"{place}: {len(again)} images, {sum(map(len, again))} boxes"]
     for what, number in gone.items():
         shown = f"{what} {', '.join(number)}" if isinstance(number, list) else f"{number} {what}"
-        lines.append(f"not kept by {asked.to}: {shown}")
-    output.emit(report, "\n".join(lines), as_json=asked.json, out=asked.out)
+        lines.append(f"not kept by {options.to}: {shown}")
+    output.emit(report, "\n".join(lines), as_json=options.json, out=options.out)
     return 0
 
 
@@ -176,7 +176,7 @@ def _lost(before: Sequence[Sample], after: Sequence[Sample]) -> dict[str, tuple[
                 "images": len(samples),
                 "faces": sum(int((~sample.ignore).sum()) for sample in samples),
                 "ignored boxes": sum(int(sample.ignore.sum()) for sample in samples),
-                "faces with points": sum(_pointed(sample) for sample in samples),
+                "faces with landmarks": sum(_pointed(sample) for sample in samples),
             }
         )
     return {key: (counts[0][key], counts[1][key]) for key in counts[0]}
@@ -192,27 +192,27 @@ def _pointed(sample: Sample) -> int:
     return int(np.isfinite(sample.landmarks).all(axis=(1, 2)).sum())
 
 
-def _check(asked: _Check, command: str) -> int:
+def _check(options: _Check, command: str) -> int:
     from facefind import datasets
 
     samples = datasets.read_labels(
-        asked.root, layout=asked.layout, images=asked.images, flat="keep"
+        options.root, layout=options.layout, images=options.images, flat="keep"
     )
-    others = (
-        [] if asked.other is None else datasets.read_labels(asked.other, images=asked.other_images)
-    )
-    result = datasets.check(samples, others, tiny=asked.tiny)
-    if asked.plot is not None:
-        _draw(samples, asked.plot)
-    report = result.to_dict() | {"command": command, "other": str(asked.other or "")}
-    output.emit(report, _text(result), as_json=asked.json, out=asked.out)
+    others: list[Sample] = []
+    if options.other is not None:
+        others = datasets.read_labels(options.other, images=options.other_images)
+    result = datasets.check(samples, others, tiny=options.tiny)
+    if options.plot is not None:
+        _draw(samples, options.plot)
+    report = result.to_dict() | {"command": command, "other": str(options.other or "")}
+    output.emit(report, _text(result), as_json=options.json, out=options.out)
     return 1 if set(result.counts) - _REMARKS else 0
 
 
 def _text(result: Report) -> str:
     lines = [
         f"{result.images} images ({result.empty_images} without faces), {result.faces} faces "
-        f"({result.with_points} with points), {result.ignored} ignored boxes",
+        f"({result.with_landmarks} with landmarks), {result.ignored} ignored boxes",
         "",
         output.table(
             ("side, pixels", "faces"), [(k, str(n)) for k, n in result.sizes.items()], right=(1,)
@@ -235,14 +235,14 @@ def _text(result: Report) -> str:
     return "\n".join([*lines, "", "--json or --out names every one"])
 
 
-def _stats(asked: _Stats, command: str) -> int:
+def _stats(options: _Stats, command: str) -> int:
     from facefind import datasets
     from facefind.datasets.statistics import QUANTILES, statistics
 
-    samples = datasets.read_labels(asked.root, layout=asked.layout, images=asked.images)
+    samples = datasets.read_labels(options.root, layout=options.layout, images=options.images)
     result = statistics(samples)
-    if asked.plot is not None:
-        _draw(samples, asked.plot)
+    if options.plot is not None:
+        _draw(samples, options.plot)
     header = ("", *(f"{100 * q:g}%" for q in QUANTILES))
     rows = [
         (text, *(f"{value:.4g}" for value in values))
@@ -258,7 +258,8 @@ def _stats(asked: _Stats, command: str) -> int:
     ]
     lines = [
         f"{result.images} images ({result.empty_images} without faces) in {result.groups} groups, "
-        f"{result.faces} faces ({result.with_points} with points), {result.ignored} ignored boxes",
+        f"{result.faces} faces ({result.with_landmarks} with landmarks), "
+        f"{result.ignored} ignored boxes",
         "",
         output.table(header, rows, right=range(1, len(header))),
         "",
@@ -266,8 +267,8 @@ def _stats(asked: _Stats, command: str) -> int:
     for key, counts in result.attributes.items():
         lines.append(f"{key}: " + ", ".join(f"{value or '-'} {n}" for value, n in counts.items()))
     lines.append(f"labels {result.digest[:12]}")
-    report = result.to_dict() | {"root": str(asked.root), "command": command}
-    output.emit(report, "\n".join(lines), as_json=asked.json, out=asked.out)
+    report = result.to_dict() | {"root": str(options.root), "command": command}
+    output.emit(report, "\n".join(lines), as_json=options.json, out=options.out)
     return 0
 
 

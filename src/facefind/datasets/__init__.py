@@ -8,7 +8,14 @@ from facefind.datasets.files import Missing
 from facefind.datasets.layouts import READERS, detect_format, read, write
 from facefind.datasets.pairs import Pairs
 from facefind.datasets.sample import Sample, digest, is_partial, partial, read_size
-from facefind.datasets.selection import evenly_spaced, only, read_labels, read_sets, split
+from facefind.datasets.selection import (
+    check_complete,
+    evenly_spaced,
+    only,
+    read_labels,
+    read_sets,
+    split,
+)
 
 __all__ = [
     "READERS",
@@ -19,6 +26,7 @@ __all__ = [
     "Sample",
     "aflw",
     "check",
+    "check_complete",
     "coco",
     "detect_format",
     "digest",

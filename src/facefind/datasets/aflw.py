@@ -33,7 +33,7 @@ def read(
         options = (root / "aflw.sqlite", root / "data" / "aflw.sqlite")
         source = next((path for path in options if path.is_file()), options[0])
     if not source.is_file():
-        raise DataError(f"{source}: no such file; wanted AFLW's aflw.sqlite or its folder")
+        raise DataError(f"{source}: no such file; expected AFLW's aflw.sqlite or its folder")
     try:
         with sqlite3.connect(f"file:{source}?mode=ro", uri=True) as base:
             faces = base.execute(
@@ -96,7 +96,7 @@ def read_2000(
     root = Path(root)
     files = sorted(root.glob("*.mat"))
     if not files:
-        raise DataError(f"{root}: wanted AFLW2000-3D's *.mat files in it")
+        raise DataError(f"{root}: expected AFLW2000-3D's *.mat files in it")
     found = locate((file.stem for file in files), image_root(root, images), root, missing)
     samples = []
     for file in files:
@@ -107,7 +107,7 @@ def read_2000(
             points = np.asarray(content["pt3d_68"], np.float64).T.reshape(68, 3)
             pose = np.degrees(np.asarray(content["Pose_Para"], np.float64).ravel()[:3])
         except (DataError, KeyError, ValueError) as error:
-            raise DataError(f"{file}: wanted pt3d_68 (3 x 68) and Pose_Para ({error!r})") from None
+            raise DataError(f"{file}: expected pt3d_68 (3 x 68), Pose_Para ({error!r})") from None
         flat = points[:, :2]
         samples.append(
             Sample(

@@ -41,7 +41,7 @@ class Report:
     images: int
     faces: int
     ignored: int
-    with_points: int
+    with_landmarks: int
     empty_images: int
     sizes: dict[str, int]
     digest: str
@@ -56,7 +56,7 @@ class Report:
         """The report in plain types, ready for JSON."""
         plain = {
             key: getattr(self, key)
-            for key in ("images", "faces", "ignored", "with_points", "empty_images", "sizes")
+            for key in ("images", "faces", "ignored", "with_landmarks", "empty_images", "sizes")
         }
         plain |= {"digest": self.digest, "counts": self.counts}
         plain["findings"] = [vars(finding) for finding in self.findings]
@@ -75,8 +75,8 @@ def check(
     Looks for: two pictures of one name (`name`), image files that are missing (`file`), or whose
     size is not the labeled one (`size`); boxes without area or not finite (`area`), with a side
     under `tiny` pixels (`tiny`), reaching outside the picture by more than a pixel (`outside`),
-    labeled twice (`twice`); points in an order that no upright or turned face has (`order`) or
-    far from their box (`points`); the same picture twice, here or in `others`, by a hash of its
+    labeled twice (`twice`); landmarks in an order that no upright or turned face has (`order`) or
+    far from their box (`landmarks`); the same picture twice, here or in `others`, by a hash of its
     looks that other formats and sizes share (`copy`).
 
     Args:
@@ -95,7 +95,7 @@ def check(
         if files:
             size = _check_file(sample, findings) or size
         _check_boxes(sample, size, tiny, findings)
-        _check_points(sample, findings)
+        _check_landmarks(sample, findings)
     if files:
         findings += _copies(samples, others)
     counted = [sample[~sample.ignore] for sample in samples]
@@ -103,7 +103,7 @@ def check(
         images=len(samples),
         faces=sum(map(len, counted)),
         ignored=sum(int(sample.ignore.sum()) for sample in samples),
-        with_points=sum(int(_pointed(sample.landmarks).sum()) for sample in counted),
+        with_landmarks=sum(int(_pointed(sample.landmarks).sum()) for sample in counted),
         empty_images=sum(len(sample) == 0 for sample in counted),
         sizes=_sizes(counted),
         digest=digest(samples),
@@ -141,31 +141,31 @@ def _check_boxes(
         _, first = np.unique(sample.boxes, axis=0, return_index=True)
         again = np.ones(len(sample), bool)
         again[first] = False
-        kinds["twice"] = (again, "the same box stands twice")
+        kinds["twice"] = (again, "the same box is labeled twice")
     for kind, (wrong, what) in kinds.items():
         for face in np.flatnonzero(wrong):
             box = " ".join(f"{value:g}" for value in sample.boxes[face])
             findings.append(Finding(kind, sample.name, int(face), f"{what}: {box}"))
 
 
-def _check_points(sample: Sample, findings: list[Finding]) -> None:
+def _check_landmarks(sample: Sample, findings: list[Finding]) -> None:
     for face in np.flatnonzero(np.isfinite(sample.landmarks).all(axis=(1, 2))):
         points = sample.landmarks[face].astype(np.float64)
         box = sample.boxes[face].astype(np.float64)
         side = max(box[2] - box[0], box[3] - box[1], 1.0)
         if (points < box[:2] - side / 2).any() or (points > box[2:] + side / 2).any():
             findings.append(
-                Finding("points", sample.name, int(face), "a point lies far outside its box")
+                Finding("landmarks", sample.name, int(face), "a landmark lies far outside its box")
             )
         if wrong := _wrong_order(points):
             findings.append(Finding("order", sample.name, int(face), wrong))
 
 
 def _wrong_order(points: npt.NDArray[np.float64]) -> str:
-    """Why five points cannot be a face's in our order, or "".
+    """Why five landmarks cannot be a face's in our order, or "".
 
     Seen from the front, left eye, right eye, right and left mouth corner go round in one sense,
-    however the head is turned in the picture; mirrored or swapped points go round the other way
+    however the head is turned in the picture; mirrored or swapped ones go round the other way
     or cross. Side views, where eyes or corners nearly coincide, are not judged.
     """
     left_eye, right_eye, _, left_mouth, right_mouth = points

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facefind import files
 from facefind.datasets.files import Flat, Missing, image_root, locate
 from facefind.datasets.sample import Sample, partial, read_size
 from facefind.errors import DataError
@@ -32,7 +33,7 @@ def read(
 
     `bbox` is x y w h; boxes without area are dropped; `iscrowd` boxes are ignored. Five
     `keypoints` become landmarks, NaN where their visibility is 0. Every other string, number or
-    truth value that stands in an annotation (`mask`, say) becomes an attribute of its name
+    truth value in an annotation (`mask`, say) becomes an attribute of its name
     ("", NaN or -1 where a face has none), and where there is more than one category its name
     becomes the attribute `category`.
 
@@ -57,7 +58,7 @@ def read(
         categories = {entry["id"]: entry["name"] for entry in content.get("categories", [])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{source}: wanted COCO JSON with 'images' and 'annotations' ({error!r})"
+            f"{source}: expected COCO JSON with 'images' and 'annotations' ({error!r})"
         ) from None
     faces: dict[Any, list[dict[str, Any]]] = {key: [] for key in by_id}
     for annotation in annotations:
@@ -91,7 +92,7 @@ def find_labels(root: Path) -> Path:
     candidates = sorted(root.glob("*.json"))
     if len(candidates) != 1:
         names = ", ".join(path.name for path in candidates) or "none"
-        raise DataError(f"{root}: wanted one file *.json, found {names}; pass the file itself")
+        raise DataError(f"{root}: expected one file *.json, got {names}; pass the file itself")
     return candidates[0]
 
 
@@ -101,11 +102,11 @@ def _check(annotation: dict[str, Any], pictures: dict[Any, Any], source: Path) -
         raise DataError(f"{where}: image_id {annotation.get('image_id')!r} is no image's id")
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not np.all(np.isfinite(box)):
-        raise DataError(f"{where}: bbox is {box!r}, wanted four numbers x y w h")
+        raise DataError(f"{where}: expected a bbox of four numbers x y w h, got {box!r}")
     points = annotation.get("keypoints")
     if points is not None and len(points) != 15:
         raise DataError(
-            f"{where}: {len(points)} numbers in keypoints, wanted 15: five times x y visibility"
+            f"{where}: expected 15 keypoint numbers, five times x y visibility, got {len(points)}"
         )
 
 
@@ -158,7 +159,7 @@ def _sample(
 
 
 def write(samples: Sequence[Sample], path: str | Path, *, exhaustive: bool = True) -> None:
-    """Write COCO JSON with one category, `face`, and keypoints where a face has points.
+    """Write COCO JSON with one category, `face`, and keypoints where a face has landmarks.
 
     Ignored boxes become `iscrowd`; attributes of one value a face are written along.
     `exhaustive=False` says in the file that pictures may hold unlabeled faces. Reads image
@@ -205,7 +206,7 @@ def write(samples: Sequence[Sample], path: str | Path, *, exhaustive: bool = Tru
             }
         ],
     }
-    Path(path).write_text(json.dumps(content), encoding="utf-8")
+    files.write_text(path, json.dumps(content))
 
 
 def _plain(value: np.generic) -> str | int | float | None:

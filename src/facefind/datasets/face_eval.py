@@ -30,7 +30,7 @@ def read(
         files = sorted(source.glob("*Annotations*.mat")) or sorted(source.glob("*annotations*.mat"))
         if len(files) != 1:
             raise DataError(
-                f"{source}: wanted one file *annotations*.mat, found {len(files)}; pass the file"
+                f"{source}: expected one file *annotations*.mat, got {len(files)}; pass the file"
             )
         source = files[0]
     try:
@@ -38,7 +38,7 @@ def read(
         rows = [(str(entry["imgname"][0]), entry["objects"]) for entry in table.ravel()]
     except (DataError, KeyError, ValueError, IndexError) as error:
         raise DataError(
-            f"{source}: wanted a .mat file with Annotations(i).imgname and .objects ({error!r})"
+            f"{source}: expected a .mat file with Annotations(i).imgname and .objects ({error!r})"
         ) from None
     folder = image_root(source.parent, images, "images", "testimages")
     found = locate((name for name, _ in rows), folder, source, missing)

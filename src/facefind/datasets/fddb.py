@@ -20,7 +20,7 @@ def read(
     """Samples of FDDB ellipse lists: one file, or every `*ellipseList*.txt` of a folder in turn.
 
     Boxes are the ellipses' upright bounding boxes. The attribute `ellipse` (G, 5) holds
-    the lines as they stand: major and minor radius, angle of the major axis in radians, center.
+    the lines as they are: major and minor radius, angle of the major axis in radians, center.
     `group` is the file's fold (`01` of `FDDB-fold-01-ellipseList.txt`). Pictures are sought in
     `originalPics` below the folder (or beside its `FDDB-folds`) unless `images` is given.
 
@@ -32,7 +32,7 @@ def read(
         folder = root / "FDDB-folds" if (root / "FDDB-folds").is_dir() else root
         files = sorted(folder.glob("*ellipseList*.txt"))
         if not files:
-            raise DataError(f"{root}: wanted *ellipseList*.txt in it or in its FDDB-folds folder")
+            raise DataError(f"{root}: expected *ellipseList*.txt in it or in its FDDB-folds folder")
     else:
         files, root = [root], root.parent
     usual = [root, root / "originalPics"]

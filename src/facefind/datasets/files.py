@@ -35,7 +35,7 @@ def locate(
     """Picture name -> image file below `root`, in the order of `names`.
 
     Where the named file is absent, one with the same stem and another image suffix is taken:
-    label files go on naming `x.jpg` after the pictures have been converted. Names without a
+    label files still name `x.jpg` after the pictures have been converted. Names without a
     suffix (FDDB) are found the same way. `source` is the label file, for messages.
 
     Raises:
@@ -45,25 +45,25 @@ def locate(
     found: dict[str, Path] = {}
     absent: list[str] = []
     for name in names:
-        wanted = root / name
-        folder = wanted.parent
+        path = root / name
+        folder = path.parent
         if folder not in folders:
             folders[folder] = _listing(folder)
         known = folders[folder]
-        stem = wanted.stem if wanted.suffix.lower() in SUFFIXES else wanted.name
-        file = known.get(wanted.name) or known.get(stem)
+        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        file = known.get(path.name) or known.get(stem)
         if file:
             found[name] = folder / file
         else:
             absent.append(name)
             if missing == "keep":
-                found[name] = wanted
+                found[name] = path
     if absent and missing == "error":
         names_shown = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         raise DataError(
             f"{source}: {len(absent)} of {len(absent) + len(found)} labeled images are not in "
-            f"{root} ({names_shown}); pass images=<their folder>, or missing='skip' to go on "
-            "without them"
+            f"{root} ({names_shown}); pass images=<their folder>, or missing='skip' to leave "
+            "them out"
         )
     if absent and missing == "skip":
         log.warning("%s: %d labeled images are missing and left out", source, len(absent))
@@ -79,11 +79,11 @@ def _listing(folder: Path) -> dict[str, str]:
     return {Path(name).stem: name for name in reversed(images)} | {name: name for name in names}
 
 
-def bad_line(source: Path, number: int, line: str, wanted: str) -> DataError:
-    """A DataError that names file and line (from 1), what stands there and what was wanted."""
+def bad_line(source: Path, number: int, line: str, expected: str) -> DataError:
+    """A DataError that names file and line (from 1), what it holds and what was expected."""
     shown = line.strip()
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return DataError(f"{source}, line {number}: {shown!r}, wanted {wanted}")
+    return DataError(f"{source}, line {number}: expected {expected}, got {shown!r}")
 
 
 def read_text(path: Path) -> list[str]:

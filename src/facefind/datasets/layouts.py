@@ -32,7 +32,7 @@ def read(root: str | Path, *, layout: str | None = None, **options: Any) -> list
     """Samples of the data set at `root`, whose layout is detected.
 
     `root` is a label file, or a folder with label files of one layout: WIDER FACE
-    (`*bbx_gt.txt`, five points beside it merged), COCO (`*.json`), RetinaFace (`label.txt`),
+    (`*bbx_gt.txt`, landmarks beside it merged), COCO (`*.json`), RetinaFace (`label.txt`),
     SCRFD (`labelv2.txt`), YOLO (`images/` and `labels/`), VOC (`*.xml`), FDDB
     (`*ellipseList*.txt`), AFW and PASCAL faces (the face-eval toolbox's `.mat`), AFLW
     (`aflw.sqlite`), AFLW2000-3D (`image*.mat`).
@@ -134,7 +134,7 @@ def write(
     """Write the samples' labels below folder `root` in the named layout; gives the label path.
 
     What a layout cannot hold is left out, as its writer's documentation says (attributes,
-    points, ignored boxes). `images` puts the pictures where the layout's reader looks for them:
+    landmarks, ignored boxes). `images` puts the pictures where the layout's reader looks for them:
     not at all, copied, or linked.
 
     Raises:

@@ -59,10 +59,12 @@ def read_lfw(pairs: str | Path, images: str | Path) -> Pairs:
     for number, line in enumerate(lines[1:], 2):
         parts = line.split("\t") if "\t" in line else line.split()
         same = ((number - 2) // each) % 2 == 0
-        wanted = "name i j" if same else "name i other j"
+        expected = "name i j" if same else "name i other j"
         numbers = [part.strip() for part in (parts[1::2] if len(parts) == 4 else parts[1:])]
         if len(parts) != (3 if same else 4) or not all(part.isdecimal() for part in numbers):
-            raise bad_line(source, number, line, f"{wanted!r} (fold {(number - 2) // (2 * each)})")
+            raise bad_line(
+                source, number, line, f"{expected!r} (fold {(number - 2) // (2 * each)})"
+            )
         people = (parts[0], parts[0]) if same else (parts[0], parts[2])
         a, b = (f"{p}/{p}_{int(n):04d}.jpg" for p, n in zip(people, numbers, strict=True))
         names.append((a, b))
@@ -94,13 +96,13 @@ def read_cfp(root: str | Path, protocol: str = "FP") -> Pairs:
         DataError: where a file is missing or a line is not `i,j`.
     """
     if protocol not in ("FP", "FF"):
-        raise DataError(f"protocol is {protocol!r}, wanted 'FP' or 'FF'")
+        raise DataError(f"expected protocol 'FP' or 'FF', got {protocol!r}")
     root = Path(root)
     base = root / "Protocol" if (root / "Protocol").is_dir() else root
     lists = {kind: _cfp_list(base / f"Pair_list_{kind}.txt") for kind in set(protocol)}
     folders = sorted(path for path in (base / "Split" / protocol).glob("*") if path.is_dir())
     if not folders:
-        raise DataError(f"{base}: wanted the folders Split/{protocol}/01 to 10")
+        raise DataError(f"{base}: expected the folders Split/{protocol}/01 to 10")
     first: list[Path | bytes] = []
     second: list[Path | bytes] = []
     same: list[bool] = []
@@ -153,7 +155,7 @@ def read_bin(path: str | Path, folds: int = 10) -> Pairs:
         raise DataError(f"{path}: no pack of (encoded pictures, flags) ({error})") from None
     if len(encoded) != 2 * len(same) or len(same) % folds:
         raise DataError(
-            f"{path}: {len(encoded)} pictures for {len(same)} flags, wanted two pictures a flag "
+            f"{path}: {len(encoded)} pictures for {len(same)} flags, expected two pictures a flag "
             f"and flags in {folds} equal folds"
         )
     return Pairs(

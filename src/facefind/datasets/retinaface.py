@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from facefind import files
 from facefind.datasets.files import Flat, Missing, bad_line, image_root, locate, read_text
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
@@ -40,11 +41,11 @@ def read(
     """Samples of a `label.txt` (RetinaFace) or `labelv2.txt` (SCRFD) file, or of its folder.
 
     A picture begins with `# event/name.jpg`; in labelv2 width and height follow the name, which
-    is how the two are told apart. Faces follow, one a line: in label.txt `x y w h`, five times
-    `x y flag` and a quality, in labelv2 `x1 y1 x2 y2` and five times `x y flag`. Points may be
+    is how the two differ. Faces follow, one a line: in label.txt `x y w h`, five times
+    `x y flag` and a quality, in labelv2 `x1 y1 x2 y2` and five times `x y flag`. Landmarks may be
     left out; one whose three numbers are -1 is not labeled (NaN). A bare fifth number 1 in
     labelv2 marks a box to ignore. Boxes without area are dropped unless `flat` says "keep". Adds
-    the attributes `points_flag` (G, 5; 0 visible, 1 occluded, -1 none) and, from label.txt,
+    the attributes `landmarks_flag` (G, 5; 0 visible, 1 occluded, -1 none) and, from label.txt,
     `quality`.
 
     Images are sought in `images` beside the label file unless `images` is given.
@@ -57,7 +58,7 @@ def read(
         candidates = [source / "labelv2.txt", source / "label.txt"]
         there = [path for path in candidates if path.is_file()]
         if not there:
-            raise DataError(f"{source}: wanted label.txt or labelv2.txt in it; pass the file")
+            raise DataError(f"{source}: expected label.txt or labelv2.txt in it; pass the file")
         source = there[0]
     pictures = _parse(source, flat)
     folder = image_root(source.parent, images, "images")
@@ -66,7 +67,7 @@ def read(
 
 
 def write(samples: Sequence[Sample], path: str | Path) -> None:
-    """Write RetinaFace's `label.txt`; ignored boxes have no place in it and are left out."""
+    """Write RetinaFace's `label.txt`; ignored boxes, which it can't hold, are left out."""
     lines: list[str] = []
     dropped = 0
     for sample in samples:
@@ -80,8 +81,8 @@ def write(samples: Sequence[Sample], path: str | Path) -> None:
             row = [x1, y1, x2 - x1, y2 - y1, *_points_row(sample, face), float(quality[face])]
             lines.append(" ".join(f"{value:.9g}" for value in row))
     if dropped:
-        log.warning("%s: %d ignored boxes have no place in this layout, left out", path, dropped)
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        log.warning("%s: %d ignored boxes left out, which this layout can't hold", path, dropped)
+    files.write_text(path, "\n".join(lines) + "\n")
 
 
 def write_v2(samples: Sequence[Sample], path: str | Path) -> None:
@@ -94,11 +95,11 @@ def write_v2(samples: Sequence[Sample], path: str | Path) -> None:
             row = [*sample.boxes[face]]
             row += [1.0] if sample.ignore[face] else _points_row(sample, face)
             lines.append(" ".join(f"{value:.9g}" for value in row))
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files.write_text(path, "\n".join(lines) + "\n")
 
 
 def _points_row(sample: Sample, face: int) -> list[float]:
-    flags = sample.attributes.get("points_flag", np.zeros((len(sample), 5)))
+    flags = sample.attributes.get("landmarks_flag", np.zeros((len(sample), 5)))
     row: list[float] = []
     for (x, y), flag in zip(sample.landmarks[face], flags[face], strict=True):
         row += [-1, -1, -1] if np.isnan(x) else [float(x), float(y), max(float(flag), 0)]
@@ -149,7 +150,9 @@ def _header(line: str) -> _Picture | None:
 def _sample(picture: _Picture, path: Path) -> Sample:
     points = np.array(picture.points, np.float32).reshape(-1, 5, 3)
     landmarks = np.where(np.all(points == -1, axis=2)[..., None], np.nan, points[..., :2])
-    attributes: dict[str, npt.NDArray[np.generic]] = {"points_flag": points[..., 2].astype(np.int8)}
+    attributes: dict[str, npt.NDArray[np.generic]] = {
+        "landmarks_flag": points[..., 2].astype(np.int8)
+    }
     if picture.size is None:
         attributes["quality"] = np.array(picture.quality, np.float32)
     return Sample(

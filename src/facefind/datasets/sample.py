@@ -22,7 +22,7 @@ class Sample:
         path: the image file.
         boxes: (G, 4) float32, left top right bottom.
         landmarks: (G, 5, 2) float32, left eye, right eye, nose, left and right mouth corner as
-            seen in the image; NaN where a point is not labeled. Left out: all NaN.
+            seen in the image; NaN where one is not labeled. Left out: all NaN.
         ignore: (G,) bool; such a box is neither a face to be found nor background.
             Left out: all False.
         group: what the picture shows (the WIDER event), for balanced sampling; "" if unknown.
@@ -47,7 +47,7 @@ class Sample:
         if boxes.size == 0:
             boxes = boxes.reshape(0, 4)
         if boxes.ndim != 2 or boxes.shape[1] != 4:
-            raise DataError(f"{self.name}: boxes have shape {boxes.shape}, wanted (G, 4)")
+            raise DataError(f"{self.name}: expected boxes of shape (G, 4), got {boxes.shape}")
         count = len(boxes)
         landmarks = (
             np.full((count, 5, 2), np.nan, np.float32)
@@ -59,10 +59,10 @@ class Sample:
             landmarks = landmarks.reshape(0, 5, 2)
         if landmarks.shape != (count, 5, 2):
             raise DataError(
-                f"{self.name}: landmarks have shape {landmarks.shape}, wanted ({count}, 5, 2)"
+                f"{self.name}: expected landmarks of shape ({count}, 5, 2), got {landmarks.shape}"
             )
         if ignore.shape != (count,):
-            raise DataError(f"{self.name}: ignore has shape {ignore.shape}, wanted ({count},)")
+            raise DataError(f"{self.name}: expected ignore of shape ({count},), got {ignore.shape}")
         for key, values in self.attributes.items():
             if len(values) != count:
                 raise DataError(

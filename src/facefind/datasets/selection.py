@@ -81,14 +81,32 @@ def _first_complete(sets: Sequence[Sequence[Sample]], data: Sequence[str | Path]
     )
 
 
-def _complete(root: str | Path) -> list[Sample]:
-    samples = read(root)
-    if partial := [sample.name for sample in samples if is_partial(sample)]:
+def check_complete(samples: Sequence[Sample], title: str) -> None:
+    """Raise unless the samples are of a set whose pictures are labeled completely.
+
+    Args:
+        samples: all of a set.
+        title: what the message calls the set.
+
+    Raises:
+        DataError: if every picture may show unlabeled faces (`is_partial`).
+    """
+    if samples and all(map(is_partial, samples)):
         raise DataError(
-            f"{root}: {len(partial)} of {len(samples)} pictures may show unlabeled faces, e.g. "
-            f"{partial[0]}, on which AP means nothing; measure on a completely labeled set"
+            f"{title}: its pictures may show unlabeled faces, and detections on these would count "
+            "as false alarms; measure on a completely labeled set"
         )
-    return samples
+
+
+def _complete(root: str | Path) -> list[Sample]:
+    """The samples of a set to measure on."""
+    samples = read(root)
+    check_complete(samples, str(root))
+    complete = [sample for sample in samples if not is_partial(sample)]
+    if len(complete) < len(samples):
+        left_out = len(samples) - len(complete)
+        logger.warning("%s: %d pictures that are ignored as a whole are left out", root, left_out)
+    return complete
 
 
 def split(samples: Iterable[Sample], fraction: float = 0.1) -> tuple[list[Sample], list[Sample]]:

@@ -59,7 +59,7 @@ class Statistics:
     empty_images: int
     faces: int
     ignored: int
-    with_points: int
+    with_landmarks: int
     groups: int
     faces_an_image: tuple[float, ...]
     side: tuple[float, ...]
@@ -88,7 +88,7 @@ def statistics(samples: Sequence[Sample], *, files: bool = True) -> Statistics:
         empty_images=int((geometry.counts == 0).sum()),
         faces=len(geometry.boxes),
         ignored=sum(int(sample.ignore.sum()) for sample in samples),
-        with_points=sum(int(np.isfinite(s.landmarks).all(axis=(1, 2)).sum()) for s in counted),
+        with_landmarks=sum(int(np.isfinite(s.landmarks).all(axis=(1, 2)).sum()) for s in counted),
         groups=len({sample.group for sample in samples}),
         faces_an_image=_quantiles(geometry.counts.astype(np.float64)),
         side=_quantiles(side),

@@ -22,9 +22,9 @@ def read(
 ) -> list[Sample]:
     """Samples of a folder of VOC XML files, or of one with `Annotations/` and `JPEGImages/`.
 
-    `bndbox` corners are taken as they stand (xmin, ymin, xmax, ymax). An object marked
+    `bndbox` corners are taken as they are (xmin, ymin, xmax, ymax). An object marked
     difficult is ignored. The picture's name is the XML file's `filename`, or the XML's own name
-    where that is empty. No points: VOC knows none.
+    where that is empty. No landmarks: VOC knows none.
 
     Args:
         root: the folder.
@@ -40,7 +40,7 @@ def read(
     folder = root / "Annotations" if (root / "Annotations").is_dir() else root
     files = sorted(folder.rglob("*.xml"))
     if not files:
-        raise DataError(f"{root}: wanted *.xml files in it or in its Annotations folder")
+        raise DataError(f"{root}: expected *.xml files in it or in its Annotations folder")
     pictures = image_root(root, images, "JPEGImages", "images")
     parsed = [_parse(file, file.relative_to(folder).parent, category) for file in files]
     found = locate((sample.name for sample in parsed), pictures, folder, missing)
@@ -59,7 +59,7 @@ def read(
 
 
 def write(samples: Sequence[Sample], root: str | Path) -> None:
-    """Write `root/Annotations/<name>.xml`; points have no place in this layout.
+    """Write `root/Annotations/<name>.xml`; this layout can't hold landmarks.
 
     Reads image headers where the size is not known.
     """
@@ -89,7 +89,7 @@ def _parse(file: Path, folder: Path, category: str | None) -> Sample:
     except (ElementTree.ParseError, OSError) as error:
         raise DataError(f"{file}: no XML ({error})") from None
     if top.tag != "annotation":
-        raise DataError(f"{file}: top element is <{top.tag}>, wanted <annotation>")
+        raise DataError(f"{file}: expected <annotation> as the top element, got <{top.tag}>")
     boxes, ignore, categories = [], [], []
     for number, entry in enumerate(top.iter("object"), 1):
         name = entry.findtext("name", "").strip()
@@ -102,7 +102,7 @@ def _parse(file: Path, folder: Path, category: str | None) -> Sample:
             ]
         except ValueError:
             raise DataError(
-                f"{file}, object {number}: wanted bndbox with xmin, ymin, xmax, ymax"
+                f"{file}, object {number}: expected bndbox with xmin, ymin, xmax, ymax"
             ) from None
         if corners[2] <= corners[0] or corners[3] <= corners[1]:
             continue

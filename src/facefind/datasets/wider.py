@@ -1,4 +1,4 @@
-"""WIDER FACE's text labels, with RetinaFace's five points where a file of them lies beside."""
+"""WIDER FACE's text labels, with RetinaFace's five landmarks where a file of them lies beside."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from facefind import files
 from facefind.datasets.files import Flat, Missing, bad_line, image_root, locate, read_text
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
@@ -23,7 +24,7 @@ def read(
     root: str | Path,
     *,
     images: str | Path | None = None,
-    points: str | Path | bool = True,
+    landmarks: str | Path | bool = True,
     missing: Missing = "error",
     flat: Flat = "drop",
 ) -> list[Sample]:
@@ -36,11 +37,11 @@ def read(
         root: `*bbx_gt.txt`, or a folder with exactly one such file.
         images: folder of the event folders; left out: `images` beside the label file
             (or `WIDER_train/images`, `WIDER_val/images`).
-        points: RetinaFace's annotation, `# event/name.jpg` and a line of sixteen numbers a face;
+        landmarks: RetinaFace's annotation, `# event/name.jpg` and a line of sixteen numbers a face;
             True takes `five_points.txt` beside the label file where there is one, False none.
-            Points belong to the face whose box is the same; twelve -1 mean none. Adds the
-            attributes `points_visible` (the file's 0/1 flag) and `points_blur`, both -1 where
-            a face has no points.
+            They belong to the face whose box is the same; twelve -1 mean none. Adds the
+            attributes `landmarks_visible` (the file's 0/1 flag) and `landmarks_blur`, both -1 where
+            a face has no landmarks.
         missing: what to do where an image file is absent.
         flat: what to do with boxes without area.
 
@@ -53,10 +54,10 @@ def read(
     found = locate((name for name, _ in blocks), folder, source, missing)
     beside = source.with_name("five_points.txt")
     five: dict[str, Points] | None = None
-    if points is True:
+    if landmarks is True:
         five = _read_points(beside) if beside.is_file() else None
-    elif points is not False:
-        five = _read_points(Path(points))
+    elif landmarks is not False:
+        five = _read_points(Path(landmarks))
     samples = []
     for name, rows in blocks:
         if name in found:
@@ -73,7 +74,7 @@ def find_labels(root: Path) -> Path:
     candidates = sorted(root.glob("*bbx_gt.txt"))
     if len(candidates) != 1:
         names = ", ".join(path.name for path in candidates) or "none"
-        raise DataError(f"{root}: wanted one file *bbx_gt.txt, found {names}; pass the file itself")
+        raise DataError(f"{root}: expected one file *bbx_gt.txt, got {names}; pass the file itself")
     return candidates[0]
 
 
@@ -132,7 +133,7 @@ def _sample(
         strays = [box for box, entries in todo.items() if entries]
         if strays:
             raise DataError(
-                f"{source}: {name} has five points for the box (x y w h) {strays[0]}, "
+                f"{source}: {name} has landmarks for the box (x y w h) {strays[0]}, "
                 "but no such face; both files must be of the same annotation"
             )
     sides = rows[:, 2:4]
@@ -144,8 +145,8 @@ def _sample(
         for key, column in zip(ATTRIBUTES, columns, strict=True)
     }
     if five is not None:
-        attributes["points_visible"] = flags[keep, 0].astype(np.int8)
-        attributes["points_blur"] = flags[keep, 1]
+        attributes["landmarks_visible"] = flags[keep, 0].astype(np.int8)
+        attributes["landmarks_blur"] = flags[keep, 1]
     return Sample(
         name=name,
         path=path,
@@ -181,11 +182,11 @@ def _read_points(source: Path) -> dict[str, Points]:
 
 
 def write(samples: Sequence[Sample], root: str | Path) -> None:
-    """Write `root/wider_face_bbx_gt.txt` and, if any face has points, `root/five_points.txt`.
+    """Write `root/wider_face_bbx_gt.txt` and, if any face has landmarks, `root/five_points.txt`.
 
     The layout knows whole pixels only: corners are rounded, and a box keeps at least one pixel.
     Ignored boxes are marked invalid; attributes of WIDER's names are written, 0 where absent.
-    A face with only some of its points has none in `five_points.txt`.
+    A face with only some of its landmarks has none in `five_points.txt`.
     """
     labels: list[str] = []
     points: list[str] = []
@@ -205,16 +206,15 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
         labels += [sample.name, str(len(rows))]
         labels += [" ".join(map(str, row)) for row in rows.tolist()] or [" ".join("0" * 10)]
         points.append(f"# {sample.name}")
-        visible = sample.attributes.get("points_visible", zero)
-        blurs = sample.attributes.get("points_blur", zero)
+        visible = sample.attributes.get("landmarks_visible", zero)
+        blurs = sample.attributes.get("landmarks_blur", zero)
         for face, box in enumerate(boxes.tolist()):
             marks = sample.landmarks[face].astype(np.float64).ravel()
             tail = [*marks, float(visible[face]), float(blurs[face])]
             values = [-1.0] * 12 if np.isnan(marks).any() else tail
             points.append(" ".join(f"{value:.9g}" for value in [*box, *values]))
     folder = Path(root)
-    folder.mkdir(parents=True, exist_ok=True)
     text = "\n".join(labels) + "\n"
-    (folder / "wider_face_bbx_gt.txt").write_text(text, encoding="utf-8")
+    files.write_text(folder / "wider_face_bbx_gt.txt", text)
     if any(np.isfinite(sample.landmarks).any() for sample in samples):
-        (folder / "five_points.txt").write_text("\n".join(points) + "\n", encoding="utf-8")
+        files.write_text(folder / "five_points.txt", "\n".join(points) + "\n")

@@ -1,4 +1,4 @@
-"""YOLO text labels: one file a picture, plain or with five points."""
+"""YOLO text labels: one file a picture, plain or with five landmarks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(
     """Samples of a folder with `images/` and `labels/` side by side.
 
     Every picture below `images` counts; one without a label file has no faces. A line is
-    `class cx cy w h` in fractions of the image, which may be followed by five points, x y each
+    `class cx cy w h` in fractions of the image, which may be followed by five landmarks, x y each
     (negative: not labeled) or x y visibility each (0: not labeled). The class becomes the
     attribute `category`.
 
@@ -45,7 +45,7 @@ def read(
     folder = Path(images) if images is not None else root / "images"
     labels = root / "labels"
     if not folder.is_dir() or not labels.is_dir():
-        raise DataError(f"{root}: wanted the folders {folder} and {labels}")
+        raise DataError(f"{root}: expected the folders {folder} and {labels}")
     samples = []
     unused = {path.relative_to(labels) for path in labels.rglob("*.txt")}
     for path in sorted(folder.rglob("*")):
@@ -63,10 +63,10 @@ def read(
 
 
 def write(samples: Sequence[Sample], root: str | Path) -> None:
-    """Write `root/labels/<name>.txt`, with five points if any face has some.
+    """Write `root/labels/<name>.txt`, with landmarks if any face has some.
 
-    Ignored boxes have no place in this layout and are left out; where a face has no points they
-    are -1. Reads image headers where the size is not known.
+    This layout can't hold ignored boxes, which are left out; where a face has no landmarks
+    they are -1. Reads image headers where the size is not known.
     """
     pointed = any(np.isfinite(sample.landmarks).any() for sample in samples)
     dropped = 0
@@ -88,7 +88,7 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     if dropped:
-        log.warning("%s: %d ignored boxes have no place in this layout, left out", root, dropped)
+        log.warning("%s: %d ignored boxes left out, which this layout can't hold", root, dropped)
 
 
 def _sample(name: str, path: Path, label: Path, flat: Flat) -> Sample:

@@ -1,8 +1,8 @@
 """Published measuring protocols, one file each; nothing here needs torch.
 
 `wider` (WIDER FACE), `fddb`, `voc` (AFW and PASCAL faces), `landmarks` (NME, AFLW2000-3D),
-`verification` (LFW, CFP, AgeDB, IJB); `detections` reads and writes files, `report` draws tables
-and curves. Each is imported when it is first asked for.
+`verification` (LFW, CFP, AgeDB, IJB); `detections` reads and writes files, `report` makes
+tables. Each is imported when it is first used.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from facefind import files
 from facefind.errors import DataError, FacefindError, WeightsError
 from facefind.runtimes import Card, Precision, RuntimeName
 
@@ -29,7 +30,7 @@ class Timing:
 
     `milliseconds` is the median of `rounds`, `fastest` and `slowest` its ends; `peak_mib` the most
     memory that a process which does nothing else has held, libraries included; None where the
-    system does not tell it.
+    system does not report it.
     """
 
     width: int
@@ -119,10 +120,10 @@ def measure(
         FacefindError: where a size fails, with the reason.
     """
     if not sizes or rounds < 1:
-        raise DataError(f"{len(sizes)} sizes and {rounds} rounds; wanted at least one of each")
-    told = []
+        raise DataError(f"expected at least one size and one round, got {len(sizes)} and {rounds}")
+    reports = []
     for height, width in sizes:
-        asked = {
+        request = {
             "model": str(Path(path).resolve()),
             "size": (height, width),
             "rounds": rounds,
@@ -131,7 +132,7 @@ def measure(
             "threads": threads,
         }
         done = subprocess.run(
-            [sys.executable, "-c", _CHILD, json.dumps(asked)],
+            [sys.executable, "-c", _CHILD, json.dumps(request)],
             capture_output=True,
             text=True,
             check=False,
@@ -139,25 +140,22 @@ def measure(
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise FacefindError(f"{path} at {width}x{height}: {lines[-1]}")
-        told.append(json.loads(done.stdout.splitlines()[-1]))
+        reports.append(json.loads(done.stdout.splitlines()[-1]))
     timings = []
     parameters = 0
-    for (height, width), facts in zip(sizes, told, strict=True):
+    for (height, width), facts in zip(sizes, reports, strict=True):
         parameters, products = count(path, *facts["shown"])
         times = facts["milliseconds"]
         middle = statistics.median(times)
         timings.append(
             Timing(width, height, products, middle, min(times), max(times), rounds, facts["peak"])
         )
-    import hashlib
-
-    content = Path(path).read_bytes()
-    first = told[0]
+    first = reports[0]
     return Cost(
         model=Path(path).stem,
-        weights_sha256=hashlib.sha256(content).hexdigest(),
+        weights_sha256=files.sha256(path),
         parameters=parameters,
-        bytes=len(content),
+        bytes=Path(path).stat().st_size,
         runtime=first["runtime"],
         provider=first["provider"],
         precision=first["precision"],
@@ -172,14 +170,14 @@ def _child(text: str) -> None:
     from facefind.images import letterbox
     from facefind.protocols import TestProtocol
 
-    asked = json.loads(text)
-    height, width = asked["size"]
+    request = json.loads(text)
+    height, width = request["size"]
     try:
         detector = FaceDetector(
-            Path(asked["model"]),
-            runtime=asked["runtime"],
-            threads=asked["threads"],
-            precision=asked["precision"],
+            Path(request["model"]),
+            runtime=request["runtime"],
+            threads=request["threads"],
+            precision=request["precision"],
             protocol=TestProtocol(name="as-is", sizes=((height, width),)),
             min_score=0.5,
         )
@@ -191,7 +189,7 @@ def _child(text: str) -> None:
     for _ in range(2):
         detector.detect(picture)
     times = []
-    for _ in range(asked["rounds"]):
+    for _ in range(request["rounds"]):
         started = time.perf_counter()
         detector.detect(picture)
         times.append(1e3 * (time.perf_counter() - started))
@@ -208,7 +206,7 @@ def _child(text: str) -> None:
 
 
 def peak_mib() -> float | None:
-    """The most MiB this process has held, or None where the system does not tell.
+    """The most MiB this process has held, or None where the system does not report it.
 
     Linux's VmHWM begins anew with a program; getrusage would count the parent's.
     """

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from facefind import files
 from facefind.datasets.files import bad_line, read_text
 from facefind.datasets.files import key as key
 from facefind.errors import DataError
@@ -44,7 +45,7 @@ def pair(name: str, found: FacesLike | Pair) -> tuple[npt.NDArray[np.float64], .
         return np.zeros((0, 4)), np.zeros(0)
     if boxes.ndim != 2 or boxes.shape != (scores.size, 4) or scores.ndim != 1:
         raise DataError(
-            f"{name}: boxes {boxes.shape} and scores {scores.shape}, wanted (N, 4) and (N,)"
+            f"{name}: expected boxes (N, 4) and scores (N,), got {boxes.shape} and {scores.shape}"
         )
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise DataError(f"{name}: boxes or scores hold NaN or infinity")
@@ -65,11 +66,11 @@ def read(path: str | Path) -> dict[str, Pair]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(path.rglob("*.txt"))
-        if not files:
-            raise DataError(f"{path}: no *.txt below, wanted event/name.txt files")
+        texts = sorted(path.rglob("*.txt"))
+        if not texts:
+            raise DataError(f"{path}: expected event/name.txt files below it, got none")
         return {
-            file.relative_to(path).with_suffix("").as_posix(): _read_wider(file) for file in files
+            file.relative_to(path).with_suffix("").as_posix(): _read_wider(file) for file in texts
         }
     return _read_json_lines(path)
 
@@ -101,20 +102,22 @@ def _is_count(text: str) -> bool:
 
 def _read_json_lines(path: Path) -> dict[str, Pair]:
     found: dict[str, Pair] = {}
-    for number, line in enumerate(read_text(path), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            boxes = np.array(record["boxes"], np.float64).reshape(-1, 4)
-            scores = np.array(record["scores"], np.float64).reshape(-1)
-            name = str(record["image"])
-        except (ValueError, KeyError, TypeError):
-            wanted = 'JSON with "image", "boxes" (N x 4) and "scores" (N)'
-            raise bad_line(path, number, line, wanted) from None
-        if name in found:
-            raise bad_line(path, number, line, "each image once")
-        found[name] = (boxes, scores)
+    try:
+        for number, record in files.read_json_lines(path):
+            try:
+                boxes = np.array(record["boxes"], np.float64).reshape(-1, 4)
+                scores = np.array(record["scores"], np.float64).reshape(-1)
+                name = str(record["image"])
+            except (ValueError, KeyError, TypeError):
+                fields = 'JSON with "image", "boxes" (N x 4) and "scores" (N)'
+                raise bad_line(path, number, json.dumps(record), fields) from None
+            if name in found:
+                raise bad_line(path, number, name, "each image once")
+            found[name] = (boxes, scores)
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: expected a file of detections ({error})") from None
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facefind import files
 from facefind.datasets.files import bad_line, read_text
 from facefind.datasets.sample import Sample, digest, read_size
 from facefind.errors import DataError, ProtocolError
@@ -59,7 +60,7 @@ class FddbResult:
     roc: Roc = field(repr=False)
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """The result in plain types, ready for JSON; with the ROC curves if asked."""
+        """The result in plain types, ready for JSON; with the ROC curves where `curves` is true."""
         plain: dict[str, Any] = {
             "protocol": self.protocol,
             "mode": self.mode,
@@ -214,8 +215,8 @@ def read_detections(path: str | Path) -> dict[str, tuple[Floats, Floats]]:
                 if len(rows[-1]) not in (5, 6) or len(rows[-1]) != len(rows[0]):
                     raise ValueError
             except ValueError:
-                wanted = "'x y w h score' or 'major minor angle cx cy score', one kind a picture"
-                raise bad_line(source, at, line, wanted) from None
+                expected = "'x y w h score' or 'major minor angle cx cy score', one kind a picture"
+                raise bad_line(source, at, line, expected) from None
         table = np.array(rows).reshape(len(rows), -1 if rows else 5)
         regions = table[:, :-1].copy()
         if regions.shape[1] == 4:
@@ -235,14 +236,14 @@ def write_detections(detections: Regions, names: Sequence[str], path: str | Path
             rows[:, 2:] -= rows[:, :2]
         for row, score in zip(rows, scores, strict=True):
             lines.append(" ".join(f"{value:.9g}" for value in (*row, score)))
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files.write_text(path, "\n".join(lines) + "\n")
 
 
 def _by_name(
     detections: Regions, samples: Sequence[Sample], mode: Mode
 ) -> dict[str, tuple[Floats, Floats]]:
     if mode not in ("official", "exact"):
-        raise ProtocolError(f"mode is {mode!r}, wanted 'official' or 'exact'")
+        raise ProtocolError(f"expected mode 'official' or 'exact', got {mode!r}")
     known = {key(sample.name) for sample in samples}
     found = {key(name): _regions(name, faces) for name, faces in detections.items()}
     unknown = set(found) - known
@@ -261,7 +262,7 @@ def _regions(name: str, faces: Any) -> tuple[Floats, Floats]:
         return np.zeros((0, 4)), scores
     if regions.ndim != 2 or regions.shape[0] != len(scores) or regions.shape[1] not in (4, 5):
         raise DataError(
-            f"{name}: regions {regions.shape} for {len(scores)} scores, wanted (N, 4) or (N, 5)"
+            f"{name}: expected {len(scores)} regions (N, 4) or (N, 5), got {regions.shape}"
         )
     if not (np.isfinite(regions).all() and np.isfinite(scores).all()):
         raise DataError(f"{name}: regions or scores hold NaN or infinity")

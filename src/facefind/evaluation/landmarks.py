@@ -1,4 +1,4 @@
-"""Errors of facial points: NME, cumulative error curves, failure rates, yaw bins."""
+"""Errors of facial landmarks: NME, cumulative error curves, failure rates, yaw bins."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class LandmarkResult:
     `nme` is their mean, `failure_rate` the part of errors above `limit`, `auc` the area
     below the cumulative error curve up to `limit`, as part of the whole. Faces that no
     detection covers are `missed`: left out of `nme`, but failures of the other two.
-    `per_point` holds the mean error of each point. `sizes` (F,) are the faces' sizes in pixels, in
-    the order of `errors` (F,), whose missed ones, at the end, are infinite.
+    `per_landmark` holds the mean error of each landmark. `sizes` (F,) are the faces' sizes in
+    pixels, in the order of `errors` (F,), whose missed ones, at the end, are infinite.
     """
 
     protocol: str
@@ -38,26 +38,26 @@ class LandmarkResult:
     failure_rate: float
     auc: float
     limit: float
-    per_point: tuple[float, ...]
+    per_landmark: tuple[float, ...]
     errors: Floats = field(repr=False)
     sizes: Floats = field(repr=False)
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """The result in plain types, ready for JSON; with the sorted errors if asked."""
+        """The result in plain types, ready for JSON; errors too where `curves` is true."""
         arrays = ("errors", "sizes")
         plain = {name: value for name, value in vars(self).items() if name not in arrays}
-        plain["per_point"] = list(self.per_point)
+        plain["per_landmark"] = list(self.per_landmark)
         if curves:
             plain["errors"] = np.sort(self.errors).tolist()
         return plain
 
 
 def nme(found: Floats, truth: Floats, size: Floats) -> Floats:
-    """(F,) mean distance of the labeled points over the face's size.
+    """(F,) mean distance of the labeled landmarks over the face's size.
 
-    `found`, `truth` (F, K, 2) pixels, NaN in `truth` where a point is not labeled (left out);
+    `found`, `truth` (F, K, 2) pixels, NaN in `truth` where one is not labeled (left out);
     `size` (F,) in pixels, the root of width times height in all protocols here. A face without
-    any labeled point is NaN.
+    any labeled landmark is NaN.
     """
     return np.asarray(_row_mean(_distances(found, truth)) / size)
 
@@ -83,7 +83,7 @@ def evaluate(
     limit: float = 0.1,
     min_iou: float = 0.3,
 ) -> LandmarkResult:
-    """Error of five points on every labeled face, normalized by the root of its box's area.
+    """Error of five landmarks on every labeled face, normalized by the root of its box's area.
 
     By falling score, each detection takes the labeled face that it covers best and that is
     still free, if their IoU is at least `min_iou`; so a face is judged by the detection that
@@ -92,7 +92,7 @@ def evaluate(
     Args:
         faces: picture name to found faces, with boxes (N, 4) and landmarks (N, 5, 2) by falling
             score, or to a pair of these.
-        samples: labeled pictures; faces without points or ignored ones are passed over.
+        samples: labeled pictures; faces without landmarks or ignored ones are passed over.
         limit: error above which a face is a failure.
         min_iou: least overlap of box and labeled box.
 
@@ -131,7 +131,7 @@ def evaluate(
         failure_rate=float(np.mean(every > limit)) if len(every) else float("nan"),
         auc=auc(every, limit),
         limit=limit,
-        per_point=tuple(_row_mean(table.T).tolist()),
+        per_landmark=tuple(_row_mean(table.T).tolist()),
         errors=every,
         sizes=np.array(hit + missed),
     )
@@ -203,7 +203,7 @@ def aflw2000(
         name = key(sample.name)
         if name not in found or found[name].ndim != 2 or found[name].shape[0] != 68:
             shape = found[name].shape if name in found else "nothing"
-            raise DataError(f"{sample.name}: wanted 68 points (68, 2), given {shape}")
+            raise DataError(f"{sample.name}: expected 68 points (68, 2), got {shape}")
         truth = np.asarray(sample.attributes["points_68"], np.float64)[:, :, :2]
         sides = truth[0].max(axis=0) - truth[0].min(axis=0)
         errors.append(nme(found[name][None, :, :2], truth, np.sqrt(sides.prod())[None])[0])
@@ -236,7 +236,7 @@ def _points(name: str, value: Any) -> tuple[Floats, Floats]:
     if points.size == 0:
         points = points.reshape(0, 5, 2)
     if points.shape != (len(boxes), 5, 2):
-        raise DataError(f"{name}: landmarks {points.shape}, wanted ({len(boxes)}, 5, 2)")
+        raise DataError(f"{name}: expected landmarks ({len(boxes)}, 5, 2), got {points.shape}")
     return boxes, points
 
 

@@ -45,7 +45,7 @@ def overlaps(regions: Floats, others: Floats, size: tuple[int, int], mode: Mode)
 
 def _bounds(regions: Floats) -> Floats:
     if regions.ndim != 2 or regions.shape[1] not in (4, 5):
-        raise DataError(f"regions have shape {regions.shape}, wanted (N, 4) or (N, 5)")
+        raise DataError(f"expected regions of shape (N, 4) or (N, 5), got {regions.shape}")
     return regions if regions.shape[1] == 4 else bounding_boxes(regions)
 
 

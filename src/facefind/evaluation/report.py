@@ -61,14 +61,14 @@ def unlike(results: Mapping[str, Result]) -> dict[str, dict[str, Any]]:
     """The fields of `SAME` in which results differ: field -> name -> value.
 
     What one of them does not say (the test protocol of detections made elsewhere) is no
-    difference. A difference inside `test_protocol` is told as `test_protocol.sizes` and so on;
+    difference. A difference inside `test_protocol` is reported as `test_protocol.sizes` and so on;
     its name is not compared, its settings are.
     """
     flat = {name: dict(_said(plain(result))) for name, result in results.items()}
-    fields = dict.fromkeys(field for told in flat.values() for field in told)
+    fields = dict.fromkeys(field for said in flat.values() for field in said)
     found = {}
     for field in fields:
-        values = {name: told[field] for name, told in flat.items() if field in told}
+        values = {name: said[field] for name, said in flat.items() if field in said}
         if len({json.dumps(value, sort_keys=True) for value in values.values()}) > 1:
             found[field] = values
     return found
@@ -98,7 +98,7 @@ def table(results: Mapping[str, Result], *, force: bool = False) -> str:
         return ""
     differ = unlike(results)
     if differ and not force:
-        raise ProtocolError(f"these results cannot be compared: {tell(differ)}")
+        raise ProtocolError(f"these results cannot be compared: {describe(differ)}")
     rows = {name: figures(plain(result)) for name, result in results.items()}
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
@@ -106,11 +106,11 @@ def table(results: Mapping[str, Result], *, force: bool = False) -> str:
         cells = (percent(row.get(column)) for column in columns)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     if differ:
-        return "\n".join([*lines, "", f"NOT COMPARABLE: {tell(differ)}."])
+        return "\n".join([*lines, "", f"NOT COMPARABLE: {describe(differ)}."])
     return "\n".join([*lines, "", _footer(plain(next(iter(results.values()))))])
 
 
-def tell(differ: Mapping[str, Mapping[str, Any]]) -> str:
+def describe(differ: Mapping[str, Mapping[str, Any]]) -> str:
     """What `unlike` found, in one line."""
     parts = []
     for field, values in differ.items():
@@ -187,7 +187,7 @@ def compare(
         ProtocolError: with fewer than two rounds.
     """
     if rounds < 2:
-        raise ProtocolError(f"rounds is {rounds}, wanted 2 or more")
+        raise ProtocolError(f"expected 2 rounds or more, got {rounds}")
     tallies = [tally(found, ground_truth, mode) for found in (first, second)]
     count = len(ground_truth.names)
     rng = np.random.default_rng(seed)

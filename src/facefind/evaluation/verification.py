@@ -1,6 +1,6 @@
 """Face verification with embeddings: LFW-style folds, and IJB-C's 1:1 templates.
 
-Detectors are judged by it too: better points align faces better.
+Detectors are judged by it too: better landmarks align faces better.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ def folds(
     same = np.asarray(same, bool)
     if first.shape != second.shape or first.ndim != 2 or same.shape != (len(first),):
         raise DataError(
-            f"embeddings {first.shape} and {second.shape}, same {same.shape}; wanted (P, D) "
+            f"embeddings {first.shape} and {second.shape}, same {same.shape}; expected (P, D) "
             "twice and (P,)"
         )
     number = np.asarray(_contiguous(len(same), fold) if isinstance(fold, int) else fold)
     groups = np.unique(number)
     if len(groups) < 2:
-        raise ProtocolError(f"{len(groups)} fold of {len(same)} pairs; wanted two or more")
+        raise ProtocolError(f"{len(groups)} fold of {len(same)} pairs; expected two or more")
     distance = np.sum((first - second) ** 2, axis=1)
     coarse, fine = np.arange(0, 4, 0.01), np.arange(0, 4, 0.001)
     accuracy, val, chosen = [], [], []
@@ -86,7 +86,7 @@ def folds(
         test, train = number == group, number != group
         for part in (test, train):
             if same[part].all() or not same[part].any():
-                raise ProtocolError(f"fold {group}: wanted pairs of both kinds in and outside it")
+                raise ProtocolError(f"fold {group}: expected pairs of both kinds in and outside it")
         rates = _accuracy(distance[train], same[train], coarse)
         threshold = float(coarse[np.argmax(rates)])
         accuracy.append(float(_accuracy(distance[test], same[test], np.array([threshold]))[0]))
@@ -147,7 +147,7 @@ def templates(
         values = values * np.asarray(scores, np.float64)[:, None]
     if not len(values) == len(template) == len(media):
         raise DataError(
-            f"{len(values)} features, {len(template)} templates, {len(media)} media; wanted as "
+            f"{len(values)} features, {len(template)} templates, {len(media)} media; expected as "
             "many of each"
         )
     both = np.stack([template, media], axis=1)
@@ -194,7 +194,7 @@ def evaluate_templates(
         )
     genuine = pairs[:, 2] == 1
     if genuine.all() or not genuine.any():
-        raise ProtocolError("wanted pairs of one person and pairs of two")
+        raise ProtocolError("expected pairs of one person and pairs of two")
     false_rate, true_rate = roc(score, genuine)
     tar = {}
     for far in fars:
@@ -240,11 +240,11 @@ def read_ijb_pairs(path: str | Path) -> npt.NDArray[np.int64]:
     return _table(path, "'template template same'", (0, 1, 2))
 
 
-def _table(path: str | Path, wanted: str, columns: tuple[int, ...]) -> npt.NDArray[np.int64]:
+def _table(path: str | Path, expected: str, columns: tuple[int, ...]) -> npt.NDArray[np.int64]:
     try:
         return np.loadtxt(path, np.int64, usecols=columns, ndmin=2)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: wanted lines {wanted} ({error})") from None
+        raise DataError(f"{path}: expected lines {expected} ({error})") from None
 
 
 def _contiguous(count: int, folds: int) -> npt.NDArray[np.int64]:
@@ -267,12 +267,12 @@ def _below(values: Floats, thresholds: Floats) -> Floats:
     return np.searchsorted(np.sort(values), thresholds, side="left").astype(np.float64)
 
 
-def _at_rate(rates: Floats, thresholds: Floats, wanted: float) -> float:
-    """The threshold where the rising rates interpolate to the wanted one; 0 if none reaches it."""
-    if rates.max() < wanted:
+def _at_rate(rates: Floats, thresholds: Floats, rate: float) -> float:
+    """The threshold where the rising rates interpolate to `rate`; 0 if none reaches it."""
+    if rates.max() < rate:
         return 0.0
-    above = int(np.searchsorted(rates, wanted, side="left"))
+    above = int(np.searchsorted(rates, rate, side="left"))
     if above == 0:
         return float(thresholds[0])
-    part = (wanted - rates[above - 1]) / (rates[above] - rates[above - 1])
+    part = (rate - rates[above - 1]) / (rates[above] - rates[above - 1])
     return float(thresholds[above - 1] + part * (thresholds[above] - thresholds[above - 1]))

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facefind import files
 from facefind.datasets.files import bad_line, read_text
 from facefind.datasets.sample import Sample, digest
+from facefind.datasets.selection import check_complete
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.curves import average_precision
 from facefind.evaluation.detections import Detections, Pair, key, pair
@@ -49,7 +51,7 @@ class VocResult:
     recall: Floats = field(repr=False)
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """The result in plain types, ready for JSON; with the curve if asked."""
+        """The result in plain types, ready for JSON; with the curve where `curves` is true."""
         plain: dict[str, Any] = {
             "protocol": self.protocol,
             "digest": self.digest,
@@ -96,11 +98,13 @@ def evaluate(
             takes .2 for these sets).
 
     Raises:
-        DataError: where a detection's picture is unknown, or two pictures share a name.
+        DataError: where a detection's picture is unknown, two pictures share a name, or the
+            samples are a `partial:` set.
         ProtocolError: on a negative number of refits.
     """
     if refits < 0:
-        raise ProtocolError(f"refits is {refits}, wanted 0 or more")
+        raise ProtocolError(f"expected refits of 0 or more, got {refits}")
+    check_complete(samples, "these samples")
     index = {_key(sample.name): number for number, sample in enumerate(samples)}
     if len(index) != len(samples):
         raise DataError("two pictures share a name; this protocol knows them by file name alone")
@@ -179,7 +183,7 @@ def write_detections(detections: Detections, path: str | Path) -> None:
         for box, score in zip(*pair(name, found), strict=True):
             numbers = " ".join(f"{value:.9g}" for value in (score, *box))
             lines.append(f"{_key(name)} {numbers}\n")
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    files.write_text(path, "".join(lines))
 
 
 def _key(name: str) -> str:

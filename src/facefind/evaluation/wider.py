@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from facefind.boxes import iou as pairwise_iou
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.curves import average_precision, average_precision_above
 from facefind.evaluation.detections import Detections, key, pair
@@ -65,7 +66,7 @@ class WiderResult:
     curves: dict[str, Curve] = field(repr=False)
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """The result in plain types, ready for JSON; with the curves if asked."""
+        """The result in plain types, ready for JSON; with the curves where `curves` is true."""
         plain: dict[str, Any] = {
             "protocol": self.protocol,
             "mode": self.mode,
@@ -125,7 +126,7 @@ def evaluate(
         ProtocolError: on an unknown mode, or an IoU that the mode does not know.
     """
     if mode not in ("official", "strict"):
-        raise ProtocolError(f"mode is {mode!r}, wanted 'official' or 'strict'")
+        raise ProtocolError(f"expected mode 'official' or 'strict', got {mode!r}")
     if not 0 < iou <= 1 or (mode == "official" and iou != 0.5):
         raise ProtocolError(
             f"iou is {iou} in mode {mode!r}: official rounds overlaps to 0 or 1 and knows only "
@@ -263,15 +264,9 @@ def _match(found: Mapping[str, tuple[Floats, ...]], truth: GroundTruth, mode: Mo
 
 def _look_strict(boxes: Floats, faces: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
     """For each box the face of best IoU (the first of equals) and that IoU."""
-    sides = np.minimum(boxes[:, None, 2:], faces[None, :, 2:])
-    sides -= np.maximum(boxes[:, None, :2], faces[None, :, :2])
-    sides = np.maximum(sides + 1, 0)
-    shared = sides[..., 0] * sides[..., 1]
-    own, other = (np.prod(b[:, 2:] - b[:, :2] + 1, axis=1) for b in (boxes, faces))
-    union = own[:, None] + other[None, :] - shared
-    iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    best = np.argmax(iou, axis=1)
-    return best, iou[np.arange(len(boxes)), best]
+    overlap = pairwise_iou(boxes, faces, plus_one=True)
+    best = np.argmax(overlap, axis=1)
+    return best, np.asarray(overlap[np.arange(len(boxes)), best], np.float64)
 
 
 def _look_official(boxes: Floats, faces: Floats) -> tuple[npt.NDArray[np.int64], Floats]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from facefind.datasets.files import read_mat
 from facefind.datasets.sample import Sample
+from facefind.datasets.selection import check_complete
 from facefind.errors import DataError
 from facefind.evaluation.detections import key
 
@@ -44,14 +45,14 @@ class GroundTruth:
         Raises:
             DataError: where a name is unknown.
         """
-        wanted = {key(name.strip()) for name in images if name.strip()}
-        unknown = wanted - set(self.names)
+        chosen = {key(name.strip()) for name in images if name.strip()}
+        unknown = chosen - set(self.names)
         if unknown:
             raise DataError(
                 f"{len(unknown)} listed images are not in {self.title}, e.g. {min(unknown)!r}; "
                 "names look like '0--Parade/0_Parade_Parade_0_125.jpg'"
             )
-        at = [i for i, name in enumerate(self.names) if name in wanted]
+        at = [i for i, name in enumerate(self.names) if name in chosen]
         return replace(
             self,
             names=tuple(self.names[i] for i in at),
@@ -96,7 +97,7 @@ def read_ground_truth(folder: str | Path) -> GroundTruth:
                     subsets[subset].append(keep)
     except (DataError, KeyError, IndexError, ValueError) as error:
         raise DataError(
-            f"{folder}: wanted the four official files wider_face_val.mat, wider_easy_val.mat, "
+            f"{folder}: expected the four official files wider_face_val.mat, wider_easy_val.mat, "
             f"wider_medium_val.mat, wider_hard_val.mat ({error})"
         ) from None
     return GroundTruth(
@@ -112,9 +113,13 @@ def from_samples(
     Subsets are named `height>=34` and so on; ignored boxes are in none. The default heights are
     those of the smallest face in WIDER's easy, medium and hard subsets, so the figures lie near
     the official ones in kind, but are not they: the official subsets also sort faces by how
-    hard they are to propose. Pictures with unlabeled faces (sets read as `partial:`) cannot be
-    measured like this: a detection on such a face would count as a false alarm.
+    hard they are to propose.
+
+    Raises:
+        DataError: if the samples are a `partial:` set, on whose unlabeled faces detections would
+            count as false alarms.
     """
+    check_complete(samples, title)
     heights = [sample.boxes[:, 3] - sample.boxes[:, 1] for sample in samples]
     return GroundTruth(
         tuple(key(sample.name) for sample in samples),

@@ -45,7 +45,7 @@ class Placement:
     def _back(self, values: ArrayLike, last: int) -> FloatArray:
         array = np.asarray(values)
         if array.ndim == 0 or array.shape[-1] != last:
-            raise ValueError(f"an array (..., {last}) is wanted, got {array.shape}")
+            raise ValueError(f"expected an array (..., {last}), got {array.shape}")
         if array.dtype.kind != "f":
             array = array.astype(np.float64)
         scale = np.array([self.scale_x, self.scale_y] * (last // 2), array.dtype)
@@ -149,7 +149,7 @@ def to_nchw(canvases: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArra
         ImageError: If there is none, or they are not (H,W,3) uint8 of one size.
     """
     if len(canvases) == 0:
-        raise ImageError("at least one canvas is wanted, got none")
+        raise ImageError("expected at least one canvas, got none")
     height, width = canvases[0].shape[:2]
     out = np.empty((len(canvases), 3, height, width), np.uint8)
     cv2 = opencv()
@@ -161,7 +161,7 @@ def to_nchw(canvases: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArra
             )
         if cv2 is not None:
             for plane, made in zip(planes, cv2.split(canvas, list(planes)), strict=True):
-                if not np.may_share_memory(plane, made):  # it need not write where it is told to
+                if not np.may_share_memory(plane, made):  # it may return others
                     plane[:] = made
         else:
             planes[:] = canvas.transpose(2, 0, 1)

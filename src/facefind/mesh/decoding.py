@@ -11,7 +11,6 @@ Shapes: N faces, V vertices of the finest level.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facefind import files
 from facefind.errors import DataError, WeightsError
 from facefind.mesh.sparse import Sparse
 from facefind.mesh.surface import Mesh
@@ -178,12 +178,9 @@ class Decoder:
                 arrays[f"{number}.{name}.columns"] = _narrow(matrix.columns)
                 arrays[f"{number}.{name}.values"] = matrix.values
                 arrays[f"{number}.{name}.width"] = np.array(matrix.width)
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        with partial.open("wb") as file:
+        with files.atomic(path) as draft, draft.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        partial.replace(path)
-        return path
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Decoder:

@@ -138,7 +138,7 @@ def read_obj(path: str | Path) -> Mesh:
                 raise DataError(f"{path}, line {number}: {text!r}: {error}") from error
     if not vertices or not triangles:
         raise DataError(
-            f"{path} has {len(vertices)} vertices and {len(triangles)} triangles: wanted a "
+            f"{path} has {len(vertices)} vertices and {len(triangles)} triangles: expected a "
             "Wavefront OBJ file with lines such as 'v 0 0 1' and 'f 1 2 3'"
         )
     painted = all(len(values) >= 6 for values in vertices)

@@ -74,4 +74,4 @@ class Candidates(Protocol):
         """Figures of a step: file name without suffix -> title -> a number of each entry."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON, that tell these candidates from others."""
+        """Plain values, ready for JSON, that differ for other candidates."""

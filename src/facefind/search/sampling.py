@@ -341,7 +341,7 @@ def _released_detectors(
     space: ReleasedSpace, template: SCRFDConfig, rng: np.random.Generator
 ) -> Draw:
     adds = cost(template).multiply_adds
-    wanted = np.array([adds[part] / adds["stem"] for part in BACKBONE[1:]])
+    target = np.array([adds[part] / adds["stem"] for part in BACKBONE[1:]])
 
     def draw() -> Population:
         depth = rng.uniform(space.depth_factor.low, space.depth_factor.high, (_CHUNK, 1))
@@ -363,7 +363,7 @@ def _released_detectors(
         )
         parts = multiply_adds(proposals)
         ratios = parts[:, 1:5] / parts[:, :1]
-        near: Bools = np.all(np.abs(wanted / ratios - 1) <= space.shares_within, axis=1)
+        near: Bools = np.all(np.abs(target / ratios - 1) <= space.shares_within, axis=1)
         return proposals.take(near)
 
     return draw

@@ -124,15 +124,15 @@ class Goal:
     def __post_init__(self) -> None:
         if not (0 < self.gflops < math.inf and 0 < self.tolerance < 1):
             raise DataError(
-                f"gflops {self.gflops}, tolerance {self.tolerance}: wanted a positive number and "
-                "a fraction between 0 and 1"
+                f"expected positive gflops and a tolerance between 0 and 1, got {self.gflops} "
+                f"and {self.tolerance}"
             )
         for name in ("neck", "head"):
             width = getattr(self, name)
             if width < STEP or width % STEP:
-                raise DataError(f"{name} is {width}; wanted a positive multiple of {STEP}")
+                raise DataError(f"expected {name} to be a positive multiple of {STEP}, got {width}")
         if self.head_depth < 1:
-            raise DataError(f"head_depth is {self.head_depth}; wanted 1 or more")
+            raise DataError(f"expected head_depth of 1 or more, got {self.head_depth}")
 
     @property
     def band(self) -> tuple[int, int]:
@@ -158,7 +158,7 @@ def goal(
     the paper says only "target regime".
     """
     if not 0 < gflops < math.inf:
-        raise DataError(f"gflops is {gflops}; wanted a positive number")
+        raise DataError(f"expected positive gflops, got {gflops}")
     rows: dict[float, tuple[Block, int, int]] = {
         0.5: ("depthwise", 32, 80),
         2.5: ("basic", 32 if space == "paper" else 48, 96),

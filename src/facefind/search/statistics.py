@@ -62,7 +62,9 @@ def bootstrap(
     """
     xs, scores = np.asarray(x, np.float64), np.asarray(score, np.float64)
     if xs.shape != scores.shape or xs.ndim != 1 or len(xs) == 0:
-        raise DataError(f"wanted as many x as scores, at least one: {xs.shape}, {scores.shape}")
+        raise DataError(
+            f"expected as many x as scores, one or more, got {xs.shape}, {scores.shape}"
+        )
     if not (np.isfinite(xs).all() and np.isfinite(scores).all()):
         raise DataError("x and scores must be finite; leave failed trials out")
     drawn = max(round(fraction * len(xs)), 1)

@@ -59,7 +59,7 @@ def run(args: Sequence[str], command: str) -> int:
     differ = report.unlike(results)
     if differ and not asked.force:
         raise DataError(
-            f"these results are not alike: {report.tell(differ)}; --force compares them anyway"
+            f"these results are not alike: {report.describe(differ)}; --force compares them anyway"
         )
     full: dict[str, Any] = {"measure": "compare", "command": command, "figures": figures}
     full |= {"differ": differ, "files": [str(path) for path in asked.results]}
@@ -72,7 +72,7 @@ def run(args: Sequence[str], command: str) -> int:
     if asked.markdown:
         text = report.table(results, force=asked.force)
     elif differ:
-        text += f"\n\nNOT COMPARABLE: {report.tell(differ)}"
+        text += f"\n\nNOT COMPARABLE: {report.describe(differ)}"
     else:
         first = next(iter(results.values()))
         text += f"\n\n{first['protocol']}; labels {str(first.get('digest', '?'))[:12]}"

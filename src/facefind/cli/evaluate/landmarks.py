@@ -163,7 +163,8 @@ def _table(result: LandmarkResult) -> str:
     )
     header = ("NME %", f"failures % (> {100 * result.limit:g} %)", "AUC %", "faces", "not found")
     rows = [
-        (name, f"{100 * error:.2f}") for name, error in zip(_POINTS, result.per_point, strict=True)
+        (name, f"{100 * error:.2f}")
+        for name, error in zip(_POINTS, result.per_landmark, strict=True)
     ]
     points = output.table(("point", "NME %"), rows, right=(1,))
     return output.table(header, [whole], right=range(5)) + "\n\n" + points
