@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", default=["plain", *INGREDIENTS, "kept"])
-    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--cache")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
 

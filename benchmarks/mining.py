@@ -1,6 +1,6 @@
 """Does hard image mining help? A recipe with and without it, at one budget, on held-out images.
 
-Usage: python benchmarks/mining.py --data WIDER_train --out runs/mining
+Usage: python benchmarks/mining.py --root WIDER_train --out runs/mining
            [--recipe smallhardface-light-short] [--init-from RUN] [--steps 1500] [--seeds 0 1 2]
            [--threshold 0.85] [--skip 0.7] [--lr RATE] [--only plain mined] [--cache FOLDER]
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--skip", type=float, default=0.7)
     parser.add_argument("--lr", type=float, help="peak rate; by default the recipe's")
     parser.add_argument("--only", nargs="+", choices=("plain", "mined"), default=("plain", "mined"))
-    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--cache")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
 
@@ -48,7 +48,7 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in args.only}
     for seed in args.seeds:
         for kind, trials in found.items():
-            run = replace(base.run, seed=seed, threads=args.threads, begin=args.init_from)
+            run = replace(base.run, seed=seed, threads=args.threads, init_from=args.init_from)
             folder = args.out / f"{args.recipe}-{kind}-seed{seed}"
             recipe = replace(base, mining=kinds[kind], run=run)
             trials.append(trial(recipe, folder, steps=args.steps))

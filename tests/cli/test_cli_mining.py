@@ -22,14 +22,14 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_passes_are_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_passes_are_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture, out = run.parent / "pictures" / "mining.png", run.parent / "mining.json"
     assert main(["mining", str(run), "--plot", str(picture), "--out", str(out)]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[-1][-5:] == ["0", "1", "40", "50.0%", "35.0%"]
     assert picture.stat().st_size > 1000
-    told = json.loads(out.read_text())[str(run)]
-    assert [(p["step"], p["number"], p["skipped"]) for p in told] == [(1, 0, 0.0), (40, 1, 0.35)]
+    shown = json.loads(out.read_text())[str(run)]
+    assert [(p["step"], p["number"], p["skipped"]) for p in shown] == [(1, 0, 0.0), (40, 1, 0.35)]
 
 
 def test_a_folder_without_mining_is_one_line(

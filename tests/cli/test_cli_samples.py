@@ -24,7 +24,7 @@ def labeled(tmp_path):
 def test_recipes_side_by_side(labeled, tmp_path, capsys):
     out, plot = tmp_path / "counts.json", tmp_path / "figures" / "counts.png"
     names = ["scrfd-2.5g-nosr", "scrfd-2.5g"]
-    args = ["samples", *names, "--root", str(labeled), "--images", "6"]
+    args = ["samples", *names, "--data", str(labeled), "--images", "6"]
     assert main([*args, "--out", str(out), "--plot", str(plot)]) == 0
     told = capsys.readouterr().out
     assert all(name in told for name in names)
@@ -50,7 +50,7 @@ def test_recipes_side_by_side(labeled, tmp_path, capsys):
     ],
 )
 def test_mistakes_are_one_line(args, message, labeled, capsys):
-    assert main(["samples", *args, "--root", str(labeled)]) == 2
+    assert main(["samples", *args, "--data", str(labeled)]) == 2
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1

@@ -41,22 +41,28 @@ def steps(run: Path) -> list[int]:
     return [record["step"] for record in map(json.loads, lines) if "loss_cls" in record]
 
 
-def test_a_run_is_trained_and_gone_on_with(
+def test_a_run_is_trained_and_resumed(
     labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, out = tmp_path / "run", tmp_path / "train.json"
-    args = ["train", "scrfd-500m-short", "--data.root", str(labeled), *TINY]
+    run = tmp_path / "run"
+    args = ["train", "scrfd-500m-short", "--data", str(labeled), *TINY]
     args += ["--schedule.epochs", "1", "--run.log-every", "1"]
-    assert main([*args, "--run.out", str(run), "--json", "--out", str(out)]) == 0
-    assert json.loads(capsys.readouterr().out) == {"run": str(run)} == json.loads(out.read_text())
+    assert main([*args, "--out", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": str(run)}
     assert steps(run) == [1, 2]
     recipe = json.loads((run / "recipe.json").read_text())
     assert recipe["network"]["neck"] == 32
     assert recipe["name"] == "scrfd-500m-short"
     assert (run / "final.pt").exists()
 
-    assert main([*args, "--run.out", str(run)]) == 2  # a run is not written over
+    assert main([*args, "--out", str(run)]) == 2  # a run is not written over
     assert "--resume" in capsys.readouterr().err
+
+    assert main(["train", "--resume", str(run), "--schedule.batch", "4", "--optim.lr", "1"]) == 2
+    err = capsys.readouterr().err
+    assert "--optim.lr 0.0015, not 1.0; --schedule.batch 2, not 4" in err
+    assert f"--init-from {run} --out NEW" in err
+    assert json.loads((run / "recipe.json").read_text()) == recipe
 
     assert main(["train", "--resume", str(run), "--schedule.epochs", "2"]) == 0
     assert steps(run) == [1, 2, 3, 4]
@@ -66,20 +72,20 @@ def test_a_run_is_trained_and_gone_on_with(
 def test_cost_is_the_sum_of_its_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "cost.json"
     assert main(["cost", "scrfd-2.5g", "--json", "--out", str(out)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == json.loads(out.read_text())
-    assert (told["width"], told["height"]) == (640, 480)
-    assert set(told["parts"]) == {"backbone", "neck", "head"}
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == json.loads(out.read_text())
+    assert (shown["width"], shown["height"]) == (640, 480)
+    assert set(shown["parts"]) == {"backbone", "neck", "head"}
     for key in ("parameters", "multiply_adds"):
-        assert told[key] == sum(part[key] for part in told["parts"].values())
-    assert 2.4e9 < told["multiply_adds"] < 2.6e9  # what its name says
+        assert shown[key] == sum(part[key] for part in shown["parts"].values())
+    assert 2.4e9 < shown["multiply_adds"] < 2.6e9  # what its name says
 
 
 def test_cost_grows_with_the_image_and_with_options(capsys: pytest.CaptureFixture[str]) -> None:
     def cost(*args: str) -> dict[str, int]:
         assert main(["cost", "scrfd-500m", "--json", *args]) == 0
-        told: dict[str, int] = json.loads(capsys.readouterr().out)
-        return told
+        shown: dict[str, int] = json.loads(capsys.readouterr().out)
+        return shown
 
     usual, large, tiny = cost(), cost("--size", "1280x960"), cost(*TINY_COST)
     assert large["multiply_adds"] == 4 * usual["multiply_adds"]
@@ -114,10 +120,43 @@ def test_recipe_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("command", ["train", "cost"])
 def test_help_before_a_recipe_lists_them(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert f"usage: facefind {command} RECIPE" in told
-    assert all(name in told for name in RECIPES)
+    shown = capsys.readouterr().out
+    assert f"usage: facefind {command} RECIPE" in shown
+    assert all(name in shown for name in RECIPES)
     assert main([command]) == 2
+
+
+def test_recipes_are_listed_by_system(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    system, listed = "", {}
+    for line in capsys.readouterr().out.partition("recipes:\n")[2].splitlines():
+        if line.startswith("    "):
+            listed |= dict.fromkeys(line.split(), system)
+        else:
+            system = line.strip()
+    for name, make in RECIPES.items():
+        assert listed[name] == make().network.system
+
+
+def test_a_typo_in_an_option_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "scrfd-2.5g", "--data.workrs", "3"])
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    assert "--data.workers" in shown.out + shown.err
+
+
+def test_short_options_are_the_only_ones_for_their_values(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "scrfd-2.5g", "--help"])
+    words = capsys.readouterr().out.split()
+    for name in ("data", "val", "cache", "init-from", "device", "out", "resume"):
+        assert f"--{name}" in words
+    assert not {"--data.root", "--data.val", "--run.out", "--run.device", "--run.init-from"} & {
+        *words
+    }
 
 
 @pytest.mark.parametrize("command", ["train", "cost"])
@@ -127,17 +166,20 @@ def test_help_after_a_recipe_tells_its_values(
     with pytest.raises(SystemExit) as stop:
         main([command, "scrfd-2.5g", "--help"])
     assert stop.value.code == 0
-    told = capsys.readouterr().out
-    assert "--network.head INT" in told
-    assert "--help" in told
+    shown = capsys.readouterr().out
+    assert "--network.head INT" in shown
+    assert "--help" in shown
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["train", "scrfd-2.5"], "scrfd-2.5g"),
-        (["train", "scrfd-2.5g"], "--data.root"),
+        (["train", "scrfd-2.5g"], "--data SET"),
+        (["train", "scrfd-2.5g", "--data", ".", "--device", "tpu"], "--device"),
+        (["train", "scrfd-2.5g", "--data", ".", "--device", "cuda:99"], "--device cuda:99"),
         (["train", "--resume", "gone"], "gone"),
+        (["train", "scrfd-2.5g", "--data", "SET", "--cache", "device"], "auto, host or a folder"),
         (["train", "scrfd-500m", "--network.neck", "10"], "multiple"),
         (["cost", "scrfd-500m", "--network.neck", "10"], "multiple"),
         (["cost", "scrfd-2.5g", "--size", "big"], "640x480"),
@@ -147,26 +189,27 @@ def test_help_after_a_recipe_tells_its_values(
 def test_mistakes_are_one_line_and_exit_code_2(
     args: list[str],
     message: str,
+    labeled: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(args) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"facefind {args[0]}: ")
-    assert message in told
-    assert told.count("\n") == 1
+    assert main([str(labeled) if arg == "SET" else arg for arg in args]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"facefind {args[0]}: ")
+    assert message in shown
+    assert shown.count("\n") == 1
 
 
 def test_export_of_a_run_is_a_model_that_detects(
     labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, run, model = tmp_path / "first", tmp_path / "run", tmp_path / "models" / "mine.onnx"
-    args = ["train", "scrfd-500m-short", "--data.root", str(labeled), *TINY]
+    args = ["train", "scrfd-500m-short", "--data", str(labeled), *TINY]
     args += ["--schedule.epochs", "0.5"]
-    assert main([*args, "--run.out", str(first)]) == 0
-    assert main([*args, "--run.out", str(run), "--run.begin", str(first), "--run.seed", "1"]) == 0
+    assert main([*args, "--out", str(first)]) == 0
+    assert main([*args, "--out", str(run), "--init-from", str(first), "--run.seed", "1"]) == 0
     capsys.readouterr()
     assert main(["export", str(run), "--out", str(model), "--license", "CC0-1.0", "--json"]) == 0
     card = json.loads(capsys.readouterr().out)
@@ -198,6 +241,6 @@ def test_export_mistakes_are_one_line(
     args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", *args]) == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.count("\n") == 1

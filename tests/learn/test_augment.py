@@ -13,7 +13,7 @@ from facefind.learn.augment import (
     draw_window,
     flip,
     recolor_and_flip,
-    resize_and_cut,
+    resize_and_crop,
     window_for,
 )
 from facefind.learn.recipe import AugmentConfig, ResizedConfig
@@ -110,7 +110,7 @@ def test_a_shrunken_image_gives_the_same_crop():
     smooth = np.repeat(np.repeat(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8), 4, 0), 4, 1)
     labels = labeled(rng, smooth.shape[:2], 3)
     whole, faces = crop(smooth, labels, Window(8, 8, 64), 16, (0, 0, 0))
-    quarter, same = crop(smooth[::4, ::4], labels, Window(8, 8, 64), 16, (0, 0, 0), shrink=4)
+    quarter, same = crop(smooth[::4, ::4], labels, Window(8, 8, 64), 16, (0, 0, 0), 4)
     assert np.array_equal(faces.boxes, same.boxes)
     assert np.abs(whole.astype(int) - quarter).max() <= 1
 
@@ -195,7 +195,7 @@ def faces(*boxes):
 
 def test_where_no_window_holds_a_face_the_image_stands_on_a_square():
     rng = np.random.default_rng(0)
-    config = AugmentConfig(hold="face", crop_sides=(0.5,))
+    config = AugmentConfig(crop_policy="whole-face", crop_sides=(0.5,))
     tall = faces([10, 5, 50, 80])
     assert window_for(config, (90, 60), tall, rng) == Window(0, 0, 90)
     assert window_for(config, (90, 60), faces(), rng) == Window(0, 0, 90)
@@ -203,9 +203,9 @@ def test_where_no_window_holds_a_face_the_image_stands_on_a_square():
     cut, kept = crop(image, tall, Window(0, 0, 90), 45, (1, 2, 3))
     assert (cut[:, 31:] == (1, 2, 3)).all()
     assert kept.boxes.tolist() == [[5, 2.5, 25, 40]]
-    center = AugmentConfig(hold="center", crop_sides=(0.5,))
+    center = AugmentConfig(crop_policy="face-center", crop_sides=(0.5,))
     assert window_for(center, (90, 60), tall, rng).side == 30
-    anywhere = AugmentConfig(hold="face", crop_sides=(0.5,), background=1.0)
+    anywhere = AugmentConfig(crop_policy="whole-face", crop_sides=(0.5,), background=1.0)
     assert window_for(anywhere, (90, 60), tall, rng).side == 30
 
 
@@ -222,19 +222,19 @@ def test_scales_are_those_of_the_recipe_up_to_the_longer_side():
 def test_a_part_is_large_and_holds_a_face(scene, scale):
     rng, image, labels = scene
     size = tuple(round(side * scale) for side in image.shape[:2])
-    config = ResizedConfig(cut=1.0, least=0.6)
-    cut, kept = resize_and_cut(image, labels, image.shape[:2], scale, config, rng)
+    config = ResizedConfig(crop_prob=1.0, min_crop=0.6)
+    cut, kept = resize_and_crop(image, labels, image.shape[:2], scale, config, rng)
     for got, full in zip(cut.shape[:2], size, strict=True):
         assert 0.6 * full - 1 <= got <= full
     if cut.shape[:2] != size:
         assert (~kept.ignore).any()
     assert (kept.boxes >= 0).all()
     assert (kept.boxes <= np.tile(cut.shape[1::-1], 2)).all()
-    never = ResizedConfig(cut=0.0)
-    whole, same = resize_and_cut(image, labels, image.shape[:2], scale, never, rng)
+    never = ResizedConfig(crop_prob=0.0)
+    whole, same = resize_and_crop(image, labels, image.shape[:2], scale, never, rng)
     assert whole.shape[:2] == size
     middle = (labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2
-    inside = (middle * np.float32(scale) < size[::-1]).all(1)
+    inside = (middle * np.divide(size, image.shape[:2])[::-1] < size[::-1]).all(1)
     assert len(same.boxes) >= (inside & ~labels.ignore).sum()
 
 
@@ -243,8 +243,8 @@ def test_a_part_shows_the_right_pixels():
     image = np.zeros((60, 90, 3), np.uint8)
     image[20:40, 30:60] = 220
     for _ in range(10):
-        config = ResizedConfig(cut=1.0)
-        cut, kept = resize_and_cut(image, faces([30, 20, 60, 40]), (60, 90), 2.0, config, rng)
+        config = ResizedConfig(crop_prob=1.0)
+        cut, kept = resize_and_crop(image, faces([30, 20, 60, 40]), (60, 90), 2.0, config, rng)
         (x1, y1, x2, y2) = kept.boxes[0].astype(int)
         assert (cut[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2] > 215).all()
         outside = cut.copy()

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from facefind.errors import WeightsError
 from facefind.learn import checkpoints
 from facefind.learn.engine import train
-from facefind.learn.initialization import begin
+from facefind.learn.initialization import initialize
 from facefind.systems.retinaface import ROWS as RETINAFACE
 from facefind.systems.smallhardface import ROWS
 
@@ -34,10 +35,10 @@ def test_a_run_s_weights_are_taken_and_averaged_ones_first(tmp_path, averaged):
     first, mean, mine = network(0), network(1), network(2)
     content = {"network": first.state_dict()} | ({"ema": mean.state_dict()} if averaged else {})
     torch.save(content, tmp_path / "last.pt")
-    assert begin(mine, tmp_path) == "network"
+    assert initialize(mine, tmp_path) == "network"
     assert same(mine, mean if averaged else first)
     torch.save({"network": network(3).state_dict()}, tmp_path / "final.pt")
-    begin(mine, tmp_path)
+    initialize(mine, tmp_path)
     assert same(mine, network(3))
 
 
@@ -45,7 +46,7 @@ def test_a_backbone_s_weights_are_taken_without_their_classifier(tmp_path):
     theirs, mine, before = network(0), network(1), network(1)
     weights = theirs.backbone.state_dict() | {"classifier.0.weight": torch.ones(2, 2)}
     torch.save(weights, tmp_path / "vgg.pth")
-    assert begin(mine, tmp_path / "vgg.pth") == "backbone"
+    assert initialize(mine, tmp_path / "vgg.pth") == "backbone"
     assert same(mine.backbone, theirs.backbone)
     assert same(mine.head, before.head)
 
@@ -55,7 +56,7 @@ def test_branches_that_the_weights_lack_stay_fresh(tmp_path):
     theirs, mine = row.build(), replace(row, dense=True).build()
     before = {name: v.clone() for name, v in mine.state_dict().items()}
     torch.save({"network": theirs.state_dict()}, tmp_path / "last.pt")
-    assert begin(mine, tmp_path) == "network but for head.mesh, mesh"
+    assert initialize(mine, tmp_path) == "network but for head.mesh, mesh"
     assert same(theirs, mine)
     fresh = [name for name in before if name.startswith(("head.mesh.", "mesh."))]
     assert fresh
@@ -64,7 +65,7 @@ def test_branches_that_the_weights_lack_stay_fresh(tmp_path):
     part = {name: v for name, v in theirs.state_dict().items() if not name.endswith("box.0.bias")}
     torch.save({"network": part}, tmp_path / "last.pt")
     with pytest.raises(WeightsError, match="holds neither"):
-        begin(mine, tmp_path)
+        initialize(mine, tmp_path)
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
@@ -77,15 +78,15 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
     ):
         torch.save(changed, file)
         with pytest.raises(WeightsError, match=f"without {last}"):
-            begin(mine, file)
+            initialize(mine, file)
     torch.save([1], file)
     with pytest.raises(WeightsError, match="no state dict"):
-        begin(mine, file)
+        initialize(mine, file)
     file.write_bytes(b"nothing of the kind")
     with pytest.raises(WeightsError, match="cannot be read"):
-        begin(mine, file)
-    with pytest.raises(WeightsError, match="no file"):
-        begin(mine, tmp_path / "gone.pt")
+        initialize(mine, file)
+    with pytest.raises(WeightsError, match="is no file"):
+        initialize(mine, tmp_path / "gone.pt")
     assert same(mine, network(1))
 
 
@@ -95,12 +96,12 @@ def test_a_run_begins_where_another_ended(recipe, tmp_path):
     still = replace(
         recipe,
         optim=replace(recipe.optim, lr=0.0),
-        run=replace(recipe.run, out=tmp_path / "second", begin=first, seed=7),
+        run=replace(recipe.run, out=tmp_path / "second", init_from=str(first), seed=7),
     )
     second = train(still, stop_at=1)
     names = dict(recipe.network.build().named_parameters())
     kept = checkpoints.load(first / checkpoints.LAST)["ema"]
     now = checkpoints.load(second / checkpoints.LAST)["network"]
     assert all(torch.equal(kept[name], now[name]) for name in names)
-    moved = replace(still, run=replace(still.run, begin=tmp_path / "gone"))
-    train(moved, resume=True, stop_at=2)  # what it began with is no longer asked for
+    shutil.rmtree(first)
+    train(still, resume=True, stop_at=2)  # a resumed run needs no initial weights

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facefind.errors import DataError
-from facefind.learn.index_sampler import Epochs, Stream
+from facefind.learn.index_sampler import Epochs, IndexSampler
 from facefind.learn.mining import Miner, passes
 from facefind.learn.recipe import MiningConfig
 
@@ -25,7 +25,7 @@ def score(number, batch, owner=0):
 
 def mined(miner, batches, images, *, ahead=0, owner=score):
     """What one process sees over some batches, drawing each `ahead` batches early."""
-    stream = miner.stream()
+    stream = miner.sampler()
     drawn = [list(itertools.islice(stream, images)) for _ in range(ahead)]
     begun = []
     for _ in range(batches):
@@ -108,7 +108,7 @@ def test_without_easy_images_it_is_the_plain_stream():
     epochs = Epochs(GROUPS, seed=3)
     miner = Miner(epochs, MiningConfig(on=True), images=4)
     pairs, begun = mined(miner, 20, 4, owner=lambda *_: 0.1)
-    assert pairs == list(itertools.islice(Stream(epochs), 80))
+    assert pairs == list(itertools.islice(IndexSampler(epochs), 80))
     assert [(p.number, p.skipped, p.easy) for p in begun] == [(n, 0, 0) for n in range(4)]
 
 
@@ -150,7 +150,7 @@ def two(config, epochs, batches, images):
     """Two processes that see `images` each in a batch; what each draws, and the passes."""
     lists = 1 if config.shared else 2
     miners = [Miner(epochs, config, images=images * 2 // lists, lists=lists) for _ in range(2)]
-    streams = [miner.stream(rank, 2) for rank, miner in enumerate(miners)]
+    streams = [miner.sampler(rank, 2) for rank, miner in enumerate(miners)]
     drawn, begun = ([], []), []
     for batch in range(batches):
         pairs = [list(itertools.islice(stream, images)) for stream in streams]
@@ -192,7 +192,7 @@ def test_wrong_values_are_told():
         with pytest.raises(DataError, match=rf"--mining\.{next(iter(wrong))}"):
             Miner(epochs, MiningConfig(on=True, **wrong), images=2)
     miner = Miner(epochs, MiningConfig(on=True, lag=2), images=20)
-    stream = miner.stream()
+    stream = miner.sampler()
     with pytest.raises(RuntimeError, match="batch 3"):
         list(itertools.islice(stream, 80))
     with pytest.raises(DataError, match="the same images"):

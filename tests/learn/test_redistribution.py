@@ -11,7 +11,7 @@ from facefind.datasets import Sample
 from facefind.errors import DataError
 from facefind.evaluation import wider
 from facefind.learn.assigners import ATSS
-from facefind.learn.index_sampler import Epochs, Stream
+from facefind.learn.index_sampler import Epochs, IndexSampler
 from facefind.learn.loader import TrainingSet
 from facefind.learn.recipe import AugmentConfig
 from facefind.learn.redistribution import FACE_BINS, count, face_scales
@@ -42,7 +42,7 @@ def test_equals_what_the_training_set_gives(samples):
     images = TrainingSet(samples, replace(CONFIG, color=False, flip=0.0), seed=4)
     faces = np.zeros(len(FACE_BINS) + 1, int)
     anchors = dict.fromkeys(counts.anchors, 0)
-    stream = iter(Stream(Epochs([""] * len(samples), 4)))
+    stream = iter(IndexSampler(Epochs([""] * len(samples), 4)))
     for _ in samples:
         _, target, _ = images[next(stream)]
         sides = (target.boxes[:, 2:] - target.boxes[:, :2]).numpy()

@@ -30,7 +30,7 @@ def test_all_options_come_back() -> None:
     groups = (ParameterGroup(part="*.bias", lr=2.0), ParameterGroup(part="head", decay=0.0))
     recipe = replace(
         base,
-        data=replace(base.data, root=("a", "b"), cache=Path("cache")),
+        data=replace(base.data, root=("a", "b"), cache="cache"),
         augment=AugmentConfig(crop="resized", resized=ResizedConfig(short_sides=(100, 200))),
         optim=replace(base.optim, accumulate=2, groups=groups, frozen=("backbone.stem",)),
         mining=MiningConfig(on=True, sticky=True, no_positives="easy"),
@@ -45,7 +45,7 @@ def test_a_recipe_of_the_first_version_loads() -> None:
     del content["mining"]
     for key in ("accumulate", "groups", "frozen"):
         del content["optim"][key]
-    for key in ("crop", "hold", "resized", "jitter"):
+    for key in ("crop", "crop_policy", "resized", "jitter"):
         del content["augment"][key]
     assert recipes.from_dict(content) == recipe
 

@@ -55,7 +55,7 @@ def test_the_port_s_trainings():
         assert recipe.schedule.epochs == epochs
         assert [round(step * epochs) for step in recipe.schedule.steps] == falls
         assert (recipe.optim.lr, recipe.schedule.warmup_epochs) == (0.001, 0)
-        assert recipe.augment.hold == "face"
+        assert recipe.augment.crop_policy == "whole-face"
         rules, loss = recipe.network.matching, recipe.network.loss
         assert (rules.positive, rules.negative, rules.force, rules.ratio) == (0.35, 0.35, 0.2, 7)
         assert (loss.box, loss.cls, loss.points) == (2, 1, 1)

@@ -37,7 +37,7 @@ def test_the_paper_s_training():
     assert augment.crop == "resized"
     resized = augment.resized
     assert (resized.short_sides, resized.long_side) == ((400, 800, 1200), 2000)
-    assert (resized.cut, resized.least, resized.color_first) == (0.5, 0.6, False)
+    assert (resized.crop_prob, resized.min_crop, resized.color_first) == (0.5, 0.6, False)
     assert (recipe.mining.on, recipe.mining.threshold, recipe.mining.skip) == (True, 0.85, 0.7)
     assert not recipe.mining.sticky
     assert recipe.protocol == "smallhardface"
@@ -104,7 +104,7 @@ def test_table_1(name, dilated, three, mining):
 )
 def test_table_2(name, color, cut):
     recipe = smallhardface.TABLE_2[name]()
-    assert (recipe.augment.color, recipe.augment.resized.cut) == (color, cut)
+    assert (recipe.augment.color, recipe.augment.resized.crop_prob) == (color, cut)
     assert not recipe.network.dilated
     assert not recipe.mining.on
 

@@ -28,7 +28,7 @@ COMMANDS: dict[str, str] = {
     "data": "convert, check and count labeled sets",
     "mesh": "pre-train a mesh decoder on a template of your own, write templates",
     "train": "train a recipe, or resume a run",
-    "mining": "report how many images a run's hard image mining left out",
+    "mining": "show how many images a run's hard image mining skipped",
     "search": "find the best network of a compute budget",
     "convert": "turn a published checkpoint into one of facefind",
     "export": "turn a run or checkpoint into one checked ONNX file",
@@ -38,7 +38,6 @@ COMMANDS: dict[str, str] = {
 }
 _EXTRAS = {
     "torch": "train",
-    "safetensors": "train",
     "onnx": "export",
     "onnxscript": "export",
     "scipy": "eval",

@@ -35,7 +35,6 @@ _PACKAGES = (
     "torchvision",
     "onnx",
     "onnxscript",
-    "safetensors",
     "scipy",
     "matplotlib",
     "tensorboard",

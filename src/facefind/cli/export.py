@@ -110,12 +110,13 @@ def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
         made = json_text.loads(facts.read_text(encoding="utf-8"))
     kept = ("images", "images_held_out", "digest", "commit", "torch")
     earlier: dict[str, Any] = {}
-    if recipe.run.begin is not None:
-        earlier["file"] = recipe.run.begin.name
+    if recipe.run.init_from is not None:
+        source = Path(recipe.run.init_from)
+        earlier["file"] = source.name
         with contextlib.suppress(WeightsError):  # it may be gone, or a backbone of others
-            content = checkpoints.load(checkpoints.of(recipe.run.begin))
+            content = checkpoints.load(checkpoints.of(source))
             if "recipe" in content:
-                earlier = _training(from_dict(content["recipe"]), recipe.run.begin)
+                earlier = _training(from_dict(content["recipe"]), source)
     return {
         "recipe": recipe.name,
         "sets": [_set_name(root) for root in recipe.data.root],

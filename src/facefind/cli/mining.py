@@ -1,4 +1,4 @@
-"""`facefind mining`: how many images each pass of a mined run left out."""
+"""`facefind mining`: how many images each pass of a run with hard image mining skipped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mining(
     json: Flag = False,
     out: File = None,
 ) -> int:
-    """Tell how many images hard image mining left out, pass by pass.
+    """Show how many images hard image mining skipped, pass by pass.
 
     Args:
         run: Folder of a run that was trained with --mining.on.
@@ -60,6 +60,6 @@ def mining(
         for name, begun in runs.items()
         for step, one in begun
     ]
-    header = ["run", "list", "pass", "from step", "easy", "left out"]
+    header = ["run", "list", "pass", "from step", "easy", "skipped"]
     output.emit(found, output.table(header, lines, right=range(1, 6)), as_json=json, out=out)
     return 0

@@ -1,7 +1,8 @@
-"""The recipe that leads a command line."""
+"""The recipe that a command line starts with."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ __all__ = ["build", "named", "usage"]
 
 
 def named(args: Sequence[str]) -> tuple[Recipe | None, list[str]]:
-    """The recipe that leads the arguments, None where an option does; and the other arguments.
+    """The recipe that the arguments start with, None before an option; and the other arguments.
 
     A recipe is one of the package or `path/to/file.py:function`. An unknown one raises DataError.
     """
@@ -36,12 +37,13 @@ def build(config: NetworkConfig) -> nn.Module:
 
 
 def usage(command: str, text: str) -> str:
-    """Help of a command before its recipe is known: what it does, and the recipes there are."""
+    """Help of a command before its recipe is known: what it does, and the recipes by system."""
     from facefind.recipes import by_system
 
-    lines = [f"usage: facefind {command} RECIPE [OPTION ...]", "", text, ""]
+    lines = [f"usage: facefind {command} RECIPE [OPTION ...]", "", text, "", "recipes:"]
     for system, recipes in by_system().items():
-        lines += [f"{system}:", *(f"  {name}" for name in recipes), ""]
-    lines += ["your own:", "  path/to/file.py:function", ""]
-    lines.append(f"facefind {command} RECIPE --help tells every option with the recipe's values.")
+        rows = textwrap.wrap("  ".join(recipes), 96, break_on_hyphens=False)
+        lines += [f"  {system}", *(f"    {row}" for row in rows)]
+    lines += ["  your own", "    path/to/file.py:function", ""]
+    lines.append(f"facefind {command} RECIPE --help lists every option with the recipe's values.")
     return "\n".join(lines)

@@ -23,7 +23,7 @@ def samples(
     recipe: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RECIPE ...")],
     /,
     *,
-    root: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SET ...")],
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SET ...")],
     images: Whole = None,
     seed: int = 0,
     plot: File = None,
@@ -32,12 +32,12 @@ def samples(
 ) -> int:
     """Count the faces and positive anchors, by scale, that one epoch of training sees.
 
-    Several recipes are set side by side: scrfd-2.5g-nosr scrfd-2.5g shows what sample
+    Several recipes are compared side by side: scrfd-2.5g-nosr scrfd-2.5g shows what sample
     redistribution does. Only labels and image headers are read.
 
     Args:
         recipe: Recipes whose crops are drawn; the first one is what others are compared with.
-        root: Training sets, in any layout; all of their images are used, none held out.
+        data: Labeled sets, in any layout; all of their images are used, none held out.
         images: Crops to draw; one epoch, that is as many as there are images, where not given.
         seed: Seed of the crops, that of a run.
         plot: Image file for the counts, such as samples.png.
@@ -52,12 +52,12 @@ def samples(
 
     chosen = {name: recipes.get(name) for name in recipe}
     if not chosen:
-        raise DataError("no recipe was named; wanted one or more, such as scrfd-2.5g-nosr")
+        raise DataError("no recipe was named; expected one or more, such as scrfd-2.5g-nosr")
     if images is not None and images < 1:
-        raise DataError(f"--images {images}: wanted a number of crops from 1 on")
-    drawn = [sample for place in root for sample in datasets.read(place)]
+        raise DataError(f"--images {images}: expected a number of crops from 1 on")
+    drawn = [sample for root in data for sample in datasets.read(root)]
     if not drawn:
-        raise DataError(f"no images in {', '.join(root)}")
+        raise DataError(f"no images in {', '.join(data)}")
     counts = {}
     for name, one in chosen.items():
         side = one.augment.size

@@ -153,7 +153,7 @@ def _settings(options: _Search) -> Settings:
             trial.data,
             root=options.data,
             hold_out=options.hold_out,
-            cache=options.cache,
+            cache=None if options.cache is None else str(options.cache),
             **_given(workers=options.workers),
         ),
         augment=replace(

@@ -1,23 +1,26 @@
-"""`facefind train`: a recipe, changed where asked, becomes a run folder."""
+"""`facefind train`: a recipe, changed by options, becomes a run folder."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from facefind.cli import output, recipe
-from facefind.cli.options import File, Flag, Folder
+from facefind.cli.options import Flag
 from facefind.learn.recipe import Recipe
 
 __all__ = ["main"]
 
-_TEXT = """Train a recipe. Every value of it is an option.
-facefind train --resume RUN goes on with a run from its last checkpoint.
-Under torchrun, `torchrun --nproc-per-node N -m facefind train ...` shares each batch."""
+_TEXT = """Train a recipe: facefind train RECIPE --data SET --out runs/a
+Every value of the recipe is an option.
+facefind train --resume RUN resumes a run from its last checkpoint, with the same options.
+Under torchrun, `torchrun --nproc-per-node N -m facefind train ...` shares each batch.
+FACEFIND_MAX_STEPS=N in the environment finishes any training after N steps, to try a command."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +28,10 @@ class _Train:
     """Train a recipe. Every value of it is an option, with the recipe's own as the default."""
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
-    resume: Folder = None
-    """Go on with the run in this folder from its last checkpoint."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """Resume the run in this folder from its last checkpoint."""
     json: Flag = False
     """Print the run folder as JSON at the end."""
-    out: File = None
-    """Write the same as JSON to this file."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -45,18 +46,18 @@ def main(args: Sequence[str]) -> int:
         from facefind.recipes import read_recipe
 
         chosen = read_recipe(run)
-    asked = tyro.cli(_Train, default=_Train(recipe=chosen), args=rest, prog=program)
-    wanted = asked.recipe
-    if asked.resume is not None:
-        wanted = replace(wanted, run=replace(wanted.run, out=asked.resume))
-    recipe.build(wanted.network)  # before any image is read: it is the quickest thing to be wrong
+    options = tyro.cli(_Train, default=_Train(recipe=chosen), args=rest, prog=program)
+    final = options.recipe
+    if options.resume is not None:
+        final = replace(final, run=replace(final.run, out=options.resume))
+    recipe.build(final.network)  # before any image is read: it is the quickest thing to be wrong
 
     from facefind.learn.engine import train
 
-    folder = train(wanted, resume=asked.resume is not None)
+    folder = train(final, resume=options.resume is not None)
     if os.environ.get("RANK", "0") == "0":
-        text = f"{folder}: facefind export {folder} --out {wanted.name}.onnx makes it a model"
-        output.emit({"run": str(folder)}, text, as_json=asked.json, out=asked.out)
+        text = f"{folder}: facefind export {folder} --out {final.name}.onnx makes it a model"
+        output.emit({"run": str(folder)}, text, as_json=options.json, out=None)
     return 0
 
 

@@ -36,13 +36,13 @@ class Labels:
         """The faces picked by a mask."""
         return Labels(self.boxes[mask], self.landmarks[mask], self.ignore[mask])
 
-    def moved(self, scale: float, shift: tuple[float, float]) -> Labels:
+    def moved(self, scale: tuple[float, float], shift: tuple[float, float]) -> Labels:
         """The faces in new coordinates: (x, y) -> (x, y) * scale + shift."""
-        offset = np.asarray(shift, np.float32)
+        factor, offset = np.asarray(scale, np.float32), np.asarray(shift, np.float32)
         return replace(
             self,
-            boxes=self.boxes * np.float32(scale) + np.tile(offset, 2),
-            landmarks=self.landmarks * np.float32(scale) + offset,
+            boxes=self.boxes * np.tile(factor, 2) + np.tile(offset, 2),
+            landmarks=self.landmarks * factor + offset,
         )
 
 
@@ -53,6 +53,11 @@ class Window:
     left: int
     top: int
     side: int
+
+    def snapped(self, factor: int) -> Window:
+        """The nearest window whose corner and side are multiples of `factor`."""
+        left, top, side = (round(v / factor) * factor for v in (self.left, self.top, self.side))
+        return Window(left, top, max(side, factor))
 
 
 def draw_window(
@@ -146,7 +151,7 @@ def window_for(
     rng: np.random.Generator,
 ) -> Window:
     """The square window that a recipe draws from an image of size (H,W)."""
-    draw = draw_window if config.hold == "center" else draw_whole_face_window
+    draw = draw_window if config.crop_policy == "face-center" else draw_whole_face_window
     return draw(image_size, labels, config.crop_sides, rng, background=config.background)
 
 
@@ -156,44 +161,45 @@ def crop(
     window: Window,
     size: int,
     fill: tuple[int, int, int],
-    shrink: float = 1.0,
+    factor: int = 1,
     *,
     clip_boxes: bool = True,
 ) -> tuple[Image, Labels]:
     """The window resized to (size,size,3), with the faces whose center it holds.
 
     Args:
-        image: (H,W,3), the original or one that is `shrink` times smaller.
+        image: (H,W,3), the original or one that `images.read_reduced` decoded smaller.
         labels: its faces, in pixels of the original.
-        window: what to cut out, in pixels of the original.
+        window: the crop, in pixels of the original; it is snapped to whole pixels of `image`.
         size: side of the result in pixels.
         fill: RGB where the window reaches beyond the image.
-        shrink: how many pixels of the original one pixel of `image` spans.
+        factor: how many pixels of the original one pixel of `image` spans.
         clip_boxes: as in `crop_labels`.
 
     Differs: SCRFD's authors' code fills with 128.
     """
-    small = [round(v / shrink) for v in (window.left, window.top, window.side)]
-    cut = _fill_window(image, small[0], small[1], max(small[2], 1), fill)
-    return resize(cut, (size, size)), crop_labels(labels, window, size, clip_boxes=clip_boxes)
+    window = window.snapped(factor)
+    left, top, side = (v // factor for v in (window.left, window.top, window.side))
+    pixels = _fill_window(image, left, top, side, fill)
+    return resize(pixels, (size, size)), crop_labels(labels, window, size, clip_boxes=clip_boxes)
 
 
 def crop_labels(labels: Labels, window: Window, size: int, *, clip_boxes: bool = True) -> Labels:
     """The faces whose center the window holds, in pixels of the window resized to size x size.
 
-    Ignored boxes are kept wherever they overlap the window. Landmarks are never cut.
+    Ignored boxes are kept wherever they overlap the window. Landmarks are never clipped.
 
     Args:
         labels: the image's faces, in pixels of the original.
-        window: what is cut out, in pixels of the original.
+        window: the crop, in pixels of the original.
         size: side of the result in pixels.
         clip_boxes: whether boxes end at the window's border.
 
-    Differs: SCRFD's authors' code leaves the boxes of some models uncut, and cuts landmarks where
-    it cuts boxes.
+    Differs: SCRFD's authors' code leaves the boxes of some models unclipped, and clips landmarks
+    where it clips boxes.
     """
     scale = size / window.side
-    labels = labels.moved(scale, (-window.left * scale, -window.top * scale))
+    labels = labels.moved((scale, scale), (-window.left * scale, -window.top * scale))
     return _held(labels, (size, size), clip_boxes=clip_boxes)
 
 
@@ -232,35 +238,39 @@ def draw_scale(
     return min(short / min(image_size), config.long_side / max(image_size))
 
 
-def resize_and_cut(
+def resize_and_crop(
     image: Image,
     labels: Labels,
     image_size: tuple[int, int],
     scale: float,
     config: ResizedConfig,
     rng: np.random.Generator,
+    factor: int = 1,
 ) -> tuple[Image, Labels]:
-    """The image resized, or a part of it, with the faces whose center it holds.
+    """The image resized, perhaps cropped, with the faces whose center it holds.
 
-    A part is kept with probability `config.cut`: the first of 50 that holds the center of a face
-    that is not ignored; the whole image where none does.
+    It is cropped with probability `config.crop_prob`: to the first of 50 random crops that holds
+    the center of a face that is not ignored; not at all where none does.
 
     Args:
-        image: the original, or one decoded smaller.
+        image: the original, or one that `images.read_reduced` decoded smaller.
         labels: its faces, in pixels of the original.
         image_size: (H,W) of the original.
-        scale: factor from the original to the result.
-        config: how parts are drawn.
+        scale: ratio of the result's size to the original's.
+        config: how crops are drawn.
         rng: random generator.
+        factor: how many pixels of the original one pixel of `image` spans.
 
     Source: SmallHardFace, sec. 3.3.
     """
     height, width = (max(round(side * scale), 1) for side in image_size)
-    image, labels = resize(image, (height, width)), labels.moved(scale, (0, 0))
-    if rng.random() < config.cut:
+    extent = (image_size[0] / factor, image_size[1] / factor)
+    image = resize(image, (height, width), extent)
+    labels = labels.moved((width / image_size[1], height / image_size[0]), (0, 0))
+    if rng.random() < config.crop_prob:
         centers = ((labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2)[~labels.ignore]
         full = np.array([width, height])
-        sizes = (rng.uniform(config.least, 1, (50, 2)) * full).astype(np.int64).clip(1)
+        sizes = (rng.uniform(config.min_crop, 1, (50, 2)) * full).astype(np.int64).clip(1)
         corners = rng.integers(0, full - sizes, endpoint=True)
         low, high = corners[:, None], (corners + sizes)[:, None]
         holds = ((centers >= low) & (centers < high)).all(-1).any(-1)
@@ -268,7 +278,7 @@ def resize_and_cut(
             first = holds.argmax()
             (left, top), (right, bottom) = corners[first], corners[first] + sizes[first]
             image = image[top:bottom, left:right]
-            labels = labels.moved(1, (-float(left), -float(top)))
+            labels = labels.moved((1, 1), (-float(left), -float(top)))
     return image, _held(labels, (image.shape[0], image.shape[1]))
 
 
@@ -286,7 +296,7 @@ def recolor(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Im
 def recolor_and_flip(
     image: Image, labels: Labels, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[Image, Labels]:
-    """The cut image (H,W,3) recolored and perhaps mirrored; faces that are too small ignored."""
+    """The crop (H,W,3) recolored and perhaps mirrored; faces that are too small ignored."""
     if config.crop == "square" or not config.resized.color_first:
         image = recolor(image, config, rng)
     if rng.random() < config.flip:

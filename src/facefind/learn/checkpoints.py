@@ -1,8 +1,7 @@
-"""Checkpoints: all that a run needs to go on, in one file that is whole or not there."""
+"""Checkpoints: all that a run needs to be resumed, in one file that is whole or not there."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from facefind.errors import WeightsError
+from facefind.files import atomic
 
 LAST = "last.pt"
 FINAL = "final.pt"
@@ -17,12 +17,8 @@ FINAL = "final.pt"
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain values to `path`; a kill leaves the old file or the new, whole."""
-    partial = path.with_name(path.name + ".tmp")
-    with partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with atomic(path) as draft:
+        torch.save(content, draft)
 
 
 def of(run: Path) -> Path:
@@ -40,7 +36,7 @@ def load(path: Path) -> dict[str, Any]:
         WeightsError: if the file is missing or not a checkpoint.
     """
     if not path.is_file():
-        raise WeightsError(f"no checkpoint at {path}; wanted a .pt file that training wrote")
+        raise WeightsError(f"no checkpoint at {path}; expected a .pt file that training wrote")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file

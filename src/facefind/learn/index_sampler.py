@@ -1,8 +1,8 @@
-"""The stream: which image stands at which place of training.
+"""Index sampler: which image is the n-th of a training.
 
-What stands at place n depends on the seed and n alone: not on the number of loading processes,
-nor on where a run was interrupted. That is what makes a resumed run equal to an uninterrupted one,
-and what lets processes of a distributed run take turns.
+The n-th image depends on the seed and n alone: not on the number of loading processes, nor on where
+a run was interrupted. That is what makes a resumed run equal to an uninterrupted one, and what lets
+the processes of a distributed run take turns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Epochs:
 
     def __init__(self, groups: Sequence[str], seed: int, *, balance: float = 0.0) -> None:
         if not 0 <= balance <= 1:
-            raise DataError(f"balance is {balance}; wanted a number from 0 (as is) to 1 (even)")
+            raise DataError(f"--data.balance: expected 0 (as is) to 1 (even), got {balance}")
         self.size, self.seed = len(groups), seed
         self.weights: NDArray[np.float64] | None = None
         if balance:
@@ -39,8 +39,11 @@ class Epochs:
         return rng.choice(self.size, self.size, replace=self.weights is not None, p=self.weights)
 
 
-class Stream(Sampler[tuple[int, int]]):
-    """Endless (place, sample) pairs, from place `start` on, for one of several processes."""
+class IndexSampler(Sampler[tuple[int, int]]):
+    """Endless (index, sample) pairs for one of several processes, from index `start` on.
+
+    The index counts the images of the whole training; the sample is a number in the set.
+    """
 
     def __init__(
         self, epochs: Epochs, *, start: int = 0, rank: int = 0, processes: int = 1
@@ -49,10 +52,10 @@ class Stream(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Pairs of this process; the epoch's order is drawn anew where an epoch begins."""
-        place, epoch, order = self.start + self.rank, -1, np.empty(0, np.int64)
+        index, epoch, order = self.start + self.rank, -1, np.empty(0, np.int64)
         while True:
-            if place // self.epochs.size != epoch:
-                epoch = place // self.epochs.size
+            if index // self.epochs.size != epoch:
+                epoch = index // self.epochs.size
                 order = self.epochs.order(epoch)
-            yield place, int(order[place % self.epochs.size])
-            place += self.processes
+            yield index, int(order[index % self.epochs.size])
+            index += self.processes

@@ -1,17 +1,14 @@
-"""Loading: the images of the stream, decoded, augmented and made into batches."""
+"""Loading: the sampled images, decoded, augmented and collated into batches."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -25,81 +22,110 @@ from facefind.learn.augment import (
     draw_scale,
     recolor,
     recolor_and_flip,
-    resize_and_cut,
+    resize_and_crop,
     window_for,
 )
+from facefind.learn.cache import make_cache
 from facefind.learn.jitter import Image
 from facefind.learn.recipe import AugmentConfig
-from facefind.learn.targets import Target
+from facefind.learn.targets import BatchTargets, Target
 
 logger = logging.getLogger(__name__)
 
-Batch = tuple[Tensor, list[Target], list[str]]
-"""Images (B,3,H,W) uint8, their targets, their names."""
+
+class Item(NamedTuple):
+    """One training image: (H,W,3) uint8, its target and its name."""
+
+    image: Tensor
+    target: Target
+    name: str
 
 
-class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
-    """Augmented images by place in the stream: index (place, sample) -> image, target, name."""
+class Batch(NamedTuple):
+    """Images (B,H,W,3) uint8, their targets, their names."""
+
+    images: Tensor
+    targets: BatchTargets
+    names: list[str]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device; copies do not wait for it where memory is pinned."""
+        images = self.images.to(device, non_blocking=True)
+        return Batch(images, self.targets.to(device), self.names)
+
+
+class TrainingSet(Dataset[Item]):
+    """Augmented images: (index, sample number) -> item, as `IndexSampler` pairs them.
+
+    Args:
+        samples: the labeled images.
+        config: how they are augmented.
+        seed: of the augmentation.
+        cache: `--cache`: auto, host, a folder; None: no cache.
+
+    Raises:
+        DataError: if there are no images, or values of `config` or `cache` make no sense.
+    """
 
     def __init__(
         self,
         samples: Sequence[Sample],
         config: AugmentConfig,
         seed: int = 0,
-        cache: Path | None = None,
+        cache: str | None = None,
     ) -> None:
         if not samples:
-            raise DataError("no training images were given; name at least one set with --data.root")
+            raise DataError("no training images were given; name at least one set with --data SET")
         resized = config.resized
-        if not (resized.short_sides and 0 < resized.least <= 1 and resized.multiple >= 1):
+        if not (resized.short_sides and 0 < resized.min_crop <= 1 and resized.multiple >= 1):
             raise DataError(
-                "--augment.resized: wanted a short side or more, a least part in 0..1 and a "
-                f"multiple from 1 on, got {resized}"
+                "--augment.resized: expected one or more short_sides, min_crop from 0 to 1 and a "
+                f"multiple of 1 or more, got {resized}"
             )
-        self.samples, self.config, self.seed, self.cache = list(samples), config, seed, cache
-        if cache is not None:
-            cache.mkdir(parents=True, exist_ok=True)
+        self.samples, self.config, self.seed = list(samples), config, seed
+        self._cache = make_cache(cache, self.samples)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: tuple[int, int]) -> tuple[Tensor, Target, str]:
-        """Image (3,H,W) uint8 with its target, drawn by the generator of (seed, place).
+    def __getitem__(self, pair: tuple[int, int]) -> Item:
+        """The sample augmented by the random generator of (seed, index).
 
-        An image that cannot be read is warned of, and the next one of the set takes its place.
+        An image that cannot be read is skipped with a warning, and the next one of the set taken.
         """
-        place, number = index
+        index, number = pair
         for _ in range(len(self.samples)):
-            sample = self.samples[number]
             try:
-                return self._drawn(sample, np.random.default_rng((self.seed, place)))
+                return self._augmented(number, np.random.default_rng((self.seed, index)))
             except (ImageError, DataError, OSError) as error:
-                logger.warning("passed over an image: %s", error)
+                logger.warning("skipped an image: %s", error)
                 number = (number + 1) % len(self.samples)
         raise DataError(f"none of the {len(self.samples)} training images can be read")
 
-    def _drawn(self, sample: Sample, rng: np.random.Generator) -> tuple[Tensor, Target, str]:
-        config, labels = self.config, Labels(sample.boxes, sample.landmarks, sample.ignore)
+    def _augmented(self, number: int, rng: np.random.Generator) -> Item:
+        config, sample = self.config, self.samples[number]
+        labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
         image_size = sample.image_size or read_size(sample.path)
         if config.crop == "square":
             window = window_for(config, image_size, labels, rng)
-            image = decoded(sample.path, self.cache, shrink=window.side // config.size)
-            shrink = image_size[0] / image.shape[0]
+            image, factor = self._read(number, window.side // config.size)
             image, labels = crop(
                 image,
                 labels,
                 window,
                 config.size,
                 config.fill,
-                shrink,
+                factor,
                 clip_boxes=config.clip_boxes,
             )
         else:
             scale = draw_scale(image_size, config.resized, rng)
-            image = decoded(sample.path, self.cache, shrink=int(1 / scale))
+            image, factor = self._read(number, int(1 / scale))
             if config.resized.color_first:
                 image = recolor(image, config, rng)
-            image, labels = resize_and_cut(image, labels, image_size, scale, config.resized, rng)
+            image, labels = resize_and_crop(
+                image, labels, image_size, scale, config.resized, rng, factor
+            )
         image, labels = recolor_and_flip(image, labels, config, rng)
         faces, ignored = labels.keep(~labels.ignore), labels.keep(labels.ignore)
         target = Target(
@@ -107,74 +133,55 @@ class TrainingSet(Dataset[tuple[Tensor, Target, str]]):
             torch.from_numpy(faces.landmarks),
             torch.from_numpy(ignored.boxes),
         )
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), target, sample.name
+        return Item(torch.from_numpy(np.ascontiguousarray(image)), target, sample.name)
 
-
-def decoded(path: Path, cache: Path | None, shrink: int = 1) -> Image:
-    """The image at `path`, (H,W,3) uint8 RGB, perhaps smaller by up to `shrink` times.
-
-    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where `shrink` allows, in a fraction of the
-    time. With a cache the whole image is decoded once, and memory-mapped from then on; it is
-    found again by its path, size and time of change.
-    """
-    if cache is None:
-        if shrink < 2 or path.suffix.lower() not in {".jpg", ".jpeg"}:
-            return images.read(path)
-        with PIL.Image.open(path) as picture:
-            picture.draft("RGB", (picture.width // shrink, picture.height // shrink))
-            return images.read(picture)
-    facts = path.stat()
-    key = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
-    place = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-    if not place.exists():
-        partial = place.with_suffix(f".{os.getpid()}.tmp")
-        with partial.open("wb") as file:
-            np.save(file, images.read(path))
-        partial.replace(place)
-    mapped: Image = np.load(place, mmap_mode="r")
-    return mapped
+    def _read(self, number: int, shrink: int) -> tuple[Image, int]:
+        """A sample's image, perhaps decoded up to `shrink` times smaller, and how many times."""
+        sample = self.samples[number]
+        if self._cache is None:
+            return images.read_reduced(sample.path, shrink)
+        return self._cache.read(number, sample), 1
 
 
 def collate(
-    items: Sequence[tuple[Tensor, Target, str]],
-    *,
-    multiple: int = 1,
-    fill: tuple[int, int, int] = (0, 0, 0),
+    items: Sequence[Item], *, multiple: int = 1, fill: tuple[int, int, int] = (0, 0, 0)
 ) -> Batch:
-    """A batch of single items; targets stay a list, since images differ in faces.
+    """The batch of single items.
 
-    Images that differ in size, or are no `multiple` of pixels, are padded to the right and below
-    with the color `fill`, and their targets tell the size before.
+    Images that differ in size, or whose size is not a `multiple`, are padded to the right and
+    below with the color `fill`.
     """
     pictures, targets, names = zip(*items, strict=True)
-    sizes = [(picture.shape[1], picture.shape[2]) for picture in pictures]
+    sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
     height, width = (-(-max(sides) // multiple) * multiple for sides in zip(*sizes, strict=True))
+    sized = [replace(target, size=size) for target, size in zip(targets, sizes, strict=True)]
+    packed = BatchTargets.from_images(sized, (height, width))
     if set(sizes) == {(height, width)}:
-        return torch.stack(pictures), list(targets), list(names)
-    padded = torch.tensor(fill, dtype=torch.uint8)[:, None, None].expand(3, height, width)
-    images = padded.repeat(len(pictures), 1, 1, 1)
-    for image, picture, (h, w) in zip(images, pictures, sizes, strict=True):
-        image[:, :h, :w] = picture
-    told = [replace(target, size=size) for target, size in zip(targets, sizes, strict=True)]
-    return images, told, list(names)
+        return Batch(torch.stack(pictures), packed, list(names))
+    padded = torch.tensor(fill, dtype=torch.uint8).repeat(len(pictures), height, width, 1)
+    for image, picture, (h, w) in zip(padded, pictures, sizes, strict=True):
+        image[:h, :w] = picture
+    return Batch(padded, packed, list(names))
 
 
 def loader(
     dataset: TrainingSet,
-    stream: Iterable[tuple[int, int]],
+    sampler: Iterable[tuple[int, int]],
     *,
     batch: int,
     workers: int = 0,
-    ahead: int = 4,
+    prefetch: int = 4,
+    pin_memory: bool = False,
 ) -> Iterable[Batch]:
-    """Endless batches of `batch` images, as they stand in the stream.
+    """Endless batches of `batch` images, in the sampler's order.
 
     Args:
         dataset: the images.
-        stream: (place, sample) pairs for this process; they are drawn here, not in the workers.
+        sampler: (index, sample) pairs for this process, drawn here and not in the workers.
         batch: images a step for this process.
         workers: processes that load and augment (0: load in this one).
-        ahead: batches that each of them is ahead of what was taken.
+        prefetch: batches that each of them loads ahead.
+        pin_memory: whether batches are page-locked, for copies to a GPU that do not wait.
     """
     import cv2
 
@@ -185,10 +192,10 @@ def loader(
     batches: DataLoader[Batch] = DataLoader(
         dataset,  # type: ignore[arg-type]  # one item is no batch yet; `collate` makes it one
         batch_size=batch,
-        sampler=stream,
+        sampler=sampler,
         num_workers=workers,
         collate_fn=partial(collate, multiple=multiple, fill=config.fill),
-        prefetch_factor=ahead if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=prefetch if workers else None,
+        pin_memory=pin_memory,
     )
     return batches

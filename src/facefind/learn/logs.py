@@ -8,26 +8,29 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from facefind.learn.state import TrainingError
+
 
 class Log:
-    """Writes one record at a time to `log.jsonl` and TensorBoard, and tells the terminal.
+    """Writes records to `log.jsonl` and TensorBoard, and progress to the terminal.
 
     Args:
-        folder: run folder; records are appended to what stands there.
+        folder: run folder; records are appended to those that it holds.
         total: steps of the run.
-        start: step at which this process begins.
-        quiet: write files only (processes other than the first write nothing).
+        start: step from which this process trains.
     """
 
-    def __init__(self, folder: Path, total: int, start: int = 0, *, quiet: bool = False) -> None:
-        self._file = (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1)
+    def __init__(self, folder: Path, total: int, start: int = 0) -> None:
+        path = folder / "log.jsonl"
+        _drop_torn_line(path)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
         self._board = _tensorboard(folder / "tensorboard")
-        self._total, self._start, self._quiet = total, start, quiet
+        self._total, self._start = total, start
         self._began = time.monotonic()
 
     def write(self, step: int, **values: Any) -> None:
@@ -38,10 +41,8 @@ class Log:
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, step)
 
-    def tell(self, step: int, text: str) -> None:
-        """Print progress with the expected time to the end of the run."""
-        if self._quiet:
-            return
+    def progress(self, step: int, text: str) -> None:
+        """Print a line on stderr, with the expected time to the end of the run."""
         taken = time.monotonic() - self._began
         done = step - self._start
         left = taken / done * (self._total - step) if done else 0.0
@@ -56,39 +57,106 @@ class Log:
             self._board.close()
 
 
+class StepResult(NamedTuple):
+    """What a step leaves to be logged, on the device.
+
+    Attributes:
+        terms: the loss terms by name, scalars.
+        norm: norm of the gradient before clipping, a scalar.
+        failed: 1 where the step was not finite and training must end, else 0; a scalar.
+        min_positive_scores: for each part of the batch, each image's lowest positive score.
+    """
+
+    terms: dict[str, Tensor]
+    norm: Tensor
+    failed: Tensor
+    min_positive_scores: list[Tensor]
+
+
 class Meter:
-    """Means of what is logged since it was last taken."""
+    """Means over the steps since the last log line; the device is read once a line."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._count = 0
-        self._weakest: list[Tensor] = []
+        self._steps: list[tuple[int, StepResult, list[str]]] = []
+        self._load_s = self._step_s = 0.0
 
     def add(
-        self,
-        terms: dict[str, Tensor],
-        norm: Tensor,
-        weakest: Sequence[Tensor],
-        load_s: float,
-        step_s: float,
+        self, step: int, result: StepResult, names: list[str], load_s: float, step_s: float
     ) -> None:
-        """Take in a step's loss terms, gradient norm, weakest positives and seconds."""
-        values = {f"loss_{name}": term.item() for name, term in terms.items()}
-        values |= {"gradient": norm.item(), "load_s": load_s, "step_s": step_s}
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
-        self._weakest += weakest
+        """Take in a step's result, the names of its images and the seconds it took."""
+        self._steps.append((step, result, names))
+        self._load_s += load_s
+        self._step_s += step_s
+
+    def check(self) -> None:
+        """Wait for the device, and see that all steps since the last log line were finite.
+
+        Raises:
+            TrainingError: if one was not; names the first of them, its loss and its images.
+        """
+        self._read()
 
     def take(self, batch: int) -> dict[str, float]:
-        """The means since the last call, with images a second at `batch` images a step."""
-        means = {name: value / self._count for name, value in self._sums.items()}
-        means["images_per_s"] = batch / max(means["load_s"] + means["step_s"], 1e-9)
-        weakest = torch.cat(self._weakest).nanmean().item()
-        if math.isfinite(weakest):  # some image had a positive anchor
-            means["weakest"] = weakest
-        self._sums, self._count, self._weakest = {}, 0, []
+        """The means since the last call, with images a second at `batch` images a step.
+
+        Raises:
+            TrainingError: as `check` does.
+        """
+        rows, score = self._read()
+        means: dict[str, float] = {}
+        for name in dict.fromkeys(name for row in rows for name in row):
+            # With half precision a step whose gradient overflows is skipped, and is no mistake.
+            values = [row[name] for row in rows if math.isfinite(row.get(name, math.nan))]
+            means[name] = sum(values) / max(len(values), 1)
+        count = len(self._steps)
+        means |= {"load_s": self._load_s / count, "step_s": self._step_s / count}
+        means["images_per_s"] = batch * count / max(self._load_s + self._step_s, 1e-9)
+        if math.isfinite(score):  # some image had a positive anchor
+            means["min_positive_score"] = score
+        self.__init__()  # type: ignore[misc]
         return means
+
+    def _read(self) -> tuple[list[dict[str, float]], float]:
+        """Values by name of each step, and the mean of the minimal positive scores."""
+        if not self._steps:
+            return [], math.nan
+        results = [result for _, result, _ in self._steps]
+        scores = torch.cat([part for result in results for part in result.min_positive_scores])
+        scalars = [value for r in results for value in (*r.terms.values(), r.norm, r.failed)]
+        *values, score = torch.stack([*scalars, scores.nanmean()]).tolist()
+        numbers = iter(values)
+        rows: list[dict[str, float]] = []
+        for step, result, names in self._steps:
+            terms = {name: next(numbers) for name in result.terms}
+            norm, failed = next(numbers), next(numbers)
+            if failed:
+                raise TrainingError(_failure(step, terms, norm, names))
+            rows.append({f"loss_{k}": v for k, v in terms.items()} | {"gradient": norm})
+        return rows, score
+
+
+def _failure(step: int, terms: dict[str, float], norm: float, names: Sequence[str]) -> str:
+    values = ", ".join(f"{k} {v:.3g}" for k, v in (terms | {"gradient norm": norm}).items())
+    if not all(map(math.isfinite, terms.values())):
+        what = "loss"
+    elif not math.isfinite(norm):
+        what = "gradient"
+    else:
+        return f"the loss of step {step} is not finite in another process; here it is ({values})"
+    return (
+        f"the {what} of step {step} is not finite ({values}); lower --optim.lr, or look at these "
+        f"images: {', '.join(names[:8])}"
+    )
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Remove the end of a log that a kill left without a newline, so that no record follows it."""
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as file:
+                file.truncate(whole)
 
 
 def _tensorboard(folder: Path) -> Any:

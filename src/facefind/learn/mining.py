@@ -1,15 +1,15 @@
-"""Hard image mining: images that are found easy are left out of most passes.
+"""Hard image mining: easy images are skipped in most passes.
 
-A pass goes once through the whole set, in a new order, without those easy images that a coin
-leaves out; it is what the paper calls an epoch. What counts epochs elsewhere (a schedule) counts
-images that were seen: a run with mining takes as many steps as one without, in more passes.
+A pass goes once through the whole set, in a new order, without the easy images that are skipped at
+random; it is what the paper calls an epoch. What counts epochs elsewhere (a schedule) counts images
+that were seen: a run with mining takes as many steps as one without, in more passes.
 
 An image is easy when the lowest score of its positive anchors is above a threshold, in the crop
 that training has just seen. It has one mark, whether that crop was mirrored or not.
 
-Loading runs ahead of training, so a pass is made from marks as they stood a fixed number of
-batches (`MiningConfig.lag`) before its first batch. That makes it a function of the seed and of
-what was seen, whoever loads and wherever a run was interrupted.
+Loading runs ahead of training, so a pass is made from the marks of a fixed number of batches
+(`MiningConfig.lag`) before its first batch. That makes it a function of the seed and of what was
+seen, however many processes load and wherever a run was interrupted.
 
 Source: SmallHardFace, sec. 3.2.
 Differs: the authors' code doubles the set with mirrored images, each with a mark of its own, and
@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from facefind import files
 from facefind.errors import DataError
@@ -44,8 +44,8 @@ class Pass:
     Attributes:
         owner: process whose list it is; 0 where all share one.
         number: of the pass, from 0.
-        skipped: share of the set's images that it leaves out, 0..1.
-        easy: share of the set's images that were marked easy.
+        skipped: fraction of the set's images that it skips, 0..1.
+        easy: fraction of the set's images that were marked easy.
     """
 
     owner: int
@@ -62,7 +62,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class _Walk:
-    """A pass and how far it is walked: the marks that it was made from, the images that it has."""
+    """A pass: the marks that it was made from, its images in order, and how many were drawn."""
 
     number: int
     marks: NDArray[np.bool_]
@@ -71,14 +71,14 @@ class _Walk:
 
 
 class Miner:
-    """Marks of the easy images, and the lists that pass over them.
+    """Marks of the easy images, and the lists of images that skip them.
 
-    It stands where training stands: `observe` takes it one batch further. `stream` runs ahead.
+    Its state is that of training: `observe` advances it by a batch. `sampler` runs ahead.
     Every process holds the state of all lists.
 
     Args:
         epochs: the orders of the set; balanced ones too.
-        config: when an image is easy, and what is done then.
+        config: when an image is easy, and how often it is skipped.
         images: images that a batch takes from each list.
         lists: 1, or as many as there are processes, each with its own marks.
 
@@ -93,47 +93,52 @@ class Miner:
         self, epochs: Epochs, config: MiningConfig, *, images: int, lists: int = 1
     ) -> None:
         if not 0 <= config.threshold <= 1:
-            raise DataError(f"--mining.threshold is {config.threshold}; wanted a score in 0..1")
+            raise DataError(f"--mining.threshold: expected a score in 0..1, got {config.threshold}")
         if not 0 <= config.skip < 1:
             raise DataError(
-                f"--mining.skip is {config.skip}; wanted a probability from 0 to less than 1, "
-                "or nothing would be left once every image is easy"
+                "--mining.skip: expected a probability from 0 to less than 1, or nothing would be "
+                f"left once every image is easy, got {config.skip}"
             )
         if config.lag < 0:
-            raise DataError(f"--mining.lag is {config.lag}; wanted batches, 0 or more")
+            raise DataError(f"--mining.lag: expected batches, 0 or more, got {config.lag}")
         self._epochs, self._config, self._images, self._lists = epochs, config, images, lists
         self.batches = 0
         self._marks = np.zeros((lists, epochs.size), bool)
-        self._recent: deque[tuple[NDArray[np.int64], NDArray[np.float32]]] = deque()
+        self._recent: deque[tuple[NDArray[np.int64], ArrayLike]] = deque()
         nothing = np.empty(0, np.int64)
         self._walks = [_Walk(-1, marks, nothing) for marks in self._marks.copy()]
 
-    def observe(self, weakest: NDArray[np.float32]) -> list[Pass]:
-        """Take in what a batch showed, and return the passes that began in it.
+    def observe(self, scores: ArrayLike) -> list[Pass]:
+        """Take in a batch's scores, and return the passes that began in it.
 
         Args:
-            weakest: (P,I) lowest positive score of each image by the process that saw it, NaN
-                without positives; where all share one list, I is a process's share of it.
+            scores: (P,I) lowest positive score of each image by the process that saw it, NaN
+                without positives; where all share one list, I is a process's share of it. They
+                are read only when the marks are made from them, `lag` batches later.
         """
-        weakest = weakest.T.reshape(1, -1) if self._lists == 1 else weakest
         begun: list[Pass] = []
-        numbers = np.empty(weakest.shape, np.int64)
+        samples = np.empty((self._lists, self._images), np.int64)
         for which in range(self._lists):
             for place in range(self._images):
                 walk = self._advance(which, self._walks[which], self.batches)
                 if walk.number != self._walks[which].number:
                     begun.append(self._pass(which, walk))
-                numbers[which, place], self._walks[which] = walk.order[walk.taken - 1], walk
-        self._recent.append((numbers, weakest))
+                samples[which, place], self._walks[which] = walk.order[walk.taken - 1], walk
+        self._recent.append((samples, scores))
         self.batches += 1
         while len(self._recent) > self._config.lag:
-            seen, scores = self._recent.popleft()
-            for marks, mine, score in zip(self._marks, seen, scores, strict=True):
+            seen, late = self._recent.popleft()
+            for marks, mine, score in zip(self._marks, seen, self._by_list(late), strict=True):
                 self._mark(marks, mine, score)
         return begun
 
-    def stream(self, rank: int = 0, processes: int = 1) -> Iterator[tuple[int, int]]:
-        """Endless (place, sample) pairs for a process, from the next batch on.
+    def _by_list(self, scores: ArrayLike) -> NDArray[np.float32]:
+        """(L,I) scores that were observed; processes that share a list take turns in it."""
+        found = np.asarray(scores, np.float32)
+        return found.T.reshape(1, -1) if self._lists == 1 else found
+
+    def sampler(self, rank: int = 0, processes: int = 1) -> Iterator[tuple[int, int]]:
+        """Endless (index, sample) pairs for a process, from the next batch on.
 
         Raises:
             RuntimeError: if it is drawn more than `lag` batches ahead of what was observed.
@@ -141,19 +146,19 @@ class Miner:
         which, turns = rank % self._lists, processes // self._lists
         walk, batch = self._walks[which], self.batches
         while True:
-            numbers = []  # of the whole batch at once, lest its end be made from later marks
+            samples = []  # of the whole batch at once, or its end would be made from later marks
             for _ in range(self._images):
                 walk = self._advance(which, walk, batch)
-                numbers.append(int(walk.order[walk.taken - 1]))
-            for place, number in enumerate(numbers, start=batch * self._images):
-                if place % turns == rank // self._lists:
-                    yield place * self._lists + which, number
+                samples.append(int(walk.order[walk.taken - 1]))
+            for index, sample in enumerate(samples, start=batch * self._images):
+                if index % turns == rank // self._lists:
+                    yield index * self._lists + which, sample
             batch += 1
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs, in tensors and plain values."""
-        seen = [torch.from_numpy(numbers) for numbers, _ in self._recent]
-        scores = [torch.from_numpy(weakest) for _, weakest in self._recent]
+        seen = [torch.from_numpy(samples) for samples, _ in self._recent]
+        scores = [torch.tensor(np.asarray(one, np.float32)) for _, one in self._recent]
         return {
             "batches": self.batches,
             "marks": torch.from_numpy(self._marks.copy()),
@@ -165,16 +170,16 @@ class Miner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Stand where the miner stood whose `state` this is.
+        """Continue from the `state` of another miner.
 
         Raises:
-            DataError: if it was that of another set or of other lists.
+            DataError: if that was of another set or of other lists.
         """
         marks = state["marks"].numpy()
         if marks.shape != self._marks.shape:
             raise DataError(
                 f"the checkpoint's mining has {marks.shape[0]} list(s) of {marks.shape[1]} images, "
-                f"this run {self._lists} of {self._epochs.size}; go on with the same images and "
+                f"this run {self._lists} of {self._epochs.size}; resume with the same images and "
                 "the same number of processes"
             )
         self.batches, self._marks = state["batches"], marks
@@ -185,7 +190,7 @@ class Miner:
         ]
 
     def _advance(self, which: int, walk: _Walk, batch: int) -> _Walk:
-        """The walk one image further; a pass that begins is made as of its first batch."""
+        """The walk one image further; a new pass is made from the marks of its first batch."""
         while walk.taken == len(walk.order):
             walk = self._make(which, walk.number + 1, self._marks_for(which, batch))
         return replace(walk, taken=walk.taken + 1)
@@ -205,19 +210,19 @@ class Miner:
             raise RuntimeError(f"batch {batch} was drawn after {self.batches} were observed")
         marks: NDArray[np.bool_] = self._marks[which].copy()
         for seen, scores in islice(self._recent, max(due, 0)):
-            self._mark(marks, seen[which], scores[which])
+            self._mark(marks, seen[which], self._by_list(scores)[which])
         return marks
 
     def _mark(
         self, marks: NDArray[np.bool_], seen: NDArray[np.int64], scores: NDArray[np.float32]
     ) -> None:
-        """Change `marks` (N,) in place by the weakest scores of images seen."""
+        """Change `marks` (N,) in place by the minimal positive scores of images seen."""
         config, nothing = self._config, np.isnan(scores)
         easy = np.where(nothing, config.no_positives == "easy", scores > config.threshold)
-        told = ~nothing | (config.no_positives != "keep")
+        known = ~nothing | (config.no_positives != "keep")
         if config.sticky:
-            told &= easy
-        marks[seen[told]] = easy[told]  # where an image is seen twice, the later one counts
+            known &= easy
+        marks[seen[known]] = easy[known]  # where an image is seen twice, the later one counts
 
     def _pass(self, which: int, walk: _Walk) -> Pass:
         size = self._epochs.size

@@ -1,7 +1,7 @@
 """Optimizers: which parameters learn, how fast, and which decay.
 
-A part of a network is named by the dotted name of a module or parameter, and stands for all
-within; `*` stands for any text. So `backbone` is all of it, `*.bias` every bias.
+A part of a network is named by the dotted name of a module or parameter, and includes all within;
+`*` matches any text. So `backbone` is all of it, `*.bias` every bias.
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ from facefind.learn.recipe import OptimConfig
 
 
 def freeze(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
-    """Keep parts of a network from learning; return the normalizations that must stay in `eval`.
+    """Freeze parts of a network; return their batch normalizations, which must stay in `eval`.
 
     Raises:
-        DataError: if a name fits nothing.
+        DataError: if a name matches nothing.
     """
-    still: list[nn.Module] = []
+    frozen_bn: list[nn.Module] = []
     for part in parts:
         for parameter in _within(network, part, "--optim.frozen"):
             parameter.requires_grad_(False)
-        still += [
+        frozen_bn += [
             module
             for name, module in network.named_modules()
-            if isinstance(module, _BatchNorm) and _fits(name, part)
+            if isinstance(module, _BatchNorm) and _matches(name, part)
         ]
-    return still
+    return frozen_bn
 
 
 def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW; AdamW leaves vectors and scalars without weight decay.
 
-    Each parameter group holds the factor of its learning rate as `factor`.
+    Each parameter group holds the factor of its learning rate as `factor`. The optimizer is a
+    fused one: where its attribute `found_inf`, a float tensor on the device, is 1, a step changes
+    nothing.
 
     Raises:
-        DataError: if a group's name fits nothing.
+        DataError: if a group's name matches nothing.
     """
     rates: dict[nn.Parameter, float] = {}
     decays: dict[nn.Parameter, float] = {}
@@ -67,26 +69,29 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optim
             {"params": same, "weight_decay": weight_decay * decay, "factor": rate}
             for (rate, decay), same in alike.items()
         ]
-    if config.name == "sgd":
-        return torch.optim.SGD(parameter_groups, config.lr, momentum=config.momentum)
-    return torch.optim.AdamW(parameter_groups, config.lr, betas=(config.momentum, 0.999))
+    if config.name == "adamw":
+        betas = (config.momentum, 0.999)
+        return torch.optim.AdamW(parameter_groups, config.lr, betas=betas, fused=True)
+    sgd = torch.optim.SGD(parameter_groups, config.lr, momentum=config.momentum, fused=True)
+    if config.momentum:  # a first step that changes nothing would leave fresh buffers unset
+        for parameter in learning:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every parameter group the learning rate `rate` times its factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("factor", 1.0)  # checkpoints of 0.1 tell no factor
+        group["lr"] = rate * group.get("factor", 1.0)
 
 
-def _fits(name: str, part: str) -> bool:
+def _matches(name: str, part: str) -> bool:
     return fnmatchcase(name, part) or fnmatchcase(name, f"{part}.*")
 
 
 def _within(network: nn.Module, part: str, option: str) -> list[nn.Parameter]:
-    found = [p for name, p in network.named_parameters() if _fits(name, part)]
+    found = [p for name, p in network.named_parameters() if _matches(name, part)]
     if not found:
         parts = ", ".join(name for name, _ in network.named_children())
-        raise DataError(
-            f"{option} names {part!r}, but the network has no such part; it has {parts}"
-        )
+        raise DataError(f"{option}: expected a part of the network ({parts}, ...), got {part!r}")
     return found

@@ -1,10 +1,16 @@
-"""Recipe: everything that makes a training run, as one tree of frozen dataclasses."""
+"""Recipe: everything that makes a training run, as one tree of frozen dataclasses.
+
+The command line is made from it: a field is the option `--data.workers`, or, where it says so, a
+short one (`--data`, `--out`). Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from tyro.conf import arg
 
 from facefind.learn.criterion_config import CriterionConfig
 
@@ -27,16 +33,23 @@ class NetworkConfig:
 class DataConfig:
     """Which images are learned from and how they are drawn."""
 
-    root: tuple[str, ...] = ()
-    """Training sets: folders or label files in any layout that `facefind.datasets.read` knows;
-    `partial:PATH` where pictures may show unlabeled faces, so that nothing in them counts as
-    background."""
+    root: Annotated[tuple[str, ...], arg(name="data", prefix_name=False, metavar="SET ...")] = ()
+    """Labeled sets to train on: folders or label files in any layout that
+    `facefind.datasets.read` knows; `partial:PATH` where pictures may show unlabeled faces, so that
+    nothing in them counts as background."""
+    val: Annotated[tuple[str, ...], arg(name="val", prefix_name=False, metavar="SET ...")] = ()
+    """Labeled sets to evaluate on, in place of `hold_out`."""
     hold_out: float = 0.1
-    """Fraction of the first set, chosen by a hash of the image names, kept for evaluation."""
+    """Fraction of the first set that is not `partial:`, chosen by a hash of the image names, kept
+    for evaluation; without effect where there are `val` sets."""
     balance: float = 0.0
     """How much rare groups (WIDER FACE events) gain: 0 as they are, 1 every group alike."""
-    cache: Path | None = None
-    """Folder for decoded images; they take 3 bytes a pixel there and no time to decode again."""
+    cache: Annotated[
+        str | None, arg(name="cache", prefix_name=False, metavar="auto|host|FOLDER")
+    ] = None
+    """Where decoded images are kept, at 3 bytes a pixel: in memory that the loading processes
+    share (`host`), there if they fit (`auto`), or in a folder, for later runs too; None: each is
+    decoded whenever it is used."""
     workers: int = 2
     """Processes that load and augment."""
 
@@ -45,38 +58,37 @@ class DataConfig:
 class ResizedConfig:
     """Whole images at one of several scales, sometimes a part of them (SmallHardFace, sec. 3.3).
 
-    They differ in size: a batch is padded to the right and below with the crop's `fill`, and each
-    target tells its image's own size.
+    They differ in size: a batch is padded to the right and below with the crop's `fill`.
     """
 
     short_sides: tuple[int, ...] = (400, 800, 1200)
-    """Sides that the shorter one of the image is resized to, in pixels; one is drawn."""
+    """Lengths in pixels that the shorter side of the image is resized to; one is drawn."""
     long_side: int = 2000
-    """Most that the longer side may come to; such an image is resized to less."""
-    cut: float = 0.5
-    """Probability that only a part is kept; it holds the center of a face."""
-    least: float = 0.6
-    """Least width and height of a part, as fractions of the image's; each is drawn up to 1."""
+    """Maximum of the longer side in pixels; a longer image is resized to it."""
+    crop_prob: float = 0.5
+    """Probability that the resized image is cropped; the crop holds the center of a face."""
+    min_crop: float = 0.6
+    """Minimum width and height of a crop as fractions of the image's; each is drawn up to 1."""
     multiple: int = 16
     """The padded width and height are multiples of this."""
     color_first: bool = False
-    """Whether colors change before the resizing, as in the authors' code, not after the cut."""
+    """Whether colors change before the resizing, as in the authors' code, not after the crop."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How a training image is cut, colored and flipped."""
+    """How a training image is cropped, colored and flipped."""
 
     crop: Literal["square", "resized"] = "square"
-    """A square window resized to one size, told by the fields up to `clip_boxes`; or the image
-    itself resized, told by `resized`."""
+    """A square window resized to one size, configured by the fields up to `clip_boxes`; or the
+    image itself resized, configured by `resized`."""
     size: int = 640
-    """Side of the square that the network is given, in pixels."""
+    """Side of the network's square input in pixels."""
     crop_sides: tuple[float, ...] = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
     """Sides of the square crop as multiples of the image's short side (SCRFD, sec. 4.1 and 5.1)."""
-    hold: Literal["center", "face"] = "center"
-    """What a window holds: the center of a face; or, as in a PyTorch port of RetinaFace, all of
-    one, and where no window does, the whole image on a square of `fill`."""
+    crop_policy: Literal["face-center", "whole-face"] = "face-center"
+    """What a crop must contain: the center of a face; or, as in a PyTorch port of RetinaFace, a
+    whole face, and where no crop does, the whole image on a square of `fill`."""
     background: float = 0.0
     """Probability that a crop is taken wherever it falls, face or not."""
     fill: tuple[int, int, int] = (123, 117, 104)
@@ -84,7 +96,7 @@ class AugmentConfig:
     clip_boxes: bool = True
     """Whether boxes end at the crop's border; the released code of some SCRFDs lets them pass."""
     resized: ResizedConfig = field(default_factory=ResizedConfig)
-    """Scales and parts, where `crop` is resized."""
+    """Scales and crops, where `crop` is resized."""
     color: bool = True
     """Whether colors change."""
     jitter: Literal["ssd", "ssd-float", "mild", "brightness"] = "ssd"
@@ -107,7 +119,7 @@ class ParameterGroup:
     """
 
     part: str
-    """Dotted name of a module or parameter; it stands for all within, and `*` for any text:
+    """Dotted name of a module or parameter; it includes all within, and `*` matches any text:
     `backbone`, `head.*.bias`, `*.bias`."""
     lr: float = 1.0
     """Factor of the learning rate."""
@@ -159,38 +171,41 @@ class MiningConfig:
     """Hard image mining: images that are found easy are seen less often (SmallHardFace)."""
 
     on: bool = False
-    """Whether easy images are left out at all."""
+    """Whether easy images are skipped at all."""
     threshold: float = 0.85
     """An image is easy when all of its positive anchors score above this."""
     skip: float = 0.7
-    """Probability that a pass through the set leaves an easy image out."""
+    """Probability that a pass through the set skips an easy image."""
     sticky: bool = False
     """Whether an image once easy stays so, as in the authors' code, not as last seen."""
     no_positives: Literal["easy", "hard", "keep"] = "keep"
     """What an image becomes in whose crop no anchor is positive; the authors' code: easy."""
     shared: bool = False
-    """Whether all processes walk one list; otherwise, as in the paper, each has its own marks."""
+    """Whether all processes share one list; otherwise, as in the paper, each has its own marks."""
     lag: int = 32
-    """Batches between an image's being seen and its mark's counting; loading may run ahead as
-    far."""
+    """Batches after which an image's score changes its mark; loading may run ahead as far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Machine and bookkeeping."""
 
-    out: Path | None = None
+    out: Annotated[Path | None, arg(name="out", prefix_name=False, metavar="FOLDER")] = None
     """Run folder; by default runs/<recipe>."""
-    begin: Path | None = None
-    """Weights to begin with, not random ones: a run or checkpoint of the same network, or of it
-    without some of its branches (points, mesh), which then begin at random; or a torch
-    file of its backbone's alone, such as torchvision's for ImageNet."""
-    device: str = "auto"
-    """cpu, cuda, cuda:N, or auto: the GPU where there is one."""
+    init_from: Annotated[
+        str | None, arg(name="init-from", prefix_name=False, metavar="RUN|FILE")
+    ] = None
+    """Weights to start from instead of random ones: a run folder or checkpoint of the same
+    network, or of it without some of its branches (landmarks, mesh), which then start at random;
+    or a torch file of its backbone alone, such as torchvision's for ImageNet."""
+    device: Annotated[
+        str, arg(name="device", prefix_name=False, metavar="auto|cpu|cuda[:N]|mps")
+    ] = "auto"
+    """Where the network is trained; auto: the GPU where there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
     threads: int | None = None
-    """Torch's CPU threads; None: its own choice."""
+    """Torch's CPU threads; None: torch's default."""
     seed: int = 0
     log_every: int = 20
     """Steps between log lines."""

@@ -1,4 +1,4 @@
-"""What a crop set teaches: faces and positive anchors by scale, over one epoch of training.
+"""Sample redistribution: faces and positive anchors by scale, over one epoch of training.
 
 Sample redistribution is a claim about these counts: cropping squares larger than the image makes
 small faces, and small faces make positive anchors at the finest stride. Only labels are read and
@@ -21,7 +21,7 @@ from facefind.datasets import Sample, read_size
 from facefind.errors import DataError
 from facefind.learn.assigners import ATSS, MaxIoU
 from facefind.learn.augment import Labels, crop_labels, window_for
-from facefind.learn.index_sampler import Epochs, Stream
+from facefind.learn.index_sampler import Epochs, IndexSampler
 from facefind.learn.recipe import AugmentConfig
 from facefind.learn.targets import BatchTargets, Target
 from facefind.nn.anchors import Anchors
@@ -67,7 +67,7 @@ def count(
     """Faces and positive anchors over the first epoch that training with `config` would see.
 
     The windows are those that `TrainingSet` draws with the same seed and no balancing. Flips are
-    left out: they move no face to another scale.
+    skipped: they change no face's scale.
 
     Args:
         samples: the training set.
@@ -90,11 +90,11 @@ def count(
     unmatched = np.zeros_like(faces)
     anchor_sides = anchors.sizes.amax(1).numpy()
     positive: dict[int, int] = {int(side): 0 for side in np.unique(anchor_sides)}
-    wanted = len(samples) if images is None else images
-    for place, number in islice(Stream(Epochs([s.group for s in samples], seed)), wanted):
+    total = len(samples) if images is None else images
+    for index, number in islice(IndexSampler(Epochs([s.group for s in samples], seed)), total):
         sample, size = _readable(samples, number)
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
-        rng = np.random.default_rng((seed, place))
+        rng = np.random.default_rng((seed, index))
         window = window_for(config, size, labels, rng)
         held = crop_labels(labels, window, config.size, clip_boxes=config.clip_boxes)
         sides = held.boxes[:, 2:] - held.boxes[:, :2]
@@ -112,7 +112,7 @@ def count(
         taken = anchor_sides[assigned >= 0]
         for side, many in zip(*np.unique(taken, return_counts=True), strict=True):
             positive[int(side)] += int(many)
-    return Counts(wanted, tuple(faces.tolist()), tuple(unmatched.tolist()), positive)
+    return Counts(total, tuple(faces.tolist()), tuple(unmatched.tolist()), positive)
 
 
 def _readable(samples: Sequence[Sample], number: int) -> tuple[Sample, tuple[int, int]]:
@@ -122,7 +122,7 @@ def _readable(samples: Sequence[Sample], number: int) -> tuple[Sample, tuple[int
         try:
             return sample, sample.image_size or read_size(sample.path)
         except DataError as error:
-            logger.warning("passed over an image: %s", error)
+            logger.warning("skipped an image: %s", error)
             number = (number + 1) % len(samples)
     raise DataError(f"none of the {len(samples)} training images can be read")
 

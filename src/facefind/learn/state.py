@@ -1,4 +1,4 @@
-"""State of a run: what a step changes, kept in checkpoints and taken up again from them."""
+"""State of a run: what a step changes, saved in checkpoints and restored from them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facefind.errors import FacefindError
@@ -18,16 +20,16 @@ from facefind.learn.recipe import Recipe
 
 
 class TrainingError(FacefindError):
-    """Training cannot go on; the last checkpoint still stands."""
+    """Training cannot continue; the last checkpoint is intact."""
 
 
 class State:
     """All that a step changes: what a checkpoint must hold.
 
     Args:
-        network: what learns.
-        still: its frozen normalizations, which stay in `eval`.
-        optimizer: of its parameters.
+        network: the network that learns.
+        frozen_bn: its frozen batch normalizations, which stay in `eval`.
+        optimizer: of its parameters, a fused one.
         ema: its averaged weights, where they are kept.
         scaler: of the loss, for half precision.
         miner: of hard images, where there is mining.
@@ -36,71 +38,89 @@ class State:
     def __init__(
         self,
         network: nn.Module,
-        still: Sequence[nn.Module],
+        frozen_bn: Sequence[nn.Module],
         optimizer: torch.optim.Optimizer,
         ema: EMA | None,
         scaler: torch.amp.GradScaler,
         miner: Miner | None,
     ) -> None:
-        self.network, self.still, self.optimizer = network, still, optimizer
+        self.network, self.frozen_bn, self.optimizer = network, frozen_bn, optimizer
         self.ema, self.scaler, self.miner = ema, scaler, miner
 
     def best_network(self) -> nn.Module:
         """The network to evaluate and export: the averaged one where there is one."""
-        return self.ema.network if self.ema else self.network
+        return self.ema.module if self.ema else self.network
 
-    def observe(self, weakest: Sequence[Tensor]) -> list[Pass]:
-        """Mark the images of a step, by parts; return the passes that began in it."""
+    def set_training(self) -> None:
+        """Put the network into training mode, all but what is frozen."""
+        if not self.network.training:
+            self.network.train()
+        for module in self.frozen_bn:
+            module.eval()
+
+    def update(self, finite: Tensor) -> None:
+        """Step optimizer and averaged weights, where the bool scalar `finite` is true."""
+        self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # see torch.amp
+        self.optimizer.step()
+        self.scaler.update()
+        if self.ema:
+            self.ema.update(self.network, finite)
+
+    def observe(self, scores: Sequence[Tensor]) -> list[Pass]:
+        """Pass minimal positive scores, by parts of a step, to the miner; return passes begun."""
         if self.miner is None:
             return []
-        seen = [self.miner.observe(gather(part.float()).cpu().numpy()) for part in weakest]
+        seen = [self.miner.observe(HostCopy(gather(part.float()))) for part in scores]
         return [begun for part in seen for begun in part]
 
-    def save(self, path: Path, step: int, recipe: Recipe) -> None:
-        """Write all of it to a checkpoint."""
+    def save(self, path: Path, step: int, recipe: Recipe, data: str) -> None:
+        """Write all of it to a checkpoint, with the fingerprint of the training images."""
         content: dict[str, Any] = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": step,
             "recipe": recipe.to_dict(),
+            "data": data,
         }
         if self.ema:
-            content |= {"ema": self.ema.network.state_dict(), "ema_updates": self.ema.updates}
+            content["ema"] = self.ema.module.state_dict()
+            content["ema_updates"] = int(self.ema.n_averaged)
         if self.miner:
             content["mining"] = self.miner.state()
         checkpoints.save(path, content)
 
-    def restore(self, folder: Path, recipe: Recipe) -> int:
-        """Load the folder's last checkpoint, if there is one, and return its step.
+    def restore(self, content: dict[str, Any]) -> int:
+        """Load the content of a checkpoint of the same recipe, and return its step.
 
         Raises:
-            TrainingError: if it was made by another network or optimizer.
             DataError: if its mining was of other images or processes.
         """
-        if not (folder / checkpoints.LAST).exists():
-            return 0
-        content = checkpoints.load(folder / checkpoints.LAST)
-        wanted = recipe.to_dict()["network"]
-        # a field that came after the checkpoint stands at what it was without it
-        if content["recipe"]["network"] != {k: wanted.get(k) for k in content["recipe"]["network"]}:
-            raise TrainingError(
-                f"{folder} was trained with another network; choose another --run.out"
-            )
         self.network.load_state_dict(content["network"])
-        try:
-            self.optimizer.load_state_dict(content["optimizer"])
-        except ValueError as error:
-            raise TrainingError(
-                f"{folder} was trained with other --optim options ({error}); go on with the same"
-            ) from error
+        self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         if self.ema:
-            self.ema.network.load_state_dict(content.get("ema", content["network"]))
-            self.ema.updates = content.get("ema_updates", 0)
-        step = int(content["step"])
-        if self.miner and "mining" in content:
+            self.ema.module.load_state_dict(content["ema"])
+            self.ema.n_averaged.fill_(content["ema_updates"])
+        if self.miner:
             self.miner.restore(content["mining"])
-        elif self.miner:  # mining begins here
-            self.miner.batches = step * recipe.optim.accumulate
-        return step
+        return int(content["step"])
+
+
+class HostCopy:
+    """A tensor on its way to the host: NumPy reads it as an array, and only then waits for it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        if tensor.device.type == "cuda":
+            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._host.copy_(tensor, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+        else:
+            self._host = tensor.cpu()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if self._event is not None:
+            self._event.synchronize()
+        return np.asarray(self._host.numpy(), dtype)

@@ -86,7 +86,7 @@ def port(row: str) -> Recipe:
             base.augment,
             size=640 if mobile else 840,
             crop_sides=RELEASED_SIDES,
-            hold="face",
+            crop_policy="whole-face",
             fill=PORT_COLOR,
         ),
         optim=replace(base.optim, lr=0.001),

@@ -45,10 +45,10 @@ def paper(row: str = "smallhardface", *, mining: bool = True) -> Recipe:
 
     Source: SmallHardFace, sec. 3.2, 3.3 and 4.1; what it does not say (weight decay, the floor of
     crops that hold a face) is the released code's.
-    Differs: VGG began with ImageNet's weights there, and begins at random here unless `run.begin`
-    names them (the fixed blocks need them); the set is mirrored at random and not doubled; and
-    boxes that WIDER FACE marks as invalid are ignored, not learned. Our light network has no blocks
-    to fix, and one rate.
+    Differs: VGG started from ImageNet's weights there, and starts at random here unless
+    `run.init_from` names them (the fixed blocks need them); the set is mirrored at random and not
+    doubled; and boxes that WIDER FACE marks as invalid are ignored, not learned. Our light network
+    has no blocks to fix, and one rate.
     """
     network = ROWS[row]
     vgg = network.block == "vgg"
@@ -88,7 +88,7 @@ def ablated(
         cut: whether half of the images lose a part ("Crop").
     """
     base = paper(row, mining=False)
-    resized = replace(base.augment.resized, cut=base.augment.resized.cut if cut else 0.0)
+    resized = base.augment.resized if cut else replace(base.augment.resized, crop_prob=0.0)
     return replace(base, name=name, augment=replace(base.augment, color=color, resized=resized))
 
 

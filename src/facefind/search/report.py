@@ -123,7 +123,7 @@ def recipe_file(study: Study, recipe: Recipe, content: dict[str, Any]) -> str:
         f"Its AP of {content['subset']} after {content['epochs']:g} epochs was "
         f"{best['score']:.4f} ({content['protocol']}, {data['images_measured']} held-out images,\n"
         f"digest {data['digest_measured']}), the best of {step['networks']}.\n\n"
-        'Train it in full: facefind train found.py:found --data.root ...\n"""\n\n'
+        'Train it in full: facefind train found.py:found --data SET ...\n"""\n\n'
         "from facefind import recipes\n\n"
         f"CONTENT = {pprint.pformat(recipe.to_dict(), sort_dicts=False, width=96)}\n\n\n"
         "def found():\n"

@@ -121,7 +121,7 @@ def trial_key(step: int, index: int, rung: int) -> str:
 
 def same_for_all_machines(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings (`Settings.to_dict`) without what may differ between machines and starts."""
-    local = {"run": ("out", "device", "threads"), "data": ("root", "workers", "cache")}
+    local = {"run": ("out", "device", "threads"), "data": ("root", "val", "workers", "cache")}
     found = dict(settings)
     for name in ("trial", "final"):
         found[name] = dict(settings[name])

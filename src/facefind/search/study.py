@@ -260,7 +260,8 @@ def image_sets(recipe: Recipe) -> dict[str, Any]:
     Raises:
         DataError: if the images can't be read, or there are none for one of the two.
     """
-    samples, held_out = datasets.read_sets(recipe.data.root, hold_out=recipe.data.hold_out)
+    data = recipe.data
+    samples, held_out = datasets.read_sets(data.root, val=data.val, hold_out=data.hold_out)
     measured = datasets.evenly_spaced(held_out, recipe.run.evaluate_images)
     if not samples or not measured:
         raise DataError(

@@ -38,6 +38,7 @@ def train_candidate(content: dict[str, Any]) -> dict[str, Any]:
             raise
         return {"failed": str(error), "seconds": time.monotonic() - began}
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    facts.pop("stages")  # the recipe is in the store already
     measured = _evaluation(folder, facts["steps"])
     return {
         "ap": _ap(measured),
