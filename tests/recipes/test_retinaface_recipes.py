@@ -56,17 +56,27 @@ def test_the_port_s_trainings():
         assert [round(step * epochs) for step in recipe.schedule.steps] == falls
         assert (recipe.optim.lr, recipe.schedule.warmup_epochs) == (0.001, 0)
         assert recipe.augment.crop_policy == "whole-face"
-        rules, loss = recipe.network.matching, recipe.network.loss
-        assert (rules.positive, rules.negative, rules.force, rules.ratio) == (0.35, 0.35, 0.2, 7)
-        assert (loss.box, loss.cls, loss.points) == (2, 1, 1)
+        learn = recipe.criterion
+        rules = learn.assigner
+        assert (rules.kind, learn.sampler.kind) == ("max-iou", "ohem")
+        assert (rules.positive_iou, rules.negative_iou, rules.low_quality_iou) == (0.35, 0.35, 0.2)
+        assert learn.sampler.ratio == 7
+        weights = (learn.box.weight, learn.classification.weight, learn.landmarks.weight)
+        assert weights == (2, 1, 1)
         assert recipe.network.box_stds == (0.1, 0.1, 0.2, 0.2)
     assert (mobile.network.slope, resnet.network.slope) == (0.1, 0)
 
 
 def test_the_authors_trainings():
     resnet = recipes.get("retinaface-r50-authors")
-    assert resnet.network.matching.mining == "quota"
-    assert (resnet.network.offset, resnet.network.plus_one) == (7.5, True)
+    assert (resnet.criterion.sampler.kind, resnet.criterion.sampler.by_level) == (
+        "ohem-quota",
+        True,
+    )
+    # The middle of the pixels 0 to 15, whose square ends at 16.
+    assert (resnet.network.offset, resnet.network.inclusive_pixels) == (8, True)
+    assert resnet.criterion.landmarks.weight == 0.2
+    assert recipes.get("retinaface-mobile-authors").criterion.landmarks.weight == 0.25
     assert not resnet.network.shared_head
     assert resnet.augment.crop_sides == (0.3, 0.45, 0.6, 0.8, 1)
     assert not resnet.augment.clip_boxes
@@ -79,7 +89,9 @@ def test_the_short_trainings_keep_the_network_and_change_what_it_learns_by(row):
     short, whole = recipes.get(f"{row}-short"), ROWS[row]
     for part in ("first", "slope", "width", "shared_head", "sizes", "landmarks"):
         assert getattr(short.network, part) == getattr(whole, part)
-    assert short.network.matching == ROWS["retinaface-mobile-released"].matching
+    theirs = recipes.get("retinaface-mobile-released").criterion
+    for part in ("assigner", "sampler", "classification"):
+        assert getattr(short.criterion, part) == getattr(theirs, part)
     assert (short.augment.size, short.augment.background) == (320, 0.3)
     assert not short.optim.frozen
 
