@@ -23,7 +23,7 @@ from facefind.learn.criterion_config import (
     CriterionConfig,
     SamplerConfig,
 )
-from facefind.learn.samplers import AllAnchors, OHEMRatio
+from facefind.learn.samplers import AllAnchors, OHEMQuota, OHEMRatio
 from facefind.learn.targets import Target
 from facefind.nn.anchors import AnchorGrid
 from facefind.nn.coders import AnchorBoxCoder, DistanceCoder
@@ -32,6 +32,7 @@ from facefind.systems import retinaface, scrfd, smallhardface
 from facefind.systems.mesh.config import MeshConfig
 
 SIDE = 96
+PARTS = ("logits", "boxes", "landmarks")
 
 
 def random_output(anchors, coder, images=1, logits=1, seed=0, **extras):
@@ -53,6 +54,23 @@ def random_output(anchors, coder, images=1, logits=1, seed=0, **extras):
     )
 
 
+def crowd(images, faces):
+    """Targets of `images`, with `faces` in all, and ignored regions."""
+    generator = torch.Generator().manual_seed(faces)
+    corners = 70 * torch.rand(faces, 2, generator=generator)
+    sides = 6 + 60 * torch.rand(faces, 2, generator=generator)
+    boxes = torch.cat([corners, corners + sides], 1)
+    landmarks = corners[:, None] + sides[:, None] * torch.rand(faces, 5, 2, generator=generator)
+    landmarks[::3] = torch.nan
+    landmarks[1::3, 2] = torch.nan
+    return packed(
+        [
+            Target(boxes[i::images], landmarks[i::images], boxes[i : i + faces // 9] + 9)
+            for i in range(images)
+        ]
+    )
+
+
 def maps(strides):
     return [(-(-SIDE // stride), -(-SIDE // stride)) for stride in strides]
 
@@ -69,9 +87,8 @@ AT = 7
 def zeros(anchors=COARSE, logits=1, images=1):
     """An output of zeros: scores of 0.5, boxes that are the anchors, landmarks at their centers."""
     output = random_output(anchors, AnchorBoxCoder(), images, logits)
-    parts = ("logits", "boxes", "landmarks")
     return replace(
-        output, **{p: torch.zeros_like(getattr(output, p)).requires_grad_() for p in parts}
+        output, **{p: torch.zeros_like(getattr(output, p)).requires_grad_() for p in PARTS}
     )
 
 
@@ -257,6 +274,44 @@ def test_rows_or_zeros():
     ]
 
 
+@pytest.mark.parametrize("assigner", [ATSS(), SimOTA()])
+@pytest.mark.parametrize("sampler", [AllAnchors(), OHEMRatio(), OHEMQuota(2, 20)])
+def test_learning_on_the_few_anchors_near_faces_is_learning_on_all(assigner, sampler):
+    """Terms and gradients; assigners list the few anchors that may have a face, some twice."""
+    faces = crowd(3, 20)
+    terms = {
+        "quality": QualityFocal(),
+        "cls": CrossEntropy(),
+        "diou": BoxLoss(by_score=True),
+        "image": BoxLoss("smooth-l1", by_image=True),
+        "landmarks": LandmarkLoss(by_score=True),
+        "points": LandmarkLoss(),
+    }
+
+    def everywhere(output, targets):
+        return replace(assigner(output, targets), slots=None, slot_face=None)
+
+    found = []
+    for one in (assigner, everywhere):
+        output = random_output(GRID(maps(GRID.strides)), AnchorBoxCoder(), 3)
+        losses = Criterion(one, sampler, terms)(output, faces)
+        sum(losses.terms.values()).backward()
+        found.append((losses, [getattr(output, part).grad for part in PARTS]))
+    (few, few_grads), (whole, whole_grads) = found
+    listed = assigner(output, faces)
+    assert len(listed.slots) < listed.face.numel()
+    assert len(listed.slots.unique()) < len(listed.slots)
+    given = listed.slots[listed.slot_face >= 0]  # each anchor with a face, once
+    assert given.sort().values.tolist() == (listed.face >= 0).flatten().nonzero()[:, 0].tolist()
+    assert torch.equal(listed.face.flatten()[given], listed.slot_face[listed.slot_face >= 0])
+    for name, term in whole.terms.items():
+        assert term > 0
+        torch.testing.assert_close(few.terms[name], term, msg=name)
+    for one, other in zip(few_grads, whole_grads, strict=True):
+        assert (other != 0).any()
+        torch.testing.assert_close(one, other)
+
+
 # --- auxiliary shots --------------------------------------------------------------------------
 
 GRID = AnchorGrid((8, 16, 32), ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0)))
@@ -397,23 +452,6 @@ TRAINED = [
     "smallhardface-released",
     "mesh",
 ]
-
-
-def crowd(images, faces):
-    """Targets of `images`, with `faces` in all, and ignored regions."""
-    generator = torch.Generator().manual_seed(faces)
-    corners = 70 * torch.rand(faces, 2, generator=generator)
-    sides = 6 + 60 * torch.rand(faces, 2, generator=generator)
-    boxes = torch.cat([corners, corners + sides], 1)
-    landmarks = corners[:, None] + sides[:, None] * torch.rand(faces, 5, 2, generator=generator)
-    landmarks[::3] = torch.nan
-    landmarks[1::3, 2] = torch.nan
-    return packed(
-        [
-            Target(boxes[i::images], landmarks[i::images], boxes[i : i + faces // 9] + 9)
-            for i in range(images)
-        ]
-    )
 
 
 def learned(kind):
