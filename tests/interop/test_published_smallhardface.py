@@ -192,10 +192,10 @@ def test_an_npz_and_a_torch_file_are_read(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\x07", b"\xff" * 20, b"\xa2\x06\x05abc"])
 def test_what_is_no_caffemodel_is_refused(tmp_path, content):
     (tmp_path / "a.caffemodel").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"(cannot be read|no weights).*wanted a \.caffemodel"):
+    with pytest.raises(WeightsError, match=r"(cannot be read|no weights).*expected a \.caffemodel"):
         caffe.read_layers(tmp_path / "a.caffemodel")
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"(cannot be read|no weights).*wanted"):
+    with pytest.raises(WeightsError, match=r"(cannot be read|no weights).*expected"):
         caffe.read_layers(tmp_path / "a.npz")
     with pytest.raises(WeightsError, match="no file"):
         caffe.read_layers(tmp_path / "b.caffemodel")

@@ -127,12 +127,12 @@ def short(row: str) -> Recipe:
     """A training of an hour on a CPU, with landmarks, from scratch: the faces of the full training.
 
     Windows of 320 pixels and half the crop sides keep the scale at which faces are seen, at a
-    quarter of the work. AdamW on a cosine with averaged weights needs fewer epochs than the
-    paper's schedule. Anchors are matched and boxes encoded as the PyTorch port does, which gives
-    small faces an anchor too; so encoded, landmarks at the port's weight of 1 would send the
-    backbone ten times the gradient of the scores, and keep the paper's 0.1. Crops also show faces smaller
-    than they are (SCRFD's redistribution), three in ten fall anywhere, and rare events are drawn
-    more often.
+    quarter of the work. AdamW on a cosine with averaged weights needs fewer epochs than the paper's
+    schedule. Anchors are matched and boxes encoded as the PyTorch port does, which gives small
+    faces an anchor too; so encoded, landmarks at the port's weight of 1 would send the backbone ten
+    times the gradient of the scores, and keep the paper's 0.1. Crops also show faces smaller than
+    they are (SCRFD's redistribution), three in ten fall anywhere, and rare events are drawn more
+    often.
     """
     network = ROWS[row]
     theirs = released(network)
