@@ -1,6 +1,6 @@
 """Does hard image mining help? A recipe with and without it, at one budget, on held-out images.
 
-Usage: python benchmarks/mining.py --root WIDER_train --out runs/mining
+Usage: python benchmarks/mining.py --data WIDER_train --out runs/mining
            [--recipe smallhardface-light-short] [--init-from RUN] [--steps 1500] [--seeds 0 1 2]
            [--threshold 0.85] [--skip 0.7] [--lr RATE] [--only plain mined] [--cache FOLDER]
 

@@ -136,7 +136,7 @@ class FaceDetector:
         """The faces of an image, or of each image of a list or tuple, in its order.
 
         An image is a path, bytes, file, PIL image, or an array (H, W, 3) uint8, upright, in the
-        detector's `color`. Boxes and points are in its pixels. Images of a list may differ in
+        detector's `color`. Boxes and landmarks are in its pixels. Images of a list may differ in
         size; those of one size go through the model together.
 
         Raises:

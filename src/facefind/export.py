@@ -71,7 +71,7 @@ def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 
 def relabel(path: str | Path, card: Card) -> Path:
     """Write another card into an exported file, such as one with new results; return its path.
 
-    What a runtime must know (strides, sizes, points) has to stay as it was, or WeightsError is
+    What a runtime must know (strides, sizes, landmarks) has to stay as it was, or WeightsError is
     raised.
     """
     import onnx

@@ -74,13 +74,13 @@ def survivors(
     if protocol.pass_candidates is not None and len(kept) > protocol.pass_candidates:
         kept = kept[np.argsort(-scores[kept], kind="stable")[: protocol.pass_candidates]]
     boxes = placement.boxes(candidates.boxes[row][kept])
-    points = parameters = None
+    landmarks = parameters = None
     if candidates.landmarks is not None:
-        points = placement.points(candidates.landmarks[row][kept])
+        landmarks = placement.points(candidates.landmarks[row][kept])
     if meshes and candidates.mesh is not None:
         parameters = moved(candidates.mesh[row][kept], placement.points, placement.scale_x)
         parameters = np.pad(parameters, ((0, 0), (0, 1)))
-    found = Detections(boxes, scores[kept], points, parameters)
+    found = Detections(boxes, scores[kept], landmarks, parameters)
     if view.mirrored:
         window = view.window
         found = _unmirrored(
@@ -155,14 +155,14 @@ def merge(
 
 def _unmirrored(found: Detections, across: float) -> Detections:
     """What was found in a mirrored image, where `across` is the sum of its edges' x."""
-    boxes, scores, points, meshes = found
+    boxes, scores, landmarks, meshes = found
     boxes[:, [0, 2]] = across - boxes[:, [2, 0]]
-    if points is not None:
-        points = points[:, FLIP_ORDER]
-        points[..., 0] = across - points[..., 0]
+    if landmarks is not None:
+        landmarks = landmarks[:, FLIP_ORDER]
+        landmarks[..., 0] = across - landmarks[..., 0]
     if meshes is not None:
         meshes = np.hstack([mirrored(meshes[:, :-1], across), meshes[:, -1:] + 1])
-    return Detections(boxes, scores, points, meshes)
+    return Detections(boxes, scores, landmarks, meshes)
 
 
 def _of_size(
@@ -206,11 +206,11 @@ def _rounded(boxes: Array, protocol: TestProtocol) -> Array:
 def _joined(passes: Sequence[Detections]) -> Detections:
     if len(passes) == 1:
         return passes[0]
-    points = [found.landmarks for found in passes if found.landmarks is not None]
+    landmarks = [found.landmarks for found in passes if found.landmarks is not None]
     meshes = [found.meshes for found in passes if found.meshes is not None]
     return Detections(
         np.concatenate([found.boxes for found in passes]),
         np.concatenate([found.scores for found in passes]),
-        np.concatenate(points) if points else None,
+        np.concatenate(landmarks) if landmarks else None,
         np.concatenate(meshes) if meshes else None,
     )

@@ -13,11 +13,11 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from facefind.learn import checkpoints
+from facefind.learn.criterion import Losses
 from facefind.learn.ema import EMA
 from facefind.learn.engine import TrainingError, train
 from facefind.learn.loader import Batch
 from facefind.learn.logs import Meter
-from facefind.learn.losses import Losses
 from facefind.learn.optimizers import freeze, make_optimizer
 from facefind.learn.recipe import CriterionConfig, OptimConfig
 from facefind.learn.state import HostCopy, State

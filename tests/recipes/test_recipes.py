@@ -5,6 +5,7 @@ import pytest
 
 from facefind import recipes
 from facefind.errors import DataError
+from facefind.recipes import scrfd
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -23,10 +24,10 @@ def test_the_paper_s_schedule():
     assert [round(f * 640) for f in recipe.schedule.steps] == [440, 544]
 
 
-@pytest.mark.parametrize("name", recipes.scrfd.ROWS)
+@pytest.mark.parametrize("name", scrfd.ROWS)
 def test_every_row_has_its_trainings(name):
     if name == "resnet-34g-released":
-        assert recipes.get(name).network == recipes.scrfd.ROWS[name]
+        assert recipes.get(name).network == scrfd.ROWS[name]
         return
     with_sr, without = recipes.get(name), recipes.get(f"{name}-nosr")
     assert with_sr.augment.crop_sides == (0.3, 0.45, 0.6, 0.8, 1, 1.2, 1.4, 1.6, 1.8, 2)
@@ -41,7 +42,7 @@ def test_every_row_has_its_trainings(name):
 
 
 def test_the_released_settings():
-    assert recipes.get("scrfd-10g").augment.fill == recipes.scrfd.MEAN_COLOR
+    assert recipes.get("scrfd-10g").augment.fill == scrfd.MEAN_COLOR
     released = recipes.get("scrfd-10g-released")
     assert released.augment.fill == (128, 128, 128)
     assert released.augment.channel_shuffle

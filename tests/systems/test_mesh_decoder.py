@@ -74,7 +74,7 @@ def test_numpy_decodes_as_torch_does(network, tmp_path):
     np.testing.assert_allclose(loaded(codes.numpy()), wanted, atol=0.02)
     np.testing.assert_array_equal(loaded.landmarks, network.landmarks)
     np.testing.assert_array_equal(loaded.mirror, network.mirror)
-    again = MeshDecoder.of(loaded)
+    again = MeshDecoder.from_decoder(loaded)
     with torch.no_grad():
         np.testing.assert_allclose(again(codes).numpy(), loaded(codes.numpy()), atol=1e-4)
 

@@ -134,7 +134,7 @@ def test_a_crop_is_the_image_s_part():
 
 
 def test_the_landmark_term_needs_landmarks(decoder):
-    plain = MeshDecoder.of(decoder.frozen())
+    plain = MeshDecoder.from_decoder(decoder.frozen())
     plain.landmarks = None
     with pytest.raises(ValueError, match="--landmarks"):
         DenseBranch(plain, CONFIG)

@@ -114,7 +114,7 @@ def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
         source = Path(recipe.run.init_from)
         earlier["file"] = source.name
         with contextlib.suppress(WeightsError):  # it may be gone, or a backbone of others
-            content = checkpoints.load(checkpoints.of(source))
+            content = checkpoints.load(checkpoints.path_of(source))
             if "recipe" in content:
                 earlier = _training(from_dict(content["recipe"]), source)
     return {
@@ -124,7 +124,7 @@ def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
         "optim": dataclasses.asdict(recipe.optim),
         "schedule": dataclasses.asdict(recipe.schedule),
         "seed": recipe.run.seed,
-        "steps": checkpoints.load(checkpoints.of(run)).get("step"),
+        "steps": checkpoints.load(checkpoints.path_of(run)).get("step"),
         **{key: made[key] for key in kept if key in made},
         **({"began_with": earlier} if earlier else {}),
     }

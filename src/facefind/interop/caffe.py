@@ -14,15 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefind.errors import WeightsError
+from facefind.runtimes.protobuf import fields, varints
 
 __all__ = ["SUFFIXES", "read_layers"]
 
 SUFFIXES = (".caffemodel", ".npz")
 """The kinds of files that `read_layers` takes."""
 
-Field = tuple[int, int | memoryview]
-
-_VARINT, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}  # wire types of protobuf, with fixed sizes in bytes
 _LAYER, _OLD_LAYER = 100, 2  # fields of NetParameter
 _NAME_AND_BLOBS = {_LAYER: (1, 7), _OLD_LAYER: (4, 6)}
 _BLOB_DATA, _BLOB_SHAPE = 5, 7
@@ -53,7 +51,7 @@ def read_layers(path: str | Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _arrays(data: memoryview) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number in _NAME_AND_BLOBS and isinstance(value, memoryview):
             name, blobs = _layer(value, *_NAME_AND_BLOBS[number])
             for part, blob in zip(("weight", "bias"), blobs, strict=False):
@@ -64,7 +62,7 @@ def _layer(
     data: memoryview, name_field: int, blob_field: int
 ) -> tuple[str, list[NDArray[np.float32]]]:
     name, blobs = "", []
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if isinstance(value, memoryview) and number == name_field:
             name = bytes(value).decode()
         elif isinstance(value, memoryview) and number == blob_field:
@@ -76,57 +74,11 @@ def _blob(data: memoryview) -> NDArray[np.float32]:
     shape: list[int] = []
     old: list[int] = []
     parts: list[bytes] = []
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number in _OLD_SHAPE and isinstance(value, int):
             old.append(value)
         elif number == _BLOB_DATA and isinstance(value, memoryview):
             parts.append(bytes(value))
         elif number == _BLOB_SHAPE and isinstance(value, memoryview):
-            shape = [dim for _, dims in _fields(value) for dim in _varints(dims)]
+            shape = [dim for _, dims in fields(value) for dim in varints(dims)]
     return np.frombuffer(b"".join(parts), "<f4").astype(np.float32).reshape(shape or old or [-1])
-
-
-def _fields(data: memoryview) -> Iterator[Field]:
-    """Number and value of each field of a message: a varint as a number, all else as bytes."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
-            value, at = _varint(data, at)
-            yield number, value
-            continue
-        if wire == _BYTES:
-            length, at = _varint(data, at)
-        elif wire in _FIXED:
-            length = _FIXED[wire]
-        else:
-            raise ValueError(f"a field of unknown kind {wire}")
-        if at + length > len(data):
-            raise ValueError("it ends within a field")
-        yield number, data[at : at + length]
-        at += length
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """The number of seven bits a byte that begins at a place, and the place after it."""
-    value, shift = 0, 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, at
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
-
-
-def _varints(data: int | memoryview) -> Iterator[int]:
-    if isinstance(data, int):
-        yield data
-        return
-    at = 0
-    while at < len(data):
-        value, at = _varint(data, at)
-        yield value

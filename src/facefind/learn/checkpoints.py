@@ -21,7 +21,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
         torch.save(content, draft)
 
 
-def of(run: Path) -> Path:
+def path_of(run: Path) -> Path:
     """The checkpoint of a run's folder, the final one where there is one; a file is itself."""
     if not run.is_dir():
         return run

@@ -25,7 +25,7 @@ def initialize(network: nn.Module, source: str | Path) -> str:
     Raises:
         WeightsError: if the file can't be read, or fits neither; names what is missing.
     """
-    path = checkpoints.of(Path(source))
+    path = checkpoints.path_of(Path(source))
     if not path.is_file():
         raise WeightsError(
             "--init-from: expected a run folder, a checkpoint or a backbone's weights, "

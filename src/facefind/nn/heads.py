@@ -1,4 +1,4 @@
-"""Heads: neck maps -> one score, box and set of points for each anchor."""
+"""Heads: neck maps -> one score, box and set of landmarks for each anchor."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class TowerHead(nn.Module):
         depthwise: depthwise-separable convolutions in the tower.
         shared: one tower and one set of outputs serve all levels, instead of one a level.
         scales: a learned scalar a level multiplies the box output.
-        landmarks: whether five points are regressed.
+        landmarks: whether five landmarks are regressed.
 
     Source: SCRFD, sec. 5.1 (sharing and group normalization as in FCOS).
-    Differs: the authors' models with points use batch normalization and unshared levels.
+    Differs: the authors' models with landmarks use batch normalization and unshared levels.
     """
 
     def __init__(

@@ -109,8 +109,8 @@ class ExactFaces:
     @classmethod
     def from_faces(cls, faces: Faces) -> ExactFaces:
         """Found faces, each number the shortest decimal of its float32."""
-        points = None if faces.landmarks is None else _decimal(faces.landmarks)
-        return cls(_decimal(faces.boxes), _decimal(faces.scores), points)
+        landmarks = None if faces.landmarks is None else _decimal(faces.landmarks)
+        return cls(_decimal(faces.boxes), _decimal(faces.scores), landmarks)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ExactFaces:
@@ -125,10 +125,10 @@ class ExactFaces:
             raise ValueError("not finite")
         order = np.argsort(-scores, kind="stable")
         given = record.get("landmarks")
-        points = None
+        landmarks = None
         if given is not None:
-            points = np.array(given, np.float64).reshape(len(boxes), 5, 2)[order]
-        return cls(boxes[order], scores[order], points)
+            landmarks = np.array(given, np.float64).reshape(len(boxes), 5, 2)[order]
+        return cls(boxes[order], scores[order], landmarks)
 
     def to_record(self, name: str, **more: Any) -> dict[str, Any]:
         """Name and faces as plain values; `more` goes beside them."""

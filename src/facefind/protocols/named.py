@@ -102,7 +102,7 @@ RETINAFACE_RELEASED = replace(
 Source: insightface, detection/retinaface, test_widerface.py and retinaface.py.
 Differs: from the paper in that the long side is at most 1.5 times the named short side, boxes that
 nothing else votes for are dropped, 750 faces are kept and whole pixels are written. From the code
-in that mirrored boxes go back by x -> W - x, not W - x - 1, and points are averaged with their
+in that mirrored boxes go back by x -> W - x, not W - x - 1, and landmarks are averaged with their
 boxes where the code gives none. The code also halves the scores of stride 4, where a network has
 it: that is the network's to do, for a protocol sees no strides.
 """

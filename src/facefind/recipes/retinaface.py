@@ -40,9 +40,9 @@ PORT_COLOR = (123, 117, 104)
 SHORT_ROWS = ("retinaface-mobile", "retinaface-mobile-released")
 MESH_ROWS = ("retinaface-r152", "retinaface-r152-dcn", "retinaface-mobile")
 """Rows with a recipe for their variant with the dense branch. `retinaface-r152-dcn-mesh` and
-`retinaface-r152-mesh` are the last rows of table 3, without points and with them."""
+`retinaface-r152-mesh` are the last rows of table 3, without landmarks and with them."""
 SHORT_MESH = MeshConfig(size=32, max_anchors=24, min_anchor=32.0, landmarks=2.0, prior=0.02)
-"""The branch for a small budget: its vertices are also drawn to the labeled points, its codes to
+"""The branch for a small budget: its vertices are also drawn to the labeled landmarks, its codes to
 the average face; crops are smaller and fewer. The first two are ours and no part of the paper."""
 
 
@@ -124,15 +124,15 @@ def authors(row: str) -> Recipe:
 
 
 def short(row: str) -> Recipe:
-    """A training of an hour on a CPU, with points, from scratch: the faces of the full training.
+    """A training of an hour on a CPU, with landmarks, from scratch: the faces of the full training.
 
     Windows of 320 pixels and half the crop sides keep the scale at which faces are seen, at a
-    quarter of the work. AdamW on a cosine with averaged weights needs fewer epochs than the
-    paper's schedule. Anchors are matched and boxes encoded as the PyTorch port does, which gives
-    small faces an anchor too; so encoded, points at the port's weight of 1 would send the backbone
-    ten times the gradient of the scores, and keep the paper's 0.1. Crops also show faces smaller
-    than they are (SCRFD's redistribution), three in ten fall anywhere, and rare events are drawn
-    more often.
+    quarter of the work. AdamW on a cosine with averaged weights needs fewer epochs than the paper's
+    schedule. Anchors are matched and boxes encoded as the PyTorch port does, which gives small
+    faces an anchor too; so encoded, landmarks at the port's weight of 1 would send the backbone ten
+    times the gradient of the scores, and keep the paper's 0.1. Crops also show faces smaller than
+    they are (SCRFD's redistribution), three in ten fall anywhere, and rare events are drawn more
+    often.
     """
     network = ROWS[row]
     theirs = released(network)

@@ -53,7 +53,7 @@ def load_network(path: str | Path) -> tuple[Recipe, DenseDetector]:
     """
     from facefind.learn import checkpoints
 
-    content = checkpoints.load(checkpoints.of(Path(path)))
+    content = checkpoints.load(checkpoints.path_of(Path(path)))
     recipe = from_dict(content["recipe"])
     network = recipe.network.build()
     network.load_state_dict(content.get("ema", content["network"]))

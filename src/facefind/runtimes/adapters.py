@@ -34,7 +34,7 @@ class Reader(Protocol):
 
 
 class ScrfdReader:
-    """Reads published SCRFD files: per level scores, distances and, in some, points.
+    """Reads published SCRFD files: per level scores, distances and, in some, landmarks.
 
     Three levels come with two anchors a cell, five (strides 8 to 128) with one. The batch
     dimension of the outputs may be missing, in which case the images go in one by one.
@@ -98,16 +98,16 @@ class ScrfdReader:
             low = center - distances[..., :2] * stride
             high = center + distances[..., 2:] * stride
             boxes.append(np.concatenate([low, high], axis=-1))
-        points = []
+        landmarks = []
         for offsets, stride, center in zip(
             self._levels(outputs, 10), strides, centers, strict=False
         ):
             pairs = offsets.reshape(*offsets.shape[:-1], 5, 2)
-            points.append(pairs * stride + center[:, None])
+            landmarks.append(pairs * stride + center[:, None])
         return Candidates(
             np.concatenate(boxes, axis=1),
             np.concatenate(scores, axis=1)[..., 0],
-            np.concatenate(points, axis=1) if points else None,
+            np.concatenate(landmarks, axis=1) if landmarks else None,
         )
 
     def _levels(self, outputs: list[FloatArray], kind: int) -> list[FloatArray]:
@@ -118,7 +118,7 @@ class ScrfdReader:
 
 
 class RetinaFaceReader:
-    """Reads RetinaFace files of the PyTorch port: boxes, softmax scores and points, all levels.
+    """Reads RetinaFace files of the PyTorch port: boxes, softmax scores and landmarks, all levels.
 
     Three levels of strides 8, 16 and 32 come with two anchors a cell, in the cell's middle, small
     before large. The files take blue, green, red less their means.
@@ -167,13 +167,13 @@ class RetinaFaceReader:
         centers, sides = _retinaface_anchors(size, self._STRIDES, self._SIDES)
         middle = centers + deltas[..., :2] * 0.1 * sides
         half = np.exp(deltas[..., 2:] * 0.2) * sides / 2
-        points = None
+        landmarks = None
         if 10 in self._kinds:
             offsets = outputs[self._kinds.index(10)]
             pairs = offsets.reshape(*offsets.shape[:-1], 5, 2)
-            points = centers[:, None] + pairs * 0.1 * sides[:, None]
+            landmarks = centers[:, None] + pairs * 0.1 * sides[:, None]
         scores = outputs[self._kinds.index(2)][..., 1]
-        return Candidates(np.concatenate([middle - half, middle + half], -1), scores, points)
+        return Candidates(np.concatenate([middle - half, middle + half], -1), scores, landmarks)
 
 
 READERS = (ScrfdReader, RetinaFaceReader)
@@ -192,8 +192,8 @@ def detect_format(session: Session, name: str) -> Reader:
     problem = f"{name} is neither a facefind export (no card) nor a known face detector: it has "
     known = (
         "; known are published SCRFD files, with a float input (B, 3, H, W) and 6, 9, 10 or 15 "
-        "outputs of scores, distances and points per level, and RetinaFace files, with boxes, "
-        "scores (two, by softmax) and points of all levels"
+        "outputs of scores, distances and landmarks per level, and RetinaFace files, with boxes, "
+        "scores (two, by softmax) and landmarks of all levels"
     )
     if len(session.inputs) != 1 or session.inputs[0].dtype != "float32":
         raise WeightsError(problem + described + known)

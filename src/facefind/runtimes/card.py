@@ -27,7 +27,7 @@ class Card:
         strides: Cell sizes of the feature maps in input pixels.
         size_multiple: Input height and width must be multiples of this.
         fixed_size: The only input (height, width) the file accepts, or None where any is.
-        landmarks: Whether the model gives five points a face.
+        landmarks: Whether the model gives five landmarks a face.
         mesh: Name of the mesh decoder that its mesh parameters are for; "" where it gives none.
         protocol: Name of the test protocol used where the caller names none.
         min_score: Score from which a detection is shown where the caller sets none.

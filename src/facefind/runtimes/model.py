@@ -62,12 +62,12 @@ class OnnxModel:
         if self._batches or len(images) == 1:
             return self._run(images)
         parts = [self._run(images[i : i + 1]) for i in range(len(images))]
-        points = [p.landmarks for p in parts if p.landmarks is not None]
+        landmarks = [p.landmarks for p in parts if p.landmarks is not None]
         meshes = [p.mesh for p in parts if p.mesh is not None]
         return Candidates(
             np.concatenate([p.boxes for p in parts]),
             np.concatenate([p.scores for p in parts]),
-            np.concatenate(points) if points else None,
+            np.concatenate(landmarks) if landmarks else None,
             np.concatenate(meshes) if meshes else None,
         )
 

@@ -47,5 +47,5 @@ class MeshConfig:
         from facefind.systems.mesh.decoder import MeshDecoder
         from facefind.systems.mesh.dense import DenseBranch
 
-        decoder = MeshDecoder.of(Decoder.load(self.decoder or weights.mesh_decoder()))
+        decoder = MeshDecoder.from_decoder(Decoder.load(self.decoder or weights.mesh_decoder()))
         return DenseBranch(decoder, self)

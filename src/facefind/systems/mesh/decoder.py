@@ -117,7 +117,7 @@ class MeshDecoder(nn.Module):
         )
 
     @classmethod
-    def of(cls, decoder: Decoder) -> MeshDecoder:
+    def from_decoder(cls, decoder: Decoder) -> MeshDecoder:
         """The decoder with the weights of one that was saved."""
         convs = decoder.layers[:-1]
         operators = [(layer.laplacian, layer.up) for layer in convs if layer.up is not None]
