@@ -59,7 +59,7 @@ def main() -> None:
             if not done.exists():
                 _, network = recipes.load_network(folder)
                 with torch.inference_mode():
-                    scores = network.candidates(empty_pictures())[1]
+                    scores = network.candidates(empty_pictures()).scores
                 done.write_text(json.dumps(float(scores.max())) + "\n")
             rows.append((f"{name}, seed {seed}", found, json.loads(done.read_text())))
             print(*rows[-1], flush=True)

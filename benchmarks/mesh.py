@@ -30,8 +30,9 @@ from torch import Tensor
 from facefind import FaceDetector, boxes, datasets, images, recipes
 from facefind.errors import ImageError
 from facefind.mesh.decoding import CAMERA
-from facefind.systems.mesh.dense import DenseBranch, MeshConfig, crops
-from facefind.systems.retinaface import RetinaFace
+from facefind.nn.detector import DenseDetector
+from facefind.systems.mesh.config import MeshConfig
+from facefind.systems.mesh.dense import DenseBranch, crops
 
 CONTEXT = 1.8  # side of a drawn crop over that of the face
 TURN = 0.6  # radians
@@ -58,7 +59,9 @@ def around(box: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure(network: RetinaFace, samples: list[datasets.Sample], least: float, side: int) -> dict:
+def measure(
+    network: DenseDetector, samples: list[datasets.Sample], least: float, side: int
+) -> dict:
     """Errors at the best anchor of every pointed face of at least `least` pixels."""
     dense = network.mesh
     assert dense is not None
@@ -75,9 +78,9 @@ def measure(network: RetinaFace, samples: list[datasets.Sample], least: float, s
             continue
         faces, points = sample.boxes[known] * factor, torch.tensor(sample.landmarks[known]) * factor
         outputs = network(picture)
-        corners = outputs.anchors.corners()
+        corners = outputs.anchors.boxes
         best = torch.from_numpy(boxes.iou(faces, corners.numpy()).argmax(1))
-        at, raw = corners[best], outputs.mesh[0, best]
+        at, raw = corners[best], outputs.extras["mesh"][0, best]
         goal, within = crops(picture, torch.zeros(len(best), dtype=torch.int64), at, 64)
         for name, numbers in (("average face", raw * 0), ("branch", raw)):
             shown = dense.render(dense.resolve(numbers, at), at, 64)
@@ -117,25 +120,25 @@ def row(
 
 
 @torch.no_grad()
-def portraits(network: RetinaFace, side: int) -> Image.Image:
+def portraits(network: DenseDetector, side: int) -> Image.Image:
     """Two portraits: photograph, average face, the branch's, the branch's turned."""
     dense, rows = network.mesh, []
     assert dense is not None
     for photograph in photographs():
         picture, _ = planes(photograph, side)
-        found, scores, _, parameters = network.candidates(picture)
-        best = scores[0].argmax()
-        anchor = network(picture).anchors.corners()[best][None]
+        found = network.candidates(picture)
+        best = found.scores[0].argmax()
+        anchor = network(picture).anchors.boxes[best][None]
         average = dense.resolve(torch.zeros(1, 144), anchor)
-        place = around(found[0, best])
-        rows.append(row(dense, picture, place, average, parameters[0, best][None]))
+        place = around(found.boxes[0, best])
+        rows.append(row(dense, picture, place, average, found.mesh[0, best][None]))
     return Image.fromarray(np.concatenate(rows))
 
 
 def descend(steps: int = 250) -> Image.Image:
     """Two portraits fitted by descent; prints the loss terms before and after."""
     torch.manual_seed(0)
-    dense = MeshConfig(landmarks=3.0, prior=0.02, limit=1, least=0).build()
+    dense = MeshConfig(landmarks=3.0, prior=0.02, max_anchors=1, min_anchor=0).build()
     rows = []
     for photograph in photographs():
         faces = FaceDetector().detect(photograph)
@@ -149,7 +152,7 @@ def descend(steps: int = 250) -> Image.Image:
         optimizer = torch.optim.Adam([raw], 0.05)
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / steps) + 0.002
-            terms = dense.losses(raw, anchor, image, picture, points)
+            terms = dense.compare(raw, anchor, image, picture, points)
             if step in (0, steps - 1):
                 values = {name: round(value.item(), 4) for name, value in terms.items()}
                 print(json.dumps({"step": step} | values))
@@ -176,7 +179,8 @@ def main() -> None:
     if not args.run:
         parser.error("name a run, or a picture to --descend to")
     recipe, network = recipes.load_network(args.run)
-    assert isinstance(network, RetinaFace)
+    if network.mesh is None:
+        parser.error(f"expected a run of a network with a mesh branch, got {recipe.name}")
     if args.draw:
         portraits(network, args.side).save(args.draw)
     if args.data:

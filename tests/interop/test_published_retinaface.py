@@ -75,8 +75,8 @@ def test_names_land_where_they_belong():
         "backbone.layer3.5.0.weight",
         "backbone.layer3.22.conv2.weight",
         "neck.smooths.1.1.bias",
-        "contexts.2.conv7_3.0.weight",
-        "head.points.1.bias",
+        "context.2.conv7_3.0.weight",
+        "head.landmarks.1.bias",
     ]
 
 
@@ -96,7 +96,8 @@ def test_our_network_with_published_weights_gives_the_golden_faces(shared):
     assert row == "retinaface-mobile-released"
     picture = images.read(shared / "weights/t1.jpg").transpose(2, 0, 1)[None]
     with torch.inference_mode():  # at its own size, 1280 x 886, as the golden faces were made
-        boxes, scores, points = network.candidates(torch.from_numpy(np.ascontiguousarray(picture)))
+        found = network.candidates(torch.from_numpy(np.ascontiguousarray(picture)))
+    boxes, scores, points = found.boxes, found.scores, found.landmarks
     assert points is not None
     for face, corners in zip(golden["det"], golden["kps"], strict=True):
         gaps = np.abs(boxes[0].numpy() - face[:4]).max(1)
@@ -156,7 +157,7 @@ def test_a_file_becomes_a_checkpoint(kind, prefix, tmp_path):
 def test_what_does_not_fit_is_told(tmp_path):
     state = official("mobile")
     del state["ssh1.conv3X3.0.weight"]
-    with pytest.raises(WeightsError, match=r"mobile-released comes nearest.*contexts\.0\.conv3"):
+    with pytest.raises(WeightsError, match=r"mobile-released comes nearest.*context\.0\.conv3"):
         published.recognize(published.from_port(state))
     for name in ("body.stage1.9.0.weight", "ssh1.conv9X9.0.weight", "fc.weight", "Head.1.x"):
         with pytest.raises(WeightsError, match="is no name of the PyTorch port"):
@@ -201,7 +202,7 @@ def test_an_onnx_file_of_the_port_is_read(runtime, tmp_path):
     picture = torch.randint(0, 256, (1, 3, 96, 128), dtype=torch.uint8)
     with torch.inference_mode():
         raw = network(picture)
-    found = [raw.deltas, raw.classes.softmax(-1), raw.offsets.flatten(2)]
+    found = [raw.boxes, raw.logits.softmax(-1), raw.landmarks.flatten(2)]
     answering(tmp_path / "port.onnx", [values.numpy() for values in found])
     model = open_model(tmp_path / "port.onnx", runtime)
     assert (model.card.system, model.card.fixed_size) == ("retinaface", (96, 128))

@@ -59,8 +59,8 @@ def test_names_land_where_they_belong():
     )
     assert list(ours) == [
         "head.towers.1.1.4.running_var",
-        "head.kps.2.bias",
-        "head.reg.0.weight",
+        "head.landmarks.2.bias",
+        "head.box.0.weight",
         "head.towers.0.2.1.bias",
         "neck.downsample_convs.1.bias",
     ]
@@ -77,8 +77,9 @@ def test_a_file_becomes_a_network(wrapped, tmp_path):
     assert row == "scrfd-500m-kps"
     assert not network.training
     picture = torch.randint(0, 256, (1, 3, 64, 64))
-    for got, want in zip(network.candidates(picture), source.candidates(picture), strict=True):
-        assert torch.equal(got, want)
+    found, expected = network.candidates(picture), source.candidates(picture)
+    for part in ("boxes", "scores", "landmarks"):
+        assert torch.equal(getattr(found, part), getattr(expected, part))
 
 
 def test_a_file_becomes_a_checkpoint(tmp_path):
@@ -130,6 +131,10 @@ def lively(row: str) -> nn.Module:
     return network
 
 
+def raw(output):
+    return output.logits, output.boxes, output.landmarks
+
+
 @pytest.mark.parametrize("row", [*KINDS, "scrfd-34g-kps"])
 def test_fused_gives_the_same(row):
     network = lively(row).double()
@@ -137,7 +142,7 @@ def test_fused_gives_the_same(row):
     assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
     assert [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]  # itself unchanged
     pictures = torch.randint(0, 256, (2, 3, 64, 96))
-    for got, want in zip(fused(pictures).raw, network(pictures).raw, strict=True):
+    for got, want in zip(raw(fused(pictures)), raw(network(pictures)), strict=True):
         assert (got is None) == (want is None)
         if got is not None:
             torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
@@ -246,7 +251,7 @@ def test_a_folded_file_becomes_a_checkpoint_of_the_same_outputs(row, tmp_path):
     assert recipe.name == done.recipe
     assert [m for m in ours.modules() if isinstance(m, nn.BatchNorm2d)]
     pictures = torch.randint(0, 256, (1, 3, 64, 96))
-    for got, want in zip(ours(pictures).raw, network(pictures).raw, strict=True):
+    for got, want in zip(raw(ours(pictures)), raw(network(pictures)), strict=True):
         assert (got is None) == (want is None)
         if got is not None:
             torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)

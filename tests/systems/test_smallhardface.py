@@ -156,7 +156,7 @@ def match(outputs, one, rules="released"):
     learn.terms = {"spy": lambda matched: seen.append(matched) or {}}
     learn(outputs, packed([one], outputs.images.shape[-2:]))
     (found,) = seen
-    return found.labels[0], found.learns_box[0], found.boxes[0]
+    return found.labels[0], found.box_face[0] < len(found.targets.boxes), found.boxes[0]
 
 
 def losses(outputs, targets, rules="released"):
