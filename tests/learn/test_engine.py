@@ -29,7 +29,7 @@ from facefind.learn.recipe import (
     ScheduleConfig,
 )
 from facefind.learn.schedule import learning_rate
-from facefind.systems.mesh.dense import MeshConfig
+from facefind.systems.mesh.config import MeshConfig
 from facefind.systems.retinaface import ROWS as RETINAFACE
 
 
@@ -94,7 +94,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(recipe, tmp_path):
 def test_a_resumed_run_with_a_mesh_equals_an_uninterrupted_one(recipe, tmp_path):
     """More anchors are positive than the branch renders, so that it has to choose."""
     row = dataclasses.replace(
-        RETINAFACE["retinaface-mobile"], dense=True, mesh=MeshConfig(size=16, limit=2, least=4.0)
+        RETINAFACE["retinaface-mobile"],
+        dense=True,
+        mesh=MeshConfig(size=16, max_anchors=2, min_anchor=4.0),
     )
     dense = dataclasses.replace(recipe, network=row, augment=AugmentConfig(size=128))
     whole, parts = at(dense, tmp_path / "whole"), at(dense, tmp_path / "parts")

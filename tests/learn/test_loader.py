@@ -97,18 +97,18 @@ def test_images_of_many_sizes_are_padded_to_a_batch(tiny_set):
     dataset = TrainingSet(datasets.read(tiny_set), RESIZED, seed=5)
     sampler = IndexSampler(Epochs([""] * 12, seed=5))
     for images, packed, _ in itertools.islice(loader(dataset, sampler, batch=4), 3):
-        targets = packed.per_image()
+        sizes = [tuple(map(int, size)) for size in packed.image_sizes]
         assert images.dtype == torch.uint8
         assert images.shape[1] % 16 == images.shape[2] % 16 == 0
-        assert len({target.size for target in targets}) > 1
-        for image, target in zip(images, targets, strict=True):
-            height, width = target.size
+        assert len(set(sizes)) > 1
+        for number, (image, (height, width)) in enumerate(zip(images, sizes, strict=True)):
             below, right = image[height:], image[:, width:]
             for part in (below, right):
                 expected = torch.tensor([9, 8, 7], dtype=torch.uint8).expand_as(part)
                 assert torch.equal(part, expected)
-            assert (target.boxes <= torch.tensor([width, height] * 2)).all()
-        assert images.shape[1] - max(t.size[0] for t in targets) < 16
+            boxes = packed.boxes[packed.image == number]
+            assert (boxes <= torch.tensor([width, height] * 2)).all()
+        assert images.shape[1] - max(height for height, _ in sizes) < 16
 
 
 def test_one_image_alone_is_padded_to_the_multiple(tiny_set):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,7 +20,8 @@ from facefind.learn.recipe import (
     ParameterGroup,
     ResizedConfig,
 )
-from facefind.systems.scrfd import ROWS, SCRFDConfig
+from facefind.systems import scrfd
+from facefind.systems.scrfd import SCRFDConfig
 
 
 def back(recipe: recipes.Recipe) -> recipes.Recipe:
@@ -78,7 +79,7 @@ class Mixed(NetworkConfig):
     sizes: tuple[tuple[float, ...], ...] = ()
     offset: float | tuple[float, ...] = 0.0
     pair: tuple[int, Path] = (1, Path("x"))
-    scrfd: SCRFDConfig = field(default_factory=lambda: ROWS["scrfd-500m"])
+    scrfd: SCRFDConfig = field(default_factory=lambda: scrfd.ROWS["scrfd-500m"])
 
 
 @pytest.mark.parametrize(
@@ -94,9 +95,9 @@ class Mixed(NetworkConfig):
 def test_unions_and_tuples_come_back(
     values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = ModuleType("mixed_rows")
-    rows.ROWS, rows.RECIPES = {"mixed": Mixed()}, {}
-    monkeypatch.setitem(sys.modules, "mixed_rows", rows)
-    monkeypatch.setitem(systems.SYSTEMS, "mixed", systems.System("mixed_rows"))
+    module = types.ModuleType("mixed_systems")
+    module.ROWS, module.RECIPES = {"mixed": Mixed()}, {}
+    monkeypatch.setitem(sys.modules, "mixed_systems", module)
+    monkeypatch.setitem(systems.SYSTEMS, "mixed", systems.System("mixed_systems"))
     recipe = replace(recipes.get("scrfd-500m"), network=Mixed(**values))
     assert back(recipe) == recipe

@@ -71,7 +71,7 @@ def test_what_else_the_released_code_does_otherwise():
     theirs, ours = recipes.get("smallhardface-released"), recipes.get("smallhardface")
     assert (theirs.mining.sticky, theirs.mining.no_positives) == (True, "easy")
     assert theirs.network == ours.network
-    assert theirs.criterion == replace(ours.criterion, inclusive_pixels=True)
+    assert theirs.criterion == replace(ours.criterion, inclusive_pixels=True) != ours.criterion
     assert theirs.augment.resized.color_first
     assert theirs.protocol == "smallhardface-released"
     assert theirs.schedule == ours.schedule
@@ -115,9 +115,9 @@ def test_the_light_network_is_trained_as_the_paper_s_or_for_a_cpu():
     assert (light.optim.groups, light.optim.frozen) == ((), ())
     assert light.augment == recipes.get("smallhardface").augment
     short, plain = (recipes.get(f"smallhardface-light-short{end}") for end in ("", "-nomining"))
-    assert short.network == light.network
     sampler = light.criterion.sampler
     assert (sampler.kind, sampler.positives, sampler.total) == ("ohem-quota", 64, 256)
+    assert short.network == light.network
     fewer = replace(sampler, positives=16, total=48)
     assert short.criterion == replace(light.criterion, sampler=fewer)
     assert (short.augment.size, short.augment.background) == (320, 0.3)

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from facefind.errors import ImageError, RuntimeUnavailableError, WeightsError
 from facefind.runtimes import Candidates, Runtime, cpu, installed, open_model, ort, ov
+from facefind.systems.scrfd import ROWS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
 import block_model
@@ -297,6 +299,14 @@ def test_candidates_of_odd_shapes_are_refused() -> None:
         Candidates(boxes, scores, np.zeros((1, 2, 10), np.float32))
 
 
+class Bare(torch.nn.Module):
+    """A network that says nothing of itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.candidates = block_model.network().candidates
+
+
 def test_a_network_without_a_card_says_what_it_takes() -> None:
     """Strides and the size multiple are the network's own, not the card's defaults."""
     network = block_model.network()
@@ -308,8 +318,16 @@ def test_a_network_without_a_card_says_what_it_takes() -> None:
     assert model(noise(1, 3, 64, 128)).scores.shape == (1, 8)
     with pytest.raises(ImageError, match="multiples of 64"):
         model(noise(1, 3, 96, 96))
-    plain = open_model(block_model.network()).card
+    plain = open_model(Bare()).card
+    assert (plain.name, plain.system) == ("bare", "bare")
     assert (plain.strides, plain.size_multiple, plain.landmarks) == ((8, 16, 32), 32, False)
+
+
+@pytest.mark.parametrize("row", ["scrfd-500m", "scrfd-500m-kps"])
+def test_a_detector_of_ours_needs_no_card(row: str) -> None:
+    card = open_model(ROWS[row].build()).card
+    assert (card.system, card.strides, card.size_multiple) == ("scrfd", (8, 16, 32), 32)
+    assert card.landmarks == row.endswith("kps")
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,11 @@ class DenseDetector(nn.Module):
         return self.anchors.strides
 
     @property
+    def landmarks(self) -> bool:
+        """Whether the head gives five landmarks."""
+        return getattr(self.head, "landmarks", None) is not None
+
+    @property
     def mesh_decoder(self) -> str:
         """Name of the decoder that mesh parameters are for, "" without any."""
         return str(self.mesh.name) if self.mesh else ""

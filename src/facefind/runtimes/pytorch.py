@@ -92,13 +92,12 @@ class TorchRuntime:
 
 def _card(network: nn.Module) -> Card:
     """The card of a network that came without one."""
-    name = type(network).__name__.lower()
-    given: dict[str, Any] = {"system": name}
+    given: dict[str, Any] = {"system": type(network).__name__.lower()}
     for key in ("system", "strides", "size_multiple"):
         if (value := getattr(network, key, None)) is not None:
             given[key] = value
     return Card(
-        name=name,
+        name=given["system"],
         landmarks=bool(getattr(network, "landmarks", False)),
         mesh=str(getattr(network, "mesh_decoder", "")),
         **given,
