@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Tables are as wide as they like, whatever runs the tests.
+os.environ.pop("COLUMNS", None)
 
 # A busy machine is no failure: time is what `slow` and the whole suite's limit are for.
 settings.register_profile("facefind", deadline=None)
