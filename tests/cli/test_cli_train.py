@@ -207,7 +207,7 @@ def test_export_of_a_run_is_a_model_that_detects(
 ) -> None:
     first, run, model = tmp_path / "first", tmp_path / "run", tmp_path / "models" / "mine.onnx"
     args = ["train", "scrfd-500m-short", "--data", str(labeled), *TINY]
-    args += ["--schedule.epochs", "0.5", "--network.depths", *"1111", "--network.head-depth", "1"]
+    args += ["--schedule.epochs", "0.5"]
     assert main([*args, "--out", str(first)]) == 0
     assert main([*args, "--out", str(run), "--init-from", str(first), "--run.seed", "1"]) == 0
     capsys.readouterr()
