@@ -23,3 +23,9 @@ def shared() -> Path:
     if not (folder / "weights").is_dir():
         pytest.skip("no ../shared folder with reference data beside the checkout")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is left with them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

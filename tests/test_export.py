@@ -23,6 +23,8 @@ from facefind.systems.scrfd import SCRFDConfig
 sys.path.insert(0, str(Path(__file__).resolve().parent / "reference"))
 import block_model
 
+pytestmark = pytest.mark.slow
+
 # Every kind of layer of the published rows with points, few of each: exporting takes its time.
 SMALL = SCRFDConfig(
     block="depthwise",

@@ -13,6 +13,8 @@ from facefind.cli import main
 from facefind.recipes import by_system, names
 from facefind.runtimes import Card
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     *("--network.widths", "8", "8", "8", "8", "--network.depths", "1", "1", "1", "1"),
     *("--network.stem", "8", "8", "--network.neck", "32", "--network.head", "32"),

@@ -19,6 +19,8 @@ import pytest
 
 from facefind.cli import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = {"new-detector.md"}
 """Guides whose blocks `systems/test_new_detector.py` runs, and looks at what comes out."""

@@ -14,6 +14,8 @@ from facefind.errors import DataError
 from facefind.learn import distributed
 from facefind.learn.validation import validate
 
+pytestmark = pytest.mark.slow
+
 
 def torchrun(tmp_path, text, *args):
     """Output of a script in two processes, each of which prints lines of JSON."""

@@ -32,6 +32,8 @@ from facefind.learn.schedule import learning_rate
 from facefind.systems.mesh.config import MeshConfig
 from facefind.systems.retinaface import ROWS as RETINAFACE
 
+pytestmark = pytest.mark.slow
+
 
 def weights(folder, key="network", name="last.pt"):
     return checkpoints.load(Path(folder) / name)[key]

@@ -30,6 +30,8 @@ from facefind.search.study import Study, StudyError, here
 from facefind.search.trial import held_out_ap, train_candidate
 from facefind.search.workers import run_processes
 
+pytestmark = pytest.mark.slow
+
 RUN = """
 import pickle, sys
 from pathlib import Path

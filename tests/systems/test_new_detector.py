@@ -18,6 +18,8 @@ from facefind import FaceDetector, cli, recipes, systems
 from facefind.errors import DataError
 from facefind.learn.targets import Target
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "new-detector.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 

@@ -13,6 +13,8 @@ from facefind.export import export
 from facefind.runtimes import Card, open_model
 from facefind.systems.smallhardface import ROWS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def network() -> torch.nn.Module:

@@ -83,7 +83,12 @@ class DenseBranch(nn.Module):
         return Rendering(images, covered, screen)
 
     def losses(self, matched: Matched) -> dict[str, Tensor]:
-        """The loss terms of a batch's sampled positive anchors, as `compare` gives them."""
+        """The loss terms of a batch's sampled positive anchors, as `compare` gives them.
+
+        A shot without mesh parameters, as auxiliary ones are, has none.
+        """
+        if "mesh" not in matched.output.extras:
+            return {}
         targets, face = matched.targets, matched.face.flatten()
         visible = rows_or_zeros(targets.visible, face)[..., None]
         landmarks = rows_or_zeros(targets.landmarks, face).masked_fill(~visible, torch.nan)
