@@ -1,12 +1,12 @@
-"""The criterion: its terms by hand, its auxiliary shots, and that it never waits for the device."""
+"""The criterion: its terms by hand, its auxiliary shots, and that parts go together."""
 
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from kinds import FACE, KINDS, criterion, packed, target
-from torch.utils._python_dispatch import TorchDispatchMode
+from kinds import FACE, packed, target
+from random_outputs import PARTS, crowd, maps, random_output
 
 from facefind.learn.assigners import ATSS, MaxIoU, SimOTA
 from facefind.learn.criterion import (
@@ -27,53 +27,7 @@ from facefind.learn.samplers import AllAnchors, OHEMQuota, OHEMRatio
 from facefind.learn.targets import Target
 from facefind.nn.anchors import AnchorGrid
 from facefind.nn.coders import AnchorBoxCoder, DistanceCoder
-from facefind.nn.detector import DenseOutput
 from facefind.systems import retinaface, scrfd, smallhardface
-from facefind.systems.mesh.config import MeshConfig
-
-SIDE = 96
-PARTS = ("logits", "boxes", "landmarks")
-
-
-def random_output(anchors, coder, images=1, logits=1, seed=0, **extras):
-    """An output of random numbers that take gradients."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def numbers(*shape):
-        found = 0.3 * torch.randn(images, len(anchors), *shape, generator=generator)
-        return found.requires_grad_()
-
-    return DenseOutput(
-        numbers(logits),
-        numbers(4),
-        numbers(5, 2),
-        anchors,
-        coder,
-        torch.full((images, 3, SIDE, SIDE), 90, dtype=torch.uint8),
-        {name: numbers(count) for name, count in extras.items()},
-    )
-
-
-def crowd(images, faces):
-    """Targets of `images`, with `faces` in all, and ignored regions."""
-    generator = torch.Generator().manual_seed(faces)
-    corners = 70 * torch.rand(faces, 2, generator=generator)
-    sides = 6 + 60 * torch.rand(faces, 2, generator=generator)
-    boxes = torch.cat([corners, corners + sides], 1)
-    landmarks = corners[:, None] + sides[:, None] * torch.rand(faces, 5, 2, generator=generator)
-    landmarks[::3] = torch.nan
-    landmarks[1::3, 2] = torch.nan
-    return packed(
-        [
-            Target(boxes[i::images], landmarks[i::images], boxes[i : i + faces // 9] + 9)
-            for i in range(images)
-        ]
-    )
-
-
-def maps(strides):
-    return [(-(-SIDE // stride), -(-SIDE // stride)) for stride in strides]
-
 
 # --- what each term is, by hand ---------------------------------------------------------------
 
@@ -396,178 +350,6 @@ def test_anchors_may_be_higher_than_wide(assigner, coder):
             for a in (anchors, squares)
         ]
         assert found[0] >= found[1]
-
-
-# --- nothing waits for the device -------------------------------------------------------------
-
-
-class Recorder(TorchDispatchMode):
-    """Every operation that runs, and what would wait for a device or compute in float64."""
-
-    WAITS = (
-        "_local_scalar_dense",
-        "item",
-        "nonzero",
-        "masked_select",
-        "unique",
-        "_unique",
-        "is_nonzero",
-        "equal",
-    )
-
-    def __init__(self):
-        super().__init__()
-        self.operations, self.waits, self.doubles = [], [], []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.name().removeprefix("aten::").partition(".")[0]
-        self.operations.append(name)
-        if name.startswith(self.WAITS):
-            self.waits.append(name)
-        if name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
-            i is not None and i.dtype == torch.bool for i in args[1]
-        ):
-            self.waits.append(f"{name} by a mask")
-        if name == "repeat_interleave" and isinstance(args[0], torch.Tensor):
-            self.waits.append(name)
-        found = func(*args, **(kwargs or {}))
-        for value in found if isinstance(found, tuple | list) else [found]:
-            if isinstance(value, torch.Tensor) and value.dtype == torch.float64:
-                self.doubles.append(name)
-        return found
-
-
-MESH = replace(
-    retinaface.ROWS["retinaface-mobile"],
-    dense=True,
-    mesh=MeshConfig(size=16, max_anchors=4, landmarks=0.1, prior=0.01),
-)
-TRAINED = [
-    "scrfd-500m-kps",
-    "scrfd-simota",
-    "retinaface-paper",
-    "retinaface-released",
-    "retinaface-authors",
-    "smallhardface-full",
-    "smallhardface-released",
-    "mesh",
-]
-
-
-def learned(kind):
-    """A network's criterion, and a function that makes its outputs for B images on a device."""
-    network = MESH.build() if kind == "mesh" else KINDS[kind].build()
-    made = retinaface.CRITERION.build(network) if kind == "mesh" else criterion(kind, network)
-    extras = {"mesh": 144} if kind == "mesh" else {}
-
-    def output(images, device=None):
-        strides = network.strides
-        anchors = network.anchors(maps(strides), device)
-        logits = 1 if network.system == "scrfd" else 2
-        found = random_output(anchors, network.coder, images, logits, **extras)
-        if network.system == "smallhardface":
-            found = replace(found, landmarks=None)
-        return found
-
-    return network, made, output
-
-
-@pytest.fixture(scope="module", params=TRAINED)
-def kind(request):
-    return request.param
-
-
-def test_as_many_operations_whatever_the_batch_and_none_that_waits(kind):
-    network, made, output = learned(kind)
-    allowed = []
-    if kind == "mesh":  # the renderer lists the covered pixels, whose number it must know
-        with Recorder() as alone:
-            network.mesh.render(torch.zeros(4, 144), torch.tensor([[8.0, 8, 40, 40]] * 4), 16)
-        allowed = alone.waits
-        assert allowed
-    seen = {}
-    for images, faces in ((1, 0), (2, 3), (8, 60)):
-        outputs, targets = output(images), crowd(images, faces)
-        with Recorder() as recorder:
-            losses = made(outputs, targets)
-            sum(losses.terms.values()).backward()
-        assert recorder.waits == allowed
-        assert recorder.doubles == []
-        # One image is flattened without a copy.
-        layout = ("view", "_unsafe_view", "clone")
-        seen[images, faces] = [name for name in recorder.operations if name not in layout]
-    assert seen[1, 0] == seen[2, 3] == seen[8, 60]
-    assert len(seen[1, 0]) > 100
-
-
-def test_nothing_is_read_back_within_an_operation_either(kind):
-    """As the gradient of `prod` does; a recorder in Python does not see that, a profiler does."""
-    if kind == "mesh":
-        pytest.skip("the renderer reads back how many pixels are covered")
-    _, made, output = learned(kind)
-    outputs, targets = output(2), crowd(2, 9)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        sum(made(outputs, targets).terms.values()).backward()
-    names = {event.name.removeprefix("aten::") for event in profile.events()}
-    assert "sigmoid" in names
-    assert not {name for name in names if name.startswith(Recorder.WAITS)}
-
-
-def test_the_recorder_sees_what_waits():
-    mask = torch.tensor([True, False])
-    with Recorder() as recorder:
-        bool(mask.any())
-        mask.nonzero()
-        torch.ones(2)[mask]
-        torch.ones(2).unique()
-        torch.masked_select(mask, mask)
-        torch.ones(2).double()
-    kinds = {name.partition(" ")[0].rstrip("0123456789") for name in recorder.waits}
-    assert {"nonzero", "index", "masked_select"} <= kinds
-    assert any("unique" in name for name in recorder.waits)
-    assert any(name in ("_local_scalar_dense", "is_nonzero") for name in recorder.waits)
-    assert recorder.doubles
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_is_never_waited_for(kind):
-    """In a whole step of training, images and targets being there already."""
-    if kind == "mesh":
-        pytest.skip("the renderer reads back how many pixels are covered")
-    network, made, _ = learned(kind)
-    device = torch.device("cuda")
-    network.to(device).train()
-    targets = crowd(4, 20).to(device)
-    images = torch.full((4, 3, SIDE, SIDE), 90, dtype=torch.uint8, device=device)
-
-    def step():
-        losses = made(network(images), targets)
-        sum(losses.terms.values()).backward()
-
-    step()  # what is made once, as cuDNN's plans, may wait
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-def test_a_loss_is_the_same_on_padded_targets(kind):
-    """Faces without area, as where shapes must not change from step to step, change nothing."""
-    _, made, output = learned(kind)
-    outputs, targets = output(2), crowd(2, 5)
-    padded = replace(
-        targets,
-        boxes=torch.cat([targets.boxes, torch.zeros(3, 4)]),
-        landmarks=torch.cat([targets.landmarks, torch.zeros(3, 5, 2)]),
-        visible=torch.cat([targets.visible, torch.zeros(3, 5, dtype=torch.bool)]),
-        image=torch.cat([targets.image, torch.tensor([0, 1, 1])]),
-    )
-    plain, other = made(outputs, targets), made(outputs, padded)
-    for name, term in plain.terms.items():
-        torch.testing.assert_close(other.terms[name], term, msg=name)
-    torch.testing.assert_close(other.min_positive_scores, plain.min_positive_scores, equal_nan=True)
 
 
 # --- parts of all systems go together ----------------------------------------------------------
