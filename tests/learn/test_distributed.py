@@ -12,6 +12,7 @@ import torch
 from facefind import datasets
 from facefind.errors import DataError
 from facefind.learn import distributed
+from facefind.learn.recipe import Phase
 from facefind.learn.validation import validate
 
 pytestmark = pytest.mark.slow
@@ -28,9 +29,12 @@ def torchrun(tmp_path, text, *args):
     )  # fmt: skip
 
 
+BOTH = "cpu:gloo,cuda:nccl"
+
+
 @pytest.mark.parametrize(
     ("name", "backend", "selected"),
-    [("cpu", "gloo", []), ("auto", "nccl", [1]), ("cuda", "nccl", [1]), ("cuda:0", "nccl", [0])],
+    [("cpu", "gloo", []), ("auto", BOTH, [1]), ("cuda", BOTH, [1]), ("cuda:0", BOTH, [0])],
 )
 def test_the_backend_is_that_of_the_device(monkeypatch, name, backend, selected):
     """A machine with two GPUs, of which this process is the second."""
@@ -161,3 +165,35 @@ def test_no_process_keeps_the_results_of_steps_that_were_logged(recipe, tmp_path
         held = json.loads((tmp_path / rank).read_text())
         assert len(held) > 8
         assert max(held) == recipe.run.log_every
+
+
+def test_the_first_clock_decides_for_all(recipe, tmp_path):
+    """The second process's clock is hours ahead; both end after the same steps, rates and sizes."""
+    timed = dataclasses.replace(
+        recipe,
+        augment=dataclasses.replace(recipe.augment, phases=(Phase(until=0.5, size=32),)),
+        data=dataclasses.replace(recipe.data, workers=1),
+        schedule=dataclasses.replace(recipe.schedule, minutes=1.0),
+    )
+    done = torchrun(
+        tmp_path,
+        "import json, os, sys\n"
+        "from facefind import recipes\n"
+        "from facefind.learn.engine import train\n"
+        "from facefind.learn.step import Step\n"
+        "rank, steps, run = int(os.environ['RANK']), [], Step.__call__\n"
+        "def counted(self, parts, rate):\n"
+        "    steps.append((rate, parts[0].images.shape[1]))\n"
+        "    return run(self, parts, rate)\n"
+        "Step.__call__ = counted\n"
+        "train(recipes.from_dict(json.loads(sys.argv[1])),\n"
+        "      clock=lambda: (4 + 900 * rank) * len(steps))\n"
+        "open(f'{sys.argv[2]}/{rank}', 'w').write(json.dumps(steps))\n",
+        json.dumps(timed.to_dict()),
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / r).read_text()) for r in "01")
+    assert first == second
+    assert len(first) == 15
+    assert {size for _, size in first} == {32, 64}

@@ -28,7 +28,6 @@ from facefind.learn.recipe import (
     ResizedConfig,
     ScheduleConfig,
 )
-from facefind.learn.schedule import learning_rate
 from facefind.systems.mesh.config import MeshConfig
 from facefind.systems.retinaface import ROWS as RETINAFACE
 
@@ -346,18 +345,3 @@ def test_ema_is_the_moving_mean():
         decay = min(0.5, (1 + n) / (10 + n))
         want = decay * want + (1 - decay)
         assert ema.module.weight.item() == pytest.approx(want, rel=1e-5)
-
-
-def test_learning_rates():
-    steps = ScheduleConfig(kind="step")
-    assert learning_rate(0, 640, 3, steps) == pytest.approx(0.001)
-    assert learning_rate(3, 640, 3, steps) == 1
-    assert learning_rate(439, 640, 3, steps) == 1
-    assert learning_rate(440, 640, 3, steps) == pytest.approx(0.1)
-    assert learning_rate(639, 640, 3, steps) == pytest.approx(0.01)
-    cosine = ScheduleConfig(kind="cosine", final=0.1)
-    rates = [learning_rate(s, 100, 10, cosine) for s in range(101)]
-    assert max(rates) == rates[10] == 1
-    assert rates[55] == pytest.approx(0.55)
-    assert rates[100] == pytest.approx(0.1)
-    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))

@@ -117,6 +117,6 @@ def test_a_line_that_a_kill_tore_is_dropped(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "lo')
     for step in (2, 3):
-        with Log(tmp_path, 3) as log:
+        with Log(tmp_path) as log:
             log.write(step)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]

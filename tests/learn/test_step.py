@@ -138,11 +138,11 @@ def test_what_went_wrong_is_named(recipe):
     parts = [batch()]
     for wrong, what in ((infinite_loss, r"loss.*b inf"), (infinite_gradient, "gradient")):
         _, step = make(recipe, losses, OPTIMS[0])
-        meter = Meter()
-        meter.add(1, step()(parts, 0.1), ["fine.jpg"], 0.0, 0.0)
+        meter = Meter(lambda: 0.0)
+        meter.add(1, step()(parts, 0.1), ["fine.jpg"], 0.0)
         meter.check()
-        meter.add(2, step(wrong)(parts, 0.1), ["a.jpg", "b.jpg"], 0.0, 0.0)
-        meter.add(3, step()(parts, 0.1), ["fine.jpg"], 0.0, 0.0)
+        meter.add(2, step(wrong)(parts, 0.1), ["a.jpg", "b.jpg"], 0.0)
+        meter.add(3, step()(parts, 0.1), ["fine.jpg"], 0.0)
         for read in (meter.check, lambda meter=meter: meter.take(2)):
             with pytest.raises(TrainingError, match=rf"{what}(.*)a\.jpg, b\.jpg") as caught:
                 read()
@@ -169,11 +169,11 @@ class Reads(TorchDispatchMode):
 @pytest.mark.parametrize("optim", OPTIMS)
 def test_a_step_reads_nothing_back_from_the_device(recipe, optim):
     state, step = make(recipe, losses, optim)
-    run, meter = step(), Meter()
+    run, meter = step(), Meter(lambda: 0.0)
     with Reads() as reads:
         for number in range(3):
             result = run([batch()], 0.1)
-            meter.add(number, result, ["a", "b"], 0.0, 0.0)
+            meter.add(number, result, ["a", "b"], 0.0)
             state.observe(result.min_positive_scores)
     assert reads.found == []
     assert state.ema.n_averaged.device.type == "cpu"
@@ -183,13 +183,14 @@ def test_a_step_reads_nothing_back_from_the_device(recipe, optim):
 
 
 def test_means_are_those_of_the_steps(recipe):
-    meter = Meter()
+    times = iter([10.0, 13.0, 13.0])  # of the start, of the first line and of its end
+    meter = Meter(lambda: next(times))
     for number, norm in enumerate((1.0, 3.0, math.inf)):
         _, step = make(recipe, losses, OPTIMS[0])
         result = step()([batch()], 0.1)._replace(
             terms={"a": torch.tensor(float(number))}, norm=torch.tensor(norm)
         )
-        meter.add(number, result, ["x"], 0.25, 0.75)
+        meter.add(number, result, ["x"], 0.25)
     values = meter.take(8)
     assert values["loss_a"] == 1
     assert values["gradient"] == 2  # one that overflowed in half precision does not count

@@ -43,7 +43,10 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
         torch.cuda.set_device(device)
     join = "WORLD_SIZE" in os.environ and not torch.distributed.is_initialized()
     if join:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Values on the host go by gloo in any case, so that nobody waits for a device.
+        torch.distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        )
     try:
         yield world()
     finally:
@@ -56,6 +59,15 @@ def world() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def first_process(value: float) -> float:
+    """The first process's value, in every process; the device is not waited for."""
+    if world()[1] == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64)
+    torch.distributed.broadcast(shared, 0)
+    return float(shared)
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

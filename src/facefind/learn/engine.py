@@ -11,6 +11,7 @@ import itertools
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,14 +21,14 @@ from facefind.errors import DataError
 from facefind.learn import checkpoints, run_folder
 from facefind.learn.distributed import make_device, process_group
 from facefind.learn.ema import EMA
-from facefind.learn.index_sampler import Epochs, IndexSampler
+from facefind.learn.index_sampler import Epochs, IndexSampler, sized
 from facefind.learn.initialization import initialize
 from facefind.learn.loader import TrainingSet, loader
-from facefind.learn.logs import Log, Meter
+from facefind.learn.logs import Log, Meter, clock_time
 from facefind.learn.mining import Miner
 from facefind.learn.optimizers import freeze, make_optimizer
 from facefind.learn.recipe import Recipe
-from facefind.learn.schedule import learning_rate
+from facefind.learn.schedule import Progress, Stopwatch, crop_size
 from facefind.learn.state import State, TrainingError
 from facefind.learn.step import Step
 from facefind.learn.validation import validate
@@ -37,7 +38,13 @@ __all__ = ["TrainingError", "train"]
 MAX_STEPS = "FACEFIND_MAX_STEPS"
 
 
-def train(recipe: Recipe, *, resume: bool = False, stop_at: int | None = None) -> Path:
+def train(
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    stop_at: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Path:
     """Train a recipe and return its run folder.
 
     Under torchrun every process calls this with the same recipe; gradients are averaged, the
@@ -52,6 +59,7 @@ def train(recipe: Recipe, *, resume: bool = False, stop_at: int | None = None) -
         resume: start from the folder's last checkpoint where there is one. Options that would
             change the run are refused.
         stop_at: end after this many steps, as if killed just after a checkpoint.
+        clock: gives the seconds by which a run of `schedule.minutes` is measured.
 
     Raises:
         DataError: if no training images are named, a set cannot be read, or options make no sense.
@@ -59,7 +67,7 @@ def train(recipe: Recipe, *, resume: bool = False, stop_at: int | None = None) -
     """
     device = make_device(recipe.run.device)
     with process_group(device) as (rank, processes):
-        return _train(recipe, device, rank, processes, resume=resume, stop_at=stop_at)
+        return _train(recipe, device, rank, processes, resume=resume, stop_at=stop_at, clock=clock)
 
 
 def _train(
@@ -70,6 +78,7 @@ def _train(
     *,
     resume: bool,
     stop_at: int | None,
+    clock: Callable[[], float],
 ) -> Path:
     run, schedule, parts = recipe.run, recipe.schedule, recipe.optim.accumulate
     folder = run.out or Path("runs") / recipe.name
@@ -91,9 +100,6 @@ def _train(
     data = recipe.data
     samples, held_out = datasets.read_sets(data.root, val=data.val, hold_out=data.hold_out)
     dataset = TrainingSet(samples, recipe.augment, run.seed, data.cache)
-    steps = max(round(schedule.epochs * len(samples) / schedule.batch), 1)
-    steps = min(steps, _max_steps())
-    warmup = min(round(schedule.warmup_epochs * len(samples) / schedule.batch), steps // 2)
 
     network = recipe.network.build()
     if run.init_from and not resume:
@@ -108,16 +114,18 @@ def _train(
     epochs = Epochs([s.group for s in samples], run.seed, balance=data.balance)
     miner = _miner(epochs, recipe, processes)
     state = State(network, frozen_bn, optimizer, ema, scaler, miner)
-    fingerprint, step = run_folder.fingerprint(samples), 0
+    fingerprint, step, spent = run_folder.fingerprint(samples), 0, 0.0
     if resume:
         content = checkpoints.load(last)
         run_folder.check_resume(folder, content, recipe, fingerprint)
-        step = state.restore(content)
+        step, spent = state.restore(content), content.get("seconds", 0.0)
+    watch = Stopwatch(spent, clock)
+    progress = Progress(schedule, len(samples), watch, limit=_max_steps())
     if rank == 0:
         facts = run_folder.facts_of(
             samples,
             held_out,
-            steps=steps,
+            steps=progress.steps,
             parameters=sum(p.numel() for p in network.parameters()),
             processes=processes,
             device=str(device),
@@ -125,56 +133,65 @@ def _train(
         run_folder.record(folder, step, recipe, facts)
 
     train_step = Step(state, recipe.criterion.build(network), recipe, device, processes)
-    batches = loader(
-        dataset,
+    pairs = (
         miner.sampler(rank, processes)
         if miner
-        else IndexSampler(epochs, start=step * schedule.batch, rank=rank, processes=processes),
+        else IndexSampler(epochs, start=step * schedule.batch, rank=rank, processes=processes)
+    )
+    batches = loader(
+        dataset,
+        sized(pairs, schedule.batch, lambda at: crop_size(progress.fraction(at), recipe.augment)),
         batch=schedule.batch // processes // parts,
         workers=data.workers,
         prefetch=_prefetch(recipe),
         pin_memory=device.type == "cuda",
     )
-    with Log(folder, steps, step) if rank == 0 else contextlib.nullcontext() as log:
-        meter, last_save = Meter(), time.monotonic()
+    with Log(folder) if rank == 0 else contextlib.nullcontext() as log:
+        meter, last_save = Meter(lambda: watch.seconds), time.monotonic()
         evaluate_at = _next_evaluation(step, len(samples), recipe)
-        end = min(steps, stop_at or steps)
+        last_step = sys.maxsize if stop_at is None else stop_at
         supply = iter(batches)
-        began = time.monotonic()
-        while step < end:
+        watch.start()
+        while not progress.done(step) and step < last_step:
+            began = watch.seconds
             batch = list(itertools.islice(supply, parts))
-            loaded = time.monotonic()
-            rate = recipe.optim.lr * learning_rate(step, steps, warmup, schedule)
+            waited = watch.seconds - began
+            rate = recipe.optim.lr * progress.rate(step)
             result = train_step(batch, rate)
             step += 1
+            progress.update(step)
+            done = progress.done(step)
+            at_end = done or step == last_step
             for begun in state.observe(result.min_positive_scores):
                 if log:
                     log.write(step, **begun.record())
-            names = [name for part in batch for name in part.names]
-            meter.add(step, result, names, loaded - began, time.monotonic() - loaded)
-            if step % run.log_every == 0 or step == end:
+            meter.add(step, result, [name for part in batch for name in part.names], waited)
+            if step % run.log_every == 0 or at_end:
                 values = meter.take(schedule.batch)
                 if log:
-                    log.write(step, lr=rate, **values)
-                    log.progress(step, "  ".join(f"{k} {v:.4g}" for k, v in values.items()))
-            if log and (step == end or time.monotonic() - last_save > run.checkpoint_every):
+                    log.write(step, lr=rate, seconds=watch.seconds, **values)
+                    text = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
+                    left = clock_time(progress.left(step))
+                    log.say(f"{progress.position(step)}  {text}  left {left}")
+            if log and (at_end or time.monotonic() - last_save > run.checkpoint_every):
                 meter.check()
-                state.save(last, step, recipe, fingerprint)
+                with watch.paused():
+                    state.save(last, step, recipe, fingerprint, seconds=watch.seconds)
                 last_save = time.monotonic()
-            if step == steps or step >= evaluate_at:
+            if done or step >= evaluate_at:
                 meter.check()
-                if log and step == steps:
+                if log and done:
                     final = {"network": state.best_network().state_dict(), "step": step}
                     checkpoints.save(
                         folder / checkpoints.FINAL, final | {"recipe": recipe.to_dict()}
                     )
-                found = validate(state.best_network(), recipe, held_out)
+                with watch.paused():
+                    found = validate(state.best_network(), recipe, held_out)
                 if log and found:
                     log.write(step, **found)
                     ap = [f"{k} {v:.4f}" for k, v in found.items() if k.startswith("ap_")]
-                    log.progress(step, "held out: " + "  ".join(ap))
+                    log.say(f"{progress.position(step)}  held out: {'  '.join(ap)}")
                 evaluate_at = _next_evaluation(step, len(samples), recipe)
-            began = time.monotonic()
     return folder
 
 

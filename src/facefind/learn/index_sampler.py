@@ -7,7 +7,7 @@ the processes of a distributed run take turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,3 +59,21 @@ class IndexSampler(Sampler[tuple[int, int]]):
                 order = self.epochs.order(epoch)
             yield index, int(order[index % self.epochs.size])
             index += self.processes
+
+
+def sized(
+    pairs: Iterable[tuple[int, int]], batch: int, size_at: Callable[[int], int]
+) -> Iterator[tuple[int, int, int]]:
+    """(index, sample, size) from (index, sample); all images of a step have one crop size.
+
+    Args:
+        pairs: of one process, by rising index.
+        batch: images a step, over all processes.
+        size_at: step (0-based) -> size; asked when the step's first image is drawn.
+    """
+    step, size = -1, 0
+    for index, sample in pairs:
+        if index // batch != step:
+            step = index // batch
+            size = size_at(step)
+        yield index, sample, size

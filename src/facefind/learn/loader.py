@@ -55,7 +55,7 @@ class Batch(NamedTuple):
 
 
 class TrainingSet(Dataset[Item]):
-    """Augmented images: (index, sample number) -> item, as `IndexSampler` pairs them.
+    """Augmented images: (index, sample number, crop size) -> item, as `sized` samplers give them.
 
     Args:
         samples: the labeled images.
@@ -88,22 +88,27 @@ class TrainingSet(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, pair: tuple[int, int]) -> Item:
+    def __getitem__(self, drawn: tuple[int, int] | tuple[int, int, int]) -> Item:
         """The sample augmented by the random generator of (seed, index).
 
-        An image that cannot be read is skipped with a warning, and the next one of the set taken.
+        A square crop is resized to `size`, the configuration's where it is not given; its side
+        changes alike, so that faces stay as large. An image that cannot be read is skipped with a
+        warning, and the next one of the set taken.
         """
-        index, number = pair
+        index, number, size = drawn if len(drawn) == 3 else (*drawn, self.config.size)
         for _ in range(len(self.samples)):
             try:
-                return self._augmented(number, np.random.default_rng((self.seed, index)))
+                return self._augmented(number, np.random.default_rng((self.seed, index)), size)
             except (ImageError, DataError, OSError) as error:
                 logger.warning("skipped an image: %s", error)
                 number = (number + 1) % len(self.samples)
         raise DataError(f"none of the {len(self.samples)} training images can be read")
 
-    def _augmented(self, number: int, rng: np.random.Generator) -> Item:
+    def _augmented(self, number: int, rng: np.random.Generator, size: int) -> Item:
         config, sample = self.config, self.samples[number]
+        if size != config.size:
+            sides = tuple(side * size / config.size for side in config.crop_sides)
+            config = replace(config, size=size, crop_sides=sides)
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
         image_size = sample.image_size or read_size(sample.path)
         if config.crop == "square":
@@ -166,7 +171,7 @@ def collate(
 
 def loader(
     dataset: TrainingSet,
-    sampler: Iterable[tuple[int, int]],
+    sampler: Iterable[tuple[int, int] | tuple[int, int, int]],
     *,
     batch: int,
     workers: int = 0,
@@ -177,7 +182,8 @@ def loader(
 
     Args:
         dataset: the images.
-        sampler: (index, sample) pairs for this process, drawn here and not in the workers.
+        sampler: (index, sample) or (index, sample, size) for this process, drawn here and not in
+            the workers.
         batch: images a step for this process.
         workers: processes that load and augment (0: load in this one).
         prefetch: batches that each of them loads ahead.

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,17 +21,13 @@ class Log:
 
     Args:
         folder: run folder; records are appended to those that it holds.
-        total: steps of the run.
-        start: step from which this process trains.
     """
 
-    def __init__(self, folder: Path, total: int, start: int = 0) -> None:
+    def __init__(self, folder: Path) -> None:
         path = folder / "log.jsonl"
         _drop_torn_line(path)
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._board = _tensorboard(folder / "tensorboard")
-        self._total, self._start = total, start
-        self._began = time.monotonic()
 
     def write(self, step: int, **values: Any) -> None:
         """Record values at a step; numbers also go to TensorBoard."""
@@ -41,12 +37,9 @@ class Log:
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, step)
 
-    def progress(self, step: int, text: str) -> None:
-        """Print a line on stderr, with the expected time to the end of the run."""
-        taken = time.monotonic() - self._began
-        done = step - self._start
-        left = taken / done * (self._total - step) if done else 0.0
-        print(f"{step}/{self._total}  {text}  left {_clock(left)}", file=sys.stderr, flush=True)
+    def say(self, text: str) -> None:
+        """Print a line on stderr."""
+        print(text, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Log:
         return self
@@ -74,19 +67,24 @@ class StepResult(NamedTuple):
 
 
 class Meter:
-    """Means over the steps since the last log line; the device is read once a line."""
+    """Means over the steps since the last log line; the device is read once a line.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: gives the seconds of training so far.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._start()
+
+    def _start(self) -> None:
         self._steps: list[tuple[int, StepResult, list[str]]] = []
-        self._load_s = self._step_s = 0.0
+        self._load_s, self._since = 0.0, self._seconds()
 
-    def add(
-        self, step: int, result: StepResult, names: list[str], load_s: float, step_s: float
-    ) -> None:
-        """Take in a step's result, the names of its images and the seconds it took."""
+    def add(self, step: int, result: StepResult, names: list[str], load_s: float) -> None:
+        """Take in a step's result, the names of its images and how long they were waited for."""
         self._steps.append((step, result, names))
         self._load_s += load_s
-        self._step_s += step_s
 
     def check(self) -> None:
         """Wait for the device, and see that all steps since the last log line were finite.
@@ -99,6 +97,8 @@ class Meter:
     def take(self, batch: int) -> dict[str, float]:
         """The means since the last call, with images a second at `batch` images a step.
 
+        `load_s` is the time that a step waits for its images, `step_s` all of its other time.
+
         Raises:
             TrainingError: as `check` does.
         """
@@ -108,12 +108,13 @@ class Meter:
             # With half precision a step whose gradient overflows is skipped, and is no mistake.
             values = [row[name] for row in rows if math.isfinite(row.get(name, math.nan))]
             means[name] = sum(values) / max(len(values), 1)
-        count = len(self._steps)
-        means |= {"load_s": self._load_s / count, "step_s": self._step_s / count}
-        means["images_per_s"] = batch * count / max(self._load_s + self._step_s, 1e-9)
+        # Read only now, after the wait for the device: a step returns before its work is done.
+        count, taken = len(self._steps), self._seconds() - self._since
+        means |= {"load_s": self._load_s / count, "step_s": (taken - self._load_s) / count}
+        means["images_per_s"] = batch * count / max(taken, 1e-9)
         if math.isfinite(score):  # some image had a positive anchor
             means["min_positive_score"] = score
-        self.__init__()  # type: ignore[misc]
+        self._start()
         return means
 
     def _read(self) -> tuple[list[dict[str, float]], float]:
@@ -167,7 +168,8 @@ def _tensorboard(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def _clock(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
+    """`hours:minutes:seconds`."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from facefind.learn.criterion_config import CriterionConfig
 
@@ -76,6 +77,34 @@ class ResizedConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of a run whose crops have a size of their own; `0.35:448` on the command line."""
+
+    until: float
+    """Fraction of the run at which it ends, 0..1."""
+    size: int
+    """Side of the network's square input in pixels."""
+
+    @classmethod
+    def parse(cls, text: str) -> Phase:
+        """The phase that `UNTIL:SIZE` names."""
+        until, _, size = text.partition(":")
+        return cls(until=float(until), size=int(size))
+
+    def __str__(self) -> str:
+        return f"{self.until:g}:{self.size}"
+
+
+_PHASE = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="UNTIL:SIZE",
+    instance_from_str=lambda args: Phase.parse(args[0]),
+    is_instance=lambda value: isinstance(value, Phase),
+    str_from_instance=lambda phase: [str(phase)],
+)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """How a training image is cropped, colored and flipped."""
 
@@ -84,6 +113,9 @@ class AugmentConfig:
     image itself resized, configured by `resized`."""
     size: int = 640
     """Side of the network's square input in pixels."""
+    phases: tuple[Annotated[Phase, _PHASE], ...] = ()
+    """Other sizes at first, each until its fraction of the run; then `size`. The sides of the crops
+    change with them, so that faces stay as large: smaller crops are less work."""
     crop_sides: tuple[float, ...] = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
     """Sides of the square crop as multiples of the image's short side (SCRFD, sec. 4.1 and 5.1)."""
     crop_policy: Literal["face-center", "whole-face"] = "face-center"
@@ -155,6 +187,10 @@ class ScheduleConfig:
     """How long and with which learning rate."""
 
     epochs: float = 640.0
+    minutes: float | None = None
+    """Minutes of training after which the run is over; None: after `epochs`. Rate and crop sizes
+    then follow the clock, the warm-up is as large a part of the time as of the epochs. Counted from
+    the first batch on; evaluations and the writing of checkpoints are not."""
     batch: int = 32
     """Images a step, over all processes and the parts of `OptimConfig.accumulate`."""
     warmup_epochs: float = 3.0

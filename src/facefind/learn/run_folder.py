@@ -31,6 +31,7 @@ MAY_DIFFER = {
     "run.evaluate_images",
 }
 """Options that leave the weights of a run as they are; a resumed run may change them."""
+_MAY_GROW = {"schedule.epochs", "schedule.minutes"}
 _SHORT = {"run.init_from": "init-from"}
 
 
@@ -43,7 +44,7 @@ def fingerprint(samples: Sequence[Sample]) -> str:
 def check_resume(folder: Path, content: dict[str, Any], recipe: Recipe, data: str) -> None:
     """See that a checkpoint is one of this recipe and these images.
 
-    More epochs are allowed; the schedule then spans all of them.
+    More epochs or minutes are allowed; the schedule then spans all of them.
 
     Args:
         folder: the run folder.
@@ -58,7 +59,7 @@ def check_resume(folder: Path, content: dict[str, Any], recipe: Recipe, data: st
     changed = [
         f"--{_SHORT.get(name, name.replace('_', '-'))} {_shown(old)}, not {_shown(new)}"
         for name, old, new in _differences(content["recipe"], now)
-        if name not in MAY_DIFFER and not (name == "schedule.epochs" and new > old)
+        if name not in MAY_DIFFER and not (name in _MAY_GROW and old and new and new > old)
     ]
     if content["data"] != data:
         changed.append("other images or labels")
@@ -106,4 +107,6 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any,
 
 
 def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        return ":".join(map(str, value.values()))
+    return " ".join(map(_shown, value)) if isinstance(value, list) else str(value)

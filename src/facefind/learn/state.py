@@ -73,7 +73,7 @@ class State:
         seen = [self.miner.observe(HostCopy(gather(part.float()))) for part in scores]
         return [begun for part in seen for begun in part]
 
-    def save(self, path: Path, step: int, recipe: Recipe, data: str) -> None:
+    def save(self, path: Path, step: int, recipe: Recipe, data: str, **more: Any) -> None:
         """Write all of it to a checkpoint, with the fingerprint of the training images."""
         content: dict[str, Any] = {
             "network": self.network.state_dict(),
@@ -82,6 +82,7 @@ class State:
             "step": step,
             "recipe": recipe.to_dict(),
             "data": data,
+            **more,
         }
         if self.ema:
             content["ema"] = self.ema.module.state_dict()
