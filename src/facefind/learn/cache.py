@@ -35,17 +35,13 @@ def make_cache(name: str | None, samples: Sequence[Sample]) -> Cache | None:
     `auto` is `host` where all images take at most half of the free shared memory.
 
     Raises:
-        DataError: if the images do not fit into shared memory, or the name is `device`.
+        DataError: if the images do not fit into shared memory.
     """
     if name is None:
         return None
-    if name == "device":
-        raise DataError(
-            "--cache device is not supported; expected auto, host or a folder (./device is one)"
-        )
     if name not in ("auto", "host"):
         return FolderCache(Path(name))
-    sizes = [_size(sample) for sample in samples]
+    sizes = [header_size(sample) for sample in samples]
     need = sum(h * w * 3 for h, w in sizes) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     free = _free_shared_memory()
     if need <= (free // 2 if name == "auto" else free):
@@ -105,7 +101,8 @@ def _shared_bytes(count: int) -> torch.Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
-def _size(sample: Sample) -> tuple[int, int]:
+def header_size(sample: Sample) -> tuple[int, int]:
+    """(H,W) as the label or the file's header says; (0,0) where there is no picture."""
     try:
         return sample.image_size or read_size(sample.path)
     except (FacefindError, OSError):  # the loader warns of it when it is drawn

@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from facefind import datasets
 from facefind.errors import DataError
 from facefind.learn import checkpoints, run_folder
+from facefind.learn.device_images import device_loader, on_device
 from facefind.learn.distributed import make_device, process_group
 from facefind.learn.ema import EMA
 from facefind.learn.index_sampler import Epochs, IndexSampler, sized
@@ -30,7 +32,7 @@ from facefind.learn.optimizers import freeze, make_optimizer
 from facefind.learn.recipe import Recipe
 from facefind.learn.schedule import Progress, Stopwatch, crop_size
 from facefind.learn.state import State, TrainingError
-from facefind.learn.step import Step
+from facefind.learn.step import Step, captures
 from facefind.learn.validation import validate
 
 __all__ = ["TrainingError", "train"]
@@ -99,7 +101,10 @@ def _train(
     torch.manual_seed(run.seed)
     data = recipe.data
     samples, held_out = datasets.read_sets(data.root, val=data.val, hold_out=data.hold_out)
-    dataset = TrainingSet(samples, recipe.augment, run.seed, data.cache)
+    kept = on_device(
+        data.cache, samples, device, workers=data.workers, fill=recipe.augment.fill
+    )
+    dataset = TrainingSet(samples, recipe.augment, run.seed, None if kept else data.cache)
 
     network = recipe.network.build()
     if run.init_from and not resume:
@@ -138,14 +143,19 @@ def _train(
         if miner
         else IndexSampler(epochs, start=step * schedule.batch, rank=rank, processes=processes)
     )
-    batches = loader(
-        dataset,
-        sized(pairs, schedule.batch, lambda at: crop_size(progress.fraction(at), recipe.augment)),
-        batch=schedule.batch // processes // parts,
-        workers=data.workers,
-        prefetch=_prefetch(recipe),
-        pin_memory=device.type == "cuda",
+    sampler = sized(
+        pairs, schedule.batch, lambda at: crop_size(progress.fraction(at), recipe.augment)
     )
+    loading: dict[str, Any] = {
+        "batch": schedule.batch // processes // parts,
+        "workers": data.workers,
+        "prefetch": _prefetch(recipe),
+        "steady": captures(recipe, device, processes),
+    }
+    if kept:
+        batches = device_loader(dataset, kept, sampler, compiled=run.compile, **loading)
+    else:
+        batches = loader(dataset, sampler, pin_memory=device.type == "cuda", **loading)
     with Log(folder) if rank == 0 else contextlib.nullcontext() as log:
         meter, last_save = Meter(lambda: watch.seconds), time.monotonic()
         evaluate_at = _next_evaluation(step, len(samples), recipe)

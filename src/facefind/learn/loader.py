@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from facefind import images
 from facefind.datasets import Sample, read_size
 from facefind.errors import DataError, ImageError
-from facefind.learn.augment import draw_view, render, view_labels
+from facefind.learn.augment import View, draw_view, render, view_labels
 from facefind.learn.cache import make_cache
 from facefind.learn.jitter import Image
 from facefind.learn.labels import Labels
@@ -90,19 +90,24 @@ class TrainingSet(Dataset[Item]):
         index, number, *size = pair
         for _ in range(len(self.samples)):
             try:
-                return self._augmented(number, np.random.default_rng((self.seed, index)), *size)
+                return self._augmented(index, number, *size)
             except (ImageError, DataError, OSError) as error:
                 logger.warning("skipped an image: %s", error)
                 number = (number + 1) % len(self.samples)
         raise DataError(f"none of the {len(self.samples)} training images can be read")
 
-    def _augmented(self, number: int, rng: np.random.Generator, size: int | None = None) -> Item:
+    def draw(
+        self, index: int, number: int, image_size: tuple[int, int], size: int | None = None
+    ) -> tuple[View, Target]:
+        """What is shown of sample `number`, an image of size (H,W), and the faces on it.
+
+        It depends on the seed, the index and the sample alone. `size` is the side of a square crop
+        in pixels, where it is not the recipe's.
+        """
         config, sample = self.config, self.samples[number]
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
-        image_size = sample.image_size or read_size(sample.path)
+        rng = np.random.default_rng((self.seed, index))
         view = draw_view(config, image_size, labels, rng, size)
-        image, factor = self._read(number, view.shrink)
-        pixels = render(image, view, factor, config.fill)
         labels = view_labels(view, labels, config)
         faces, ignored = labels.keep(~labels.ignore), labels.keep(labels.ignore)
         target = Target(
@@ -110,6 +115,14 @@ class TrainingSet(Dataset[Item]):
             torch.from_numpy(faces.landmarks),
             torch.from_numpy(ignored.boxes),
         )
+        return view, target
+
+    def _augmented(self, index: int, number: int, size: int | None = None) -> Item:
+        sample = self.samples[number]
+        image_size = sample.image_size or read_size(sample.path)
+        view, target = self.draw(index, number, image_size, size)
+        image, factor = self._read(number, view.shrink)
+        pixels = render(image, view, factor, self.config.fill)
         return Item(torch.from_numpy(pixels), target, sample.name)
 
     def _read(self, number: int, shrink: int) -> tuple[Image, int]:
@@ -120,25 +133,48 @@ class TrainingSet(Dataset[Item]):
         return self._cache.read(number, sample), 1
 
 
+def packed(
+    targets: Sequence[Target],
+    sizes: Sequence[tuple[int, int]],
+    multiple: int,
+    *,
+    steady: bool = False,
+) -> tuple[tuple[int, int], BatchTargets]:
+    """(H,W) of a batch of images of some sizes (h,w), multiples of `multiple`, and its targets.
+
+    Args:
+        targets: of each image.
+        sizes: of each image.
+        multiple: of the batch's sides.
+        steady: whether the numbers of faces and ignored regions are padded to powers of two.
+    """
+    height, width = (-(-max(sides) // multiple) * multiple for sides in zip(*sizes, strict=True))
+    sized = [replace(target, size=size) for target, size in zip(targets, sizes, strict=True)]
+    labels = BatchTargets.from_images(sized, (height, width))
+    return (height, width), labels.padded() if steady else labels
+
+
 def collate(
-    items: Sequence[Item], *, multiple: int = 1, fill: tuple[int, int, int] = (0, 0, 0)
+    items: Sequence[Item],
+    *,
+    multiple: int = 1,
+    fill: tuple[int, int, int] = (0, 0, 0),
+    steady: bool = False,
 ) -> Batch:
     """The batch of single items.
 
     Images that differ in size, or whose size is not a `multiple`, are padded to the right and
-    below with the color `fill`.
+    below with the color `fill`; labels as in `packed`.
     """
     pictures, targets, names = zip(*items, strict=True)
     sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
-    height, width = (-(-max(sides) // multiple) * multiple for sides in zip(*sizes, strict=True))
-    sized = [replace(target, size=size) for target, size in zip(targets, sizes, strict=True)]
-    packed = BatchTargets.from_images(sized, (height, width))
-    if set(sizes) == {(height, width)}:
-        return Batch(torch.stack(pictures), packed, list(names))
-    padded = torch.tensor(fill, dtype=torch.uint8).repeat(len(pictures), height, width, 1)
+    size, labels = packed(targets, sizes, multiple, steady=steady)
+    if set(sizes) == {size}:
+        return Batch(torch.stack(pictures), labels, list(names))
+    padded = torch.tensor(fill, dtype=torch.uint8).repeat(len(pictures), *size, 1)
     for image, picture, (h, w) in zip(padded, pictures, sizes, strict=True):
         image[:h, :w] = picture
-    return Batch(padded, packed, list(names))
+    return Batch(padded, labels, list(names))
 
 
 def loader(
@@ -149,6 +185,7 @@ def loader(
     workers: int = 0,
     prefetch: int = 4,
     pin_memory: bool = False,
+    steady: bool = False,
 ) -> Iterable[Batch]:
     """Endless batches of `batch` images, in the sampler's order.
 
@@ -160,6 +197,7 @@ def loader(
         workers: processes that load and augment (0: load in this one).
         prefetch: batches that each of them loads ahead.
         pin_memory: whether batches are page-locked, for copies to a GPU that do not wait.
+        steady: whether labels are padded, so that few shapes of batches differ.
     """
     import cv2
 
@@ -172,7 +210,7 @@ def loader(
         batch_size=batch,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=partial(collate, multiple=multiple, fill=config.fill),
+        collate_fn=partial(collate, multiple=multiple, fill=config.fill, steady=steady),
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin_memory,
     )

@@ -46,11 +46,12 @@ class DataConfig:
     balance: float = 0.0
     """How much rare groups (WIDER FACE events) gain: 0 as they are, 1 every group alike."""
     cache: Annotated[
-        str | None, arg(name="cache", prefix_name=False, metavar="auto|host|FOLDER")
+        str | None, arg(name="cache", prefix_name=False, metavar="auto|device|host|FOLDER")
     ] = None
-    """Where decoded images are kept, at 3 bytes a pixel: in memory that the loading processes
-    share (`host`), there if they fit (`auto`), or in a folder, for later runs too; None: each is
-    decoded whenever it is used."""
+    """Where decoded images are kept: on the network's device (`device`, 4 bytes a pixel), where the
+    crops are then made as well; in memory that the loading processes share (`host`, 3 bytes), or in
+    a folder, for later runs too; `auto`: on an accelerator or on the host, where they fit; None:
+    each is decoded whenever it is used."""
     workers: int = 2
     """Processes that load and augment."""
 
@@ -244,6 +245,12 @@ class RunConfig:
     """Where the network is trained; auto: the GPU where there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
+    compile: bool = False
+    """Whether the network is compiled by torch.compile: steps are faster on a GPU, but each crop
+    size costs about a minute before its first step."""
+    graphs: bool = False
+    """Whether steps on a single CUDA GPU are captured as CUDA graphs, so that the host need not
+    launch their kernels one by one."""
     threads: int | None = None
     """Torch's CPU threads; None: torch's default."""
     seed: int = 0
