@@ -58,18 +58,26 @@ class FolderCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._files: dict[Path, Path] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, number: int, sample: Sample) -> Image:
         """The image of a sample, decoded at first and memory-mapped from then on."""
-        facts = sample.path.stat()
-        key = f"{sample.path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
-        path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-        if not path.exists():
-            with atomic(path) as draft, draft.open("wb") as file:
-                np.save(file, images.read(sample.path))
-        mapped: Image = np.load(path, mmap_mode="r")
+        file = self._files.get(sample.path)
+        if file is None or not file.exists():
+            file = self._files[sample.path] = self._kept(sample.path)
+        mapped: Image = np.load(file, mmap_mode="r")
         return mapped
+
+    def _kept(self, path: Path) -> Path:
+        """The file that holds an image's pixels; it is written where it is missing."""
+        facts = path.stat()
+        key = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
+        file = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+        if not file.exists():
+            with atomic(file) as draft, draft.open("wb") as opened:
+                np.save(opened, images.read(path))
+        return file
 
 
 class HostCache:
@@ -79,8 +87,8 @@ class HostCache:
         ends = np.cumsum([h * w * 3 for h, w in sizes]).tolist()
         self._sizes, self._starts = list(sizes), [0, *ends[:-1]]
         # Memory is taken as it is written, so that an empty cache costs nothing.
-        self._pixels = _shared_bytes(ends[-1])
-        self._filled = _shared_bytes(len(sizes)).zero_()
+        self._pixels = shared_bytes(ends[-1])
+        self._filled = shared_bytes(len(sizes)).zero_()
 
     def read(self, number: int, sample: Sample) -> Image:
         """The image of sample `number`; one that is not as large as its header said is not kept."""
@@ -96,7 +104,8 @@ class HostCache:
         return kept
 
 
-def _shared_bytes(count: int) -> torch.Tensor:
+def shared_bytes(count: int) -> torch.Tensor:
+    """(count,) uint8, not initialized, in memory that other processes can read."""
     storage = torch.UntypedStorage._new_shared(max(count, 1))  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=torch.uint8).set_(storage)
 

@@ -101,9 +101,7 @@ def _train(
     torch.manual_seed(run.seed)
     data = recipe.data
     samples, held_out = datasets.read_sets(data.root, val=data.val, hold_out=data.hold_out)
-    kept = on_device(
-        data.cache, samples, device, workers=data.workers, fill=recipe.augment.fill
-    )
+    kept = on_device(data.cache, samples, device, workers=data.workers, fill=recipe.augment.fill)
     dataset = TrainingSet(samples, recipe.augment, run.seed, None if kept else data.cache)
 
     network = recipe.network.build()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from facefind import images
 from facefind.datasets import Sample, read_size
 from facefind.errors import DataError, ImageError
 from facefind.learn.augment import View, draw_view, render, view_labels
-from facefind.learn.cache import make_cache
+from facefind.learn.cache import make_cache, shared_bytes
 from facefind.learn.jitter import Image
 from facefind.learn.labels import Labels
 from facefind.learn.recipe import AugmentConfig
@@ -77,6 +78,7 @@ class TrainingSet(Dataset[Item]):
             )
         self.samples, self.config, self.seed = list(samples), config, seed
         self._cache = make_cache(cache, self.samples)
+        self._sizes: dict[int, tuple[int, int]] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -118,14 +120,19 @@ class TrainingSet(Dataset[Item]):
         return view, target
 
     def _augmented(self, index: int, number: int, size: int | None = None) -> Item:
-        sample = self.samples[number]
-        image_size = sample.image_size or read_size(sample.path)
-        view, target = self.draw(index, number, image_size, size)
-        image, factor = self._read(number, view.shrink)
+        view, target = self.draw(index, number, self.image_size(number), size)
+        image, factor = self.read(number, view.shrink)
         pixels = render(image, view, factor, self.config.fill)
-        return Item(torch.from_numpy(pixels), target, sample.name)
+        return Item(torch.from_numpy(pixels), target, self.samples[number].name)
 
-    def _read(self, number: int, shrink: int) -> tuple[Image, int]:
+    def image_size(self, number: int) -> tuple[int, int]:
+        """(H,W) of a sample's image; its header is read once."""
+        if number not in self._sizes:
+            sample = self.samples[number]
+            self._sizes[number] = sample.image_size or read_size(sample.path)
+        return self._sizes[number]
+
+    def read(self, number: int, shrink: int) -> tuple[Image, int]:
         """A sample's image, perhaps decoded up to `shrink` times smaller, and how many times."""
         sample = self.samples[number]
         if self._cache is None:
@@ -169,12 +176,19 @@ def collate(
     pictures, targets, names = zip(*items, strict=True)
     sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
     size, labels = packed(targets, sizes, multiple, steady=steady)
-    if set(sizes) == {size}:
-        return Batch(torch.stack(pictures), labels, list(names))
-    padded = torch.tensor(fill, dtype=torch.uint8).repeat(len(pictures), *size, 1)
-    for image, picture, (h, w) in zip(padded, pictures, sizes, strict=True):
+    batch = _new_images(len(pictures), *size)
+    for image, picture, (h, w) in zip(batch, pictures, sizes, strict=True):
         image[:h, :w] = picture
-    return Batch(padded, labels, list(names))
+        image[:h, w:] = image[h:] = torch.tensor(fill, dtype=torch.uint8)
+    return Batch(batch, labels, list(names))
+
+
+def _new_images(count: int, height: int, width: int) -> Tensor:
+    """(count,height,width,3) uint8; in a loading process, memory that the training one can read."""
+    shape = (count, height, width, 3)
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    return shared_bytes(math.prod(shape)).view(shape)
 
 
 def loader(
