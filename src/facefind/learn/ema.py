@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from facefind.errors import DataError
+
 
 class EMA(AveragedModel):
     """Exponential moving average of a network's parameters; its buffers are copied.
@@ -20,12 +22,15 @@ class EMA(AveragedModel):
     Attributes:
         module: the network with averaged weights, in eval mode.
 
+    Raises:
+        DataError: if `decay` is none.
+
     Source: Polyak averaging (SIAM J. Control Optim. 30(4), 1992) in its exponential form.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         if not 0 < decay < 1:
-            raise ValueError(f"--optim.ema: expected a decay between 0 and 1, got {decay}")
+            raise DataError(f"--optim.ema: expected a decay between 0 and 1, got {decay}")
         super().__init__(network, multi_avg_fn=self._average)
         self.decay = decay
         self._share: Tensor | float = 1.0

@@ -242,7 +242,8 @@ class RunConfig:
         str, arg(name="device", prefix_name=False, metavar="auto|cpu|cuda[:N]|mps")
     ] = "auto"
     """Where the network is trained; auto: the GPU where there is one."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """Numbers that convolutions compute with; auto: bf16 where the device has it, else fp32."""
     channels_last: bool = True
     threads: int | None = None
     """Torch's CPU threads; None: torch's default."""

@@ -14,14 +14,13 @@ from facefind.learn.distributed import all_processes
 from facefind.learn.loader import Batch
 from facefind.learn.logs import StepResult
 from facefind.learn.optimizers import set_rate
+from facefind.learn.precision import DTYPES
 from facefind.learn.recipe import Recipe
 from facefind.learn.state import State
 from facefind.learn.targets import BatchTargets
 
 if TYPE_CHECKING:
     from facefind.learn.criterion import Losses
-
-PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Step:
@@ -35,7 +34,7 @@ class Step:
     Args:
         state: the network, its optimizer and the rest of what a step changes.
         criterion: outputs and targets -> losses.
-        recipe: precision, layout and clipping.
+        recipe: precision, already chosen where it was `auto`, layout and clipping.
         device: of the network.
         processes: that train together; each calls its own step at the same time.
     """
@@ -89,7 +88,7 @@ class Step:
         images = batch.images.permute(0, 3, 1, 2)  # channels-last as it comes
         if not run.channels_last:
             images = images.contiguous()
-        kind = PRECISIONS.get(run.precision)
+        kind = DTYPES[run.precision]
         alone = isinstance(self._model, DistributedDataParallel) and not last
         with self._model.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
             with torch.autocast(self._device.type, kind, enabled=kind is not None):
