@@ -52,11 +52,14 @@ def main(args: Sequence[str]) -> int:
         final = replace(final, run=replace(final.run, out=options.resume))
     recipe.build(final.network)  # before any image is read: it is the quickest thing to be wrong
 
+    from facefind.learn import checkpoints
     from facefind.learn.engine import train
 
     folder = train(final, resume=options.resume is not None)
     if os.environ.get("RANK", "0") == "0":
         text = f"{folder}: facefind export {folder} --out {final.name}.onnx makes it a model"
+        if (best := folder / checkpoints.BEST).is_file():
+            text += f", {best} in its place one of the best evaluation's weights"
         output.emit({"run": str(folder)}, text, as_json=options.json, out=None)
     return 0
 

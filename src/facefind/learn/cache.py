@@ -61,6 +61,9 @@ class FolderCache:
         self._files: dict[Path, Path] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
+    def __str__(self) -> str:
+        return f"decoded images in {self._folder}"
+
     def read(self, number: int, sample: Sample) -> Image:
         """The image of a sample, decoded at first and memory-mapped from then on."""
         file = self._files.get(sample.path)
@@ -89,6 +92,9 @@ class HostCache:
         # Memory is taken as it is written, so that an empty cache costs nothing.
         self._pixels = shared_bytes(ends[-1])
         self._filled = shared_bytes(len(sizes)).zero_()
+
+    def __str__(self) -> str:
+        return f"decoded images in memory, {len(self._pixels) / 2**30:.1f} GiB"
 
     def read(self, number: int, sample: Sample) -> Image:
         """The image of sample `number`; one that is not as large as its header said is not kept."""

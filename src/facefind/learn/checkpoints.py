@@ -13,6 +13,7 @@ from facefind.files import atomic
 
 LAST = "last.pt"
 FINAL = "final.pt"
+BEST = "best.pt"
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

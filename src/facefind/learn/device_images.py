@@ -84,6 +84,10 @@ class DeviceImages:
         if not self.readable.any():
             raise DataError(f"none of the {len(samples)} training images can be read")
 
+    def __str__(self) -> str:
+        size = self.pixels.numel() / 2**30
+        return f"decoded images on {self.pixels.device}, {size:.1f} GiB"
+
     @staticmethod
     def bytes_needed(sizes: Sequence[tuple[int, int]]) -> int:
         """Bytes that images of these sizes (H,W) take on the device."""

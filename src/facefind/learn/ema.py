@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from facefind.errors import DataError
+
 
 class EMA:
     """Exponential moving average of a network's parameters; its buffers are copied.
@@ -22,12 +24,15 @@ class EMA:
         module: the network with averaged weights, in eval mode.
         updates: n; the initial weights count as the first.
 
+    Raises:
+        DataError: if `decay` is none.
+
     Source: Polyak averaging (SIAM J. Control Optim. 30(4), 1992) in its exponential form.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         if not 0 < decay < 1:
-            raise ValueError(f"--optim.ema: expected a decay between 0 and 1, got {decay}")
+            raise DataError(f"--optim.ema: expected a decay between 0 and 1, got {decay}")
         self.module = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay, self.updates = decay, 1
 
@@ -40,8 +45,9 @@ class EMA:
             finite: scalar on the device; where it is false the averaged weights stay as they are.
         """
         weight = 1 - min((1 + self.updates) / (10 + self.updates), self.decay)
-        averaged = list(self.module.parameters())
-        change = torch._foreach_sub(list(network.parameters()), averaged)
+        averaged: list[Tensor] = list(self.module.parameters())
+        present: list[Tensor] = list(network.parameters())
+        change = list(torch._foreach_sub(present, averaged))
         torch._foreach_mul_(change, weight if finite is None else finite.float() * weight)
         torch._foreach_add_(averaged, change)
         if buffers := list(self.module.buffers()):

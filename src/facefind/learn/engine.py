@@ -1,7 +1,8 @@
 """The training loop: recipe in, run folder out.
 
-A run folder holds `recipe.json` and `run.json` (all that made the run), `log.jsonl` and
-TensorBoard events, `last.pt` (to resume from) and, at the end, `final.pt` (the result).
+A run folder holds `recipe.json` and `run.json` (all that made the run), `first_batch.jpg`,
+`log.jsonl` and TensorBoard events, `last.pt` (to resume from), `best.pt` (the weights of the best
+evaluation, where there are several) and, at the end, `final.pt` (the result).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +22,24 @@ import torch
 from facefind import datasets
 from facefind.errors import DataError
 from facefind.learn import checkpoints, run_folder
+from facefind.learn.checks import check
 from facefind.learn.device_images import device_loader, on_device
 from facefind.learn.distributed import make_device, process_group
 from facefind.learn.ema import EMA
 from facefind.learn.index_sampler import Epochs, IndexSampler, sized
 from facefind.learn.initialization import initialize
-from facefind.learn.loader import TrainingSet, loader
-from facefind.learn.logs import Log, Meter, clock_time
+from facefind.learn.loader import Batch, TrainingSet, loader
+from facefind.learn.logs import LoadingWatch, Log, Meter, clock_time
 from facefind.learn.mining import Miner
+from facefind.learn.opening import opening_lines, write_first_batch
 from facefind.learn.optimizers import freeze, make_optimizer
+from facefind.learn.precision import choose_precision
 from facefind.learn.recipe import Recipe
 from facefind.learn.schedule import Progress, Stopwatch, crop_size
 from facefind.learn.state import State, TrainingError
 from facefind.learn.step import Step, captures
-from facefind.learn.validation import validate
+from facefind.learn.validation import Evaluator
+from facefind.nn.detector import DenseDetector
 
 __all__ = ["TrainingError", "train"]
 
@@ -66,141 +72,196 @@ def train(
     Raises:
         DataError: if no training images are named, a set cannot be read, or options make no sense.
         TrainingError: if the folder holds another run, or a loss or gradient is not finite.
+        RuntimeUnavailableError: if bf16 is asked for by name on a device without it.
     """
     device = make_device(recipe.run.device)
     with process_group(device) as (rank, processes):
-        return _train(recipe, device, rank, processes, resume=resume, stop_at=stop_at, clock=clock)
+        run = _Run(recipe, device, rank, processes, resume=resume, clock=clock)
+        run.train(stop_at or sys.maxsize)
+        return run.folder
 
 
-def _train(
-    recipe: Recipe,
-    device: torch.device,
-    rank: int,
-    processes: int,
-    *,
-    resume: bool,
-    stop_at: int | None,
-    clock: Callable[[], float],
-) -> Path:
-    run, schedule, parts = recipe.run, recipe.schedule, recipe.optim.accumulate
-    folder = run.out or Path("runs") / recipe.name
-    last = folder / checkpoints.LAST
-    resume &= last.exists()
-    if last.exists() and not resume:
-        raise TrainingError(
-            f"{folder} already holds a run; resume it with --resume {folder}, or choose another "
-            "--out"
+class _Run:
+    """A run in one of its processes: all that a recipe is made into, and the loop over steps."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: torch.device,
+        rank: int,
+        processes: int,
+        *,
+        resume: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        run, schedule, data = recipe.run, recipe.schedule, recipe.data
+        self.recipe, self.rank, self.clock = recipe, rank, clock
+        self.folder = run.out or Path("runs") / recipe.name
+        last = self.folder / checkpoints.LAST
+        if last.exists() and not resume:
+            raise TrainingError(
+                f"{self.folder} already holds a run; resume it with --resume {self.folder}, or "
+                "choose another --out"
+            )
+        check(recipe, processes)
+        if run.threads:
+            torch.set_num_threads(run.threads)
+        torch.manual_seed(run.seed)
+        samples, held_out = datasets.read_sets(data.root, val=data.val, hold_out=data.hold_out)
+        if held_out and not samples:
+            raise DataError(f"--data.hold-out {data.hold_out} leaves no image to train on")
+        kept = on_device(
+            data.cache, samples, device, workers=data.workers, fill=recipe.augment.fill
         )
-    if parts < 1 or schedule.batch % (processes * parts):
-        raise TrainingError(
-            f"a batch of {schedule.batch} cannot be split over {processes} processes "
-            f"in {parts} parts"
-        )
-    if run.threads:
-        torch.set_num_threads(run.threads)
-    torch.manual_seed(run.seed)
-    data = recipe.data
-    samples, held_out = datasets.read_sets(data.root, val=data.val, hold_out=data.hold_out)
-    kept = on_device(data.cache, samples, device, workers=data.workers, fill=recipe.augment.fill)
-    dataset = TrainingSet(samples, recipe.augment, run.seed, None if kept else data.cache)
+        dataset = TrainingSet(samples, recipe.augment, run.seed, None if kept else data.cache)
+        self.fingerprint = run_folder.fingerprint(samples)
+        content = checkpoints.load(last) if last.exists() else {}
+        if content:
+            run_folder.check_resume(self.folder, content, recipe, self.fingerprint)
+        begun_in = run_folder.begun_in(content)
+        self.precision, why = choose_precision(run.precision, device, begun_in)
 
-    network = recipe.network.build()
-    if run.init_from and not resume:
-        initialize(network, run.init_from)
-    network = network.to(device)
-    if run.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    frozen_bn = freeze(network, recipe.optim.frozen)
-    optimizer = make_optimizer(network, recipe.optim)
-    ema = EMA(network, recipe.optim.ema) if recipe.optim.ema else None
-    scaler = torch.amp.GradScaler(device.type, enabled=run.precision == "fp16")
-    epochs = Epochs([s.group for s in samples], run.seed, balance=data.balance)
-    miner = _miner(epochs, recipe, processes)
-    state = State(network, frozen_bn, optimizer, ema, scaler, miner)
-    fingerprint, step, spent = run_folder.fingerprint(samples), 0, 0.0
-    if resume:
-        content = checkpoints.load(last)
-        run_folder.check_resume(folder, content, recipe, fingerprint)
-        step, spent = state.restore(content), content.get("seconds", 0.0)
-    watch = Stopwatch(spent, clock)
-    progress = Progress(schedule, len(samples), watch, limit=_max_steps())
-    if rank == 0:
+        network = _make_network(recipe, device, fresh=not content)
+        epochs = Epochs([s.group for s in samples], run.seed, balance=data.balance)
+        self.state = State(
+            network,
+            freeze(network, recipe.optim.frozen),
+            make_optimizer(network, recipe.optim),
+            EMA(network, recipe.optim.ema) if recipe.optim.ema else None,
+            torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
+            _miner(epochs, recipe, processes),
+        )
+        self.step = self.state.restore(content) if content else 0
+        self.watch = Stopwatch(content.get("seconds", 0.0), clock)
+        self.progress = Progress(schedule, len(samples), self.watch, limit=_max_steps())
+        self.evaluator = Evaluator(self.folder, recipe, held_out, len(samples))
+        over = self.progress.done(self.step)
+        self.finished = over and run_folder.is_finished(self.folder, self.step)
         facts = run_folder.facts_of(
             samples,
             held_out,
-            steps=progress.steps,
+            steps=self.progress.steps,
             parameters=sum(p.numel() for p in network.parameters()),
             processes=processes,
             device=str(device),
+            precision=self.precision,
         )
-        run_folder.record(folder, step, recipe, facts)
+        if rank == 0:
+            run_folder.record(self.folder, self.step, recipe, facts)
+        cache = str(kept or dataset.cache or "none: images are decoded whenever they are used")
+        self.opening = opening_lines(
+            recipe, self.folder, facts, step=self.step, why=why, cache=cache
+        )
+        chosen = replace(recipe, run=replace(run, precision=self.precision))
+        self.update = Step(self.state, recipe.criterion.build(network), chosen, device, processes)
+        sampler = self._sampler(epochs, processes)
+        loading: dict[str, Any] = {
+            "batch": schedule.batch // processes // recipe.optim.accumulate,
+            "workers": data.workers,
+            "prefetch": _prefetch(recipe),
+            "steady": captures(chosen, device, processes),
+        }
+        self.batches: Iterable[Batch]
+        if kept:
+            self.batches = device_loader(dataset, kept, sampler, compiled=run.compile, **loading)
+        else:
+            self.batches = loader(dataset, sampler, pin_memory=device.type == "cuda", **loading)
 
-    train_step = Step(state, recipe.criterion.build(network), recipe, device, processes)
-    pairs = (
-        miner.sampler(rank, processes)
-        if miner
-        else IndexSampler(epochs, start=step * schedule.batch, rank=rank, processes=processes)
-    )
-    sampler = sized(
-        pairs, schedule.batch, lambda at: crop_size(progress.fraction(at), recipe.augment)
-    )
-    loading: dict[str, Any] = {
-        "batch": schedule.batch // processes // parts,
-        "workers": data.workers,
-        "prefetch": _prefetch(recipe),
-        "steady": captures(recipe, device, processes),
-    }
-    if kept:
-        batches = device_loader(dataset, kept, sampler, compiled=run.compile, **loading)
-    else:
-        batches = loader(dataset, sampler, pin_memory=device.type == "cuda", **loading)
-    with Log(folder) if rank == 0 else contextlib.nullcontext() as log:
-        meter, last_save = Meter(lambda: watch.seconds), time.monotonic()
-        evaluate_at = _next_evaluation(step, len(samples), recipe)
-        last_step = sys.maxsize if stop_at is None else stop_at
-        supply = iter(batches)
-        watch.start()
-        while not progress.done(step) and step < last_step:
-            began = watch.seconds
-            batch = list(itertools.islice(supply, parts))
-            waited = watch.seconds - began
-            rate = recipe.optim.lr * progress.rate(step)
-            result = train_step(batch, rate)
-            step += 1
-            progress.update(step)
-            done = progress.done(step)
-            at_end = done or step == last_step
-            for begun in state.observe(result.min_positive_scores):
-                if log:
-                    log.write(step, **begun.record())
-            meter.add(step, result, [name for part in batch for name in part.names], waited)
-            if step % run.log_every == 0 or at_end:
-                values = meter.take(schedule.batch)
-                if log:
-                    log.write(step, lr=rate, seconds=watch.seconds, **values)
-                    text = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
-                    left = clock_time(progress.left(step))
-                    log.say(f"{progress.position(step)}  {text}  left {left}")
-            if log and (at_end or time.monotonic() - last_save > run.checkpoint_every):
-                meter.check()
-                with watch.paused():
-                    state.save(last, step, recipe, fingerprint, seconds=watch.seconds)
-                last_save = time.monotonic()
-            if done or step >= evaluate_at:
-                meter.check()
-                if log and done:
-                    final = {"network": state.best_network().state_dict(), "step": step}
-                    checkpoints.save(
-                        folder / checkpoints.FINAL, final | {"recipe": recipe.to_dict()}
-                    )
-                with watch.paused():
-                    found = validate(state.best_network(), recipe, held_out)
-                if log and found:
-                    log.write(step, **found)
-                    ap = [f"{k} {v:.4f}" for k, v in found.items() if k.startswith("ap_")]
-                    log.say(f"{progress.position(step)}  held out: {'  '.join(ap)}")
-                evaluate_at = _next_evaluation(step, len(samples), recipe)
-    return folder
+    def _sampler(self, epochs: Epochs, processes: int) -> Iterator[tuple[int, int, int]]:
+        """What this process draws from the present step on: (index, sample, size)."""
+        batch, miner, augment = self.recipe.schedule.batch, self.state.miner, self.recipe.augment
+        start = self.step * batch
+        pairs = (
+            miner.sampler(self.rank, processes)
+            if miner
+            else IndexSampler(epochs, start=start, rank=self.rank, processes=processes)
+        )
+        return sized(pairs, batch, lambda step: crop_size(self.progress.fraction(step), augment))
+
+    def train(self, stop_at: int) -> None:
+        """Take steps until the run is over, or `stop_at` of them are done."""
+        recipe, run, progress, watch = self.recipe, self.recipe.run, self.progress, self.watch
+        with Log(self.folder) if self.rank == 0 else contextlib.nullcontext() as log:
+            if log:
+                log.say("\n".join(self.opening))
+            if log and self.finished:
+                log.say(f"nothing is left to do: the run is finished after {self.step} steps")
+            meter, loading = Meter(lambda: watch.seconds), LoadingWatch(recipe.data)
+            begin, saved, supply = self.step, self.clock(), iter(self.batches)
+            watch.start()
+            while not progress.done(self.step) and self.step < stop_at:
+                asked = watch.seconds
+                batch = list(itertools.islice(supply, recipe.optim.accumulate))
+                waited = watch.seconds - asked
+                if log and self.step == 0:
+                    with watch.paused():
+                        log.picture("first batch", write_first_batch(self.folder, batch[0]))
+                rate = recipe.optim.lr * progress.rate(self.step)
+                result = self.update(batch, rate)
+                self.step += 1
+                progress.update(self.step)
+                for begun in self.state.observe(result.min_positive_scores):
+                    if log:
+                        log.write(self.step, **begun.record())
+                names = [name for part in batch for name in part.names]
+                meter.add(self.step, result, names, waited)
+                over = progress.done(self.step)
+                at_end = over or self.step == stop_at
+                if self.step % run.log_every == 0 or self.step == begin + 1 or at_end:
+                    means = meter.take(recipe.schedule.batch)
+                    if log:
+                        self._report(log, rate, means)
+                        loading.add(self.step, means)
+                due = self.evaluator.due(self.step) and not over
+                if log and (at_end or due or self.clock() - saved > run.checkpoint_every):
+                    meter.check()
+                    self._save()
+                    saved = self.clock()
+                if due:
+                    meter.check()
+                    with watch.paused():
+                        self.evaluator(self.state.best_network(), self.step, log)
+            if progress.done(self.step) and not self.finished:
+                self._finish(log)
+
+    def _report(self, log: Log, rate: float, means: dict[str, float]) -> None:
+        """Log the means of the last steps, and say them with the time that is left."""
+        log.write(self.step, lr=rate, seconds=self.watch.seconds, **means)
+        text = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
+        left = clock_time(self.progress.left(self.step))
+        log.say(f"{self.progress.position(self.step)}  {text}  left {left}")
+
+    def _save(self) -> None:
+        """Write all that the run needs to be resumed."""
+        with self.watch.paused():
+            facts = {"precision": self.precision, "seconds": self.watch.seconds}
+            path = self.folder / checkpoints.LAST
+            self.state.save(path, self.step, self.recipe, self.fingerprint, **facts)
+
+    def _finish(self, log: Log | None) -> None:
+        """Write the result, evaluate it, and write beside it what was found."""
+        network, path = self.state.best_network(), self.folder / checkpoints.FINAL
+        final = {"network": network.state_dict(), "step": self.step}
+        final["recipe"] = self.recipe.to_dict()
+        if log:
+            checkpoints.save(path, final)
+        found = self.evaluator(network, self.step, log)
+        if log:
+            checkpoints.save(path, final | {"evaluation": found})
+            if best := self.evaluator.best():
+                ap = best["evaluation"]["mean_ap"]
+                log.say(f"best evaluation: after {best['step']} steps, mean_ap {ap:.4f}: best.pt")
+
+
+def _make_network(recipe: Recipe, device: torch.device, *, fresh: bool) -> DenseDetector:
+    """The network on its device, with the weights of `--init-from` where it is fresh."""
+    network = recipe.network.build()
+    if recipe.run.init_from and fresh:
+        initialize(network, recipe.run.init_from)
+    network = network.to(device)
+    if recipe.run.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def _miner(epochs: Epochs, recipe: Recipe, processes: int) -> Miner | None:
@@ -225,12 +286,6 @@ def _prefetch(recipe: Recipe) -> int:
             "ahead"
         )
     return min(4, free // max(workers, 1))
-
-
-def _next_evaluation(step: int, images: int, recipe: Recipe) -> int:
-    """The first step after `step` at which an evaluation is due."""
-    every = round(recipe.run.evaluate_every * images / recipe.schedule.batch)
-    return (step // every + 1) * every if every else sys.maxsize
 
 
 def _max_steps() -> int:

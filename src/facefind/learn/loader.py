@@ -19,6 +19,7 @@ from facefind.datasets import Sample, read_size
 from facefind.errors import DataError, ImageError
 from facefind.learn.augment import View, draw_view, render, view_labels
 from facefind.learn.cache import make_cache, shared_bytes
+from facefind.learn.checks import check_augment
 from facefind.learn.jitter import Image
 from facefind.learn.labels import Labels
 from facefind.learn.recipe import AugmentConfig
@@ -70,14 +71,9 @@ class TrainingSet(Dataset[Item]):
     ) -> None:
         if not samples:
             raise DataError("no training images were given; name at least one set with --data SET")
-        resized = config.resized
-        if not (resized.short_sides and 0 < resized.min_crop <= 1 and resized.multiple >= 1):
-            raise DataError(
-                "--augment.resized: expected one or more short_sides, min_crop from 0 to 1 and a "
-                f"multiple of 1 or more, got {resized}"
-            )
+        check_augment(config)
         self.samples, self.config, self.seed = list(samples), config, seed
-        self._cache = make_cache(cache, self.samples)
+        self.cache = make_cache(cache, self.samples)
         self._sizes: dict[int, tuple[int, int]] = {}
 
     def __len__(self) -> int:
@@ -135,9 +131,9 @@ class TrainingSet(Dataset[Item]):
     def read(self, number: int, shrink: int) -> tuple[Image, int]:
         """A sample's image, perhaps decoded up to `shrink` times smaller, and how many times."""
         sample = self.samples[number]
-        if self._cache is None:
+        if self.cache is None:
             return images.read_reduced(sample.path, shrink)
-        return self._cache.read(number, sample), 1
+        return self.cache.read(number, sample), 1
 
 
 def packed(

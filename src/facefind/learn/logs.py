@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from facefind.learn.recipe import DataConfig
 from facefind.learn.state import TrainingError
+from facefind.runtimes import cpu
+
+logger = logging.getLogger(__name__)
 
 
 class Log:
@@ -36,6 +43,11 @@ class Log:
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, step)
+
+    def picture(self, name: str, pixels: NDArray[np.uint8]) -> None:
+        """Show (H,W,3) RGB in TensorBoard."""
+        if self._board is not None:
+            self._board.add_image(name, pixels, dataformats="HWC")
 
     def say(self, text: str) -> None:
         """Print a line on stderr."""
@@ -134,6 +146,51 @@ class Meter:
                 raise TrainingError(_failure(step, terms, norm, names))
             rows.append({f"loss_{k}": v for k, v in terms.items()} | {"gradient": norm})
         return rows, score
+
+
+class LoadingWatch:
+    """Warns once where steps wait for their images a third of the time or more.
+
+    The first log line is left out: loading has just begun.
+
+    Args:
+        data: how images are loaded.
+    """
+
+    FEWEST = 15
+    """Steps after the first log line before which nothing is said."""
+
+    def __init__(self, data: DataConfig) -> None:
+        self._data, self._warned = data, False
+        self._begin: int | None = None
+        self._step, self._load_s, self._step_s = 0, 0.0, 0.0
+
+    def add(self, step: int, means: Mapping[str, float]) -> None:
+        """Take in the means of the log line after a step, as `Meter.take` gives them."""
+        if self._begin is None:
+            self._begin = self._step = step
+            return
+        self._load_s += (step - self._step) * means["load_s"]
+        self._step_s += (step - self._step) * means["step_s"]
+        self._step, steps = step, step - self._begin
+        whole = self._load_s + self._step_s
+        if self._load_s > whole / 3 and steps >= self.FEWEST and not self._warned:
+            self._warned = True
+            logger.warning(
+                "training waits for its images: %.2g of the %.2g seconds that a step takes%s",
+                self._load_s / steps,
+                whole / steps,
+                self._advice(),
+            )
+
+    def _advice(self) -> str:
+        workers, cores = self._data.workers, cpu.usable_cores()
+        advice = []
+        if workers < cores:
+            advice.append(f"raise --data.workers, {workers} of {cores} processor cores now")
+        if self._data.cache is None:
+            advice.append("keep decoded images with --cache auto")
+        return f"; {', or '.join(advice)}" if advice else ""
 
 
 def _failure(step: int, terms: dict[str, float], norm: float, names: Sequence[str]) -> str:

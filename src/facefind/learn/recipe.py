@@ -243,11 +243,12 @@ class RunConfig:
         str, arg(name="device", prefix_name=False, metavar="auto|cpu|cuda[:N]|mps")
     ] = "auto"
     """Where the network is trained; auto: the GPU where there is one."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """Numbers that convolutions compute with; auto: bf16 where the device has it, else fp32."""
     channels_last: bool = True
     compile: bool = False
-    """Whether the network is compiled by torch.compile: steps are faster on a GPU, but each crop
-    size costs about a minute before its first step."""
+    """Whether the network is compiled by torch.compile, where one process trains: steps are faster
+    on a GPU, but each crop size costs most of a minute before its first step."""
     graphs: bool = False
     """Whether steps on a single CUDA GPU are captured as CUDA graphs, so that the host need not
     launch their kernels one by one."""

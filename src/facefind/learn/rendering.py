@@ -71,7 +71,7 @@ def render(
         size: (H,W).
         config: the recipe's; which changes of color there may be.
     """
-    place, colors, mild = numbers.split([len(PLACE), len(COLORS), MILD], 1)
+    place, colors, mild = torch.split(numbers, [len(PLACE), len(COLORS), MILD], 1)
     image = _sampled(pixels, start, place, size, config.fill)
     if config.color:
         if config.jitter in ("mild", "brightness"):

@@ -12,6 +12,8 @@ from facefind import datasets
 from facefind.datasets import Sample
 from facefind.files import write_json
 from facefind.learn import checkpoints
+from facefind.learn.checks import option
+from facefind.learn.precision import Precision
 from facefind.learn.recipe import Recipe
 from facefind.learn.state import TrainingError
 
@@ -32,7 +34,6 @@ MAY_DIFFER = {
 }
 """Options that leave the weights of a run as they are; a resumed run may change them."""
 _MAY_GROW = {"schedule.epochs", "schedule.minutes"}
-_SHORT = {"run.init_from": "init-from"}
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
@@ -56,9 +57,13 @@ def check_resume(folder: Path, content: dict[str, Any], recipe: Recipe, data: st
         TrainingError: if other options or images would change the run; names them.
     """
     now = recipe.to_dict()
+    precision = now["run"]["precision"]
+    if precision != "auto":  # what it was chosen to be before is compared, not that it was chosen
+        precision = begun_in(content)
+    before = content["recipe"] | {"run": content["recipe"]["run"] | {"precision": precision}}
     changed = [
-        f"--{_SHORT.get(name, name.replace('_', '-'))} {_shown(old)}, not {_shown(new)}"
-        for name, old, new in _differences(content["recipe"], now)
+        f"{option(name)} {_shown(old)}, not {_shown(new)}"
+        for name, old, new in _differences(before, now)
         if name not in MAY_DIFFER and not (name in _MAY_GROW and old and new and new > old)
     ]
     if content["data"] != data:
@@ -68,6 +73,19 @@ def check_resume(folder: Path, content: dict[str, Any], recipe: Recipe, data: st
             f"{folder} was trained with {'; '.join(changed)}: resume it with the same, or start a "
             f"new run from its weights with --init-from {folder} --out NEW"
         )
+
+
+def begun_in(content: dict[str, Any]) -> Precision | None:
+    """The precision that a checkpoint's run computed in; None where there is no checkpoint."""
+    found: Precision | None = content.get("precision")
+    return found or (content["recipe"]["run"]["precision"] if content else None)
+
+
+def is_finished(folder: Path, step: int) -> bool:
+    """Whether a run's result after so many steps is written and evaluated."""
+    path = folder / checkpoints.FINAL
+    final = checkpoints.load(path) if path.is_file() else {}
+    return final.get("step") == step and "evaluation" in final
 
 
 def record(folder: Path, step: int, recipe: Recipe, facts: dict[str, Any]) -> None:
@@ -91,6 +109,7 @@ def facts_of(samples: Sequence[Sample], held_out: Sequence[Sample], **more: Any)
     """Versions, commit and data of a run, and what `more` there is to record."""
     return checkpoints.provenance() | {
         "images": len(samples),
+        "faces": sum(int((~sample.ignore).sum()) for sample in samples),
         "images_held_out": len(held_out),
         "digest": datasets.digest(samples),
         **more,

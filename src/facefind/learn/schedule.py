@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from facefind.errors import DataError
 from facefind.learn.distributed import first_process
 from facefind.learn.recipe import AugmentConfig, ScheduleConfig
 
@@ -85,21 +84,14 @@ class Progress:
 
     Attributes:
         steps: of the whole run; None where the clock ends it.
-
-    Raises:
-        DataError: if the length makes no sense.
     """
 
     def __init__(
         self, config: ScheduleConfig, images: int, watch: Stopwatch, *, limit: int = sys.maxsize
     ) -> None:
-        if config.epochs <= 0:
-            raise DataError(f"--schedule.epochs: expected more than 0, got {config.epochs}")
-        if config.minutes is not None and config.minutes <= 0:
-            raise DataError(f"--schedule.minutes: expected more than 0, got {config.minutes}")
         self._config, self._watch, self._limit = config, watch, limit
         self._mark: tuple[int, float] | None = None
-        self._pace = 0.0  # seconds a step
+        self._start, self._pace = watch.seconds, 0.0  # the pace is in seconds a step
         self.steps: int | None = None
         if config.minutes is None:
             per_epoch = images / config.batch
@@ -112,8 +104,8 @@ class Progress:
     def update(self, step: int) -> None:
         """Read the clock after `step` steps; every process must call this at the same time."""
         now = self._watch.seconds
-        if self._mark is None:  # the first step takes longer, and says little of the others
-            self._mark = step, now
+        if self._mark is None:  # the first step takes longer: no more than a first guess
+            self._mark, self._pace = (step, now), now - self._start
         elif step > self._mark[0]:
             self._pace = (now - self._mark[1]) / (step - self._mark[0])
         if self.steps is None:
@@ -148,6 +140,5 @@ class Progress:
         """`step/steps`; the steps of a run that the clock ends are an estimate, after a `~`."""
         if self.steps is not None:
             return f"{step}/{self.steps}"
-        if not self._pace:
-            return f"{step}/?"
-        return f"{step}/~{min(step + round(self.left(step) / self._pace), self._limit)}"
+        steps = min(step + round(self.left(step) / (self._pace or math.inf)), self._limit)
+        return f"{step}/~{steps}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,13 @@ from facefind.learn.graphs import GraphedWork
 from facefind.learn.loader import Batch
 from facefind.learn.logs import StepResult
 from facefind.learn.optimizers import set_rate
+from facefind.learn.precision import DTYPES
 from facefind.learn.recipe import Recipe
 from facefind.learn.state import State
 from facefind.learn.targets import BatchTargets
 
 if TYPE_CHECKING:
     from facefind.learn.criterion import Losses
-
-PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Step:
@@ -36,7 +35,8 @@ class Step:
     Args:
         state: the network, its optimizer and the rest of what a step changes.
         criterion: outputs and targets -> losses.
-        recipe: precision, layout, clipping; whether the network is compiled and steps captured.
+        recipe: precision, already chosen where it was `auto`, layout, clipping; whether the network
+            is compiled and steps captured.
         device: of the network.
         processes: that train together; each calls its own step at the same time.
     """
@@ -52,11 +52,11 @@ class Step:
         self._state, self._criterion, self._recipe = state, criterion, recipe
         self._device = device
         self._model: nn.Module = state.network
-        if recipe.run.compile:
-            self._model.compile(dynamic=False)
         if processes > 1:
             devices = [device] if device.type == "cuda" else None
             self._model = DistributedDataParallel(state.network, devices)
+        elif recipe.run.compile:  # the network itself stays as it is, for evaluations
+            self._model = cast(nn.Module, torch.compile(state.network, dynamic=False))
         self._names: list[str] = []
         self._work: Callable[[Sequence[Batch]], tuple[Tensor, ...]] = self._updated
         if captures(recipe, device, processes):
@@ -103,7 +103,7 @@ class Step:
         images = batch.images.permute(0, 3, 1, 2)  # channels-last as it comes
         if not run.channels_last:
             images = images.contiguous()
-        kind = PRECISIONS.get(run.precision)
+        kind = DTYPES[run.precision]
         alone = isinstance(self._model, DistributedDataParallel) and not last
         with self._model.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
             with torch.autocast(self._device.type, kind, enabled=kind is not None):

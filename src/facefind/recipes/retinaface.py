@@ -1,8 +1,8 @@
 """RetinaFace's recipes: the paper's networks and training, the released ones, and ours for a CPU.
 
 `ROW` is the paper's training; `ROW-released` and `ROW-authors` have the networks and trainings of
-the PyTorch port and of the authors' code; `ROW-short` is ours for a CPU; `-mesh` adds the dense
-branch.
+the PyTorch port and of the authors' code; `ROW-short` is ours for a CPU, `ROW-gpu` for minutes on a
+GPU; `-mesh` adds the dense branch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
-from facefind.recipes.scrfd import REDISTRIBUTED_SIDES
+from facefind.recipes.scrfd import REDISTRIBUTED_SIDES, on_gpu
 from facefind.systems.mesh.config import MeshConfig
 from facefind.systems.retinaface import (
     CRITERION,
@@ -157,8 +157,13 @@ def short(row: str) -> Recipe:
         ),
         optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.05, ema=0.999, clip=35.0),
         schedule=ScheduleConfig(epochs=18.0, batch=16, kind="cosine", warmup_epochs=1.0),
-        run=RunConfig(precision="bf16"),
+        run=RunConfig(precision="auto"),
     )
+
+
+def gpu(row: str) -> Recipe:
+    """The training for minutes on a GPU: what `short` learns, in the course of `scrfd.on_gpu`."""
+    return on_gpu(short(row))
 
 
 def with_mesh(recipe: Recipe, branch: MeshConfig | None = None) -> Recipe:
@@ -196,6 +201,7 @@ def _own(row: str) -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     **{row: partial(_own, row) for row in ROWS},
     **{f"{row}-short": partial(short, row) for row in SHORT_ROWS},
+    **{f"{row}-gpu": partial(gpu, row) for row in SHORT_ROWS[:1]},
     **{f"{row}-mesh": partial(mesh, row) for row in MESH_ROWS},
     **{f"{row}-mesh-short": partial(short_mesh, row) for row in SHORT_ROWS[:1]},
 }

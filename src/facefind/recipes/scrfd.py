@@ -1,7 +1,8 @@
-"""SCRFD's recipes: the paper's rows, and short trainings for a CPU.
+"""SCRFD's recipes: the paper's rows, short trainings for a CPU, and minutes on a GPU.
 
-Three trainings of a row: `ROW` is the paper's, `ROW-released` that of the authors' configuration
-file where it differs, `ROW-short` ours for a CPU. `ROW-nosr` leaves sample redistribution out.
+Four trainings of a row: `ROW` is the paper's, `ROW-released` that of the authors' configuration
+file where it differs, `ROW-short` ours for a CPU, `ROW-gpu` ours for a GPU. `ROW-nosr` leaves
+sample redistribution out.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from facefind.learn.recipe import (
     AugmentConfig,
     DataConfig,
     OptimConfig,
+    Phase,
     Recipe,
     RunConfig,
     ScheduleConfig,
@@ -107,8 +109,42 @@ def short(row: str) -> Recipe:
         ),
         optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.05, ema=0.999, clip=10.0),
         schedule=ScheduleConfig(epochs=18.0, batch=16, kind="cosine", warmup_epochs=1.0),
-        run=RunConfig(precision="bf16"),
+        run=RunConfig(precision="auto"),
     )
+
+
+def on_gpu(recipe: Recipe) -> Recipe:
+    """A recipe with the course of a training of nine minutes on a GPU, `-gpu` in its name.
+
+    What it learns stays: network, losses and hard image mining. Crops of 640 pixels, of 448 in the
+    first 35 % of the time; those in which faces shrink a little are drawn twice as often. AdamW on
+    a cosine with averaged weights. Without minutes the run has 86 epochs: what 530 seconds were on
+    one H200 for the 2.5 GF network and 5,810 images.
+    """
+    return replace(
+        recipe,
+        name=f"{recipe.name.removesuffix('-short')}-gpu",
+        data=DataConfig(balance=0.4, cache="auto", workers=8),
+        augment=replace(
+            recipe.augment,
+            size=640,
+            phases=(Phase(until=0.35, size=448),),
+            crop_sides=(*REDISTRIBUTED_SIDES, 1.2, 1.4, 1.6),
+            background=0.15,
+            gray=0.05,
+            min_face=4.0,
+        ),
+        optim=OptimConfig(name="adamw", lr=2e-3, weight_decay=0.05, ema=0.9995, clip=10.0),
+        schedule=ScheduleConfig(
+            epochs=86.0, minutes=9.0, batch=64, kind="cosine", warmup_epochs=0.86
+        ),
+        run=RunConfig(precision="auto"),
+    )
+
+
+def gpu(row: str) -> Recipe:
+    """The training of a row for minutes on a GPU: see `on_gpu`."""
+    return on_gpu(paper(row))
 
 
 _TABLE = [row for row in ROWS if row not in _VARIANTS]
@@ -117,5 +153,6 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **{f"{row}-nosr": partial(paper, row, redistribute=False) for row in _TABLE},
     **{f"{row}-released": partial(released, row) for row in _TABLE if row not in _UNRELEASED},
     **{f"{row}-short": partial(short, row) for row in FAMILY},
+    **{f"{row}-gpu": partial(gpu, row) for row in FAMILY},
 }
 """SCRFD's recipes by name."""

@@ -26,6 +26,7 @@ def train_candidate(content: dict[str, Any]) -> dict[str, Any]:
     Raises:
         DataError: if the data can't be read, or no images are held out to measure on.
     """
+    from facefind.learn import checkpoints
     from facefind.learn.engine import TrainingError, train
     from facefind.recipes import from_dict
 
@@ -39,7 +40,8 @@ def train_candidate(content: dict[str, Any]) -> dict[str, Any]:
         return {"failed": str(error), "seconds": time.monotonic() - began}
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     facts.pop("stages")  # the recipe is in the store already
-    measured = _evaluation(folder, facts["steps"])
+    step = checkpoints.load(checkpoints.path_of(folder))["step"]  # not known before, by the clock
+    measured = _evaluation(folder, step)
     return {
         "ap": _ap(measured),
         "seconds": time.monotonic() - began,
