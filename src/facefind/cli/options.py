@@ -19,6 +19,7 @@ __all__ = [
     "Flag",
     "Folder",
     "Inference",
+    "LabeledSetText",
     "Number",
     "ShardText",
     "Sources",
@@ -44,6 +45,7 @@ Sources = Annotated[
 TestProtocolName = Annotated[
     str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="", aliases=("--protocol",))
 ]
+LabeledSetText = Annotated[str, tyro.conf.arg(metavar="SET")]
 ShardText = Annotated[str | None, tyro.conf.arg(metavar="INDEX/COUNT", help_behavior_hint="")]
 
 

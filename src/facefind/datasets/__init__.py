@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from facefind.datasets import aflw, coco, face_eval, fddb, pairs, retinaface, voc, wider, yolo
+from facefind.datasets import (
+    aflw,
+    coco,
+    face_eval,
+    fddb,
+    pairs,
+    retinaface,
+    ultralytics,
+    voc,
+    wider,
+    yolo,
+)
 from facefind.datasets.check import Finding, Report, check
 from facefind.datasets.files import Missing
 from facefind.datasets.layouts import READERS, detect_format, read, write
@@ -16,6 +27,7 @@ from facefind.datasets.selection import (
     read_sets,
     split,
 )
+from facefind.datasets.spec import SetSpec
 
 __all__ = [
     "READERS",
@@ -24,6 +36,7 @@ __all__ = [
     "Pairs",
     "Report",
     "Sample",
+    "SetSpec",
     "aflw",
     "check",
     "check_complete",
@@ -43,6 +56,7 @@ __all__ = [
     "read_size",
     "retinaface",
     "split",
+    "ultralytics",
     "voc",
     "wider",
     "write",

@@ -62,8 +62,8 @@ def locate(
         names_shown = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         raise DataError(
             f"{source}: {len(absent)} of {len(absent) + len(found)} labeled images are not in "
-            f"{root} ({names_shown}); pass images=<their folder>, or missing='skip' to leave "
-            "them out"
+            f"{root} ({names_shown}); say where they are, as in {source},images=DIR, or leave "
+            f"them out: {source},missing=skip"
         )
     if absent and missing == "skip":
         log.warning("%s: %d labeled images are missing and left out", source, len(absent))
@@ -133,6 +133,6 @@ def image_root(root: Path, images: str | Path | None, *usual: str) -> Path:
     """The folder that picture names are relative to: `images`, or the first usual one there is."""
     if images is not None:
         if not Path(images).is_dir():
-            raise DataError(f"images={str(images)!r} is no folder")
+            raise DataError(f"images={images}: no such folder")
         return Path(images)
     return next((root / name for name in usual if (root / name).is_dir()), root)

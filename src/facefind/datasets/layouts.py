@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from facefind.datasets import aflw, coco, face_eval, fddb, retinaface, voc, wider, yolo
+import numpy as np
+
+from facefind.datasets import (
+    aflw,
+    coco,
+    face_eval,
+    fddb,
+    retinaface,
+    ultralytics,
+    voc,
+    wider,
+    yolo,
+)
 from facefind.datasets.files import read_text
-from facefind.datasets.sample import Sample, partial
+from facefind.datasets.sample import Sample, is_partial, partial
+from facefind.datasets.spec import SetSpec
 from facefind.errors import DataError
 
 READERS: dict[str, Callable[..., list[Sample]]] = {
@@ -19,6 +34,7 @@ READERS: dict[str, Callable[..., list[Sample]]] = {
     "retinaface": retinaface.read,
     "scrfd": retinaface.read,
     "yolo": yolo.read,
+    "ultralytics": ultralytics.read,
     "voc": voc.read,
     "fddb": fddb.read,
     "face-eval": face_eval.read,
@@ -28,38 +44,89 @@ READERS: dict[str, Callable[..., list[Sample]]] = {
 Writable = Literal["wider", "coco", "retinaface", "scrfd", "yolo", "voc"]
 
 
-def read(root: str | Path, *, layout: str | None = None, **options: Any) -> list[Sample]:
+def read(
+    root: str | Path,
+    *,
+    layout: str | None = None,
+    category: str | None = None,
+    defaults: Mapping[str, Any] = {},
+    **options: Any,
+) -> list[Sample]:
     """Samples of the data set at `root`, whose layout is detected.
 
     `root` is a label file, or a folder with label files of one layout: WIDER FACE
     (`*bbx_gt.txt`, landmarks beside it merged), COCO (`*.json`), RetinaFace (`label.txt`),
-    SCRFD (`labelv2.txt`), YOLO (`images/` and `labels/`), VOC (`*.xml`), FDDB
-    (`*ellipseList*.txt`), AFW and PASCAL faces (the face-eval toolbox's `.mat`), AFLW
-    (`aflw.sqlite`), AFLW2000-3D (`image*.mat`).
+    SCRFD (`labelv2.txt`), YOLO (`images/` and `labels/`), Ultralytics (`data.yaml`), VOC
+    (`*.xml`), FDDB (`*ellipseList*.txt`), AFW and PASCAL faces (the face-eval toolbox's `.mat`),
+    AFLW (`aflw.sqlite`), AFLW2000-3D (`image*.mat`).
 
     A path that begins with `partial:` names a set whose pictures may hold unlabeled faces (LFW
     with one labeled face a picture, say): each sample gets one ignored box over its whole
-    image, so that the others are never taken for background.
+    image, so that the others are never taken for background. Options may follow the path:
+    `labels.json,images=photos,missing=skip` is `read("labels.json", images="photos",
+    missing="skip")`; those in the text prevail.
 
     Args:
         root: the set.
         layout: a key of `READERS`; None: detected.
+        category: the only class of object that is a face, by its name or number; None: all are.
+        defaults: options that prevail over a reader's own defaults, for readers that know them.
         options: go to the layout's reader, e.g. `images=` or `missing=`.
 
     Raises:
-        DataError: where no layout or more than one fits, or a label is not as its format
-            demands.
+        DataError: where no layout or more than one fits, an option is unknown to the layout, or a
+            label is not as its format demands.
     """
-    place = str(root)
-    if place.startswith("partial:"):
-        whole = read(place.removeprefix("partial:"), layout=layout, **options)
-        return [partial(sample) for sample in whole]
-    path = Path(place)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if layout is None:
-        layout = detect_format(path)
-    return layout_reader(layout)(path, **options)
+    spec = SetSpec.parse(root)
+    if not spec.path.exists():
+        hint = "; options follow the path as in SET,images=DIR" if "," in str(spec.path) else ""
+        raise DataError(f"{spec.path}: no such file or folder{hint}")
+    options = {"layout": layout, "category": category} | options | dict(spec.options)
+    name = options.pop("layout") or detect_format(spec.path)
+    category = options.pop("category")
+    reader = layout_reader(name)
+    kinds = typing.get_type_hints(reader)
+    known = [key for key in inspect.signature(reader).parameters if key != "root"]
+    if unknown := sorted(options.keys() - set(known)):
+        raise DataError(
+            f"{root}: sets of the layout {name} have no option {unknown[0]!r}, but layout, "
+            f"category, {', '.join(known)}"
+        )
+    options = {key: value for key, value in defaults.items() if key in known} | options
+    samples = reader(
+        spec.path, **{key: _option(key, value, kinds[key]) for key, value in options.items()}
+    )
+    if category is not None:
+        samples = _of_category(samples, str(category), str(root))
+    return [partial(sample) for sample in samples] if spec.partial else samples
+
+
+def _option(name: str, value: Any, kind: Any) -> Any:
+    """The value of a reader's option, which may be text; its type says what is allowed."""
+    kinds = typing.get_args(kind) if typing.get_origin(kind) is not Literal else (kind,)
+    choices = [word for one in kinds if typing.get_origin(one) is Literal
+               for word in typing.get_args(one)]  # fmt: skip
+    if bool in kinds and value in ("true", "false"):
+        return value == "true"
+    if choices and value is not None and value not in choices:
+        raise DataError(f"{name}={value}: expected one of {', '.join(choices)}")
+    if bool in kinds and str not in kinds and not isinstance(value, bool | None):
+        raise DataError(f"{name}={value}: expected true or false")
+    return value
+
+
+def _of_category(samples: Sequence[Sample], category: str, title: str) -> list[Sample]:
+    """The samples with the faces of one category; a picture that is partial remains so."""
+    there = {str(one) for sample in samples for one in sample.attributes.get("category", ())}
+    if category not in there - {""}:
+        named = ", ".join(sorted(there - {""})) or "none: it is a set of one category"
+        raise DataError(f"{title}: no object is of the category {category!r}; there are {named}")
+    chosen = []
+    for sample in samples:
+        kinds = np.asarray(sample.attributes.get("category", np.zeros(0)), np.str_)
+        kept = sample[kinds == category]
+        chosen.append(partial(kept) if is_partial(sample) and not is_partial(kept) else kept)
+    return chosen
 
 
 def layout_reader(layout: str) -> Callable[..., list[Sample]]:
@@ -83,7 +150,8 @@ def detect_format(path: Path) -> str:
     if len(fits) != 1:
         which = f"could be {' or '.join(fits)}" if fits else "has no label file of a known layout"
         raise DataError(
-            f"{path}: {which}; pass the label file, or layout= one of {', '.join(READERS)}"
+            f"{path}: {which}; name the label file, or the layout, as in {path},layout=NAME, one "
+            f"of {', '.join(READERS)}"
         )
     return fits[0]
 
@@ -92,12 +160,14 @@ def _of_folder(path: Path) -> list[str]:
     def has(*patterns: str) -> bool:
         return any(next(path.glob(pattern), None) is not None for pattern in patterns)
 
+    yolo_folders = (path / "labels").is_dir() and (path / "images").is_dir()
     tests = {
         "wider": has("*bbx_gt.txt"),
         "scrfd": has("labelv2.txt"),
         "retinaface": has("label.txt"),
         "coco": has("*.json"),
-        "yolo": (path / "labels").is_dir() and (path / "images").is_dir(),
+        "yolo": yolo_folders,
+        "ultralytics": has("*.yaml") and not yolo_folders,  # which it may come with
         "voc": has("*.xml", "Annotations/*.xml", "Annotations/*/*.xml"),
         "fddb": has("*ellipseList*.txt", "FDDB-folds/*ellipseList*.txt"),
         "face-eval": has("*nnotations*.mat"),
@@ -109,6 +179,7 @@ def _of_folder(path: Path) -> list[str]:
 
 def _of_file(path: Path) -> list[str]:
     by_suffix = {".json": "coco", ".sqlite": "aflw", ".mat": "face-eval"}
+    by_suffix |= {".yaml": "ultralytics", ".yml": "ultralytics"}
     if path.suffix in by_suffix:
         return [by_suffix[path.suffix]]
     lines = [line.split() for line in read_text(path)[:4] if line.strip()]
