@@ -153,9 +153,9 @@ def test_a_split_that_is_not_there(home):
         datasets.read(f"{file},split=val")
     with pytest.raises(DataError, match="split=all: expected one of train, val, test"):
         datasets.read(f"{file},split=all")
+    write(home, "", "other.yaml")
+    file.rename(home / "third.yaml")
     with pytest.raises(DataError, match="expected one file"):
-        write(home, "", "other.yaml")
-        (home / "data.yaml").rename(home / "third.yaml")
         datasets.read(home, layout="ultralytics")
 
 

@@ -93,7 +93,7 @@ class Collages:
         return samples
 
     def data_yaml(self, folder: Path) -> None:
-        """`folder/data.yaml`, four images to train on and two for validation below `folder/yolo`."""
+        """`folder/data.yaml`, with four images to train on and two to measure on."""
         for split, images in (("train", 4), ("val", 2)):
             drawn = [
                 self.sample(folder / "yolo" / "images" / split / f"{number}.jpg", number % 3 + 1)

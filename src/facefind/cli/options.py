@@ -78,20 +78,21 @@ class Inference:
         check_range("--threads", self.threads, 1)
         check_range("--device-id", self.device_id, 0)
 
+    def running(self) -> dict[str, Any]:
+        """What runs a model, and on what, by the names that detectors and measures have for it."""
+        names = ("runtime", "provider", "device_id", "precision", "threads")
+        return {name: getattr(self, name) for name in names}
+
     def detector(self, model: str, **more: Any) -> FaceDetector:
         """The detector of a model with these options; `more` are others of `FaceDetector`."""
         from facefind.detector import FaceDetector
 
         return FaceDetector(
             model,
-            runtime=self.runtime,
-            threads=self.threads,
-            precision=self.precision,
-            provider=self.provider,
-            device_id=self.device_id,
             protocol=self.test_protocol,
             min_score=self.min_score,
             batch_size=self.batch_size,
+            **self.running(),
             **more,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +68,22 @@ def locate(
     if absent and missing == "skip":
         log.warning("%s: %d labeled images are missing and left out", source, len(absent))
     return found
+
+
+def present(paths: Mapping[str, Path], source: str | Path) -> tuple[dict[str, Path], list[str]]:
+    """The images that are there, and the names of those that are not; `source` is for messages.
+
+    Raises:
+        DataError: if none is there.
+    """
+    found = {name: path for name, path in paths.items() if path.is_file()}
+    if not found:
+        such = f", such as {next(iter(paths.values()))}" if paths else ""
+        raise DataError(
+            f"{source}: none of the {len(paths)} labeled images is there{such}; give their folder "
+            "by --images"
+        )
+    return found, [name for name in paths if name not in found]
 
 
 def _listing(folder: Path) -> dict[str, str]:

@@ -185,5 +185,5 @@ def read_labels(
     Raises:
         DataError: as `read` does.
     """
-    given = {} if images is None else {"images": images}
+    given: dict[str, Any] = {} if images is None else {"images": images}
     return read(root, layout=layout, defaults={"missing": "keep"} | defaults, **given)

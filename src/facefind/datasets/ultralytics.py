@@ -192,7 +192,7 @@ def _pictures(described: Description, base: Path, split: str, place: str) -> Ite
 
 
 def _listed(source: Path, base: Path) -> Iterator[Path]:
-    """The pictures of a text file with one a line; they start from its folder, or from the set's."""
+    """The pictures that a text file lists; they start from its folder, or from the set's."""
     for number, line in enumerate(read_text(source), 1):
         if not line.strip():
             continue

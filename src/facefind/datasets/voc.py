@@ -22,8 +22,9 @@ def read(
     """Samples of a folder of VOC XML files, or of one with `Annotations/` and `JPEGImages/`.
 
     `bndbox` corners are taken as they are (xmin, ymin, xmax, ymax). An object marked
-    difficult is ignored; its name becomes the attribute `category`. The picture's name is the XML file's `filename`, or the XML's own name
-    where that is empty. No landmarks: VOC knows none.
+    difficult is ignored; an object's name becomes the attribute `category`. The picture's name is
+    the XML file's `filename`, or the XML's own name where that is empty. No landmarks: VOC knows
+    none.
 
     Args:
         root: the folder.
