@@ -123,7 +123,10 @@ def test_statistics(labeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["twist"], "no action 'twist'"),
         (["check", "gone"], "gone: no such file"),
         (["stats", "{set},layout=odd"], "got 'odd'"),
-        (["check", "{set}", "{set},image=x"], "have no option 'image', but layout, category"),
+        (
+            ["check", "{set}", "{set},image=x"],
+            "have no option 'image', but layout, category, sides",
+        ),
     ],
 )
 def test_mistakes(

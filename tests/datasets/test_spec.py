@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from facefind import datasets
-from facefind.datasets import SetSpec
+from facefind.datasets import Sample, SetSpec
 from facefind.errors import DataError
 
 WORDS = st.text("abcXYZ019 ._-/,:", min_size=1).filter(lambda text: not text.startswith("partial:"))
@@ -91,8 +92,9 @@ def test_a_set_that_says_it_is_partial_remains_so_in_one_category(labels):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (",image=x", "have no option 'image', but layout, category, images, exhaustive"),
+        (",image=x", "have no option 'image', but layout, category, sides, images, exhaustive"),
         (",missing=odd", "missing=odd: expected one of error, skip, keep"),
+        (",sides=left", "sides=left: expected one of image, subject"),
         (",exhaustive=perhaps", "exhaustive=perhaps: expected true or false"),
         (",layout=voc2", "expected a layout of .*, got 'voc2'"),
         (",images=nowhere", "images=nowhere: no such folder"),
@@ -113,3 +115,18 @@ def test_a_set_of_one_category_has_none_to_choose(tmp_path):
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="a set of one category"):
         datasets.read(tmp_path, category="face")
+
+
+def test_labels_from_the_person_s_point_of_view_are_turned_round(tmp_path):
+    Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
+    right_first = np.array([[70, 40], [30, 40], [50, 60], [65, 80], [35, 80]], np.float32)
+    box = np.array([[20, 20, 80, 95]], np.float32)
+    sample = Sample("a.png", tmp_path / "a.png", box, right_first[None], image_size=(100, 100))
+    datasets.write([sample], tmp_path, "scrfd")
+    file = tmp_path / "labelv2.txt"
+    assert datasets.check(datasets.read(file)).counts == {"order": 1}
+    (turned,) = datasets.read(f"{file},sides=subject")
+    assert turned.landmarks[0, :, 0].tolist() == [30, 70, 50, 35, 65]
+    assert datasets.check([turned]).counts == {}
+    (same,) = datasets.read(f"{file},sides=image", sides="subject")
+    assert same.landmarks[0].tolist() == right_first.tolist()

@@ -16,8 +16,9 @@ from facefind.datasets import (
 )
 from facefind.datasets.check import Finding, Report, check
 from facefind.datasets.files import Missing
-from facefind.datasets.layouts import READERS, detect_format, read, write
+from facefind.datasets.layouts import READERS, detect_format, write
 from facefind.datasets.pairs import Pairs
+from facefind.datasets.reading import read
 from facefind.datasets.sample import Sample, digest, is_partial, partial, read_size
 from facefind.datasets.selection import (
     check_complete,

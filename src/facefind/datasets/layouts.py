@@ -1,16 +1,12 @@
-"""Which layout a folder or label file has, and reading and writing by its name."""
+"""Layouts of labeled sets by name: which one a folder or label file has, its reader and writer."""
 
 from __future__ import annotations
 
-import inspect
 import os
 import shutil
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from facefind.datasets import (
     aflw,
@@ -24,8 +20,7 @@ from facefind.datasets import (
     yolo,
 )
 from facefind.datasets.files import read_text
-from facefind.datasets.sample import Sample, is_partial, partial
-from facefind.datasets.spec import SetSpec
+from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
 READERS: dict[str, Callable[..., list[Sample]]] = {
@@ -42,91 +37,6 @@ READERS: dict[str, Callable[..., list[Sample]]] = {
     "aflw2000": aflw.read_2000,
 }
 Writable = Literal["wider", "coco", "retinaface", "scrfd", "yolo", "voc"]
-
-
-def read(
-    root: str | Path,
-    *,
-    layout: str | None = None,
-    category: str | None = None,
-    defaults: Mapping[str, Any] = {},
-    **options: Any,
-) -> list[Sample]:
-    """Samples of the data set at `root`, whose layout is detected.
-
-    `root` is a label file, or a folder with label files of one layout: WIDER FACE
-    (`*bbx_gt.txt`, landmarks beside it merged), COCO (`*.json`), RetinaFace (`label.txt`),
-    SCRFD (`labelv2.txt`), YOLO (`images/` and `labels/`), Ultralytics (`data.yaml`), VOC
-    (`*.xml`), FDDB (`*ellipseList*.txt`), AFW and PASCAL faces (the face-eval toolbox's `.mat`),
-    AFLW (`aflw.sqlite`), AFLW2000-3D (`image*.mat`).
-
-    A path that begins with `partial:` names a set whose pictures may hold unlabeled faces (LFW
-    with one labeled face a picture, say): each sample gets one ignored box over its whole
-    image, so that the others are never taken for background. Options may follow the path:
-    `labels.json,images=photos,missing=skip` is `read("labels.json", images="photos",
-    missing="skip")`; those in the text prevail.
-
-    Args:
-        root: the set.
-        layout: a key of `READERS`; None: detected.
-        category: the only class of object that is a face, by its name or number; None: all are.
-        defaults: options that prevail over a reader's own defaults, for readers that know them.
-        options: go to the layout's reader, e.g. `images=` or `missing=`.
-
-    Raises:
-        DataError: where no layout or more than one fits, an option is unknown to the layout, or a
-            label is not as its format demands.
-    """
-    spec = SetSpec.parse(root)
-    if not spec.path.exists():
-        hint = "; options follow the path as in SET,images=DIR" if "," in str(spec.path) else ""
-        raise DataError(f"{spec.path}: no such file or folder{hint}")
-    options = {"layout": layout, "category": category} | options | dict(spec.options)
-    name = options.pop("layout") or detect_format(spec.path)
-    category = options.pop("category")
-    reader = layout_reader(name)
-    kinds = typing.get_type_hints(reader)
-    known = [key for key in inspect.signature(reader).parameters if key != "root"]
-    if unknown := sorted(options.keys() - set(known)):
-        raise DataError(
-            f"{root}: sets of the layout {name} have no option {unknown[0]!r}, but layout, "
-            f"category, {', '.join(known)}"
-        )
-    options = {key: value for key, value in defaults.items() if key in known} | options
-    samples = reader(
-        spec.path, **{key: _option(key, value, kinds[key]) for key, value in options.items()}
-    )
-    if category is not None:
-        samples = _of_category(samples, str(category), str(root))
-    return [partial(sample) for sample in samples] if spec.partial else samples
-
-
-def _option(name: str, value: Any, kind: Any) -> Any:
-    """The value of a reader's option, which may be text; its type says what is allowed."""
-    kinds = typing.get_args(kind) if typing.get_origin(kind) is not Literal else (kind,)
-    choices = [word for one in kinds if typing.get_origin(one) is Literal
-               for word in typing.get_args(one)]  # fmt: skip
-    if bool in kinds and value in ("true", "false"):
-        return value == "true"
-    if choices and value is not None and value not in choices:
-        raise DataError(f"{name}={value}: expected one of {', '.join(choices)}")
-    if bool in kinds and str not in kinds and not isinstance(value, bool | None):
-        raise DataError(f"{name}={value}: expected true or false")
-    return value
-
-
-def _of_category(samples: Sequence[Sample], category: str, title: str) -> list[Sample]:
-    """The samples with the faces of one category; a picture that is partial remains so."""
-    there = {str(one) for sample in samples for one in sample.attributes.get("category", ())}
-    if category not in there - {""}:
-        named = ", ".join(sorted(there - {""})) or "none: it is a set of one category"
-        raise DataError(f"{title}: no object is of the category {category!r}; there are {named}")
-    chosen = []
-    for sample in samples:
-        kinds = np.asarray(sample.attributes.get("category", np.zeros(0)), np.str_)
-        kept = sample[kinds == category]
-        chosen.append(partial(kept) if is_partial(sample) and not is_partial(kept) else kept)
-    return chosen
 
 
 def layout_reader(layout: str) -> Callable[..., list[Sample]]:

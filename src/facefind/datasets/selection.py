@@ -12,7 +12,8 @@ from typing import Any
 
 from facefind.datasets import ultralytics
 from facefind.datasets.files import key
-from facefind.datasets.layouts import detect_format, read
+from facefind.datasets.layouts import detect_format
+from facefind.datasets.reading import read
 from facefind.datasets.sample import Sample, is_partial
 from facefind.datasets.spec import SetSpec
 from facefind.errors import DataError

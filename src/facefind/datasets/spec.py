@@ -19,7 +19,7 @@ class SetSpec:
     Attributes:
         path: folder or label file.
         partial: whether pictures may show unlabeled faces.
-        options: `layout`, `category`, and those of the layout's reader, as text.
+        options: `layout`, `category`, `sides`, and those of the layout's reader, as text.
     """
 
     path: Path
