@@ -132,5 +132,7 @@ def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
 
 def _set_name(root: str) -> str:
     """A set's folder by name alone, or a label file with its folder's name."""
-    path = Path(root.removeprefix("partial:"))
+    from facefind.datasets import SetSpec
+
+    path = SetSpec.parse(root).path
     return f"{path.parent.name}/{path.name}" if path.suffix else path.name

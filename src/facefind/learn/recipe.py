@@ -36,10 +36,12 @@ class DataConfig:
 
     root: Annotated[tuple[str, ...], arg(name="data", prefix_name=False, metavar="SET ...")] = ()
     """Labeled sets to train on: folders or label files in any layout that
-    `facefind.datasets.read` knows; `partial:PATH` where pictures may show unlabeled faces, so that
-    nothing in them counts as background."""
+    `facefind.datasets.read` knows, with its options behind the path as in `PATH,images=DIR`;
+    `partial:PATH` where pictures may show unlabeled faces, so that nothing in them counts as
+    background."""
     val: Annotated[tuple[str, ...], arg(name="val", prefix_name=False, metavar="SET ...")] = ()
-    """Labeled sets to evaluate on, in place of `hold_out`."""
+    """Labeled sets to evaluate on, in place of `hold_out`; the `val` images of a `data.yaml` where
+    not given."""
     hold_out: float = 0.1
     """Fraction of the first set that is not `partial:`, chosen by a hash of the image names, kept
     for evaluation; without effect where there are `val` sets."""
