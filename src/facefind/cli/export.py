@@ -32,7 +32,9 @@ def export(
     *,
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")],
     name: Text = None,
-    test_protocol: Annotated[str, tyro.conf.arg(metavar="NAME", aliases=("--protocol",))] = "640",
+    test_protocol: Annotated[
+        str, tyro.conf.arg(metavar="NAME", aliases=("--protocol",))
+    ] = "everyday",
     min_score: float = 0.5,
     license: str = "",
     notes: str = "",

@@ -54,7 +54,7 @@ class Inference:
     """Options of every command that runs a model on images."""
 
     test_protocol: TestProtocolName = None
-    """How images are scaled and faces merged: vga, original, full, close-up or another name, a long
+    """How images are scaled and faces merged: everyday, vga, original, full or another name, a long
     side, WIDTHxHEIGHT, any of them varied as in vga:flip; the model's own where not given."""
     min_score: Number = None
     """Leave out faces below this score; the model's own threshold where not given."""

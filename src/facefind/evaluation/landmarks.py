@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from facefind.boxes import match
 from facefind.datasets.sample import Sample, digest
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.detections import key
@@ -121,9 +122,9 @@ def evaluate(
         sides = truth[:, 2:] - truth[:, :2]
         sizes = np.sqrt(sides.prod(axis=1))
         facts = np.stack([sizes, _yaw(kept)], axis=1)
-        pairs = _pairs(boxes, truth, min_iou)
-        missed.append(np.delete(facts, [face for _, face in pairs], axis=0))
-        for detection, face in pairs:
+        matched = match(boxes, truth, min_iou)
+        missed.append(np.delete(facts, [face for _, face in matched], axis=0))
+        for detection, face in matched:
             off = _distances(points[detection], kept.landmarks[face].astype(np.float64))
             distances.append(off[None] / sizes[face])
             hit.append(facts[face : face + 1])
@@ -325,18 +326,3 @@ def _row_mean(table: Floats) -> Floats:
     count = known.sum(axis=1)
     total = np.where(known, table, 0).sum(axis=1)
     return np.asarray(np.divide(total, count, out=np.full(len(table), np.nan), where=count > 0))
-
-
-def _pairs(boxes: Floats, faces: Floats, min_iou: float) -> list[tuple[int, int]]:
-    from facefind.boxes import iou
-
-    if len(boxes) == 0 or len(faces) == 0:
-        return []
-    table = np.asarray(iou(boxes, faces), np.float64)
-    pairs = []
-    for detection, row in enumerate(table):
-        face = int(np.argmax(row))
-        if row[face] >= min_iou and row[face] > 0:
-            pairs.append((detection, face))
-            table[:, face] = -1
-    return pairs
