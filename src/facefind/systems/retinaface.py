@@ -26,11 +26,6 @@ from facefind.systems.mesh.config import MeshConfig
 if TYPE_CHECKING:
     from facefind.nn.detector import DenseDetector
 
-RESNET_DEPTHS = {
-    "resnet-50": (3, 4, 6, 3),
-    "resnet-101": (3, 4, 23, 3),
-    "resnet-152": (3, 8, 36, 3),
-}
 PAPER_STRIDES = (4, 8, 16, 32, 64)
 PAPER_SIZES = tuple(
     (4.0 * stride, 4.0 * stride * 2 ** (1 / 3), 4.0 * stride * 2 ** (2 / 3))
@@ -137,7 +132,7 @@ class RetinaFaceConfig(NetworkConfig):
             ValueError: if the levels do not fit together.
         """
         from facefind.nn.anchors import AnchorGrid
-        from facefind.nn.backbones import Bottleneck, MobileNetV1, ResNet
+        from facefind.nn.backbones import MobileNetV1, published
         from facefind.nn.coders import AnchorBoxCoder
         from facefind.nn.context import ContextModule
         from facefind.nn.deform import DeformConv2d
@@ -154,12 +149,11 @@ class RetinaFaceConfig(NetworkConfig):
                 f"strides {self.strides} with anchors {self.sizes}: expected {PAPER_STRIDES} or "
                 "the like, from 4 or more up to 32 or 64, and as many anchors on each"
             )
-        backbone: MobileNetV1 | ResNet
         if self.backbone == "mobilenet-0.25":
             depths, widths = (2, 2, 6, 2), (32, 64, 128, 256)
             backbone = MobileNetV1((8, 16), depths, widths, first=self.first, slope=self.slope)
         else:
-            backbone = ResNet(Bottleneck, RESNET_DEPTHS[self.backbone])
+            backbone = published(self.backbone)
         taps = slice(PAPER_STRIDES.index(first), None)
         conv = DeformConv2d if self.deformable else conv3x3
         outputs = {"cls": 2, "box": 4} | ({"landmarks": 10} if self.landmarks else {})
