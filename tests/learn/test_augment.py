@@ -1,24 +1,38 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facefind.images import resize
 from facefind.learn.augment import (
-    Labels,
+    View,
     Window,
-    crop,
-    crop_labels,
     draw_scale,
+    draw_view,
     draw_whole_face_window,
     draw_window,
-    flip,
-    recolor_and_flip,
-    resize_and_crop,
-    window_for,
+    render,
+    view_labels,
 )
+from facefind.learn.jitter import Colors, recolor
+from facefind.learn.labels import Labels
 from facefind.learn.recipe import AugmentConfig, ResizedConfig
 
-SIDES = AugmentConfig().crop_sides
+CONFIG = AugmentConfig()
+SIDES = CONFIG.crop_sides
+FILL = (9, 8, 7)
+
+
+def square(left, top, side, size, **more):
+    return View(left, top, side, side, (size, size), **more)
+
+
+def faces(*boxes):
+    count = len(boxes)
+    points = np.full((count, 5, 2), np.nan, np.float32)
+    return Labels(np.array(boxes, np.float32).reshape(-1, 4), points, np.zeros(count, bool))
 
 
 def labeled(rng, size, count):
@@ -49,25 +63,42 @@ def test_a_window_holds_a_face_and_stays_on_the_image(scene):
     assert window.side in {int(side * min(height, width)) for side in SIDES}
     for low, length in ((window.left, width), (window.top, height)):
         assert min(0, length - window.side) <= low <= max(0, length - window.side)
-    _, kept = crop(image, labels, window, 64, (1, 2, 3))
+    kept = view_labels(square(window.left, window.top, window.side, 64), labels, CONFIG)
     if (~labels.ignore).any():
         assert (~kept.ignore).any()
 
 
 @settings(max_examples=100, deadline=None)
-@given(scenes())
-def test_boxes_and_points_move_with_the_pixels(scene):
+@given(scenes(), st.sampled_from([None, 32]))
+def test_boxes_and_points_move_with_the_pixels(scene, size):
     rng, image, labels = scene
-    window = draw_window(image.shape[:2], labels, SIDES, rng)
-    cut, kept = crop(image, labels, window, 64, (0, 0, 0))
-    assert cut.shape == (64, 64, 3)
+    config = AugmentConfig(size=64, flip=0)
+    view = draw_view(config, image.shape[:2], labels, rng, size)
+    side = size or 64
+    assert view.size == (side, side)
+    cut, kept = render(image, view, 1, FILL), view_labels(view, labels, config)
+    assert cut.shape == (side, side, 3)
     assert (kept.boxes >= 0).all()
-    assert (kept.boxes <= 64).all()
-    scale = window.side / 64
-    origin = np.array([window.left, window.top])
-    back = kept.landmarks * scale + origin
+    assert (kept.boxes <= side).all()
+    back = kept.landmarks * view.width / side + [view.left, view.top]
     for row in back[np.isfinite(back).all((1, 2))]:
         assert np.isclose(labels.landmarks, row, atol=0.05).all((1, 2)).any()
+
+
+def test_faces_keep_their_scale_at_another_size():
+    config = AugmentConfig(size=640, crop_sides=(1.0, 2.0))
+    for seed in range(10):
+        scales = [
+            size / draw_view(config, (600, 900), faces(), np.random.default_rng(seed), size).width
+            for size in (None, 640, 320)
+            if size
+        ]
+        assert scales == pytest.approx(scales[:1] * 2)
+        views = [
+            draw_view(config, (600, 900), faces(), np.random.default_rng(seed), size)
+            for size in (None, 640)
+        ]
+        assert views[0] == views[1]
 
 
 def test_background_windows_may_hold_no_face():
@@ -92,80 +123,117 @@ def test_background_windows_may_hold_no_face():
 def test_a_crop_shows_the_right_pixels():
     image = np.zeros((40, 60, 3), np.uint8)
     image[10:20, 30:40] = (10, 200, 30)
-    box = Labels(
-        np.array([[30, 10, 40, 20]], np.float32),
-        np.full((1, 5, 2), np.nan, np.float32),
-        np.zeros(1, bool),
-    )
-    cut, kept = crop(image, box, Window(20, 0, 40), 80, (9, 9, 9))
-    x1, y1, x2, y2 = kept.boxes[0].astype(int)
+    view = square(20, 0, 40, 80)
+    cut = render(image, view, 1, FILL)
+    x1, y1, x2, y2 = view_labels(view, faces([30, 10, 40, 20]), CONFIG).boxes[0].astype(int)
     assert (x1, y1, x2, y2) == (20, 20, 40, 40)
     assert (cut[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2] == (10, 200, 30)).all()
-    outside, _ = crop(image, box, Window(-10, -10, 80), 80, (9, 8, 7))
-    assert (outside[:10] == (9, 8, 7)).all()
+    outside = render(image, square(-10, -10, 80, 80), 1, FILL)
+    assert (outside[:10] == FILL).all()
+    assert np.array_equal(outside[10:50, 10:70], image)
+
+
+@settings(max_examples=60, deadline=None)
+@given(scenes(), st.integers(5, 120))
+def test_a_square_is_its_pixels_resized(scene, size):
+    """Against the plain way: a window with the color around the image, resized, then the rest."""
+    rng, image, labels = scene
+    config = AugmentConfig(size=size, turned=0.5)
+    view = draw_view(config, image.shape[:2], labels, rng)
+    left, top, side = view.left, view.top, view.width
+    margin = 300
+    canvas = np.full((image.shape[0] + 2 * margin, image.shape[1] + 2 * margin, 3), FILL, np.uint8)
+    canvas[margin:-margin, margin:-margin] = image
+    window = canvas[margin + top :, margin + left :][:side, :side]
+    plain = np.rot90(
+        recolor(resize(np.ascontiguousarray(window), (size, size)), view.colors), view.turns
+    )
+    plain = plain[:, ::-1] if view.flip else plain
+    assert np.array_equal(render(image, view, 1, FILL), plain)
 
 
 def test_a_shrunken_image_gives_the_same_crop():
     rng = np.random.default_rng(0)
     smooth = np.repeat(np.repeat(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8), 4, 0), 4, 1)
-    labels = labeled(rng, smooth.shape[:2], 3)
-    whole, faces = crop(smooth, labels, Window(8, 8, 64), 16, (0, 0, 0))
-    quarter, same = crop(smooth[::4, ::4], labels, Window(8, 8, 64), 16, (0, 0, 0), 4)
-    assert np.array_equal(faces.boxes, same.boxes)
+    view = square(8, 8, 64, 16)
+    whole = render(smooth, view, 1, FILL)
+    quarter = render(smooth[::4, ::4], view, 4, FILL)
     assert np.abs(whole.astype(int) - quarter).max() <= 1
 
 
+@settings(max_examples=60, deadline=None)
+@given(scenes(), st.integers(4, 40))
+def test_a_square_lies_on_the_pixels_of_a_smaller_original(scene, size):
+    rng, image, labels = scene
+    view = draw_view(AugmentConfig(size=size), image.shape[:2], labels, rng)
+    assert view.shrink in (1, 2, 4, 8)
+    assert view.shrink == 1 or view.width >= view.shrink * size
+    for number in (view.left, view.top, view.width, view.height):
+        assert number % view.shrink == 0
+
+
 def test_an_image_without_faces_gives_a_crop():
-    empty = Labels(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, bool))
-    rng = np.random.default_rng(0)
-    window = draw_window((50, 70), empty, SIDES, rng)
-    cut, kept = crop(np.zeros((50, 70, 3), np.uint8), empty, window, 32, (0, 0, 0))
-    assert cut.shape == (32, 32, 3)
-    assert len(kept.boxes) == 0
-
-
-@settings(max_examples=50, deadline=None)
-@given(scenes())
-def test_flip_twice_is_nothing_and_left_stays_left(scene):
-    _, image, labels = scene
-    once_image, once = flip(image, labels)
-    twice_image, twice = flip(once_image, once)
-    assert np.array_equal(twice_image, image)
-    assert np.allclose(twice.boxes, labels.boxes, atol=1e-4)
-    assert np.allclose(twice.landmarks, labels.landmarks, atol=1e-4, equal_nan=True)
-    # the right eye of the original is the left one of its mirror image
-    width = image.shape[1]
-    assert np.allclose(
-        once.landmarks[:, 0, 0], width - labels.landmarks[:, 1, 0], atol=1e-4, equal_nan=True
-    )
+    config = AugmentConfig(size=32, turned=1.0, min_face=4)
+    view = draw_view(config, (50, 70), faces(), np.random.default_rng(0))
+    assert render(np.zeros((50, 70, 3), np.uint8), view, 1, FILL).shape == (32, 32, 3)
+    assert len(view_labels(view, faces(), config).boxes) == 0
 
 
 def test_small_faces_are_ignored():
-    labels = Labels(
-        np.array([[0, 0, 3, 9], [0, 0, 9, 9]], np.float32),
-        np.full((2, 5, 2), np.nan, np.float32),
-        np.zeros(2, bool),
-    )
-    config = AugmentConfig(min_face=4, color=False, flip=0)
-    _, out = recolor_and_flip(
-        np.zeros((16, 16, 3), np.uint8), labels, config, np.random.default_rng(0)
-    )
+    labels = faces([0, 0, 3, 9], [0, 0, 9, 9])
+    out = view_labels(square(0, 0, 16, 16), labels, AugmentConfig(min_face=4))
     assert out.ignore.tolist() == [True, False]
 
 
 def test_boxes_end_at_the_border_unless_told_otherwise():
     boxes = np.array([[-20, 10, 60, 70], [90, 90, 130, 140]], np.float32)
     labels = Labels(boxes, np.full((2, 5, 2), -3, np.float32), np.array([False, True]))
-    window = Window(0, 0, 100)
-    cut = crop_labels(labels, window, 50)
+    view = square(0, 0, 100, 50)
+    cut = view_labels(view, labels, CONFIG)
     assert cut.boxes.tolist() == [[0, 5, 30, 35], [45, 45, 50, 50]]
-    uncut = crop_labels(labels, window, 50, clip_boxes=False)
+    uncut = view_labels(view, labels, AugmentConfig(clip_boxes=False))
     assert uncut.boxes.tolist() == [[-10, 5, 30, 35], [45, 45, 65, 70]]
     assert (cut.landmarks == -1.5).all()
     assert (uncut.landmarks == -1.5).all()
-    image = np.zeros((100, 100, 3), np.uint8)
-    _, same = crop(image, labels, window, 50, (0, 0, 0), clip_boxes=False)
-    assert np.array_equal(same.boxes, uncut.boxes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(scenes(), st.sampled_from(["square", "resized"]), st.integers(0, 3), st.booleans())
+def test_boxes_lie_on_the_painted_faces_however_the_view_is_turned(scene, crop, turns, flip):
+    rng, _, _ = scene
+    height, width = int(rng.integers(60, 150)), int(rng.integers(60, 150))
+    x, y = rng.integers(0, [width - 30, height - 30])
+    w, h = rng.integers(8, 30, 2)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[y : y + h, x : x + w] = 255
+    labels = faces([x, y, x + w, y + h])
+    config = AugmentConfig(
+        crop=crop, size=96, color=False, resized=ResizedConfig(short_sides=(90, 120))
+    )
+    view = draw_view(config, (height, width), labels, rng)
+    size = view.size if turns % 2 == 0 else view.size[::-1]
+    view = replace(view, turns=turns, flip=flip, size=size)
+    cut = render(image, view, 1, (0, 0, 0)).astype(float)[..., 0]
+    assert cut.shape == size
+    x1, y1, x2, y2 = view_labels(view, labels, config).boxes[0]
+    # What is painted has the area and the middle of the box, to a part of a pixel.
+    scale = cut.sum() / 255
+    assert scale == pytest.approx((x2 - x1) * (y2 - y1), rel=0.1, abs=12)
+    if min(x1, y1) > 1 and x2 < size[1] - 1 and y2 < size[0] - 1:
+        middle = [
+            ((np.arange(n) + 0.5) * cut.sum(axis)).sum() / cut.sum()
+            for axis, n in ((0, size[1]), (1, size[0]))
+        ]
+        assert middle == pytest.approx([(x1 + x2) / 2, (y1 + y2) / 2], abs=0.4)
+
+
+def test_turned_windows_are_as_frequent_as_the_recipe_says():
+    config, rng = AugmentConfig(turned=0.6, size=32), np.random.default_rng(0)
+    turns = [draw_view(config, (50, 70), faces(), rng).turns for _ in range(600)]
+    counts = np.bincount(turns, minlength=4) / 600
+    assert counts == pytest.approx([0.4, 0.2, 0.2, 0.2], abs=0.05)
+    upright = [draw_view(CONFIG, (50, 70), faces(), rng).turns for _ in range(50)]
+    assert set(upright) == {0}
 
 
 @settings(max_examples=60, deadline=None)
@@ -187,26 +255,23 @@ def test_a_whole_face_window_holds_all_of_one(scene):
         assert window.top + window.side <= size[0]
 
 
-def faces(*boxes):
-    count = len(boxes)
-    points = np.full((count, 5, 2), np.nan, np.float32)
-    return Labels(np.array(boxes, np.float32).reshape(-1, 4), points, np.zeros(count, bool))
-
-
 def test_where_no_window_holds_a_face_the_image_stands_on_a_square():
     rng = np.random.default_rng(0)
     config = AugmentConfig(crop_policy="whole-face", crop_sides=(0.5,))
     tall = faces([10, 5, 50, 80])
-    assert window_for(config, (90, 60), tall, rng) == Window(0, 0, 90)
-    assert window_for(config, (90, 60), faces(), rng) == Window(0, 0, 90)
+    whole = (0, 0, 90, 90)
+
+    def drawn(config, labels):
+        view = draw_view(config, (90, 60), labels, rng)
+        return view.left, view.top, view.width, view.height
+
+    assert drawn(config, tall) == drawn(config, faces()) == whole
     image = np.full((90, 60, 3), 200, np.uint8)
-    cut, kept = crop(image, tall, Window(0, 0, 90), 45, (1, 2, 3))
-    assert (cut[:, 31:] == (1, 2, 3)).all()
-    assert kept.boxes.tolist() == [[5, 2.5, 25, 40]]
-    center = AugmentConfig(crop_policy="face-center", crop_sides=(0.5,))
-    assert window_for(center, (90, 60), tall, rng).side == 30
-    anywhere = AugmentConfig(crop_policy="whole-face", crop_sides=(0.5,), background=1.0)
-    assert window_for(anywhere, (90, 60), tall, rng).side == 30
+    view = square(*whole[:3], 45)
+    assert (render(image, view, 1, FILL)[:, 31:] == FILL).all()
+    assert view_labels(view, tall, config).boxes.tolist() == [[5, 2.5, 25, 40]]
+    assert drawn(replace(config, crop_policy="face-center"), tall)[2] == 30
+    assert drawn(replace(config, background=1.0), tall)[2] == 30
 
 
 def test_scales_are_those_of_the_recipe_up_to_the_longer_side():
@@ -218,35 +283,41 @@ def test_scales_are_those_of_the_recipe_up_to_the_longer_side():
 
 
 @settings(max_examples=60, deadline=None)
-@given(scenes(), st.floats(0.4, 2.0))
-def test_a_part_is_large_and_holds_a_face(scene, scale):
+@given(scenes(), st.integers(20, 150), st.sampled_from([1, 2]))
+def test_a_part_is_large_and_holds_a_face(scene, short, factor):
+    """Against the plain way: the whole image resized, then cut."""
     rng, image, labels = scene
-    size = tuple(round(side * scale) for side in image.shape[:2])
-    config = ResizedConfig(crop_prob=1.0, min_crop=0.6)
-    cut, kept = resize_and_crop(image, labels, image.shape[:2], scale, config, rng)
-    for got, full in zip(cut.shape[:2], size, strict=True):
-        assert 0.6 * full - 1 <= got <= full
-    if cut.shape[:2] != size:
+    height, width = image.shape[:2]
+    small = image[::factor, ::factor]
+    scale = short / min(height, width)
+    full = (max(round(height * scale), 1), max(round(width * scale), 1))
+    resized = ResizedConfig(short_sides=(short,), crop_prob=1.0, min_crop=0.6)
+    config = AugmentConfig(crop="resized", resized=resized, color=False, flip=0)
+    view = draw_view(config, (height, width), labels, rng)
+    cut, kept = render(small, view, factor, FILL), view_labels(view, labels, config)
+    for got, side in zip(cut.shape[:2], full, strict=True):
+        assert 0.6 * side - 1 <= got <= side
+    if view.size != full:
         assert (~kept.ignore).any()
     assert (kept.boxes >= 0).all()
     assert (kept.boxes <= np.tile(cut.shape[1::-1], 2)).all()
-    never = ResizedConfig(crop_prob=0.0)
-    whole, same = resize_and_crop(image, labels, image.shape[:2], scale, never, rng)
-    assert whole.shape[:2] == size
-    middle = (labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2
-    inside = (middle * np.divide(size, image.shape[:2])[::-1] < size[::-1]).all(1)
-    assert len(same.boxes) >= (inside & ~labels.ignore).sum()
+    whole = resize(small, full, (height / factor, width / factor))
+    top, left = (
+        round(corner * there / here)
+        for corner, there, here in zip((view.top, view.left), full, (height, width), strict=True)
+    )
+    part = whole[top : top + view.size[0], left : left + view.size[1]]
+    # A part that begins on a whole pixel may end there: only its last row and column may differ.
+    assert np.array_equal(part[:-1, :-1], cut[:-1, :-1])
+    never = replace(config, resized=replace(resized, crop_prob=0.0))
+    assert draw_view(never, (height, width), labels, rng).size == full
 
 
-def test_a_part_shows_the_right_pixels():
-    rng = np.random.default_rng(1)
-    image = np.zeros((60, 90, 3), np.uint8)
-    image[20:40, 30:60] = 220
-    for _ in range(10):
-        config = ResizedConfig(crop_prob=1.0)
-        cut, kept = resize_and_crop(image, faces([30, 20, 60, 40]), (60, 90), 2.0, config, rng)
-        (x1, y1, x2, y2) = kept.boxes[0].astype(int)
-        assert (cut[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2] > 215).all()
-        outside = cut.copy()
-        outside[max(y1 - 2, 0) : y2 + 2, max(x1 - 2, 0) : x2 + 2] = 0
-        assert (outside < 5).all()
+def test_colors_may_change_before_the_resizing():
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    colors = Colors(gain=1.4, bias=20, saturation=0.6)
+    before, after = (
+        View(0, 0, 60, 40, (20, 30), colors=colors, color_first=f) for f in (True, False)
+    )
+    assert np.array_equal(render(image, before, 1, FILL), resize(recolor(image, colors), (20, 30)))
+    assert np.array_equal(render(image, after, 1, FILL), recolor(resize(image, (20, 30)), colors))

@@ -1,5 +1,4 @@
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -130,15 +129,15 @@ def test_scales_that_make_no_sense_are_refused(tiny_set, wrong):
         TrainingSet(datasets.read(tiny_set), config)
 
 
-def test_colors_may_change_before_the_resizing(tiny_set):
-    sample = datasets.read(tiny_set)[3]
-    pictures = {}
-    for first in (False, True):
-        config = replace(RESIZED, flip=0.0, resized=replace(RESIZED.resized, color_first=first))
-        pictures[first], _, _ = TrainingSet([sample], config, seed=1)[(3, 0)]
-        plain, _, _ = TrainingSet([sample], replace(config, color=False), seed=1)[(3, 0)]
-        assert not torch.equal(plain, pictures[first])
-    assert not torch.equal(pictures[True], pictures[False])
+def test_a_third_number_is_the_side_of_the_crop(tiny_set):
+    dataset = TrainingSet(datasets.read(tiny_set), AugmentConfig(size=64, flip=0, color=False))
+    (large, far, _), (small, near, _), (same, _, _) = (
+        dataset[item] for item in ((7, 2), (7, 2, 32), (7, 2, 64))
+    )
+    assert large.shape == (64, 64, 3)
+    assert small.shape == (32, 32, 3)
+    assert torch.equal(large, same)
+    assert not torch.equal(far.boxes, near.boxes)
 
 
 def test_squares_fill_the_input(tiny_set):

@@ -1,49 +1,61 @@
-"""Augmentation: one labeled image in, one training image out, by a seeded generator.
+"""Augmentation: what is shown of a labeled image is drawn first, by a seeded generator, then made.
 
-Every function takes the random generator and returns new arrays; nothing is changed in place.
+`draw_view` draws a `View`, plain numbers; `render` makes its pixels and `view_labels` its faces. So
+one image on the CPU and a whole batch on an accelerator are made alike. Arrays that are given are
+left as they are.
 Legend: G labeled faces.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facefind.images import resize
-from facefind.landmarks import FLIP_ORDER
-from facefind.learn.jitter import Image, mild, photometric, photometric_float
+from facefind.learn.jitter import Colors, Image, draw_colors, recolor
+from facefind.learn.labels import Labels
 from facefind.learn.recipe import AugmentConfig, ResizedConfig
 
 
 @dataclass(frozen=True)
-class Labels:
-    """The faces of one image while it is augmented.
+class View:
+    """What a training image shows of an original: which part, how large, turned, with what colors.
 
     Attributes:
-        boxes: (G,4) float32 xyxy in pixels.
-        landmarks: (G,5,2) float32, NaN where unlabeled.
-        ignore: (G,) bool.
+        left, top, width, height: the part that is shown, in pixels of the original. A square may
+            reach beyond the image; a part of a `resized` image lies within it, on whole pixels of
+            the resized one.
+        size: (h,w) of the result.
+        shrink: how many times smaller the original may be decoded (1, 2, 4 or 8 are used): the
+            result is not enlarged, and of a square all four numbers are multiples of what is used.
+        turns: quarter turns, counterclockwise, after the resizing.
+        flip: whether the turned image is mirrored left to right.
+        colors: what happens to the colors.
+        color_first: whether they change before the resizing, not after it.
     """
 
-    boxes: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
-    ignore: NDArray[np.bool_]
+    left: float
+    top: float
+    width: float
+    height: float
+    size: tuple[int, int]
+    shrink: int = 1
+    turns: int = 0
+    flip: bool = False
+    colors: Colors = field(default_factory=Colors)
+    color_first: bool = False
 
-    def keep(self, mask: NDArray[np.bool_]) -> Labels:
-        """The faces picked by a mask."""
-        return Labels(self.boxes[mask], self.landmarks[mask], self.ignore[mask])
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(h,w) of the result before it is turned."""
+        return self.size if self.turns % 2 == 0 else self.size[::-1]
 
-    def moved(self, scale: tuple[float, float], shift: tuple[float, float]) -> Labels:
-        """The faces in new coordinates: (x, y) -> (x, y) * scale + shift."""
-        factor, offset = np.asarray(scale, np.float32), np.asarray(shift, np.float32)
-        return replace(
-            self,
-            boxes=self.boxes * np.tile(factor, 2) + np.tile(offset, 2),
-            landmarks=self.landmarks * factor + offset,
-        )
+
+SHRINKS = (1, 2, 4, 8)
+"""How many times smaller an original may be decoded or kept."""
 
 
 @dataclass(frozen=True)
@@ -144,87 +156,87 @@ def draw_whole_face_window(
     return Window(int(corners[first, 0]), int(corners[first, 1]), int(drawn[first, 0]))
 
 
-def window_for(
+def draw_view(
     config: AugmentConfig,
     image_size: tuple[int, int],
     labels: Labels,
     rng: np.random.Generator,
-) -> Window:
-    """The square window that a recipe draws from an image of size (H,W)."""
-    draw = draw_window if config.crop_policy == "face-center" else draw_whole_face_window
-    return draw(image_size, labels, config.crop_sides, rng, background=config.background)
+    size: int | None = None,
+) -> View:
+    """What a recipe shows of an image of size (H,W) with these faces.
+
+    Args:
+        config: the recipe's.
+        image_size: (H,W).
+        labels: the image's faces.
+        rng: random generator.
+        size: side of a square result in pixels; None: the recipe's. Another one takes windows as
+            many times larger or smaller, so that faces keep their scale.
+    """
+    if config.crop == "square":
+        view = _draw_square(config, image_size, labels, rng, size or config.size)
+    else:
+        view = _draw_resized(config.resized, image_size, labels, rng)
+    if config.turned and rng.random() < config.turned:
+        turns = int(rng.integers(1, 4))
+        view = replace(view, turns=turns, size=view.size if turns == 2 else view.size[::-1])
+    colors = draw_colors(config, rng)
+    return replace(view, colors=colors, flip=bool(rng.random() < config.flip))
 
 
-def crop(
-    image: Image,
+def _draw_square(
+    config: AugmentConfig,
+    image_size: tuple[int, int],
     labels: Labels,
-    window: Window,
+    rng: np.random.Generator,
     size: int,
-    fill: tuple[int, int, int],
-    factor: int = 1,
-    *,
-    clip_boxes: bool = True,
-) -> tuple[Image, Labels]:
-    """The window resized to (size,size,3), with the faces whose center it holds.
+) -> View:
+    draw = draw_window if config.crop_policy == "face-center" else draw_whole_face_window
+    sides = [side * (size / config.size) for side in config.crop_sides]
+    window = draw(image_size, labels, sides, rng, background=config.background)
+    shrink = max(s for s in SHRINKS if s <= max(window.side // size, 1))
+    window = window.snapped(shrink)
+    return View(window.left, window.top, window.side, window.side, (size, size), shrink)
 
-    Args:
-        image: (H,W,3), the original or one that `images.read_reduced` decoded smaller.
-        labels: its faces, in pixels of the original.
-        window: the crop, in pixels of the original; it is snapped to whole pixels of `image`.
-        size: side of the result in pixels.
-        fill: RGB where the window reaches beyond the image.
-        factor: how many pixels of the original one pixel of `image` spans.
-        clip_boxes: as in `crop_labels`.
 
-    Differs: SCRFD's authors' code fills with 128.
+def _draw_resized(
+    config: ResizedConfig,
+    image_size: tuple[int, int],
+    labels: Labels,
+    rng: np.random.Generator,
+) -> View:
+    """The image resized, with probability `config.crop_prob` only a crop of it.
+
+    The crop is the first of 50 that holds the center of a face that is not ignored; the whole
+    image where none does.
+
+    Source: SmallHardFace, sec. 3.3.
     """
-    window = window.snapped(factor)
-    left, top, side = (v // factor for v in (window.left, window.top, window.side))
-    pixels = _fill_window(image, left, top, side, fill)
-    return resize(pixels, (size, size)), crop_labels(labels, window, size, clip_boxes=clip_boxes)
-
-
-def crop_labels(labels: Labels, window: Window, size: int, *, clip_boxes: bool = True) -> Labels:
-    """The faces whose center the window holds, in pixels of the window resized to size x size.
-
-    Ignored boxes are kept wherever they overlap the window. Landmarks are never clipped.
-
-    Args:
-        labels: the image's faces, in pixels of the original.
-        window: the crop, in pixels of the original.
-        size: side of the result in pixels.
-        clip_boxes: whether boxes end at the window's border.
-
-    Differs: SCRFD's authors' code leaves the boxes of some models unclipped, and clips landmarks
-    where it clips boxes.
-    """
-    scale = size / window.side
-    labels = labels.moved((scale, scale), (-window.left * scale, -window.top * scale))
-    return _held(labels, (size, size), clip_boxes=clip_boxes)
-
-
-def _held(labels: Labels, size: tuple[int, int], *, clip_boxes: bool = True) -> Labels:
-    """The faces with their center on an image of size (H,W), and ignored ones that touch it."""
-    height, width = size
-    middle = (labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2
-    held = ((middle >= 0) & (middle < [width, height])).all(1)
-    boxes = labels.boxes.clip(0, np.array([width, height] * 2, np.float32))
-    overlapping = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-    if clip_boxes:
-        labels = replace(labels, boxes=boxes)
-    return labels.keep(np.where(labels.ignore, overlapping, held))
-
-
-def _fill_window(image: Image, left: int, top: int, side: int, fill: tuple[int, int, int]) -> Image:
-    height, width = image.shape[:2]
-    x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
-    inner = image[y1:y2, x1:x2]
-    if inner.shape[:2] == (side, side):
-        return np.ascontiguousarray(inner)
-    window = np.empty((side, side, 3), np.uint8)
-    window[:] = fill
-    window[y1 - top : y2 - top, x1 - left : x2 - left] = inner
-    return window
+    scale = draw_scale(image_size, config, rng)
+    height, width = (max(round(side * scale), 1) for side in image_size)
+    left, top, right, bottom = 0, 0, width, height
+    if rng.random() < config.crop_prob:
+        centers = (labels.boxes[:, :2] + labels.boxes[:, 2:])[~labels.ignore] / 2
+        full = np.array([width, height])
+        centers = centers * full / image_size[::-1]
+        sizes = (rng.uniform(config.min_crop, 1, (50, 2)) * full).astype(np.int64).clip(1)
+        corners = rng.integers(0, full - sizes, endpoint=True)
+        low, high = corners[:, None], (corners + sizes)[:, None]
+        holds = ((centers >= low) & (centers < high)).all(-1).any(-1)
+        if holds.any():
+            first = holds.argmax()
+            left, top = corners[first].tolist()
+            right, bottom = (corners[first] + sizes[first]).tolist()
+    h, w = bottom - top, right - left
+    return View(
+        left * image_size[1] / width,
+        top * image_size[0] / height,
+        w * image_size[1] / width,
+        h * image_size[0] / height,
+        (h, w),
+        shrink=max(int(1 / scale), 1),
+        color_first=config.color_first,
+    )
 
 
 def draw_scale(
@@ -238,80 +250,84 @@ def draw_scale(
     return min(short / min(image_size), config.long_side / max(image_size))
 
 
-def resize_and_crop(
-    image: Image,
-    labels: Labels,
-    image_size: tuple[int, int],
-    scale: float,
-    config: ResizedConfig,
-    rng: np.random.Generator,
-    factor: int = 1,
-) -> tuple[Image, Labels]:
-    """The image resized, perhaps cropped, with the faces whose center it holds.
+def view_labels(view: View, labels: Labels, config: AugmentConfig) -> Labels:
+    """The faces whose center the view holds, in its pixels; those below `min_face` are ignored.
 
-    It is cropped with probability `config.crop_prob`: to the first of 50 random crops that holds
-    the center of a face that is not ignored; not at all where none does.
+    Ignored boxes are kept wherever they overlap the view. Landmarks are never clipped, and change
+    places where the view is flipped, so that left stays left; where it is turned, each stays what
+    it was.
 
     Args:
-        image: the original, or one that `images.read_reduced` decoded smaller.
-        labels: its faces, in pixels of the original.
-        image_size: (H,W) of the original.
-        scale: ratio of the result's size to the original's.
-        config: how crops are drawn.
-        rng: random generator.
-        factor: how many pixels of the original one pixel of `image` spans.
+        view: what is shown.
+        labels: the image's faces, in pixels of the original.
+        config: whether boxes end at the border of a square (always at that of a resized image),
+            and the least face.
 
-    Source: SmallHardFace, sec. 3.3.
+    Differs: SCRFD's authors' code leaves the boxes of some models unclipped, and clips landmarks
+    where it clips boxes.
     """
-    height, width = (max(round(side * scale), 1) for side in image_size)
-    extent = (image_size[0] / factor, image_size[1] / factor)
-    image = resize(image, (height, width), extent)
-    labels = labels.moved((width / image_size[1], height / image_size[0]), (0, 0))
-    if rng.random() < config.crop_prob:
-        centers = ((labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2)[~labels.ignore]
-        full = np.array([width, height])
-        sizes = (rng.uniform(config.min_crop, 1, (50, 2)) * full).astype(np.int64).clip(1)
-        corners = rng.integers(0, full - sizes, endpoint=True)
-        low, high = corners[:, None], (corners + sizes)[:, None]
-        holds = ((centers >= low) & (centers < high)).all(-1).any(-1)
-        if holds.any():
-            first = holds.argmax()
-            (left, top), (right, bottom) = corners[first], corners[first] + sizes[first]
-            image = image[top:bottom, left:right]
-            labels = labels.moved((1, 1), (-float(left), -float(top)))
-    return image, _held(labels, (image.shape[0], image.shape[1]))
-
-
-def recolor(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:
-    """The image with its colors changed in the recipe's way, if at all."""
-    if not config.color:
-        return image
-    if config.jitter == "ssd":
-        return photometric(image, rng, channel_shuffle=config.channel_shuffle)
-    if config.jitter == "ssd-float":
-        return photometric_float(image, rng)
-    return mild(image, rng, brightness_only=config.jitter == "brightness")
-
-
-def recolor_and_flip(
-    image: Image, labels: Labels, config: AugmentConfig, rng: np.random.Generator
-) -> tuple[Image, Labels]:
-    """The crop (H,W,3) recolored and perhaps mirrored; faces that are too small ignored."""
-    if config.crop == "square" or not config.resized.color_first:
-        image = recolor(image, config, rng)
-    if rng.random() < config.flip:
-        image, labels = flip(image, labels)
+    height, width = view.upright_size
+    scale = width / view.width, height / view.height
+    labels = labels.moved(scale, (-view.left * scale[0], -view.top * scale[1]))
+    clip_boxes = config.clip_boxes or config.crop != "square"
+    labels = labels.held((height, width), clip_boxes=clip_boxes)
+    for turn in range(view.turns):
+        labels = labels.turned(height if turn % 2 else width)
+    if view.flip:
+        labels = labels.flipped(view.size[1])
     if config.min_face > 0 and len(labels.boxes):
         sides = labels.boxes[:, 2:] - labels.boxes[:, :2]
         labels = replace(labels, ignore=labels.ignore | (sides.min(1) < config.min_face))
-    return image, labels
+    return labels
 
 
-def flip(image: Image, labels: Labels) -> tuple[Image, Labels]:
-    """Image and faces mirrored left to right; landmarks change places so that left stays left."""
-    width = image.shape[1]
-    boxes = labels.boxes.copy()
-    boxes[:, [0, 2]] = width - labels.boxes[:, [2, 0]]
-    landmarks = labels.landmarks[:, list(FLIP_ORDER)]
-    landmarks[..., 0] = width - landmarks[..., 0]
-    return np.ascontiguousarray(image[:, ::-1]), replace(labels, boxes=boxes, landmarks=landmarks)
+def render(image: Image, view: View, factor: int, fill: tuple[int, int, int]) -> Image:
+    """The pixels of a view, (h,w,3) uint8.
+
+    Args:
+        image: (H,W,3), the original or one that `images.read_reduced` decoded smaller.
+        view: what is shown, in pixels of the original.
+        factor: how many pixels of the original one pixel of `image` spans, at most `view.shrink`.
+        fill: RGB where the view reaches beyond the image.
+
+    Differs: SCRFD's authors' code fills with 128.
+    """
+    if view.color_first:
+        image = recolor(image, view.colors)
+    image = _cut(image, view, factor, fill)
+    if not view.color_first:
+        image = recolor(image, view.colors)
+    image = np.rot90(image, view.turns)
+    return np.ascontiguousarray(image[:, ::-1] if view.flip else image)
+
+
+def _cut(image: Image, view: View, factor: int, fill: tuple[int, int, int]) -> Image:
+    """The part that is shown, resized."""
+    height, width = view.upright_size
+    left, top = view.left / factor, view.top / factor
+    if left.is_integer() and top.is_integer():
+        whole = (view.height / factor, view.width / factor)
+        pixels = _fill_window(image, int(left), int(top), whole, fill)
+        return resize(pixels, (height, width), whole)
+    # It begins between pixels, but on the grid of the resized image: resize that up to its end.
+    step_y, step_x = view.height / height / factor, view.width / width / factor
+    above, before = round(top / step_y), round(left / step_x)
+    end_y, end_x = above + height, before + width
+    extent = (min(end_y * step_y, image.shape[0]), min(end_x * step_x, image.shape[1]))
+    return resize(image, (end_y, end_x), extent)[above:, before:]
+
+
+def _fill_window(
+    image: Image, left: int, top: int, size: tuple[float, float], fill: tuple[int, int, int]
+) -> Image:
+    """A window of an image, `size` rounded up to whole pixels; `fill` where it reaches beyond."""
+    height, width = image.shape[:2]
+    bottom, right = top + math.ceil(size[0]), left + math.ceil(size[1])
+    x1, y1, x2, y2 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    inner = image[y1:y2, x1:x2]
+    if (x1, y1, x2, y2) == (left, top, right, bottom):
+        return np.ascontiguousarray(inner)
+    window = np.empty((bottom - top, right - left, 3), np.uint8)
+    window[:] = fill
+    window[y1 - top : y2 - top, x1 - left : x2 - left] = inner
+    return window

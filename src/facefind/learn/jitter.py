@@ -1,69 +1,100 @@
 """Jitter: the colors of a training image changed at random, by a seeded generator.
 
-Every function returns a new image and leaves the one that it is given as it was.
+`draw_colors` decides what happens, `recolor` does it: what is drawn is plain numbers, so that one
+image on the CPU and a whole batch on an accelerator can be changed alike.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
+
+from facefind.learn.recipe import AugmentConfig
 
 Image = NDArray[np.uint8]
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray (ITU-R BT.601)."""
+BRIGHTNESS, CONTRAST, SATURATION = range(3)
 
 
-def photometric(image: Image, rng: np.random.Generator, *, channel_shuffle: bool = False) -> Image:
-    """The image with its light and colors changed, each change with probability 1/2.
+@dataclass(frozen=True)
+class Colors:
+    """What happens to the colors of one image, in the order of the fields; by default nothing.
 
-    Brightness +-32, contrast x0.5..1.5 (before or after the colors), saturation x0.5..1.5,
-    hue +-18 degrees, and optionally a permutation of the channels.
+    Attributes:
+        gain: factor of every value, 0..255.
+        bias: added to it then.
+        saturation: factor of HSV's saturation.
+        hue: degrees added to HSV's hue, -180..180.
+        gain_after: factor of every value.
+        order: which channel becomes red, green and blue.
+        rounded: whether values are rounded to 0..255 after each of these steps, hue to 256ths of a
+            turn; or once, after the last.
+        mild: changes of another kind, in their order, as pairs of `BRIGHTNESS`, `CONTRAST` or
+            `SATURATION` and a factor: of every value, of its distance from the mean gray of the
+            image, of its distance from the gray of its pixel. Rounded once, after the last.
+        gray: whether each pixel becomes its gray in the end.
+    """
+
+    gain: float = 1.0
+    bias: float = 0.0
+    saturation: float = 1.0
+    hue: float = 0.0
+    gain_after: float = 1.0
+    order: tuple[int, int, int] = (0, 1, 2)
+    rounded: bool = True
+    mild: tuple[tuple[int, float], ...] = ()
+    gray: bool = False
+
+    def mild_affine(self) -> tuple[NDArray[np.float64], float]:
+        """(3,3) M and a number c: `mild` makes M @ rgb + c * (mean gray of the image) of a pixel.
+
+        One map for all steps, because saturation and contrast leave the mean gray where it is.
+        """
+        matrix, offset, mean = np.eye(3), 0.0, 1.0
+        for change, factor in self.mild:
+            if change == SATURATION:
+                toward_gray = factor * np.eye(3) + (1 - factor) * np.asarray(LUMA)
+                matrix = toward_gray @ matrix  # its rows add up to 1: an offset stays
+            else:
+                matrix, offset = matrix * factor, offset * factor
+                if change == CONTRAST:
+                    offset += mean * (1 - factor)
+                else:
+                    mean *= factor
+        return matrix, offset
+
+
+def draw_colors(config: AugmentConfig, rng: np.random.Generator) -> Colors:
+    """What happens to the colors of a training image, drawn in the recipe's way.
+
+    `ssd`: each change with probability 1/2: brightness +-32, contrast x0.5..1.5 (before or after
+    the colors), saturation x0.5..1.5, hue +-18 degrees, and optionally a permutation of the
+    channels. `ssd-float`: the same without the permutation, rounded once at the end.
+
+    `mild`: brightness, contrast and saturation by up to an eighth each, in a random order.
+    `brightness`: the first of them alone, as RetinaFace's mobile model was trained.
 
     Source: SSD (arXiv:1512.02325), sec. 2.2 and its released code; SCRFD, sec. 5.1 ("color
-    distortion").
+    distortion"); SmallHardFace, sec. 3.3, and its released code; RetinaFace's released code
+    (insightface), COLOR_MODE 2 and 1, where the paper says only "photo-metric color distortion"
+    (sec. 4.2).
     """
-    import cv2
-
-    def chance() -> bool:
-        return bool(rng.random() < 0.5)
-
-    gain, bias = 1.0, 0.0
-    if chance():
-        bias = rng.uniform(-32, 32)
-    contrast_first = chance()
-    contrast = rng.uniform(0.5, 1.5) if chance() else 1.0
-    if contrast_first:
-        gain, bias = gain * contrast, bias * contrast
-    if gain != 1 or bias:
-        image = _linear(image, gain, bias)
-    saturation = rng.uniform(0.5, 1.5) if chance() else 1.0
-    hue = rng.uniform(-18, 18) if chance() else 0.0
-    if saturation != 1 or hue:
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 0..255
-        turned = np.arange(256) + round(hue * 256 / 360)
-        richer = np.clip(np.arange(256) * saturation, 0, 255)
-        table = np.stack([turned % 256, richer, np.arange(256)], -1).astype(np.uint8)
-        turned_back = cv2.cvtColor(cv2.LUT(hsv, table[None]), cv2.COLOR_HSV2RGB_FULL)
-        image = np.asarray(turned_back, np.uint8)
-    if not contrast_first and contrast != 1:
-        image = _linear(image, contrast, 0.0)
-    if channel_shuffle and chance():
-        image = np.ascontiguousarray(image[..., rng.permutation(3)])
-    return image
+    colors = Colors()
+    if config.color and config.jitter in ("ssd", "ssd-float"):
+        colors = _draw_ssd(rng, config.channel_shuffle and config.jitter == "ssd")
+        colors = replace(colors, rounded=config.jitter == "ssd")
+    elif config.color:
+        changes = (BRIGHTNESS,) if config.jitter == "brightness" else rng.permutation(3)
+        colors = Colors(mild=tuple((int(c), 1 + rng.uniform(-0.125, 0.125)) for c in changes))
+    if config.gray and rng.random() < config.gray:
+        colors = replace(colors, gray=True)
+    return colors
 
 
-def _linear(image: Image, gain: float, bias: float) -> Image:
-    table: Image = np.clip(np.arange(256) * gain + bias, 0, 255).round().astype(np.uint8)
-    return table[image]
-
-
-def photometric_float(image: Image, rng: np.random.Generator) -> Image:
-    """The image changed as by `photometric`, in floating point and rounded once at the end.
-
-    Source: SmallHardFace, sec. 3.3, and its released code.
-    """
-    import cv2
-
+def _draw_ssd(rng: np.random.Generator, channel_shuffle: bool) -> Colors:
     def chance() -> bool:
         return bool(rng.random() < 0.5)
 
@@ -72,42 +103,60 @@ def photometric_float(image: Image, rng: np.random.Generator) -> Image:
     contrast = rng.uniform(0.5, 1.5) if chance() else 1.0
     saturation = rng.uniform(0.5, 1.5) if chance() else 1.0
     hue = rng.uniform(-18, 18) if chance() else 0.0
-    out: NDArray[np.float32] = (image.astype(np.float32) + np.float32(bias)) * np.float32(
-        contrast if contrast_first else 1
-    )
-    if saturation != 1 or hue:
+    red, green, blue = rng.permutation(3).tolist() if channel_shuffle and chance() else (0, 1, 2)
+    gain, gain_after = (contrast, 1.0) if contrast_first else (1.0, contrast)
+    return Colors(gain, bias * gain, saturation, hue, gain_after, (red, green, blue))
+
+
+def recolor(image: Image, colors: Colors) -> Image:
+    """The image (H,W,3) with its colors changed; itself where nothing is to be changed."""
+    if colors.mild:
+        matrix, offset = colors.mild_affine()
+        mean = image.reshape(-1, 3).mean(0) @ np.asarray(LUMA)
+        image = _rounded(image.astype(np.float32) @ matrix.T.astype(np.float32) + offset * mean)
+    image = _stepwise(image, colors) if colors.rounded else _at_once(image, colors)
+    if colors.order != (0, 1, 2):
+        image = np.ascontiguousarray(image[..., list(colors.order)])
+    if colors.gray:
+        gray = _rounded(image.astype(np.float32) @ np.asarray(LUMA, np.float32))
+        image = np.repeat(gray[..., None], 3, 2)
+    return image
+
+
+def _stepwise(image: Image, colors: Colors) -> Image:
+    """The image changed on 8 bits."""
+    import cv2
+
+    if colors.gain != 1 or colors.bias:
+        image = _linear(image, colors.gain, colors.bias)
+    if colors.saturation != 1 or colors.hue:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 0..255
+        turned = np.arange(256) + round(colors.hue * 256 / 360)
+        richer = np.clip(np.arange(256) * colors.saturation, 0, 255)
+        table = np.stack([turned % 256, richer, np.arange(256)], -1).astype(np.uint8)
+        turned_back = cv2.cvtColor(cv2.LUT(hsv, table[None]), cv2.COLOR_HSV2RGB_FULL)
+        image = np.asarray(turned_back, np.uint8)
+    if colors.gain_after != 1:
+        image = _linear(image, colors.gain_after, 0.0)
+    return image
+
+
+def _linear(image: Image, gain: float, bias: float) -> Image:
+    table: Image = np.clip(np.arange(256) * gain + bias, 0, 255).round().astype(np.uint8)
+    return table[image]
+
+
+def _at_once(image: Image, colors: Colors) -> Image:
+    """The image changed in floating point and rounded once."""
+    import cv2
+
+    out = image.astype(np.float32) * np.float32(colors.gain) + np.float32(colors.bias)
+    if colors.saturation != 1 or colors.hue:
         hsv = cv2.cvtColor(out.clip(0, 255), cv2.COLOR_RGB2HSV)  # degrees, 0..1
-        hsv[..., 0] = (hsv[..., 0] + hue) % 360
-        hsv[..., 1] = (hsv[..., 1] * saturation).clip(0, 1)
+        hsv[..., 0] = (hsv[..., 0] + colors.hue) % 360
+        hsv[..., 1] = (hsv[..., 1] * colors.saturation).clip(0, 1)
         out = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.float32)
-    return _rounded(out * np.float32(1 if contrast_first else contrast))
-
-
-def mild(image: Image, rng: np.random.Generator, *, brightness_only: bool = False) -> Image:
-    """The image with its brightness, contrast and saturation changed by up to an eighth each.
-
-    They change in a random order: brightness by a factor, contrast around the mean gray of the
-    image, saturation around the gray of each pixel.
-
-    Args:
-        image: (H,W,3) RGB.
-        rng: random generator.
-        brightness_only: leave contrast and saturation, as RetinaFace's mobile model was trained.
-
-    Source: RetinaFace's released code (insightface), COLOR_MODE 2 and 1; the paper says only
-    "photo-metric color distortion" (sec. 4.2).
-    """
-    luma = np.asarray(LUMA, np.float32)
-    out = image.astype(np.float32)
-    for change in (0,) if brightness_only else rng.permutation(3):
-        factor = np.float32(1 + rng.uniform(-0.125, 0.125))
-        if change == 0:
-            out = out * factor
-        elif change == 1:
-            out = out * factor + (out @ luma).mean() * (1 - factor)
-        else:
-            out = out * factor + (out @ luma)[..., None] * (1 - factor)
-    return _rounded(out)
+    return _rounded(out * np.float32(colors.gain_after))
 
 
 def _rounded(image: NDArray[np.float32]) -> Image:

@@ -16,17 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 from facefind import images
 from facefind.datasets import Sample, read_size
 from facefind.errors import DataError, ImageError
-from facefind.learn.augment import (
-    Labels,
-    crop,
-    draw_scale,
-    recolor,
-    recolor_and_flip,
-    resize_and_crop,
-    window_for,
-)
+from facefind.learn.augment import draw_view, render, view_labels
 from facefind.learn.cache import make_cache
 from facefind.learn.jitter import Image
+from facefind.learn.labels import Labels
 from facefind.learn.recipe import AugmentConfig
 from facefind.learn.targets import BatchTargets, Target
 
@@ -88,52 +81,36 @@ class TrainingSet(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, pair: tuple[int, int]) -> Item:
+    def __getitem__(self, pair: tuple[int, int] | tuple[int, int, int]) -> Item:
         """The sample augmented by the random generator of (seed, index).
 
-        An image that cannot be read is skipped with a warning, and the next one of the set taken.
+        A third number is the side of a square crop in pixels, where it is not the recipe's. An
+        image that cannot be read is skipped with a warning, and the next one of the set taken.
         """
-        index, number = pair
+        index, number, *size = pair
         for _ in range(len(self.samples)):
             try:
-                return self._augmented(number, np.random.default_rng((self.seed, index)))
+                return self._augmented(number, np.random.default_rng((self.seed, index)), *size)
             except (ImageError, DataError, OSError) as error:
                 logger.warning("skipped an image: %s", error)
                 number = (number + 1) % len(self.samples)
         raise DataError(f"none of the {len(self.samples)} training images can be read")
 
-    def _augmented(self, number: int, rng: np.random.Generator) -> Item:
+    def _augmented(self, number: int, rng: np.random.Generator, size: int | None = None) -> Item:
         config, sample = self.config, self.samples[number]
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
         image_size = sample.image_size or read_size(sample.path)
-        if config.crop == "square":
-            window = window_for(config, image_size, labels, rng)
-            image, factor = self._read(number, window.side // config.size)
-            image, labels = crop(
-                image,
-                labels,
-                window,
-                config.size,
-                config.fill,
-                factor,
-                clip_boxes=config.clip_boxes,
-            )
-        else:
-            scale = draw_scale(image_size, config.resized, rng)
-            image, factor = self._read(number, int(1 / scale))
-            if config.resized.color_first:
-                image = recolor(image, config, rng)
-            image, labels = resize_and_crop(
-                image, labels, image_size, scale, config.resized, rng, factor
-            )
-        image, labels = recolor_and_flip(image, labels, config, rng)
+        view = draw_view(config, image_size, labels, rng, size)
+        image, factor = self._read(number, view.shrink)
+        pixels = render(image, view, factor, config.fill)
+        labels = view_labels(view, labels, config)
         faces, ignored = labels.keep(~labels.ignore), labels.keep(labels.ignore)
         target = Target(
             torch.from_numpy(faces.boxes),
             torch.from_numpy(faces.landmarks),
             torch.from_numpy(ignored.boxes),
         )
-        return Item(torch.from_numpy(np.ascontiguousarray(image)), target, sample.name)
+        return Item(torch.from_numpy(pixels), target, sample.name)
 
     def _read(self, number: int, shrink: int) -> tuple[Image, int]:
         """A sample's image, perhaps decoded up to `shrink` times smaller, and how many times."""

@@ -105,6 +105,10 @@ class AugmentConfig:
     released code."""
     channel_shuffle: bool = False
     """Whether `ssd` also swaps color channels, as the released code of SCRFD does."""
+    gray: float = 0.0
+    """Probability that a crop is made gray, after its colors have changed."""
+    turned: float = 0.0
+    """Probability that a crop is turned by 90, 180 or 270 degrees, each alike."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     min_face: float = 0.0

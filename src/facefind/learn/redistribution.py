@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice, pairwise
 
 import numpy as np
@@ -20,8 +20,9 @@ import torch
 from facefind.datasets import Sample, read_size
 from facefind.errors import DataError
 from facefind.learn.assigners import ATSS, MaxIoU
-from facefind.learn.augment import Labels, crop_labels, window_for
+from facefind.learn.augment import draw_view, view_labels
 from facefind.learn.index_sampler import Epochs, IndexSampler
+from facefind.learn.labels import Labels
 from facefind.learn.recipe import AugmentConfig
 from facefind.learn.targets import BatchTargets, Target
 from facefind.nn.anchors import Anchors
@@ -66,8 +67,8 @@ def count(
 ) -> Counts:
     """Faces and positive anchors over the first epoch that training with `config` would see.
 
-    The windows are those that `TrainingSet` draws with the same seed and no balancing. Flips are
-    skipped: they change no face's scale.
+    The windows are those that `TrainingSet` draws with the same seed and no balancing. Flips and
+    turns are skipped: they change no face's scale.
 
     Args:
         samples: the training set.
@@ -95,11 +96,10 @@ def count(
         sample, size = _readable(samples, number)
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
         rng = np.random.default_rng((seed, index))
-        window = window_for(config, size, labels, rng)
-        held = crop_labels(labels, window, config.size, clip_boxes=config.clip_boxes)
-        sides = held.boxes[:, 2:] - held.boxes[:, :2]
-        learned = ~held.ignore & ~(sides < config.min_face).any(1)
-        boxes, sides = held.boxes[learned], sides[learned]
+        view = replace(draw_view(config, size, labels, rng), turns=0, flip=False)
+        held = view_labels(view, labels, config)
+        boxes = held.boxes[~held.ignore]
+        sides = boxes[:, 2:] - boxes[:, :2]
         bins = np.searchsorted(FACE_BINS, sides.max(1), side="right")
         landmarks = torch.full((len(boxes), 5, 2), torch.nan)
         target = Target(torch.from_numpy(boxes), landmarks, torch.zeros(0, 4))
