@@ -213,9 +213,10 @@ class DenseDetector(nn.Module):
         output = self._shot(raw, self.anchors, maps, images)
         if not self.training:
             return output
-        shots = [
-            self._shot(shot.head(taken), shot.anchors, taken, images) for shot in self.auxiliary
-        ]  # type: ignore[operator, arg-type]
+        shots = []
+        for shot in self.auxiliary:
+            assert isinstance(shot, AuxiliaryShot)
+            shots.append(self._shot(shot.head(taken), shot.anchors, taken, images))
         for more, grid in zip(raw.further, self.further, strict=True):
             shots.append(self._shot(more, grid, maps[-len(grid.strides) :], images))
         return replace(output, auxiliary=tuple(shots))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -127,6 +128,7 @@ class LinearHead(nn.Module):
         anchors_per_cell: anchors on each cell.
         shared: one set of convolutions serves all levels, instead of one a level.
         kernel: of the convolutions.
+        prior: probability of a face at first, where scores have one logit.
 
     Source: RetinaFace, sec. 4.2 (Loss Head), with kernel 1; SSD (arXiv:1512.02325), sec. 2.1, with
     kernel 3.
@@ -141,6 +143,7 @@ class LinearHead(nn.Module):
         anchors_per_cell: int,
         shared: bool,
         kernel: int = 1,
+        prior: float = 0.5,
     ) -> None:
         super().__init__()
         self.outputs, self.levels = dict(outputs), levels
@@ -153,7 +156,8 @@ class LinearHead(nn.Module):
             ]
             for conv in convs:
                 nn.init.normal_(conv.weight, std=0.01)
-                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+                start = math.log(prior / (1 - prior)) if name == "cls" else 0.0
+                nn.init.constant_(conv.bias, start)  # type: ignore[arg-type]
             self.add_module(name, nn.ModuleList(convs))
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutput:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 Norm = Callable[[int], nn.Module]
 """Makes the normalization for a number of channels: `nn.BatchNorm2d`, `group_norm(16)`, ..."""
@@ -149,5 +150,4 @@ class L2Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalized map."""
-        length = x.square().sum(1, keepdim=True).sqrt() + 1e-10
-        return x / length * self.weight[:, None, None]
+        return functional.normalize(x, eps=1e-10) * self.weight[:, None, None]

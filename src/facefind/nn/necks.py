@@ -160,7 +160,7 @@ class ProductPyramid(nn.Module):
         product: whether maps are multiplied at all; without it each passes through its own
             convolution alone.
         align_corners: how maps are enlarged: by their corner pixels' centers, as torch 0.3 did.
-        norm: batch normalization after the convolutions.
+        normalized: how many of the finest maps have batch normalization after their convolutions.
 
     Source: DSFD, eq. 1 and fig. 3.
     Differs: where ReLUs go is a port's and the released code's; the paper does not say.
@@ -175,17 +175,18 @@ class ProductPyramid(nn.Module):
         rectified: bool = True,
         product: bool = True,
         align_corners: bool = False,
-        norm: bool = False,
+        normalized: int = 0,
     ) -> None:
         super().__init__()
         self.widths, self.rectified = tuple(widths), rectified
         self.align_corners = align_corners
         own = len(inputs) if merged == len(inputs) - 1 else merged
         self.own = nn.ModuleList(
-            _conv1x1(inputs[level], widths[level], norm) for level in range(own)
+            _conv1x1(inputs[level], widths[level], level < normalized) for level in range(own)
         )
         self.down = nn.ModuleList(
-            _conv1x1(widths[level + 1], widths[level], norm) for level in range(merged * product)
+            _conv1x1(widths[level + 1], widths[level], level + 1 < normalized)
+            for level in range(merged * product)
         )
         xavier(self)
 

@@ -103,8 +103,9 @@ class DSFDConfig(NetworkConfig):
     """Whether a map is multiplied by the next coarser one."""
     dilation: int = 3
     """Of the convolutions of the feature enhance module."""
-    norm: bool = False
-    """Batch normalization in the feature enhance module, for training from scratch."""
+    normalized: int = 0
+    """How many of the finest maps have batch normalization in the feature enhance module, for
+    training from scratch; the coarsest have too few cells for it."""
     first_shot: Literal["half", "same", "none"] = "half"
     """Anchors of the first shot: half the second's (progressive anchor loss), the same, or no first
     shot at all (single shot)."""
@@ -141,9 +142,11 @@ class DSFDConfig(NetworkConfig):
             backbone = LightTrunk()
         else:
             backbone = published(self.backbone)
-        vgg = self.backbone == "vgg16"
         extension = Extension(
-            backbone.widths, self.coarser, norm=not vgg, fc_width=1024 if vgg else 0
+            backbone.widths,
+            self.coarser,
+            norm=self.backbone not in ("vgg16", "mobilenet"),
+            fc_width=1024 if self.backbone == "vgg16" else 0,
         )
         anchors = AnchorGrid(STRIDES, self.sizes, offset=None)
         parts = {"paper": self._paper, "release": _release, "light": _light}[self.design]
@@ -169,10 +172,10 @@ class DSFDConfig(NetworkConfig):
 
         vgg = self.backbone == "vgg16"
 
-        def norms() -> list[nn.Module]:
+        def norms(widths: tuple[int, ...]) -> list[nn.Module]:
             """Of VGG's maps alone are the finest three normalized (sec. 4.2)."""
-            scaled = [L2Norm(width, scale) for width, scale in zip(maps, L2_SCALES, strict=False)]
-            return [PerLevel([*scaled, *(nn.Identity() for _ in maps[3:])])] if vgg else []
+            scaled = [L2Norm(width, scale) for width, scale in zip(widths, L2_SCALES, strict=False)]
+            return [PerLevel([*scaled, *(nn.Identity() for _ in widths[3:])])] if vgg else []
 
         def head(widths: Sequence[int]) -> nn.Module:
             outputs = {"cls": 2, "box": 4}
@@ -186,28 +189,33 @@ class DSFDConfig(NetworkConfig):
             )
 
         widths = (self.width,) * len(maps) if self.width and self.enhance else maps
-        neck, context = None, norms()
+        neck, context = None, norms(widths)
         if self.enhance:
             neck = ProductPyramid(
-                maps, widths, merged=len(maps) - 1, product=self.product, norm=self.norm
+                maps,
+                widths,
+                merged=len(maps) - 1,
+                product=self.product,
+                normalized=self.normalized,
             )
             branches = (
-                DilatedBranches(width, dilation=self.dilation, norm=self.norm) for width in widths
+                DilatedBranches(width, dilation=self.dilation, norm=level < self.normalized)
+                for level, width in enumerate(widths)
             )
             context = [PerLevel(branches), *context]
         shots = []
         if self.first_shot != "none":
-            first = nn.Sequential(*norms(), head(maps))
+            first = nn.Sequential(*norms(maps), head(maps))
             smaller = anchors.halved() if self.first_shot == "half" else anchors
             shots.append(AuxiliaryShot(first, smaller))
-        parts = {
+        second = head(widths)
+        xavier(*context, second, *shots)
+        return {
             "neck": neck,
             "context": nn.Sequential(*context) if context else None,
-            "head": head(widths),
+            "head": second,
             "auxiliary": shots,
         }
-        xavier(*context, parts["head"], *shots)
-        return parts
 
 
 def _release(maps: tuple[int, ...], anchors: AnchorGrid) -> dict[str, Any]:
@@ -261,7 +269,7 @@ _LIGHT = DSFDConfig(
     widths=(40, 80, 160, 224),
     coarser=((64, 96), (64, 96)),
     width=24,
-    norm=True,
+    normalized=4,
     mean=(127.5, 127.5, 127.5),
     std=(128.0, 128.0, 128.0),
 )

@@ -24,6 +24,8 @@ from facefind.mesh import PARAMETERS
 from facefind.systems.mesh.config import MeshConfig
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from facefind.nn.detector import DenseDetector
 
 PAPER_STRIDES = (4, 8, 16, 32, 64)
@@ -96,6 +98,9 @@ class RetinaFaceConfig(NetworkConfig):
     """Channels of neck and context modules."""
     slope: float = 0.0
     """Of MobileNet's, the neck's and the context modules' ReLUs on their negative side."""
+    context: Literal["ssh", "fem"] = "ssh"
+    """The context modules: SSH's, as in the paper; or the dilated branches of DSFD's feature
+    enhance module, none of which is deformable."""
     deformable: bool = True
     """Whether the 3x3 convolutions of neck and context modules are deformable."""
     shared_head: bool = True
@@ -134,7 +139,7 @@ class RetinaFaceConfig(NetworkConfig):
         from facefind.nn.anchors import AnchorGrid
         from facefind.nn.backbones import MobileNetV1, published
         from facefind.nn.coders import AnchorBoxCoder
-        from facefind.nn.context import ContextModule
+        from facefind.nn.context import ContextModule, DilatedBranches
         from facefind.nn.deform import DeformConv2d
         from facefind.nn.detector import DenseDetector, Normalize, PerLevel
         from facefind.nn.heads import LinearHead
@@ -149,6 +154,7 @@ class RetinaFaceConfig(NetworkConfig):
                 f"strides {self.strides} with anchors {self.sizes}: expected {PAPER_STRIDES} or "
                 "the like, from 4 or more up to 32 or 64, and as many anchors on each"
             )
+        backbone: nn.Module
         if self.backbone == "mobilenet-0.25":
             depths, widths = (2, 2, 6, 2), (32, 64, 128, 256)
             backbone = MobileNetV1((8, 16), depths, widths, first=self.first, slope=self.slope)
@@ -168,7 +174,12 @@ class RetinaFaceConfig(NetworkConfig):
                 slope=self.slope,
                 coarser=last == 64,
             ),
-            PerLevel(ContextModule(self.width, conv=conv, slope=self.slope) for _ in levels),
+            PerLevel(
+                DilatedBranches(self.width, norm=True)
+                if self.context == "fem"
+                else ContextModule(self.width, conv=conv, slope=self.slope)
+                for _ in levels
+            ),
             LinearHead(
                 self.width,
                 outputs,

@@ -103,9 +103,9 @@ class DPN(nn.Module):
         groups: int = 40,
     ) -> None:
         super().__init__()
-        first = nn.Module()
-        first.conv = nn.Conv2d(3, stem, 7, 2, 3, bias=False)
-        first.bn = nn.BatchNorm2d(stem, eps=_EPS)
+        first = nn.Sequential()
+        first.add_module("conv", nn.Conv2d(3, stem, 7, 2, 3, bias=False))
+        first.add_module("bn", nn.BatchNorm2d(stem, eps=_EPS))
         self.features = nn.Sequential()
         self.features.add_module("conv1_1", first)
         self.pool = nn.MaxPool2d(3, 2, 1)
@@ -120,8 +120,8 @@ class DPN(nn.Module):
                 self.features.add_module(names[-1][1], block)
                 inputs = block.outputs
             widths.append(inputs)
-        last = nn.Module()
-        last.bn = nn.BatchNorm2d(inputs, eps=_EPS)
+        last = nn.Sequential()
+        last.add_module("bn", nn.BatchNorm2d(inputs, eps=_EPS))
         self.features.add_module("conv5_bn_ac", last)
         self.widths = tuple(widths)
         self._names = names
@@ -129,12 +129,11 @@ class DPN(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """The map of each stage of a normalized image `x` (B,3,H,W)."""
-        first, last = self.features.conv1_1, self.features.conv5_bn_ac
-        x = self.pool(first.bn(first.conv(x)).relu())
+        x = self.pool(self.features.get_submodule("conv1_1")(x).relu())
         maps = []
         for (stage, name), (after, _) in pairwise([*self._names, (-1, "")]):
             x = self.features.get_submodule(name)(x)
             if stage != after:
                 maps.append(x)
-        maps[-1] = last.bn(maps[-1]).relu()
+        maps[-1] = self.features.get_submodule("conv5_bn_ac")(maps[-1]).relu()
         return maps

@@ -1,4 +1,4 @@
-"""SE-ResNet and SE-ResNeXt: residual blocks whose channels are weighed by what the whole map holds."""
+"""SE-ResNet and SE-ResNeXt: residual blocks with squeeze-excitation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class SqueezeExcitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The weighed map."""
         weights = functional.relu(self.fc1(x.mean((2, 3), keepdim=True)))
-        return x * self.fc2(weights).sigmoid()
+        factors: Tensor = self.fc2(weights).sigmoid()
+        return x * factors
 
 
 class SEBottleneck(nn.Module):
