@@ -122,7 +122,7 @@ def lightdsfd() -> Recipe:
             epochs=steps * _BATCH / WIDER_IMAGES,
             steps=(40_000 / steps, 60_000 / steps, 80_000 / steps),
         ),
-        protocol="dsfd-original",
+        protocol="lightdsfd",
     )
 
 
