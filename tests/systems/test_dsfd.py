@@ -103,7 +103,9 @@ def test_a_network_without_a_first_shot_finds_the_same_at_the_same_cost(fem):
     single.load_state_dict(state)
     images = torch.randint(0, 256, (1, 3, 96, 160)).float()
     with torch.inference_mode():
-        for one, other in zip(dual.candidates(images)[:2], single.candidates(images)[:2], strict=True):
+        for one, other in zip(
+            dual.candidates(images)[:2], single.candidates(images)[:2], strict=True
+        ):
             assert torch.equal(one, other)
     assert measure(dual, 96, 160).multiply_adds == measure(single, 96, 160).multiply_adds
 
@@ -147,7 +149,10 @@ def test_the_released_network_learns_heads_and_bodies_and_leaves_them_out_of_inf
     output = network(images)
     head, body = output.auxiliary
     assert (head.anchors.name, body.anchors.name) == ("head", "body")
-    for part, strides, smallest in ((head, {8, 16, 32, 64, 128}, 16), (body, {16, 32, 64, 128}, 16)):
+    for part, strides, smallest in (
+        (head, {8, 16, 32, 64, 128}, 16),
+        (body, {16, 32, 64, 128}, 16),
+    ):
         assert set(part.anchors.strides.tolist()) == strides
         assert part.anchors.sizes.prod(1).sqrt().min().item() == pytest.approx(smallest)
         assert part.logits.shape[:2] == part.boxes.shape[:2] == (2, len(part.anchors))

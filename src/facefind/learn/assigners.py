@@ -188,7 +188,8 @@ class MaxIoU:
         rows = torch.arange(len(slot), device=slot.device)
         has = (found[slot] == rows[:, None]).sum(1, keepdim=True)
         free = torch.where((found[slot] < 0) & (overlap >= 0.1), overlap, -torch.inf)
-        value, place = free.topk(min(self.at_least, free.shape[1]), dim=1)
+        value, place = free.sort(dim=1, descending=True, stable=True)
+        value, place = value[:, : self.at_least], place[:, : self.at_least]
         lacking = torch.arange(value.shape[1], device=slot.device) < self.at_least - has
         value = torch.where(lacking, value, -torch.inf)
         more = _highest(slot.gather(1, place), value, 1, len(found)).face[0]
