@@ -157,6 +157,47 @@ def draw_whole_face_window(
     return Window(int(corners[first, 0]), int(corners[first, 1]), int(drawn[first, 0]))
 
 
+def draw_anchor_window(
+    image_size: tuple[int, int],
+    labels: Labels,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    size: int,
+) -> Window:
+    """A random square window that, once resized, shows one of the faces at the size of an anchor.
+
+    Any face is drawn, then an anchor: of those no larger than the window, none is larger than the
+    one after the nearest to the face. The window holds all of the face where it has the room, and
+    lies within the image, or around it, where it is larger.
+
+    Args:
+        image_size: (H,W).
+        labels: the image's faces, at least one of which is not ignored.
+        config: the sizes of anchors.
+        rng: random generator.
+        size: side of the result in pixels.
+
+    Source: PyramidBox (arXiv:1803.07737), sec. 3.3 (data-anchor-sampling); DSFD, sec. 3.4.
+    Differs: the text of DSFD draws from all anchors; PyramidBox, to which it refers, as here.
+    PyramidBox cuts from the resized image, DSFD's code cuts the window off at the image's border
+    and stretches what is left; here the window is a square, filled beyond the image.
+    """
+    faces = labels.boxes[~labels.ignore]
+    left, top, right, bottom = faces[rng.integers(len(faces))].astype(np.float64)
+    face = max(math.sqrt((right - left) * (bottom - top)), 1.0)
+    anchors = np.array([side for side in config.anchor_sides if side <= size])
+    nearest = int(np.abs(anchors - face).argmin())
+    anchor = anchors[rng.integers(min(nearest + 2, len(anchors)))]
+    anchor *= 2 ** rng.uniform(-config.anchor_octaves, config.anchor_octaves)
+    side = max(round(face * size / anchor), 1)
+    corner = []
+    for low, high, length in ((left, right, image_size[1]), (top, bottom, image_size[0])):
+        span = sorted((high - side, low))  # where the window holds all of the face, or is within it
+        first, last = np.clip([math.ceil(span[0]), span[1]], *sorted((0, length - side)))
+        corner.append(int(rng.integers(int(first), max(int(first), int(last)), endpoint=True)))
+    return Window(corner[0], corner[1], side)
+
+
 def draw_view(
     config: AugmentConfig,
     image_size: tuple[int, int],
@@ -192,9 +233,13 @@ def _draw_square(
     rng: np.random.Generator,
     size: int,
 ) -> View:
-    draw = draw_window if config.crop_policy == "face-center" else draw_whole_face_window
+    draw = draw_whole_face_window if config.crop_policy == "whole-face" else draw_window
     sides = [side * (size / config.size) for side in config.crop_sides]
-    window = draw(image_size, labels, sides, rng, background=config.background)
+    by_anchor = config.crop_policy == "anchor" and rng.random() < config.anchor_prob
+    if by_anchor and not labels.ignore.all():
+        window = draw_anchor_window(image_size, labels, config, rng, size)
+    else:
+        window = draw(image_size, labels, sides, rng, background=config.background)
     shrink = max(s for s in SHRINKS if s <= max(window.side // size, 1))
     window = window.snapped(shrink)
     return View(window.left, window.top, window.side, window.side, (size, size), shrink)

@@ -121,9 +121,16 @@ class AugmentConfig:
     change with them, so that faces stay as large: smaller crops are less work."""
     crop_sides: tuple[float, ...] = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
     """Sides of the square crop as multiples of the image's short side (SCRFD, sec. 4.1 and 5.1)."""
-    crop_policy: Literal["face-center", "whole-face"] = "face-center"
+    crop_policy: Literal["face-center", "whole-face", "anchor"] = "face-center"
     """What a crop must contain: the center of a face; or, as in a PyTorch port of RetinaFace, a
-    whole face, and where no crop does, the whole image on a square of `fill`."""
+    whole face, and where no crop does, the whole image on a square of `fill`; or, as in DSFD, with
+    probability `anchor_prob` a face at the size of an anchor, else the center of one."""
+    anchor_prob: float = 0.4
+    """Policy `anchor`: probability of a crop that brings a face to the size of an anchor."""
+    anchor_sides: tuple[float, ...] = (16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+    """Policy `anchor`: sizes in pixels that a face is brought to, small to large."""
+    anchor_octaves: float = 0.0
+    """Policy `anchor`: by how many octaves at most the size then differs; PyramidBox: 1."""
     background: float = 0.0
     """Probability that a crop is taken wherever it falls, face or not."""
     fill: tuple[int, int, int] = (123, 117, 104)
