@@ -8,6 +8,7 @@ Legend: G labeled faces.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 

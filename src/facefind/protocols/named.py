@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from facefind.protocols import dsfd
-from facefind.protocols.rules import ShortSide, TestProtocol
+from facefind.protocols.rules import Pass, ShortSide, TestProtocol
 
 VGA = TestProtocol(name="vga", min_score=0.02)
 """One pass at a long side of 640, all scores from 0.02, NMS at 0.45.
