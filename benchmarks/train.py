@@ -2,13 +2,15 @@
 
 Usage: python benchmarks/train.py [--recipes scrfd-2.5g-kps retinaface-mobile smallhardface-light]
            [--data SET ...] [--size 320] [--batch 16] [--rounds 5] [--precision fp32 bf16]
-           [--device auto] [--threads N] [--workers 2] [--json FILE]
+           [--device auto] [--threads N] [--workers 2] [--cache device] [--compile] [--graphs]
+           [--json FILE]
 
 A step is forward, losses, backward (with clipping) and optimizer (with averaged weights), on random
 images with nine faces each; with `--data`, on a set's own crops, and the time that a step
 waits for them is the part `data`. On a GPU the host runs ahead of the device: parts are measured
-with a wait after each, whole steps without. Recipes take turns, so that a machine whose speed
-drifts slows all alike; medians are printed.
+with a wait after each, of steps that are not captured as graphs; whole steps without, by tens; and
+`idle` is what of a whole step the GPU has nothing to do, as torch's profiler sees it. Recipes take
+turns, so that a machine whose speed drifts slows all alike; medians are printed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pathlib import Path
 import torch
 
 from facefind import datasets, recipes
+from facefind.learn.device_images import device_loader, on_device
 from facefind.learn.distributed import make_device
 from facefind.learn.ema import EMA
 from facefind.learn.index_sampler import Epochs, IndexSampler
@@ -32,7 +35,7 @@ from facefind.learn.loader import Batch, TrainingSet, loader
 from facefind.learn.optimizers import freeze, make_optimizer
 from facefind.learn.recipe import Recipe
 from facefind.learn.state import State
-from facefind.learn.step import Step
+from facefind.learn.step import Step, captures
 from facefind.learn.targets import BatchTargets, Target
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer")
@@ -58,11 +61,16 @@ def supply(recipe: Recipe, data: list[str], device: torch.device) -> Iterator[Ba
         while True:
             yield one
     samples, _ = datasets.read_sets(data)
-    dataset = TrainingSet(samples, recipe.augment, recipe.run.seed, recipe.data.cache)
+    cache, fill = recipe.data.cache, recipe.augment.fill
+    kept = on_device(cache, samples, device, workers=recipe.data.workers, fill=fill)
+    cache = None if kept else cache
+    dataset = TrainingSet(samples, recipe.augment, recipe.run.seed, cache)
     sampler = IndexSampler(Epochs([s.group for s in samples], recipe.run.seed))
-    pin = device.type == "cuda"
-    workers = recipe.data.workers
-    yield from loader(dataset, sampler, batch=batch, workers=workers, pin_memory=pin)
+    options = {"batch": batch, "workers": recipe.data.workers}
+    options["steady"] = captures(recipe, device, 1)
+    if kept:
+        yield from device_loader(dataset, kept, sampler, compiled=recipe.run.compile, **options)
+    yield from loader(dataset, sampler, pin_memory=device.type == "cuda", **options)
 
 
 class Trial:
@@ -84,6 +92,8 @@ class Trial:
         self.batch, self._device, self._rate = recipe.schedule.batch, device, optim.lr / 1000
         self._criterion = recipe.criterion.build(network)
         self._step = Step(state, self._timed_criterion, recipe, device)
+        apart = replace(recipe, run=replace(recipe.run, graphs=False))
+        self._in_parts = Step(state, self._timed_criterion, apart, device)
         self._supply = supply(recipe, data, device)
         self._marks: list[float] | None = None
         network.register_forward_pre_hook(lambda *_: self._mark())
@@ -96,11 +106,23 @@ class Trial:
         state.step = timed_step  # type: ignore[method-assign]
 
     def step(self) -> float:
-        """Seconds of a step, data included."""
+        """Seconds of a step, data included; on a GPU of ten, one after another."""
+        count = 10 if self._device.type == "cuda" else 1
         began = time.perf_counter()
-        self._step([next(self._supply)], self._rate)
+        for _ in range(count):
+            self._step([next(self._supply)], self._rate)
         self._wait()
-        return time.perf_counter() - began
+        return (time.perf_counter() - began) / count
+
+    def busy(self) -> float:
+        """Seconds of a step in which a CUDA GPU works."""
+        activity = torch.profiler.ProfilerActivity.CUDA
+        with torch.profiler.profile(activities=[activity]) as profile:
+            for _ in range(3):
+                self._step([next(self._supply)], self._rate)
+            self._wait()
+        kernels = (e for e in profile.key_averages() if e.device_type.name == "CUDA")
+        return sum(kernel.self_device_time_total for kernel in kernels) / 3e6
 
     def parts(self) -> dict[str, float]:
         """Seconds of each part of a step."""
@@ -109,7 +131,7 @@ class Trial:
         self._wait()
         loaded = time.perf_counter()
         self._marks = []
-        self._step([batch], self._rate)
+        self._in_parts([batch], self._rate)
         self._mark()
         forward, loss, backward, optimizer, end = self._marks
         self._marks = None
@@ -147,6 +169,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--cache")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--graphs", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.threads:
@@ -158,14 +183,17 @@ def main() -> None:
             recipe = recipes.get(name)
             recipe = replace(
                 recipe,
-                data=replace(recipe.data, workers=options.workers),
+                data=replace(recipe.data, workers=options.workers, cache=options.cache),
                 augment=replace(recipe.augment, size=options.size),
                 schedule=replace(recipe.schedule, batch=options.batch),
-                run=replace(recipe.run, precision=precision),
+                run=replace(
+                    recipe.run, precision=precision, compile=options.compile, graphs=options.graphs
+                ),
             )
             trials[f"{name} {precision}"] = Trial(recipe, options.data, device)
     for trial in trials.values():
         trial.parts()
+        trial.step()
     steps: dict[str, list[float]] = defaultdict(list)
     parts: dict[str, list[dict[str, float]]] = defaultdict(list)
     for _ in range(options.rounds):
@@ -183,6 +211,10 @@ def main() -> None:
         cells = "  ".join(f"{medians[p]:9.1f}" for p in PARTS)
         print(f"{name:{width}}  {speed:7.1f}  {cells}")
         found[name] = {"crops_per_s": speed, "parts_ms": medians}
+        if device.type == "cuda":
+            whole = 1000 * statistics.median(steps[name])
+            found[name] |= {"step_ms": whole, "idle_ms": whole - 1000 * trial.busy()}
+            print(f"{'':{width}}  a step {whole:.1f} ms, idle {found[name]['idle_ms']:.1f} ms")
     if device.type == "cuda":
         print(f"peak memory {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB")
     if options.json:
