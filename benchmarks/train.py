@@ -87,13 +87,13 @@ class Trial:
         self._supply = supply(recipe, data, device)
         self._marks: list[float] | None = None
         network.register_forward_pre_hook(lambda *_: self._mark())
-        update = state.update
+        step = state.step
 
-        def timed_update(finite: torch.Tensor) -> None:
+        def timed_step(finite: torch.Tensor) -> None:
             self._mark()
-            update(finite)
+            step(finite)
 
-        state.update = timed_update  # type: ignore[method-assign]
+        state.step = timed_step  # type: ignore[method-assign]
 
     def step(self) -> float:
         """Seconds of a step, data included."""

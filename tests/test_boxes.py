@@ -90,3 +90,12 @@ def test_whole_pixels_hold_the_visible_part():
     got = bx.to_pixels(boxes, (10, 20))
     assert got.dtype == np.int64
     assert got.tolist() == [[0, 1, 3, 5], [0, 0, 3, 10], [20, 10, 20, 10], [6, 6, 6, 6]]
+
+
+def test_boxes_take_the_best_free_box_in_their_order():
+    truth = [[0, 0, 10, 10], [2, 0, 12, 10], [50, 50, 60, 60]]
+    found = [[1, 0, 11, 10], [0, 0, 10, 10], [2, 0, 12, 10], [51, 50, 61, 60], [80, 80, 90, 90]]
+    assert bx.match(found, truth, 0.4) == [(0, 0), (1, 1), (3, 2)]
+    assert bx.match(found, truth, 0.9) == [(1, 0), (2, 1)]
+    assert bx.match(found, truth, 0.0) == [(0, 0), (1, 1), (3, 2)]  # none without any overlap
+    assert bx.match([], truth, 0.4) == bx.match(found, [], 0.4) == []

@@ -53,6 +53,27 @@ def test_nms_stops_at_max_keep(case, limit):
     assert nms(*case, 0.4, limit).tolist() == nms(*case, 0.4).tolist()[:limit]
 
 
+@given(
+    case=crowds,
+    threshold=st.sampled_from([0.3, 0.5, 1.0]),
+    containment=st.sampled_from([0.0, 0.5, 0.8, 1.0]),
+    plus_one=st.booleans(),
+)
+@settings(deadline=None)
+def test_nms_with_containment_equals_the_oracle(case, threshold, containment, plus_one):
+    got = nms(*case, threshold, containment=containment, plus_one=plus_one)
+    assert got.tolist() == overlap.nms(*case, threshold, plus_one=plus_one, containment=containment)
+
+
+def test_a_box_suppresses_fragments_within_it_but_never_what_contains_it():
+    boxes = [[0, 0, 100, 100], [10, 10, 40, 30], [90, 0, 130, 40], [-60, -60, 160, 160]]
+    scores = [0.9, 0.8, 0.7, 0.6]
+    assert nms(boxes, scores, 0.45).tolist() == [0, 1, 2, 3]
+    assert nms(boxes, scores, 0.45, containment=0.8).tolist() == [0, 2, 3]
+    assert nms(boxes, scores, 0.45, containment=0.2).tolist() == [0, 3]
+    assert nms(boxes, scores[::-1], 0.45, containment=0.8).tolist() == [3]
+
+
 def test_nms_takes_float64_lists_and_integers():
     boxes = [[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]]
     assert nms(boxes, [0.5, 0.9, 0.1], 0.5).tolist() == [1, 2]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from facefind import protocols
 from facefind.errors import ProtocolError
-from facefind.protocols import PROTOCOLS, ShortSide, TestProtocol
+from facefind.protocols import PROTOCOLS, Pass, ShortSide, TestProtocol
 
 side = st.integers(1, 5000)
 sizes = st.none() | st.integers(1, 3000) | st.tuples(st.integers(1, 3000), st.integers(1, 3000))
@@ -41,7 +41,7 @@ def test_vga_brings_the_long_side_to_640_up_or_down(
         ("640x480", "640x480", ((480, 640),)),
         (" 640X480 ", "640x480", ((480, 640),)),
         ("VGA", "vga", (640,)),
-        ("close-up", "close-up", (640, 160)),
+        ("Everyday", "everyday", (640, Pass(size=160, min_input_size=64))),
     ],
 )
 def test_a_name_or_a_size_gives_a_protocol(given_name: Any, name: str, expected: Any) -> None:
@@ -73,6 +73,10 @@ def test_a_protocol_may_be_varied_by_its_name() -> None:
     assert protocols.get("vga:320,640:flip").sizes == (320, 640)
     assert protocols.get("640:flip") == TestProtocol(name="640:flip", sizes=(640,), flip=True)
     assert protocols.get("smallhardface:100,300,600,1000,1400").sizes == released_shorts()
+    small = Pass(size=160, min_input_size=64)
+    assert protocols.get("everyday:1280,640").sizes == (1280, 640, small)
+    assert protocols.get("everyday:flip").sizes == (640, small)
+    assert protocols.get("everyday:flip").flip
 
 
 def released_shorts() -> tuple[ShortSide, ...]:
@@ -89,6 +93,7 @@ def released_shorts() -> tuple[ShortSide, ...]:
         ("vga:0", "is no change"),
         ("640x480:320", "no list of sides"),
         ("dsfd:no-flip", "rules for each pass"),
+        ("dsfd-fddb:no-flip", "rules for each pass"),
         ("smallhardface-released:600:320,x", "'320,x'"),
         ("nonesuch:flip", "no protocol is called 'nonesuch'"),
     ],
@@ -99,8 +104,8 @@ def test_a_variation_that_makes_no_sense_is_told(text: str, said: str) -> None:
 
 
 def test_a_near_name_is_suggested() -> None:
-    with pytest.raises(ProtocolError, match="did you mean 'close-up'"):
-        protocols.get("closeup")
+    with pytest.raises(ProtocolError, match="did you mean 'everyday'"):
+        protocols.get("every-day")
 
 
 @pytest.mark.parametrize(
@@ -110,6 +115,7 @@ def test_a_near_name_is_suggested() -> None:
         ({"sizes": (0,)}, "size must be positive"),
         ({"sizes": ((640, -1),)}, "size must be positive"),
         ({"nms_iou": 1.5}, "nms_iou"),
+        ({"containment": -0.5}, "containment"),
         ({"voting": -0.1}, "voting"),
         ({"min_score": 2}, "min_score"),
         ({"max_candidates": 0}, "max_candidates"),

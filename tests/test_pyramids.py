@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import itertools
-import json
 import logging
-import math
 import time
 import tracemalloc
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +17,10 @@ from reference import overlap, pyramid_protocol
 
 from facefind import boxes as box_math
 from facefind import detector as detector_room
-from facefind import protocols
 from facefind.detector import FaceDetector
 from facefind.errors import ProtocolError
 from facefind.nms import box_voting
-from facefind.protocols import PROTOCOLS, DsfdPyramid, Pass, Scale, ShortSide, TestProtocol, named
+from facefind.protocols import PROTOCOLS, DsfdPyramid, Pass, Scale, ShortSide, TestProtocol
 from facefind.runtimes import Candidates, Card
 
 side = st.integers(20, 6000)
@@ -78,73 +72,6 @@ class Seeing(Blind):
             boxes[row, : len(some)] = np.array(some, np.float32).reshape(-1, 4)
             scores[row, : len(some)] = 0.9
         return Candidates(boxes, scores)
-
-
-@given(side, side)
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("dsfd", {}),
-        ("dsfd-released", {}),
-        ("asfd", {}),
-        ("dsfd-demo", {"pixels": 2000 * 2000, "most": None, "finer": False}),
-    ],
-)
-def test_shrink_rules_are_those_of_the_released_code(
-    name: str, options: dict[str, Any], height: int, width: int
-) -> None:
-    got = []
-    for step in protocols.get(name).passes((height, width)):
-        assert isinstance(step.size, Scale)
-        least = -math.inf if step.min_size is None else step.min_size
-        most = math.inf if step.max_size is None else step.max_size
-        for mirrored in (False, True) if step.flip else (False,):
-            got.append((step.size.factor, mirrored, least, most))
-    want = pyramid_protocol.dsfd(height, width, **options)
-    np.testing.assert_allclose(np.array(sorted(got)), np.array(sorted(want)), rtol=1e-9)
-
-
-def test_shrink_of_s3fd_has_neither_steps_nor_extra() -> None:
-    rule = DsfdPyramid(max_pixels=0x7FFFFFFF / 577, max_scale=None, steps=(), extra=())
-    sizes = [step.size for step in rule.passes((768, 1024))]
-    assert [size.factor for size in sizes if isinstance(size, Scale)] == pytest.approx(
-        [1, 0.5, 2, 2.17534], rel=1e-4
-    )
-
-
-@given(side, side)
-@pytest.mark.parametrize("name", ["retinaface", "smallhardface"])
-def test_short_sides_are_those_of_paper_and_released_code(
-    name: str, height: int, width: int
-) -> None:
-    for rules, capped in ((PROTOCOLS[name], False), (PROTOCOLS[f"{name}-released"], True)):
-        for size, plain in zip(rules.sizes, PROTOCOLS[name].sizes, strict=True):
-            assert isinstance(size, ShortSide)
-            assert isinstance(plain, ShortSide)
-            factor = pyramid_protocol.short_side(height, width, plain.side, capped=capped)
-            want = pyramid_protocol.resized(height, width, factor)
-            # Where a side comes to half a pixel exactly, the last bit of the factor decides.
-            assert np.abs(np.subtract(size.fit((height, width)), want)).max() <= 1
-            if not capped:
-                assert min(size.fit((height, width))) == plain.side
-
-
-@pytest.mark.parametrize(
-    ("size", "image", "shown"),
-    [
-        (ShortSide(1600, 2150), (768, 1024), (1600, 2133)),
-        (ShortSide(1600, 2150), (683, 1024), (1434, 2150)),
-        (ShortSide(1100, 1650), (1024, 683), (1649, 1100)),
-        (ShortSide(1100, 1650), (2000, 1000), (1650, 825)),
-        (ShortSide(500, 750), (1000, 3000), (250, 750)),
-        (Scale(0.25), (3, 1), (1, 1)),
-    ],
-)
-def test_sizes_by_hand(
-    size: ShortSide | Scale, image: tuple[int, int], shown: tuple[int, int]
-) -> None:
-    assert size.fit(image) == shown
-    assert TestProtocol(name="p", sizes=(size,)).target(image, size) == shown
 
 
 def expected(name: str, height: int, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -251,6 +178,60 @@ def test_only_faces_of_the_asked_size_are_taken_from_a_pass() -> None:
         assert len(FaceDetector(Seeing(), protocol=rules).detect(image)) == found, step
     rules = TestProtocol(name="p", sizes=(Pass(min_size=20),), plus_one=True)
     assert len(FaceDetector(Seeing(), protocol=rules).detect(image)) == 2
+
+
+@pytest.mark.parametrize(("image_size", "limit"), [((256, 256), 128), ((512, 384), 256)])
+def test_a_limit_may_be_in_pixels_of_what_the_model_sees(
+    image_size: tuple[int, int], limit: int
+) -> None:
+    """Of an image shrunk to 64, faces of more than 32 pixels: half of the image's long side."""
+    rules = TestProtocol(name="p", sizes=(Pass(size=64, min_input_size=32),))
+    for side, found in ((limit - 16, 0), (limit + 16, 1)):
+        image = np.zeros((*image_size, 3), np.uint8)
+        image[16 : 16 + side, 16:80] = 255
+        assert len(FaceDetector(Seeing(), protocol=rules).detect(image)) == found
+    both = replace(rules, sizes=(Pass(size=64, min_input_size=32, min_size=300),))
+    assert [r.views(image_size)[0].min_size for r in (rules, both)] == [limit, 300]
+
+
+def test_the_small_pass_of_every_day_adds_large_faces_once_and_no_small_ones() -> None:
+    class Fragile(Seeing):
+        """Sees patches of up to 300 pixels."""
+
+        def __call__(self, images: NDArray[np.uint8]) -> Candidates:
+            found = super().__call__(images)
+            found.scores[(found.boxes[..., 2:] - found.boxes[..., :2]).max(-1) > 300] = 0
+            return found
+
+    image = np.zeros((640, 480, 3), np.uint8)
+    image[40:480, 40:440] = 255  # the small pass alone
+    image[500:520, 30:50] = 255  # the large pass; too small for the other
+    runtime = Fragile()
+    faces = FaceDetector(runtime, protocol="everyday", min_score=0.5).detect(image)
+    assert [shape[2:] for shape in runtime.shapes] == [(640, 480), (160, 128)]
+    np.testing.assert_allclose(
+        sorted(faces.boxes.tolist()), [[30, 500, 50, 520], [40, 40, 440, 480]], atol=0.1
+    )
+    image[480:, :] = image[:, 290:] = 0  # 250 x 440: both see 250 x 290
+    image[330:480] = 0
+    faces = FaceDetector(runtime, protocol="everyday", min_score=0.5).detect(image)
+    np.testing.assert_allclose(faces.boxes, [[40, 40, 290, 330]], atol=4)
+
+
+@pytest.mark.parametrize("voting", [None, 0.4])
+def test_a_whole_face_suppresses_its_fragments_where_the_protocol_says_so(voting: Any) -> None:
+    class Three(Blind):
+        def __call__(self, images: NDArray[np.uint8]) -> Candidates:
+            boxes = np.array([[[0, 0, 60, 60], [10, 10, 30, 20], [50, 0, 70, 20]]], np.float32)
+            return Candidates(boxes, np.array([[0.9, 0.8, 0.7]], np.float32))
+
+    image = np.zeros((64, 96, 3), np.uint8)
+    rules = TestProtocol(name="p", sizes=(None,), voting=voting)
+    for containment, found in ((None, 3), (0.8, 2), (0.4, 1)):
+        protocol = replace(rules, containment=containment)
+        assert len(FaceDetector(Three(), protocol=protocol).detect(image)) == found
+    assert len(FaceDetector(Three(), protocol=replace(protocol, containment=0.8, max_faces=1))
+               .detect(image)) == 1  # fmt: skip
 
 
 def test_boxes_that_nothing_else_votes_for_are_kept_or_not() -> None:
@@ -408,61 +389,3 @@ def test_a_model_of_one_size_takes_what_is_sure_to_fit() -> None:
     for size in (ShortSide(200), Scale(0.5), DsfdPyramid(), Pass(), ShortSide(200, 300), 251):
         with pytest.raises(ProtocolError, match="takes only images 256 high and 320 wide"):
             FaceDetector(runtime, protocol=replace(rules, sizes=(size,)))
-
-
-def test_a_protocol_is_plain_json_that_tells_protocols_apart() -> None:
-    seen = set()
-    for name, rules in PROTOCOLS.items():
-        said = rules.to_dict()
-        assert json.loads(json.dumps(said)) == said
-        assert said["name"] == rules.name == name
-        assert set(said) == {field.name for field in fields(TestProtocol)}
-        seen.add(json.dumps({**said, "name": ""}))
-    assert len(seen) == len(PROTOCOLS)
-    assert PROTOCOLS["retinaface-released"].to_dict()["sizes"][0] == {
-        "kind": "ShortSide",
-        "side": 500,
-        "max_long_side": 750,
-    }
-    assert TestProtocol(name="p", sizes=((480, 640), None, 3)).to_dict()["sizes"] == [
-        [480, 640],
-        None,
-        3,
-    ]
-
-
-def test_every_protocol_says_where_it_comes_from() -> None:
-    tree = ast.parse(inspect.getsource(named)).body
-    said = {}
-    for made, doc in itertools.pairwise(tree):
-        if isinstance(made, ast.Assign) and isinstance(doc, ast.Expr):
-            (target,) = made.targets
-            assert isinstance(target, ast.Name)
-            said[target.id] = ast.literal_eval(doc.value)
-    for name, rules in PROTOCOLS.items():
-        constant = name.upper().replace("-", "_")
-        assert getattr(named, constant) is rules
-        assert "\nSource: " in said[constant], name
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: ShortSide(0), "must be positive"),
-        (lambda: ShortSide(5, 0), "must be positive"),
-        (lambda: Scale(0), "must be positive"),
-        (lambda: Scale(math.inf), "must be positive"),
-        (lambda: DsfdPyramid(max_pixels=0), "must be positive"),
-        (lambda: DsfdPyramid(steps=(-1,)), "must be positive"),
-        (lambda: TestProtocol(name="odd", sizes=(Pass(size=0),)), "'odd'.*must be positive"),
-        (lambda: TestProtocol(name="odd", shifts=()), "'odd'.*shifts"),
-        (lambda: TestProtocol(name="odd", shifts=((0, -1),)), "'odd'.*shifts"),
-        (lambda: TestProtocol(name="odd", pass_candidates=0), "'odd'.*pass_candidates"),
-        (lambda: TestProtocol(name="odd", pass_nms_iou=2), "'odd'.*pass_nms_iou"),
-        (lambda: TestProtocol(name="odd", singletons="some"), "'odd'.*singletons"),  # type: ignore[arg-type]
-        (lambda: TestProtocol(name="odd", rounding="up"), "'odd'.*rounding"),  # type: ignore[arg-type]
-    ],
-)
-def test_settings_that_cannot_be_are_named(make: Any, message: str) -> None:
-    with pytest.raises(ProtocolError, match=message):
-        make()

@@ -23,6 +23,7 @@ __all__ = [
     "from_xywh",
     "intersection",
     "iou",
+    "match",
     "scale",
     "shift",
     "to_cxcywh",
@@ -76,6 +77,22 @@ def iou(boxes: ArrayLike, others: ArrayLike, *, plus_one: bool = False) -> Float
     union = area(a, plus_one=plus_one)[:, None] + area(b, plus_one=plus_one)[None, :]
     union -= shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def match(boxes: ArrayLike, others: ArrayLike, min_iou: float) -> list[tuple[int, int]]:
+    """Pairs (row in `boxes`, row in `others`), each row in one pair at most.
+
+    In their order, best first, `boxes` (N,4) take one of `others` (M,4) each: the one of best IoU
+    that is still free, if that IoU is above 0 and at least `min_iou`.
+    """
+    table = np.asarray(iou(boxes, others), np.float64)
+    found: list[tuple[int, int]] = []
+    for row, overlaps in enumerate(table if table.size else ()):
+        best = int(np.argmax(overlaps))
+        if overlaps[best] > 0 and overlaps[best] >= min_iou:
+            found.append((row, best))
+            table[:, best] = -1
+    return found
 
 
 def clip(boxes: ArrayLike, image_size: tuple[int, int]) -> FloatArray:

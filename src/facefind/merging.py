@@ -121,19 +121,20 @@ def merge(
             landmarks=found.landmarks,
             drop_singletons=protocol.singletons != "all",
             keep_last_singleton=protocol.singletons == "last",
-            max_keep=protocol.max_faces,
+            max_keep=protocol.max_faces if protocol.containment is None else None,
             plus_one=protocol.plus_one,
         )
         # A mesh is the best box's own: parameters do not average.
         meshes = None if found.meshes is None else found.meshes[voted.indices]
         found = Detections(voted.boxes, voted.scores, voted.landmarks, meshes)
-    else:
+    if protocol.voting is None or protocol.containment is not None:
         found = found.take(
             nms(
                 found.boxes,
                 found.scores,
-                protocol.nms_iou,
+                protocol.nms_iou if protocol.voting is None else 1.0,  # voted ones stay
                 protocol.max_faces,
+                containment=protocol.containment,
                 plus_one=protocol.plus_one,
             )
         )

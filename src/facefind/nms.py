@@ -38,6 +38,7 @@ def nms(
     iou_threshold: float,
     max_keep: int | None = None,
     *,
+    containment: float | None = None,
     plus_one: bool = False,
 ) -> NDArray[np.int64]:
     """Indices of the boxes that survive greedy non-maximum suppression, (K,) by falling score.
@@ -45,11 +46,17 @@ def nms(
     The best box is kept, all boxes whose IoU with it is greater than `iou_threshold` are removed,
     and so on with what remains. Memory grows with N, not with its square.
 
+    A box far smaller than the kept one has a low IoU with it even where it lies inside: an eye or a
+    mouth taken for a face within the whole face. Such fragments go by `containment`.
+
     Args:
         boxes: (N,4) xyxy.
         scores: (N,).
         iou_threshold: Largest overlap that two kept boxes may have, 0..1.
         max_keep: Stop after so many boxes; None keeps all survivors.
+        containment: Largest part of its area, 0..1, that a box may have inside a kept one that is
+            at least as large: intersection over the smaller area. A box that is larger than the
+            kept one is never removed for it. None looks at IoU alone.
         plus_one: Count `x2` and `y2` as the last pixels inside, as older codes do.
     """
     b, s = _checked(boxes, scores)
@@ -61,7 +68,7 @@ def nms(
     with np.errstate(all="ignore"):
         while order.size and len(kept) < limit:
             block = min(_BLOCK, order.size)
-            over = _over(corners, areas, block, iou_threshold, plus_one)
+            over = _over(corners, areas, block, iou_threshold, containment, plus_one)
             leaders = _sweep(over[:, :block])
             kept.extend(order[leaders].tolist())
             if block == order.size:
@@ -214,7 +221,12 @@ def _reach(
 
 
 def _over(
-    corners: FloatArray, areas: FloatArray, block: int, threshold: float, plus_one: bool
+    corners: FloatArray,
+    areas: FloatArray,
+    block: int,
+    threshold: float,
+    containment: float | None,
+    plus_one: bool,
 ) -> NDArray[np.bool_]:
     """Which pairs of the first `block` boxes with all boxes overlap too much, (block,N)."""
     x1, y1, x2, y2 = corners
@@ -228,12 +240,15 @@ def _over(
     np.maximum(shared, 0, out=shared)
     np.maximum(height, 0, out=height)
     shared *= height
+    inside = None
+    if containment is not None:
+        inside = (shared > containment * areas) & (areas <= areas[:block, None])
     union = np.add(areas[:block, None], areas, out=height)
     union -= shared
     # Where the union is empty, so is the shared part: 0 / 0 is NaN, which exceeds nothing.
     shared /= union
     over: NDArray[np.bool_] = shared > threshold
-    return over
+    return over if inside is None else over | inside
 
 
 def _sweep(over: NDArray[np.bool_]) -> list[int]:

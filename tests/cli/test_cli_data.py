@@ -57,6 +57,27 @@ def test_convert_refuses_its_own_folder_and_absent_pictures(
     assert main(["data", "convert", str(labeled), str(tmp_path / "x"), "--to", "wider"]) == 0
 
 
+def test_a_data_yaml_is_converted_and_its_splits_checked_against_each_other(
+    tmp_path: Path, portrait: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / split).mkdir(parents=True)
+        Image.fromarray(portrait).save(tmp_path / "images" / split / "a.png")
+        (tmp_path / "labels" / split / "a.txt").write_text("0 0.44 0.24 0.19 0.25\n")
+    file = tmp_path / "data.yaml"
+    file.write_text("train: images/train\nval: images/val\nnames: [face]\n")
+    target = tmp_path / "coco"
+    args = ["data", "convert", str(file), str(target), "--to", "coco", "--pictures", "copy"]
+    assert main([*args, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["images"], told["digest_written"] == told["digest"]) == (2, True)
+    assert (target / "images" / "val" / "a.png").is_file()
+    assert main(["data", "check", f"{file},split=train", f"{file},split=val"]) == 1
+    assert "same picture twice: 1" in capsys.readouterr().out
+    assert main(["data", "check", f"{file},split=val"]) == 0
+
+
 def test_check_finds_what_is_wrong(
     labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,7 +122,11 @@ def test_statistics(labeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["twist"], "no action 'twist'"),
         (["check", "gone"], "gone: no such file"),
-        (["stats", "{set}", "--layout", "odd"], "got 'odd'"),
+        (["stats", "{set},layout=odd"], "got 'odd'"),
+        (
+            ["check", "{set}", "{set},image=x"],
+            "have no option 'image', but layout, category, sides",
+        ),
     ],
 )
 def test_mistakes(

@@ -162,7 +162,7 @@ def test_error_of_points(pointed: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert (printed["missed"], printed["nme"], printed["errors"]) == (1, None, [None])
     found.write_text(line("a.png", [177, 60, 272, 190]))
     assert main(["evaluate", *args]) == 2
-    assert "faces without points" in capsys.readouterr().err
+    assert "faces without landmarks" in capsys.readouterr().err
 
 
 def test_error_of_points_by_size_and_of_a_part_of_the_set(

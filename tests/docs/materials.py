@@ -36,6 +36,7 @@ def build(folder: Path) -> None:
     assert len(boxes_only) == 4
     shutil.copy(next((folder / "coco").glob("*.json")), folder / "labels.json")
     shutil.copytree(folder / "coco" / "images", folder / "images")
+    maker.data_yaml(folder)
     shutil.copy(weights.find("scrfd-500m-kps"), folder / "scrfd.onnx")
     torch.manual_seed(0)
     shapes = mmdet_names.shapes(ROWS["scrfd-500m"])
@@ -90,6 +91,19 @@ class Collages:
         ]
         datasets.write(samples, folder, layout)
         return samples
+
+    def data_yaml(self, folder: Path) -> None:
+        """`folder/data.yaml`, with four images to train on and two to measure on."""
+        for split, images in (("train", 4), ("val", 2)):
+            drawn = [
+                self.sample(folder / "yolo" / "images" / split / f"{number}.jpg", number % 3 + 1)
+                for number in range(images)
+            ]
+            datasets.yolo.write(drawn, folder / "yolo")
+        text = (
+            "path: yolo\ntrain: images/train\nval: images/val\nkpt_shape: [5, 2]\nnames: [face]\n"
+        )
+        (folder / "data.yaml").write_text(text)
 
 
 def ground_truth(samples: list[Sample], folder: Path) -> None:

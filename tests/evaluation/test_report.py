@@ -49,18 +49,6 @@ def test_weights_are_repeated_pictures():
     assert wider.tally(found, truth)["hard"].ap(weights[None])[0] == pytest.approx(expected)
 
 
-def test_comparing_pictures_by_pairs():
-    truth, weak = problem(skill=0.5)
-    _, strong = problem(skill=0.9)
-    found = report.compare(weak, strong, truth)["hard"]
-    assert found.low < found.value < found.high
-    assert found.low > 0
-    same = report.compare(weak, weak, truth)["hard"]
-    assert (same.value, same.error) == (0.0, 0.0)
-    with pytest.raises(ProtocolError, match="rounds"):
-        report.compare(weak, weak, truth, rounds=1)
-
-
 def test_tables_hold_comparable_results_only():
     truth, found = problem()
     result = wider.evaluate(found, truth, "strict")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from facefind.learn.recipe import NetworkConfig
 from facefind.nn.detector import DenseOutput
-from facefind.systems import retinaface, scrfd, smallhardface
+from facefind.systems import dsfd, retinaface, scrfd, smallhardface
 
 FOLDER = Path(__file__).parent
 SHOWN = 20
@@ -44,6 +44,12 @@ ROWS: dict[str, dict[str, NetworkConfig]] = {
         row: config if config.block != "vgg" else replace(config, **_FEW)
         for row, config in smallhardface.ROWS.items()
     },
+    "dsfd": {
+        **{row: replace(dsfd.ROWS[row], width=24) for row in ("dsfd-vgg16", "dsfd-r50")},
+        "dsfd-release": replace(dsfd.ROWS["dsfd-release"], backbone="resnet-50"),
+        "dsfd-light": dsfd.ROWS["dsfd-light"],
+        "lightdsfd": dsfd.ROWS["lightdsfd"],
+    },
 }
 
 
@@ -51,12 +57,14 @@ FROZEN_KEYS = {
     "scrfd": (("head.box.", "head.reg."), ("head.landmarks.", "head.kps.")),
     "retinaface": (("context.", "contexts."), ("head.landmarks.", "head.points.")),
     "smallhardface": (),
+    "dsfd": (),
 }
 """Beginnings of names in a state dict, and what they were when the outputs were frozen."""
 FROZEN_OUTPUTS = {
     "scrfd": {"logits": "logits", "boxes": "distances", "landmarks": "offsets"},
     "retinaface": {"logits": "classes", "boxes": "deltas", "landmarks": "offsets"},
     "smallhardface": {"logits": "logits", "boxes": "deltas"},
+    "dsfd": {"logits": "logits", "boxes": "boxes"},
 }
 """Names of outputs, and what they were."""
 

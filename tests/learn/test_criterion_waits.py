@@ -179,3 +179,16 @@ def test_a_loss_is_the_same_on_padded_targets(kind):
     for name, term in plain.terms.items():
         torch.testing.assert_close(other.terms[name], term, msg=name)
     torch.testing.assert_close(other.min_positive_scores, plain.min_positive_scores, equal_nan=True)
+
+
+def test_padded_labels_change_nothing(kind):
+    _, made, output = learned(kind)
+    found = []
+    for targets in (crowd(2, 9), crowd(2, 9).padded()):
+        outputs = output(2)
+        losses = made(outputs, targets)
+        sum(losses.terms.values()).backward()
+        gradients = [outputs.logits.grad, outputs.boxes.grad]
+        found.append([*losses.terms.values(), losses.min_positive_scores, *gradients])
+    for plain, padded in zip(*found, strict=True):
+        torch.testing.assert_close(padded, plain)

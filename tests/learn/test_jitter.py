@@ -118,7 +118,7 @@ def test_mild_changes_follow_each_other():
 def test_gray_is_the_gray_of_each_pixel():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     out = recolor(image, Colors(gray=True))
-    assert np.abs(out - (image @ LUMA)[..., None]).max() <= 0.51
+    assert np.abs(out - (image @ LUMA)[..., None]).max() < 0.7
     assert (out == out[..., :1]).all()
     drawn = [
         draw_colors(AugmentConfig(gray=0.3), np.random.default_rng(s)).gray for s in range(400)

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -64,6 +65,21 @@ def test_batches_are_the_same_whoever_loads(tiny_set, workers):
     assert images.shape == (3, 64, 64, 3)
     assert len(targets) == len(names) == 3
     assert torch.equal(images, torch.stack([dataset[pair][0] for pair in take(sampler, 3)]))
+
+
+def test_a_header_is_read_once(tiny_set, monkeypatch):
+    samples = [replace(sample, image_size=None) for sample in datasets.read(tiny_set)[:2]]
+    read = []
+
+    def read_size(path):
+        read.append(path)
+        return datasets.read_size(path)
+
+    monkeypatch.setattr("facefind.learn.loader.read_size", read_size)
+    dataset = TrainingSet(samples, AugmentConfig(size=64))
+    for index in range(6):
+        assert dataset[(index, index % 2)].image.shape == (64, 64, 3)
+    assert read == [sample.path for sample in samples]
 
 
 def test_an_unreadable_image_is_skipped(tiny_set, tmp_path, caplog):

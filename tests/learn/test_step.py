@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import json
 import math
-import traceback
 
 import numpy as np
 import pytest
@@ -159,9 +158,7 @@ class Reads(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        # torch's averaged model reads its counter, which lies on the host
-        inside = any("swa_utils" in frame.filename for frame in traceback.extract_stack())
-        if name in ("_local_scalar_dense", "nonzero", "masked_select") and not inside:
+        if name in ("_local_scalar_dense", "nonzero", "masked_select"):
             self.found.append(name)
         return func(*args, **kwargs or {})
 
@@ -176,7 +173,6 @@ def test_a_step_reads_nothing_back_from_the_device(recipe, optim):
             meter.add(number, result, ["a", "b"], 0.0)
             state.observe(result.min_positive_scores)
     assert reads.found == []
-    assert state.ema.n_averaged.device.type == "cpu"
     with Reads() as reads:
         result.norm.item()
     assert reads.found == ["_local_scalar_dense"]

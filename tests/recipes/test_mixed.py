@@ -23,6 +23,7 @@ SYSTEM_RECIPES = {
     "scrfd": "scrfd-500m-kps-short",
     "retinaface": "retinaface-mobile-short",
     "smallhardface": "smallhardface-light-short",
+    "dsfd": "dsfd-light-short",
 }
 ASSIGNERS = [AssignerConfig(kind=kind) for kind in ("atss", "max-iou", "simota")]
 SAMPLERS = [SamplerConfig(kind=kind) for kind in ("all", "ohem", "ohem-quota")]
@@ -43,6 +44,7 @@ FEWER_CHANNELS = {
     "scrfd": {"depths": (1, 1, 1, 1), "widths": (8, 8, 8, 8), "stem": (8, 8), "head": 16},
     "retinaface": {"width": 16},
     "smallhardface": {"reduced": 8, "fused": 12, "head": 8},
+    "dsfd": {"stem": (8, 8), "depths": (1, 1, 1, 1), "widths": (8, 8, 8, 8), "width": 12},
 }
 
 

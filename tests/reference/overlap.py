@@ -7,28 +7,43 @@ import numpy as np
 
 def iou_of(a, b, plus_one=False):
     """IoU of two boxes, in their own dtype."""
+    shared, area_a, area_b = areas_of(a, b, plus_one)
+    union = area_a + area_b - shared
+    return shared / union if union > 0 else union.dtype.type(0)
+
+
+def areas_of(a, b, plus_one=False):
+    """What two boxes share, and their own areas."""
     kind = a.dtype.type
     extra, zero = kind(1 if plus_one else 0), kind(0)
     width = max(min(a[2], b[2]) - max(a[0], b[0]) + extra, zero)
     height = max(min(a[3], b[3]) - max(a[1], b[1]) + extra, zero)
-    shared = width * height
     area_a = max(a[2] - a[0] + extra, zero) * max(a[3] - a[1] + extra, zero)
     area_b = max(b[2] - b[0] + extra, zero) * max(b[3] - b[1] + extra, zero)
-    union = area_a + area_b - shared
-    return shared / union if union > 0 else zero
+    return width * height, area_a, area_b
 
 
 def by_falling_score(scores):
     return sorted(range(len(scores)), key=lambda i: (-scores[i], i))
 
 
-def nms(boxes, scores, threshold, max_keep=None, plus_one=False):
+def nms(boxes, scores, threshold, max_keep=None, plus_one=False, containment=None):
     threshold = boxes.dtype.type(threshold)
     kept = []
     for i in by_falling_score(scores):
-        if all(not iou_of(boxes[k], boxes[i], plus_one) > threshold for k in kept):
-            kept.append(i)
+        if any(iou_of(boxes[k], boxes[i], plus_one) > threshold for k in kept):
+            continue
+        if containment is not None and any(
+            is_inside(boxes[i], boxes[k], containment, plus_one) for k in kept
+        ):
+            continue
+        kept.append(i)
     return kept[:max_keep]
+
+
+def is_inside(box, kept, part, plus_one):
+    shared, own, other = areas_of(box, kept, plus_one)
+    return own <= other and shared > box.dtype.type(part) * own
 
 
 def soft_nms(boxes, scores, method, threshold, sigma, min_score):

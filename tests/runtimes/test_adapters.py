@@ -70,10 +70,13 @@ def test_a_published_file_of_one_size_shows_it_and_refuses_larger_passes(shared:
         FaceDetector(path, runtime="onnxruntime", protocol="1024")
     with pytest.raises(ProtocolError, match="full size"):
         FaceDetector(path, runtime="onnxruntime", protocol="original")
-    found = FaceDetector(path, runtime="onnxruntime", protocol="close-up").detect(
-        shared / "weights/t1.jpg"
-    )
-    assert len(found) == 6
+    single = FaceDetector(path, runtime="onnxruntime")
+    assert single.protocol.name == "640"
+    both = FaceDetector(path, runtime="onnxruntime", protocol="everyday")
+    assert both.protocol.name == "everyday"
+    for detector in (single, both):
+        assert len(detector.detect(shared / "weights/t1.jpg")) == 6
+    assert open_model(shared / "weights/scrfd_500m.onnx").card.protocol == "everyday"
 
 
 def naive(

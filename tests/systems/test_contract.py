@@ -108,6 +108,7 @@ def test_the_least_positive_score_of_each_image_with_a_face(losses):
         ("scrfd-simota", 1, 3e-3, 70, 10, {"box": 0.5, "landmarks": 0.5}),
         ("retinaface-paper", 1, 3e-3, 40, 1, {"cls": 0.5, "box": 0.5, "landmarks": 0.5}),
         ("smallhardface-light", 2, 5e-3, 40, 1, {"cls": 0.3, "box": 0.5}),
+        ("dsfd-light", 2, 3e-3, 30, 5, {"cls": 0.3, "box": 0.3, "cls_aux": 0.3}),
     ],
 )
 def test_the_terms_fall_when_trained_on_one_image(kind, images, lr, steps, last, bounds):

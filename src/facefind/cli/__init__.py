@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
 }
 _EXTRAS = {
     "torch": "train",
+    "yaml": "train",
     "onnx": "export",
     "onnxscript": "export",
     "scipy": "eval",

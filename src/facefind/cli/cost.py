@@ -10,7 +10,6 @@ import tyro
 
 from facefind.cli import output, recipe
 from facefind.cli.options import File, Flag
-from facefind.errors import DataError
 from facefind.learn.recipe import NetworkConfig
 from facefind.protocols import parse_size
 
@@ -23,7 +22,8 @@ class _Cost:
 
     network: NetworkConfig
     size: Annotated[str, tyro.conf.arg(metavar="WIDTHxHEIGHT")] = "640x480"
-    """Size of the one image that is counted, in pixels."""
+    """Size of the one image that is counted, in pixels; sides are rounded up to what the network
+    takes, as detection pads images."""
     json: Flag = False
     """Print JSON instead of a table."""
     out: File = None
@@ -38,15 +38,13 @@ def main(args: Sequence[str]) -> int:
         return 0 if {"-h", "--help"} & set(rest) else 2
     program = f"facefind cost {args[0]}"
     options = tyro.cli(_Cost, default=_Cost(network=chosen.network), args=rest, prog=program)
-    height, width = parse_size(options.size)
-    if width % 32 or height % 32:
-        raise DataError(
-            f"--size {options.size}: both sides must be multiples of 32, which networks take"
-        )
+    asked = parse_size(options.size)
 
     from facefind.nn.cost import measure
 
-    cost = measure(recipe.build(options.network), height, width)
+    network = recipe.build(options.network)
+    height, width = (-(-side // network.size_multiple) * network.size_multiple for side in asked)
+    cost = measure(network, height, width)
     found = {"recipe": chosen.name, "width": width, "height": height} | cost.to_dict()
     rows = [
         (name, f"{part['parameters']:,}", f"{part['multiply_adds']:,}")
@@ -56,5 +54,7 @@ def main(args: Sequence[str]) -> int:
         ]
     ]
     text = output.table(("part", "parameters", "multiply-adds"), rows, right=(1, 2))
+    if (height, width) != asked:
+        text += f"\n\ncounted at {width}x{height}: sides are multiples of {network.size_multiple}"
     output.emit(found, text, as_json=options.json, out=options.out)
     return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, Folder, Text
+from facefind.cli.options import File, Flag, LabeledSetText
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _KINDS = {
 }
 _REMARKS = {"tiny"}  # reported, but no fault
 _EXAMPLES = 3
-Place = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SET")]
+Place = Annotated[LabeledSetText, tyro.conf.Positional]
 
 
 def main(args: Sequence[str]) -> int:
@@ -66,10 +66,6 @@ def main(args: Sequence[str]) -> int:
 class _Set:
     """Options of every action."""
 
-    images: Folder = None
-    """The folder of the pictures; the layout's usual one where not given."""
-    layout: Text = None
-    """The layout; detected where not given."""
     json: Flag = False
     """Print JSON instead of a table."""
     out: File = None
@@ -85,7 +81,7 @@ class _Convert(_Set):
     """
 
     data: Place
-    """The labeled set: its folder or label file, of any layout."""
+    """The labeled set, as --data names it elsewhere: PATH, PATH,images=DIR, PATH,layout=coco."""
     target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """The folder to write."""
     to: Literal["wider", "coco", "retinaface", "scrfd", "yolo", "voc"]
@@ -102,13 +98,11 @@ class _Check(_Set):
     """
 
     data: Place
-    """The labeled set: its folder or label file, of any layout."""
+    """The labeled set, as --data names it elsewhere: PATH, PATH,images=DIR, PATH,layout=coco."""
     other: Annotated[
-        Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[OTHER]", help_behavior_hint="")
+        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[OTHER]", help_behavior_hint="")
     ] = None
     """A set that must share no picture with it, such as the one to measure on."""
-    other_images: Folder = None
-    """The folder of the other set's pictures."""
     tiny: float = 4.0
     """Sides below so many pixels are pointed out."""
     plot: File = None
@@ -120,7 +114,7 @@ class _Stats(_Set):
     """Count what a set holds."""
 
     data: Place
-    """The labeled set: its folder or label file, of any layout."""
+    """The labeled set, as --data names it elsewhere: PATH, PATH,images=DIR, PATH,layout=coco."""
     plot: File = None
     """Draw sizes, counts, places and shapes of the faces to this file."""
 
@@ -128,7 +122,7 @@ class _Stats(_Set):
 def _convert(options: _Convert, command: str) -> int:
     from facefind import datasets
 
-    samples = datasets.read_labels(options.data, layout=options.layout, images=options.images)
+    samples = datasets.read_labels(options.data)
     absent = [sample.name for sample in samples if not sample.path.is_file()]
     needs_size = options.to in ("coco", "scrfd", "yolo", "voc")
     if absent and (
@@ -137,9 +131,10 @@ def _convert(options: _Convert, command: str) -> int:
     ):
         raise DataError(
             f"{options.data}: {len(absent)} of {len(samples)} images are not there, e.g. "
-            f"{absent[0]}; this layout needs them: give their folder with --images"
+            f"{absent[0]}; this layout needs them: give their folder, as in "
+            f"{options.data},images=DIR"
         )
-    if options.target.resolve() == Path(str(options.data).removeprefix("partial:")).resolve():
+    if options.target.resolve() == datasets.SetSpec.parse(options.data).path.resolve():
         raise DataError(f"{options.target} is the set itself; give another folder")
     place = datasets.write(samples, options.target, options.to, images=options.pictures)
     again = datasets.read_labels(place if place.is_file() else options.target, layout=options.to)
@@ -195,16 +190,12 @@ def _pointed(sample: Sample) -> int:
 def _check(options: _Check, command: str) -> int:
     from facefind import datasets
 
-    samples = datasets.read_labels(
-        options.data, layout=options.layout, images=options.images, flat="keep"
-    )
-    others: list[Sample] = []
-    if options.other is not None:
-        others = datasets.read_labels(options.other, images=options.other_images)
+    samples = datasets.read_labels(options.data, flat="keep")
+    others = [] if options.other is None else datasets.read_labels(options.other)
     result = datasets.check(samples, others, tiny=options.tiny)
     if options.plot is not None:
         _draw(samples, options.plot)
-    report = result.to_dict() | {"command": command, "other": str(options.other or "")}
+    report = result.to_dict() | {"command": command, "other": options.other or ""}
     output.emit(report, _text(result), as_json=options.json, out=options.out)
     return 1 if set(result.counts) - _REMARKS else 0
 
@@ -239,7 +230,7 @@ def _stats(options: _Stats, command: str) -> int:
     from facefind import datasets
     from facefind.datasets.statistics import QUANTILES, statistics
 
-    samples = datasets.read_labels(options.data, layout=options.layout, images=options.images)
+    samples = datasets.read_labels(options.data)
     result = statistics(samples)
     if options.plot is not None:
         _draw(samples, options.plot)
@@ -267,7 +258,7 @@ def _stats(options: _Stats, command: str) -> int:
     for key, counts in result.attributes.items():
         lines.append(f"{key}: " + ", ".join(f"{value or '-'} {n}" for value, n in counts.items()))
     lines.append(f"labels {result.digest[:12]}")
-    report = result.to_dict() | {"data": str(options.data), "command": command}
+    report = result.to_dict() | {"data": options.data, "command": command}
     output.emit(report, "\n".join(lines), as_json=options.json, out=options.out)
     return 0
 

@@ -32,7 +32,9 @@ def export(
     *,
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")],
     name: Text = None,
-    test_protocol: Annotated[str, tyro.conf.arg(metavar="NAME", aliases=("--protocol",))] = "640",
+    test_protocol: Annotated[
+        str, tyro.conf.arg(metavar="NAME", aliases=("--protocol",))
+    ] = "everyday",
     min_score: float = 0.5,
     license: str = "",
     notes: str = "",
@@ -132,5 +134,7 @@ def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
 
 def _set_name(root: str) -> str:
     """A set's folder by name alone, or a label file with its folder's name."""
-    path = Path(root.removeprefix("partial:"))
+    from facefind.datasets import SetSpec
+
+    path = SetSpec.parse(root).path
     return f"{path.parent.name}/{path.name}" if path.suffix else path.name

@@ -19,6 +19,7 @@ __all__ = [
     "Flag",
     "Folder",
     "Inference",
+    "LabeledSetText",
     "Number",
     "ShardText",
     "Sources",
@@ -44,6 +45,7 @@ Sources = Annotated[
 TestProtocolName = Annotated[
     str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="", aliases=("--protocol",))
 ]
+LabeledSetText = Annotated[str, tyro.conf.arg(metavar="SET")]
 ShardText = Annotated[str | None, tyro.conf.arg(metavar="INDEX/COUNT", help_behavior_hint="")]
 
 
@@ -52,7 +54,7 @@ class Inference:
     """Options of every command that runs a model on images."""
 
     test_protocol: TestProtocolName = None
-    """How images are scaled and faces merged: vga, original, full, close-up or another name, a long
+    """How images are scaled and faces merged: everyday, vga, original, full or another name, a long
     side, WIDTHxHEIGHT, any of them varied as in vga:flip; the model's own where not given."""
     min_score: Number = None
     """Leave out faces below this score; the model's own threshold where not given."""
@@ -76,20 +78,21 @@ class Inference:
         check_range("--threads", self.threads, 1)
         check_range("--device-id", self.device_id, 0)
 
+    def running(self) -> dict[str, Any]:
+        """What runs a model, and on what, by the names that detectors and measures have for it."""
+        names = ("runtime", "provider", "device_id", "precision", "threads")
+        return {name: getattr(self, name) for name in names}
+
     def detector(self, model: str, **more: Any) -> FaceDetector:
         """The detector of a model with these options; `more` are others of `FaceDetector`."""
         from facefind.detector import FaceDetector
 
         return FaceDetector(
             model,
-            runtime=self.runtime,
-            threads=self.threads,
-            precision=self.precision,
-            provider=self.provider,
-            device_id=self.device_id,
             protocol=self.test_protocol,
             min_score=self.min_score,
             batch_size=self.batch_size,
+            **self.running(),
             **more,
         )
 

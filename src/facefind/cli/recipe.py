@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from facefind.learn.recipe import NetworkConfig, Recipe
+    from facefind.nn.detector import DenseDetector
 
 __all__ = ["build", "named", "usage"]
 
@@ -28,7 +27,7 @@ def named(args: Sequence[str]) -> tuple[Recipe | None, list[str]]:
     return recipes.get(args[0]), list(args[1:])
 
 
-def build(config: NetworkConfig) -> nn.Module:
+def build(config: NetworkConfig) -> DenseDetector:
     """The network of a configuration; DataError where its numbers, the user's, don't fit."""
     try:
         return config.build()

@@ -55,7 +55,7 @@ def samples(
         raise DataError("no recipe was named; expected one or more, such as scrfd-2.5g-nosr")
     if images is not None and images < 1:
         raise DataError(f"--images {images}: expected a number of crops from 1 on")
-    drawn = [sample for root in data for sample in datasets.read(root)]
+    drawn, _ = datasets.read_sets(data)
     if not drawn:
         raise DataError(f"no images in {', '.join(data)}")
     counts = {}

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from facefind.datasets import aflw, coco, face_eval, fddb, pairs, retinaface, voc, wider, yolo
+from facefind.datasets import (
+    aflw,
+    coco,
+    face_eval,
+    fddb,
+    pairs,
+    retinaface,
+    ultralytics,
+    voc,
+    wider,
+    yolo,
+)
 from facefind.datasets.check import Finding, Report, check
 from facefind.datasets.files import Missing
-from facefind.datasets.layouts import READERS, detect_format, read, write
+from facefind.datasets.layouts import READERS, detect_format, write
 from facefind.datasets.pairs import Pairs
+from facefind.datasets.reading import read
 from facefind.datasets.sample import Sample, digest, is_partial, partial, read_size
 from facefind.datasets.selection import (
     check_complete,
@@ -16,6 +28,7 @@ from facefind.datasets.selection import (
     read_sets,
     split,
 )
+from facefind.datasets.spec import SetSpec
 
 __all__ = [
     "READERS",
@@ -24,6 +37,7 @@ __all__ = [
     "Pairs",
     "Report",
     "Sample",
+    "SetSpec",
     "aflw",
     "check",
     "check_complete",
@@ -43,6 +57,7 @@ __all__ = [
     "read_size",
     "retinaface",
     "split",
+    "ultralytics",
     "voc",
     "wider",
     "write",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,12 +62,28 @@ def locate(
         names_shown = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         raise DataError(
             f"{source}: {len(absent)} of {len(absent) + len(found)} labeled images are not in "
-            f"{root} ({names_shown}); pass images=<their folder>, or missing='skip' to leave "
-            "them out"
+            f"{root} ({names_shown}); say where they are, as in {source},images=DIR, or leave "
+            f"them out: {source},missing=skip"
         )
     if absent and missing == "skip":
         log.warning("%s: %d labeled images are missing and left out", source, len(absent))
     return found
+
+
+def present(paths: Mapping[str, Path], source: str | Path) -> tuple[dict[str, Path], list[str]]:
+    """The images that are there, and the names of those that are not; `source` is for messages.
+
+    Raises:
+        DataError: if none is there.
+    """
+    found = {name: path for name, path in paths.items() if path.is_file()}
+    if not found:
+        such = f", such as {next(iter(paths.values()))}" if paths else ""
+        raise DataError(
+            f"{source}: none of the {len(paths)} labeled images is there{such}; give their folder "
+            "by --images"
+        )
+    return found, [name for name in paths if name not in found]
 
 
 def _listing(folder: Path) -> dict[str, str]:
@@ -133,6 +149,6 @@ def image_root(root: Path, images: str | Path | None, *usual: str) -> Path:
     """The folder that picture names are relative to: `images`, or the first usual one there is."""
     if images is not None:
         if not Path(images).is_dir():
-            raise DataError(f"images={str(images)!r} is no folder")
+            raise DataError(f"images={images}: no such folder")
         return Path(images)
     return next((root / name for name in usual if (root / name).is_dir()), root)

@@ -1,4 +1,4 @@
-"""Which layout a folder or label file has, and reading and writing by its name."""
+"""Layouts of labeled sets by name: which one a folder or label file has, its reader and writer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from facefind.datasets import aflw, coco, face_eval, fddb, retinaface, voc, wider, yolo
+from facefind.datasets import (
+    aflw,
+    coco,
+    face_eval,
+    fddb,
+    retinaface,
+    ultralytics,
+    voc,
+    wider,
+    yolo,
+)
 from facefind.datasets.files import read_text
-from facefind.datasets.sample import Sample, partial
+from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
 READERS: dict[str, Callable[..., list[Sample]]] = {
@@ -19,6 +29,7 @@ READERS: dict[str, Callable[..., list[Sample]]] = {
     "retinaface": retinaface.read,
     "scrfd": retinaface.read,
     "yolo": yolo.read,
+    "ultralytics": ultralytics.read,
     "voc": voc.read,
     "fddb": fddb.read,
     "face-eval": face_eval.read,
@@ -26,40 +37,6 @@ READERS: dict[str, Callable[..., list[Sample]]] = {
     "aflw2000": aflw.read_2000,
 }
 Writable = Literal["wider", "coco", "retinaface", "scrfd", "yolo", "voc"]
-
-
-def read(root: str | Path, *, layout: str | None = None, **options: Any) -> list[Sample]:
-    """Samples of the data set at `root`, whose layout is detected.
-
-    `root` is a label file, or a folder with label files of one layout: WIDER FACE
-    (`*bbx_gt.txt`, landmarks beside it merged), COCO (`*.json`), RetinaFace (`label.txt`),
-    SCRFD (`labelv2.txt`), YOLO (`images/` and `labels/`), VOC (`*.xml`), FDDB
-    (`*ellipseList*.txt`), AFW and PASCAL faces (the face-eval toolbox's `.mat`), AFLW
-    (`aflw.sqlite`), AFLW2000-3D (`image*.mat`).
-
-    A path that begins with `partial:` names a set whose pictures may hold unlabeled faces (LFW
-    with one labeled face a picture, say): each sample gets one ignored box over its whole
-    image, so that the others are never taken for background.
-
-    Args:
-        root: the set.
-        layout: a key of `READERS`; None: detected.
-        options: go to the layout's reader, e.g. `images=` or `missing=`.
-
-    Raises:
-        DataError: where no layout or more than one fits, or a label is not as its format
-            demands.
-    """
-    place = str(root)
-    if place.startswith("partial:"):
-        whole = read(place.removeprefix("partial:"), layout=layout, **options)
-        return [partial(sample) for sample in whole]
-    path = Path(place)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if layout is None:
-        layout = detect_format(path)
-    return layout_reader(layout)(path, **options)
 
 
 def layout_reader(layout: str) -> Callable[..., list[Sample]]:
@@ -83,7 +60,8 @@ def detect_format(path: Path) -> str:
     if len(fits) != 1:
         which = f"could be {' or '.join(fits)}" if fits else "has no label file of a known layout"
         raise DataError(
-            f"{path}: {which}; pass the label file, or layout= one of {', '.join(READERS)}"
+            f"{path}: {which}; name the label file, or the layout, as in {path},layout=NAME, one "
+            f"of {', '.join(READERS)}"
         )
     return fits[0]
 
@@ -92,12 +70,14 @@ def _of_folder(path: Path) -> list[str]:
     def has(*patterns: str) -> bool:
         return any(next(path.glob(pattern), None) is not None for pattern in patterns)
 
+    yolo_folders = (path / "labels").is_dir() and (path / "images").is_dir()
     tests = {
         "wider": has("*bbx_gt.txt"),
         "scrfd": has("labelv2.txt"),
         "retinaface": has("label.txt"),
         "coco": has("*.json"),
-        "yolo": (path / "labels").is_dir() and (path / "images").is_dir(),
+        "yolo": yolo_folders,
+        "ultralytics": has("*.yaml") and not yolo_folders,  # which it may come with
         "voc": has("*.xml", "Annotations/*.xml", "Annotations/*/*.xml"),
         "fddb": has("*ellipseList*.txt", "FDDB-folds/*ellipseList*.txt"),
         "face-eval": has("*nnotations*.mat"),
@@ -109,6 +89,7 @@ def _of_folder(path: Path) -> list[str]:
 
 def _of_file(path: Path) -> list[str]:
     by_suffix = {".json": "coco", ".sqlite": "aflw", ".mat": "face-eval"}
+    by_suffix |= {".yaml": "ultralytics", ".yml": "ultralytics"}
     if path.suffix in by_suffix:
         return [by_suffix[path.suffix]]
     lines = [line.split() for line in read_text(path)[:4] if line.strip()]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,40 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def digest(self) -> str:
+        """Hex SHA-256 of flags, folds, and the pictures' names or bytes."""
+        total = hashlib.sha256(self.same.tobytes() + self.folds.tobytes())
+        for picture in (*self.first, *self.second):
+            content = picture if isinstance(picture, bytes) else picture.name.encode()
+            total.update(hashlib.sha256(content).digest())
+        return total.hexdigest()
+
+
+def read(
+    source: str | Path, *, images: str | Path | None = None, cfp: Literal["FP", "FF"] = "FP"
+) -> Pairs:
+    """Pairs of LFW's `pairs.txt`, of a `.bin` pack, or of CFP's folder.
+
+    Args:
+        source: the file or folder.
+        images: the folder of LFW's pictures.
+        cfp: which of CFP's protocols.
+
+    Raises:
+        DataError: where there is no such file or it is not as its format demands, or LFW's
+            pictures are needed.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder of pairs")
+    if path.is_dir():
+        return read_cfp(path, cfp)
+    if path.suffix == ".bin":
+        return read_bin(path)
+    if images is None:
+        raise DataError("LFW's pairs.txt needs --images, the folder of its pictures")
+    return read_lfw(path, images)
 
 
 def read_lfw(pairs: str | Path, images: str | Path) -> Pairs:

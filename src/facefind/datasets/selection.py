@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from facefind.datasets import ultralytics
 from facefind.datasets.files import key
-from facefind.datasets.layouts import detect_format, layout_reader, read
+from facefind.datasets.layouts import detect_format
+from facefind.datasets.reading import read
 from facefind.datasets.sample import Sample, is_partial
+from facefind.datasets.spec import SetSpec
 from facefind.errors import DataError
 
 logger = logging.getLogger("facefind.datasets")
@@ -23,15 +26,16 @@ def read_sets(
 ) -> tuple[list[Sample], list[Sample]]:
     """(training, held-out) samples of labeled sets, each in the order of its sets.
 
-    The held-out samples are those of `val` where it is given. Otherwise they are about the
-    fraction `hold_out` of the first set in `data` whose pictures are labeled completely: in a
-    `partial:` set, detections on unlabeled faces would count as false alarms. The choice is that
-    of `split`.
+    The held-out samples are those of `val` where it is given, or else those that the sets in
+    `data` name themselves: of a `data.yaml` whose split is not said, `train` is learned from and
+    `val` held out. Otherwise they are about the fraction `hold_out` of the first set in `data`
+    whose pictures are labeled completely: in a `partial:` set, detections on unlabeled faces would
+    count as false alarms. The choice is that of `split`.
 
     Args:
         data: sets to learn from, as `read` takes them.
-        val: sets to measure on; none of their samples is learned from.
-        hold_out: fraction to hold out where `val` is empty, 0 to 1; 0: nothing.
+        val: sets to measure on; none of their samples should be learned from.
+        hold_out: fraction to hold out where there are no sets to measure on, 0 to 1; 0: nothing.
 
     Raises:
         DataError: if there is no training set, a set can't be read, nothing can be held out
@@ -40,7 +44,8 @@ def read_sets(
     """
     if not data:
         raise DataError("no training images were given; name at least one set with --data SET")
-    sets = [read(root) for root in data]
+    val = val or _named_by(data)
+    sets = [read(root, defaults={"split": "train"}) for root in data]
     training: list[Sample] = []
     held_out: list[Sample] = []
     if val:
@@ -60,7 +65,22 @@ def read_sets(
             f"{count} held-out images are named {name!r}; detections are matched to labels by "
             "name: measure on these sets one by one"
         )
+    if both := {sample.path for sample in held_out} & {sample.path for sample in training}:
+        logger.warning("%d held-out images, such as %s, are learned from", len(both), min(both))
     return training, held_out
+
+
+def _named_by(data: Sequence[str | Path]) -> list[str]:
+    """The validation splits that sets to learn from bring along."""
+    found = []
+    for root in data:
+        spec = SetSpec.parse(root)
+        if spec.partial or "split" in spec.options or not spec.path.exists():
+            continue
+        layout = spec.options.get("layout") or detect_format(spec.path)
+        if layout == "ultralytics" and "val" in ultralytics.describe(spec.path).splits:
+            found.append(str(replace(spec, options={**spec.options, "split": "val"})))
+    return found
 
 
 def _first_complete(sets: Sequence[Sequence[Sample]], data: Sequence[str | Path]) -> int:
@@ -100,7 +120,7 @@ def check_complete(samples: Sequence[Sample], title: str) -> None:
 
 def _complete(root: str | Path) -> list[Sample]:
     """The samples of a set to measure on."""
-    samples = read(root)
+    samples = read(root, defaults={"split": "val"})
     check_complete(samples, str(root))
     complete = [sample for sample in samples if not is_partial(sample)]
     if len(complete) < len(samples):
@@ -153,24 +173,18 @@ def only(samples: Sequence[Sample], names: Iterable[str]) -> list[Sample]:
 
 
 def read_labels(
-    root: str | Path, *, layout: str | None = None, images: Path | None = None, **options: Any
+    root: str | Path, *, layout: str | None = None, images: Path | None = None, **defaults: Any
 ) -> list[Sample]:
     """Samples of a set in any layout, those whose image file is absent too.
 
     Args:
-        root: the set, as in `read`; `partial:` is allowed.
+        root: the set, as in `read`.
         layout: a key of `READERS`; None: detected.
         images: the folder of the pictures; None: the layout's usual one.
-        options: further options of readers; a layout that does not know one goes without it.
+        defaults: further options of readers; a layout that does not know one goes without it.
 
     Raises:
         DataError: as `read` does.
     """
-    path = Path(str(root).removeprefix("partial:"))
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    layout = layout or detect_format(path)
-    known = inspect.signature(layout_reader(layout)).parameters
-    options |= {"missing": "keep"} | ({} if images is None else {"images": images})
-    fit = {name: value for name, value in options.items() if name in known}
-    return read(root, layout=layout, **fit)
+    given: dict[str, Any] = {} if images is None else {"images": images}
+    return read(root, layout=layout, defaults={"missing": "keep"} | defaults, **given)

@@ -17,20 +17,18 @@ def read(
     root: str | Path,
     *,
     images: str | Path | None = None,
-    category: str | None = None,
     missing: Missing = "error",
 ) -> list[Sample]:
     """Samples of a folder of VOC XML files, or of one with `Annotations/` and `JPEGImages/`.
 
     `bndbox` corners are taken as they are (xmin, ymin, xmax, ymax). An object marked
-    difficult is ignored. The picture's name is the XML file's `filename`, or the XML's own name
-    where that is empty. No landmarks: VOC knows none.
+    difficult is ignored; an object's name becomes the attribute `category`. The picture's name is
+    the XML file's `filename`, or the XML's own name where that is empty. No landmarks: VOC knows
+    none.
 
     Args:
         root: the folder.
         images: the picture folder; left out: `JPEGImages` or `images` beside.
-        category: the only object name that counts; None takes all, and keeps the name as the
-            attribute `category`.
         missing: what to do where an image file is absent.
 
     Raises:
@@ -42,7 +40,7 @@ def read(
     if not files:
         raise DataError(f"{root}: expected *.xml files in it or in its Annotations folder")
     pictures = image_root(root, images, "JPEGImages", "images")
-    parsed = [_parse(file, file.relative_to(folder).parent, category) for file in files]
+    parsed = [_parse(file, file.relative_to(folder).parent) for file in files]
     found = locate((sample.name for sample in parsed), pictures, folder, missing)
     return [
         Sample(
@@ -83,7 +81,7 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
         ElementTree.ElementTree(top).write(file, encoding="utf-8")
 
 
-def _parse(file: Path, folder: Path, category: str | None) -> Sample:
+def _parse(file: Path, folder: Path) -> Sample:
     try:
         top = ElementTree.parse(file).getroot()
     except (ElementTree.ParseError, OSError) as error:
@@ -93,8 +91,6 @@ def _parse(file: Path, folder: Path, category: str | None) -> Sample:
     boxes, ignore, categories = [], [], []
     for number, entry in enumerate(top.iter("object"), 1):
         name = entry.findtext("name", "").strip()
-        if category is not None and name != category:
-            continue
         try:
             corners = [
                 float(entry.findtext(f"bndbox/{key}", ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,13 @@ from facefind.errors import DataError
 from facefind.images.listing import SUFFIXES
 
 log = logging.getLogger("facefind.datasets")
-_FACE = (
-    "class cx cy w h as fractions of the image, alone (5 numbers), with five times x y (15) "
-    "or with five times x y visibility (20)"
-)
+COLUMNS = (5, 15, 20)
+"""How many numbers a line may have: a box, with five times x y, with five times x y visibility."""
+_FORMS = {
+    5: "class cx cy w h as fractions of the image",
+    15: "the same and five times x y",
+    20: "the same and five times x y visibility",
+}
 
 
 def read(
@@ -33,8 +36,7 @@ def read(
 
     Args:
         root: the folder that holds both.
-        images: the picture folder, if it is not `root/images`; labels are then in the folder
-            whose path has `labels` for the last `images`, or in `root/labels`.
+        images: the picture folder, if it is not `root/images`.
         flat: what to do with boxes without area.
 
     Raises:
@@ -54,7 +56,7 @@ def read(
         name = path.relative_to(folder)
         label = name.with_suffix(".txt")
         unused.discard(label)
-        samples.append(_sample(name.as_posix(), path, labels / label, flat))
+        samples.append(read_picture(name.as_posix(), path, labels / label, flat=flat))
     if unused:
         raise DataError(
             f"{labels}: {len(unused)} label files have no image in {folder}, e.g. {min(unused)}"
@@ -91,10 +93,39 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
         log.warning("%s: %d ignored boxes left out, which this layout can't hold", root, dropped)
 
 
-def _sample(name: str, path: Path, label: Path, flat: Flat) -> Sample:
+def label_path(picture: Path) -> Path:
+    """The label file of a picture: `labels` for the last folder `images`, else beside it."""
+    parts = list(picture.parent.parts)
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return Path(*parts, picture.stem + ".txt")
+
+
+def read_picture(
+    name: str,
+    path: Path,
+    label: Path,
+    *,
+    flat: Flat = "drop",
+    columns: Sequence[int] = COLUMNS,
+    classes: Mapping[int, str] | None = None,
+) -> Sample:
+    """The sample of a picture and its label file; without such a file it has no faces.
+
+    Args:
+        name: the sample's.
+        path: the picture.
+        label: the label file.
+        flat: what to do with boxes without area.
+        columns: how many numbers a line may have, of `COLUMNS`.
+        classes: names by number, for the attribute `category`; None: the numbers themselves.
+
+    Raises:
+        DataError: with file and line, where a line is not as the format demands.
+    """
     height, width = read_size(path)
     scale = np.array([width, height], np.float64)
-    boxes, points, classes = [], [], []
+    boxes, points, categories = [], [], []
     for number, line in enumerate(read_text(label) if label.is_file() else [], 1):
         if not line.strip():
             continue
@@ -102,23 +133,27 @@ def _sample(name: str, path: Path, label: Path, flat: Flat) -> Sample:
             values = np.array([float(part) for part in line.split()])
         except ValueError:
             values = np.zeros(0)
-        if len(values) not in (5, 15, 20) or values[0] % 1 or not np.isfinite(values).all():
-            raise bad_line(label, number, line, _FACE)
+        if len(values) not in columns or values[0] % 1 or not np.isfinite(values).all():
+            forms = ", or ".join(f"{_FORMS[count]} ({count} numbers)" for count in columns)
+            raise bad_line(label, number, line, forms)
         if np.abs(values[1:5]).max() > 2:
             raise bad_line(label, number, line, "fractions of the image, not pixels")
+        kind = int(values[0])
+        if classes is not None and kind not in classes:
+            raise bad_line(label, number, line, f"a class of {', '.join(map(str, classes))}")
         center, side = values[1:3] * scale, values[3:5] * scale
         if flat == "drop" and side.min() <= 0:
             continue
         boxes.append([*(center - side / 2), *(center + side / 2)])
         points.append(_points(values[5:]) * scale)
-        classes.append(int(values[0]))
+        categories.append(kind if classes is None else classes[kind])
     return Sample(
         name=name,
         path=path,
         boxes=np.array(boxes, np.float32),
         landmarks=np.array(points, np.float32).reshape(-1, 5, 2),
         image_size=(height, width),
-        attributes={"category": np.array(classes, np.int64)},
+        attributes={"category": np.array(categories, np.int64 if classes is None else np.str_)},
     )
 
 

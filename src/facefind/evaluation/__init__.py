@@ -1,8 +1,8 @@
 """Published measuring protocols, one file each; nothing here needs torch.
 
 `wider` (WIDER FACE), `fddb`, `voc` (AFW and PASCAL faces), `landmarks` (NME, AFLW2000-3D),
-`verification` (LFW, CFP, AgeDB, IJB); `detections` reads and writes files, `report` makes
-tables. Each is imported when it is first used.
+`verification` (LFW, CFP, AgeDB, IJB); `thresholds` has precision and recall by score, `detections`
+reads and writes files, `report` makes tables. Each is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -12,9 +12,27 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from facefind.evaluation import detections, fddb, landmarks, report, verification, voc, wider
+    from facefind.evaluation import (
+        detections,
+        fddb,
+        landmarks,
+        report,
+        thresholds,
+        verification,
+        voc,
+        wider,
+    )
 
-__all__ = ["detections", "fddb", "landmarks", "report", "verification", "voc", "wider"]
+__all__ = [
+    "detections",
+    "fddb",
+    "landmarks",
+    "report",
+    "thresholds",
+    "verification",
+    "voc",
+    "wider",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Container, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +31,13 @@ class FacesLike(Protocol):
 
 Detections = Mapping[str, FacesLike | Pair]
 """Picture name -> faces, or a pair of boxes (N, 4) xyxy and scores (N,)."""
+
+
+def known_end(name: str, known: Container[str]) -> str | None:
+    """The longest end of a picture's path, without image suffix, that is known; None: none is."""
+    parts = PurePosixPath(key(name)).parts
+    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((end for end in ends if end in known), None)
 
 
 def pair(name: str, found: FacesLike | Pair) -> tuple[npt.NDArray[np.float64], ...]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from facefind.boxes import match
 from facefind.datasets.sample import Sample, digest
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.detections import key
@@ -26,12 +28,16 @@ class LandmarkResult:
     `nme` is their mean, `failure_rate` the part of errors above `limit`, `auc` the area
     below the cumulative error curve up to `limit`, as part of the whole. Faces that no
     detection covers are `missed`: left out of `nme`, but failures of the other two.
-    `per_landmark` holds the mean error of each landmark. `sizes` (F,) are the faces' sizes in
-    pixels, in the order of `errors` (F,), whose missed ones, at the end, are infinite.
+    `per_landmark` holds the mean error of each landmark. `sizes` (F,) in pixels and `yaws` (F,)
+    in degrees, NaN where the labels do not say, are those of the faces in the order of `errors`
+    (F,), whose missed ones, at the end, are infinite. `missing` names the pictures that nothing
+    was given for.
     """
 
     protocol: str
     digest: str
+    images: int
+    missing: tuple[str, ...]
     faces: int
     missed: int
     nme: float
@@ -41,11 +47,13 @@ class LandmarkResult:
     per_landmark: tuple[float, ...]
     errors: Floats = field(repr=False)
     sizes: Floats = field(repr=False)
+    yaws: Floats = field(repr=False)
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """The result in plain types, ready for JSON; errors too where `curves` is true."""
-        arrays = ("errors", "sizes")
-        plain = {name: value for name, value in vars(self).items() if name not in arrays}
+        others = ("errors", "sizes", "yaws", "missing")
+        plain = {name: value for name, value in vars(self).items() if name not in others}
+        plain["images_without_detections"] = list(self.missing)
         plain["per_landmark"] = list(self.per_landmark)
         if curves:
             plain["errors"] = np.sort(self.errors).tolist()
@@ -106,34 +114,40 @@ def evaluate(
     if unknown := set(found) - known:
         raise DataError(f"landmarks for {min(unknown)!r}, which is not among the samples")
     distances = [np.zeros((0, 5))]
-    hit, missed = list[float](), list[float]()
+    hit, missed = [np.zeros((0, 2))], [np.zeros((0, 2))]  # size and yaw of each face
     for sample in samples:
         kept = sample[np.isfinite(sample.landmarks).any(axis=(1, 2)) & ~sample.ignore]
         boxes, points = found.get(key(sample.name), (np.zeros((0, 4)), np.zeros((0, 5, 2))))
         truth = kept.boxes.astype(np.float64)
         sides = truth[:, 2:] - truth[:, :2]
         sizes = np.sqrt(sides.prod(axis=1))
-        pairs = _pairs(boxes, truth, min_iou)
-        missed += np.delete(sizes, [face for _, face in pairs]).tolist()
-        for detection, face in pairs:
+        facts = np.stack([sizes, _yaw(kept)], axis=1)
+        matched = match(boxes, truth, min_iou)
+        missed.append(np.delete(facts, [face for _, face in matched], axis=0))
+        for detection, face in matched:
             off = _distances(points[detection], kept.landmarks[face].astype(np.float64))
             distances.append(off[None] / sizes[face])
-            hit.append(float(sizes[face]))
+            hit.append(facts[face : face + 1])
     table = np.concatenate(distances)
     errors = _row_mean(table)
-    every = np.concatenate([errors, np.full(len(missed), np.inf)])
+    lost = sum(map(len, missed))
+    every = np.concatenate([errors, np.full(lost, np.inf)])
+    facts = np.concatenate([*hit, *missed])
     return LandmarkResult(
         protocol=f"NME by sqrt(W x H) of the labeled box, detections of IoU >= {min_iou:g}",
         digest=digest(samples),
+        images=len(samples),
+        missing=tuple(sample.name for sample in samples if key(sample.name) not in found),
         faces=len(every),
-        missed=len(missed),
+        missed=lost,
         nme=float(errors.mean()) if len(errors) else float("nan"),
         failure_rate=float(np.mean(every > limit)) if len(every) else float("nan"),
         auc=auc(every, limit),
         limit=limit,
         per_landmark=tuple(_row_mean(table.T).tolist()),
         errors=every,
-        sizes=np.array(hit + missed),
+        sizes=facts[:, 0],
+        yaws=facts[:, 1],
     )
 
 
@@ -158,6 +172,20 @@ def by_size(result: LandmarkResult) -> dict[str, dict[str, float]]:
     return bins
 
 
+def found_by_yaw(result: LandmarkResult) -> dict[str, float]:
+    """`by_yaw` of the faces that were found; empty unless the labels give every face's yaw.
+
+    It is empty, too, where no face of a bin was found.
+    """
+    found = np.isfinite(result.errors)
+    if not found.any() or np.isnan(result.yaws).any():
+        return {}
+    try:
+        return by_yaw(result.errors[found], result.yaws[found])
+    except ProtocolError:
+        return {}
+
+
 def by_yaw(errors: Floats, yaw: Floats) -> dict[str, float]:
     """Mean error in each bin of absolute yaw, their mean, and their standard deviation.
 
@@ -178,12 +206,46 @@ def by_yaw(errors: Floats, yaw: Floats) -> dict[str, float]:
     return result | {"mean": float(np.mean(means)), "std": float(np.std(means))}
 
 
+@dataclass(frozen=True)
+class YawResult:
+    """Errors of 68 landmarks by yaw, as `by_yaw` gives them."""
+
+    nme_by_yaw: dict[str, float]
+    digest: str
+    images: int
+
+    def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
+        """The result in plain types, ready for JSON; it has no curves."""
+        return {
+            "protocol": "AFLW2000-3D, 68 points, NME by sqrt(W x H) of their box, by fitted yaw",
+            "digest": self.digest,
+            "images": self.images,
+            "nme": self.nme_by_yaw["mean"],
+            "failure_rate": None,
+            "auc": None,
+            "nme_by_yaw": self.nme_by_yaw,
+        }
+
+
+def read_points(path: str | Path) -> dict[str, npt.NDArray[np.floating[Any]]]:
+    """Landmarks by picture name, an array a picture, from an .npz file.
+
+    Raises:
+        DataError: if it is no such file.
+    """
+    try:
+        with np.load(path) as stored:
+            return {name: np.asarray(stored[name]) for name in stored.files}
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: expected an .npz file of points ({error})") from None
+
+
 def aflw2000(
     points: Mapping[str, npt.NDArray[np.floating[Any]]],
     samples: Sequence[Sample],
     yaw: Literal["pose"] | Mapping[str, float] = "pose",
-) -> dict[str, float]:
-    """AFLW2000-3D: mean 2-D error of 68 points by yaw bin, as `by_yaw` gives it.
+) -> YawResult:
+    """AFLW2000-3D: mean 2-D error of 68 points by yaw bin.
 
     The error is divided by the root of width times height of the box around the labeled points.
 
@@ -210,7 +272,7 @@ def aflw2000(
         turns.append(
             float(sample.attributes["pose"][0, 1]) if yaw == "pose" else float(angles[name])
         )
-    return by_yaw(np.array(errors), np.array(turns))
+    return YawResult(by_yaw(np.array(errors), np.array(turns)), digest(samples), len(samples))
 
 
 def balanced(yaw: Floats, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -229,15 +291,29 @@ def balanced(yaw: Floats, seed: int = 0) -> npt.NDArray[np.int64]:
 
 def _points(name: str, value: Any) -> tuple[Floats, Floats]:
     boxes, points = value if isinstance(value, tuple) else (value.boxes, value.landmarks)
-    if points is None:
-        raise DataError(f"{name}: detections without landmarks; use a model that finds them")
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    points = np.zeros((0, 5, 2)) if points is None and not len(boxes) else points
+    if points is None or np.ndim(points) == 1:  # nothing, or the scores of plain detections
+        raise DataError(
+            f"{name}: faces without landmarks; take a model that finds them (facefind models says "
+            'which do), or JSON lines with "landmarks"'
+        )
     points = np.asarray(points, np.float64)
     if points.size == 0:
         points = points.reshape(0, 5, 2)
     if points.shape != (len(boxes), 5, 2):
         raise DataError(f"{name}: expected landmarks ({len(boxes)}, 5, 2), got {points.shape}")
     return boxes, points
+
+
+def _yaw(sample: Sample) -> Floats:
+    """(G,) degrees to the side that the heads are turned; NaN where the labels do not say."""
+    pose = np.asarray(sample.attributes.get("pose", ()), np.float64)
+    if pose.ndim != 2:  # none, or WIDER FACE's: typical or not
+        return np.full(len(sample), np.nan)
+    if "points_68" in sample.attributes:  # AFLW2000-3D: pitch, yaw, roll in degrees
+        return np.asarray(pose[:, 1])
+    return np.asarray(np.degrees(pose[:, 2]))  # AFLW: roll, pitch, yaw in radians
 
 
 def _distances(found: Floats, truth: Floats) -> Floats:
@@ -250,18 +326,3 @@ def _row_mean(table: Floats) -> Floats:
     count = known.sum(axis=1)
     total = np.where(known, table, 0).sum(axis=1)
     return np.asarray(np.divide(total, count, out=np.full(len(table), np.nan), where=count > 0))
-
-
-def _pairs(boxes: Floats, faces: Floats, min_iou: float) -> list[tuple[int, int]]:
-    from facefind.boxes import iou
-
-    if len(boxes) == 0 or len(faces) == 0:
-        return []
-    table = np.asarray(iou(boxes, faces), np.float64)
-    pairs = []
-    for detection, row in enumerate(table):
-        face = int(np.argmax(row))
-        if row[face] >= min_iou and row[face] > 0:
-            pairs.append((detection, face))
-            table[:, face] = -1
-    return pairs

@@ -1,22 +1,18 @@
-"""Results as Markdown tables, and how sure a difference between two is."""
+"""Results as Markdown tables, and whether they may stand in one."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from facefind.errors import DataError, ProtocolError
-from facefind.evaluation.detections import Detections
 from facefind.evaluation.fddb import FddbResult
 from facefind.evaluation.landmarks import LandmarkResult
 from facefind.evaluation.verification import FoldResult, TemplateResult
 from facefind.evaluation.voc import VocResult
-from facefind.evaluation.wider import GroundTruth, Mode, WiderResult, tally
+from facefind.evaluation.wider import WiderResult
 
 Result = (
     WiderResult
@@ -156,52 +152,3 @@ def _footer(report: Mapping[str, Any]) -> str:
     if "digest" in report:
         parts.append(f"Labels: sha256 {report['digest'][:12]}.")
     return " ".join(parts)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference in average precision, its standard error, and its 95 % interval."""
-
-    value: float
-    error: float
-    low: float
-    high: float
-
-
-def compare(
-    first: Detections,
-    second: Detections,
-    ground_truth: GroundTruth,
-    mode: Mode = "strict",
-    *,
-    rounds: int = 200,
-    seed: int = 0,
-) -> dict[str, Difference]:
-    """How much higher `second` scores than `first` on the same pictures, by subset.
-
-    Pictures are resampled with replacement, the same ones for both, and both are measured:
-    far sharper than comparing two figures with an error each, because hard pictures are hard for
-    both.
-
-    Raises:
-        ProtocolError: with fewer than two rounds.
-    """
-    if rounds < 2:
-        raise ProtocolError(f"expected 2 rounds or more, got {rounds}")
-    tallies = [tally(found, ground_truth, mode) for found in (first, second)]
-    count = len(ground_truth.names)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(count, np.full(count, 1 / count), rounds)
-    result = {}
-    for subset in ground_truth.subsets:
-        low, high = (counts[subset] for counts in tallies)
-        drawn = high.ap(weights) - low.ap(weights)
-        once = np.ones((1, count), np.int64)
-        edges = np.percentile(drawn, [2.5, 97.5])
-        result[subset] = Difference(
-            float(high.ap(once)[0] - low.ap(once)[0]),
-            float(np.std(drawn, ddof=1)),
-            float(edges[0]),
-            float(edges[1]),
-        )
-    return result

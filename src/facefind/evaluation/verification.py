@@ -5,6 +5,7 @@ Detectors are judged by it too: better landmarks align faces better.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facefind.datasets.files import bad_line, read_text
 from facefind.errors import DataError, ProtocolError
 
 Floats = npt.NDArray[np.float64]
@@ -143,6 +145,8 @@ def templates(
     values = np.asarray(features, np.float64)
     if not keep_norm:
         values = _unit(values)
+    if scores is not None and len(scores) != len(values):
+        raise DataError(f"{len(scores)} face scores for {len(values)} features")
     if scores is not None:
         values = values * np.asarray(scores, np.float64)[:, None]
     if not len(values) == len(template) == len(media):
@@ -227,6 +231,54 @@ def roc(score: Floats, genuine: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
         np.concatenate([zero, wrong[corner] / (~genuine).sum()]),
         np.concatenate([zero, accepted[corner] / genuine.sum()]),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Ijb:
+    """IJB's meta files: template and medium of each picture, (N,), and template pairs, (P, 3)."""
+
+    template: npt.NDArray[np.int64]
+    media: npt.NDArray[np.int64]
+    pairs: npt.NDArray[np.int64]
+    digest: str
+
+
+def read_ijb(folder: str | Path) -> Ijb:
+    """The meta files below a folder: `*face_tid_mid*.txt` and `*template_pair_label*.txt`.
+
+    Raises:
+        DataError: if one is missing or not as its format demands.
+    """
+    faces, labels = (
+        _one(Path(folder), name) for name in ("*face_tid_mid*.txt", "*template_pair_label*.txt")
+    )
+    digest = hashlib.sha256(faces.read_bytes() + labels.read_bytes()).hexdigest()
+    return Ijb(*read_ijb_templates(faces), read_ijb_pairs(labels), digest)
+
+
+def _one(folder: Path, pattern: str) -> Path:
+    files = sorted(folder.rglob(pattern))
+    if len(files) != 1:
+        raise DataError(f"{folder}: expected one file {pattern} below it, found {len(files)}")
+    return files[0]
+
+
+def read_ijb_scores(path: str | Path) -> Floats:
+    """(N,) face scores, the last number of each line of a `name_5pts_score` file.
+
+    Raises:
+        DataError: with file and line, where a line does not end in a number.
+    """
+    values = []
+    for number, line in enumerate(read_text(Path(path)), 1):
+        if not line.strip():
+            continue
+        try:
+            values.append(float(line.split()[-1]))
+        except ValueError:
+            expected = "a line that ends in the face's score"
+            raise bad_line(Path(path), number, line, expected) from None
+    return np.array(values)
 
 
 def read_ijb_templates(path: str | Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +12,14 @@ import numpy.typing as npt
 from facefind.boxes import iou as pairwise_iou
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.curves import average_precision, average_precision_above
-from facefind.evaluation.detections import Detections, key, pair
-from facefind.evaluation.wider_labels import GroundTruth, from_samples, read_ground_truth
+from facefind.evaluation.detections import Detections, known_end, pair
+from facefind.evaluation.wider_labels import (
+    GroundTruth,
+    from_samples,
+    ground_truth,
+    image_files,
+    read_ground_truth,
+)
 
 __all__ = [
     "Curve",
@@ -24,6 +29,8 @@ __all__ = [
     "WiderResult",
     "evaluate",
     "from_samples",
+    "ground_truth",
+    "image_files",
     "read_ground_truth",
     "tally",
 ]
@@ -223,9 +230,7 @@ def _by_name(detections: Detections, truth: GroundTruth) -> dict[str, tuple[Floa
     known = set(truth.names)
     found: dict[str, tuple[Floats, ...]] = {}
     for given, faces in detections.items():
-        parts = PurePosixPath(key(given)).parts
-        names = ("/".join(parts[start:]) for start in range(len(parts)))
-        name = next((name for name in names if name in known), None)
+        name = known_end(given, known)
         if name is None:
             raise DataError(
                 f"detections for {given!r}, which is not in {truth.title}; names look like "

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import read_mat
+from facefind.datasets.files import locate, read_mat
 from facefind.datasets.sample import Sample
-from facefind.datasets.selection import check_complete
+from facefind.datasets.selection import check_complete, read_labels
+from facefind.datasets.spec import SetSpec
 from facefind.errors import DataError
 from facefind.evaluation.detections import key
 
@@ -133,3 +134,46 @@ def from_samples(
         },
         title,
     )
+
+
+def ground_truth(labels: str | Path, images: Path | None = None) -> GroundTruth:
+    """The official ground truth of a folder of .mat files, or that of any set by face height.
+
+    Args:
+        labels: the folder, or a set as `datasets.read` takes it; of a `data.yaml`, the val images.
+        images: the folder of the set's pictures; None: the layout's usual one.
+
+    Raises:
+        DataError: if the labels cannot be read.
+    """
+    path = SetSpec.parse(labels).path
+    if _is_official(path):
+        return read_ground_truth(path)
+    return from_samples(read_labels(labels, images=images, split="val"), title=path.name)
+
+
+def image_files(
+    names: Sequence[str], labels: str | Path, images: Path | None = None
+) -> dict[str, Path]:
+    """Image files of a ground truth's pictures by name, whether they are there or not.
+
+    Args:
+        names: of `GroundTruth`.
+        labels: what `ground_truth` read them from.
+        images: the folder of the pictures, which the official labels come without.
+
+    Raises:
+        DataError: if the folder is needed.
+    """
+    path = SetSpec.parse(labels).path
+    if not _is_official(path):
+        samples = read_labels(labels, images=images, split="val")
+        files = {key(sample.name): sample.path for sample in samples}
+        return {name: files[name] for name in names}
+    if images is None:
+        raise DataError("the official labels come without images: give their folder by --images")
+    return locate(names, images, path, "keep")
+
+
+def _is_official(folder: Path) -> bool:
+    return (folder / "wider_face_val.mat").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from facefind.errors import WeightsError
-from facefind.interop import retinaface, scrfd, smallhardface
+from facefind.interop import dsfd, retinaface, scrfd, smallhardface
 from facefind.interop.formats import Format, names
 from facefind.interop.scrfd import (
     from_mmdet,
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
-    {one.name: one for one in (*scrfd.FORMATS, *retinaface.FORMATS, *smallhardface.FORMATS)}
+    {one.name: one for system in (scrfd, retinaface, smallhardface, dsfd) for one in system.FORMATS}
 )
 """Every kind of published file that is read here, by name."""
 

@@ -123,14 +123,17 @@ class MaxIoU:
         negative_iou: IoU below which an anchor is background; what lies between is ignored.
         low_quality_iou: the best anchor of a face is assigned to it from this IoU on, whatever
             `positive_iou` says and whichever face is nearest; of two faces with one best anchor the
-            later has it. None: no face is certain of an anchor.
+            later has it. None: no face is certain of an anchor; 0: each is of one that it touches.
         box_iou: IoU from which an anchor learns the box of its best face, sampled or not; None: as
             `Assignment.box_face` says.
         inside_image: anchors that reach beyond the image, or into its padding, are ignored, unless
             all of an image's do.
+        at_least: a face with fewer anchors is assigned its best ones without a face, from an IoU of
+            0.1 on, until it has so many; 0: none is.
 
     Source: Faster R-CNN (arXiv:1506.01497), sec. 3.1.2; RetinaFace, sec. 4.2 (0.5 and 0.3, no
-    low-quality match); SmallHardFace, sec. 3.3, with the border of its released code.
+    low-quality match); SmallHardFace, sec. 3.3, with the border of its released code; S3FD
+    (arXiv:1708.05237), sec. 3.2 (scale compensation, with 6 anchors in the known codes).
     """
 
     positive_iou: float = 0.5
@@ -138,6 +141,7 @@ class MaxIoU:
     low_quality_iou: float | None = None
     box_iou: float | None = None
     inside_image: bool = False
+    at_least: int = 0
 
     def __call__(self, output: DenseOutput, targets: BatchTargets) -> Assignment:
         """The assignment of a batch."""
@@ -167,6 +171,8 @@ class MaxIoU:
                 0, slot.gather(1, place[:, None])[:, 0], torch.where(certain, rows, -1), "amax"
             )
             found = torch.where(forced >= 0, forced, found)
+        if self.at_least:
+            found = self._compensated(found, slot, overlap)
         box_face = None
         if self.box_iou is not None:
             box_face = torch.where(best >= self.box_iou, nearest, -1).view(-1, count)
@@ -177,16 +183,31 @@ class MaxIoU:
             box_face = box_face if box_face is None else torch.where(within, box_face, -1)
         return Assignment(found, box_face)
 
+    def _compensated(self, found: Tensor, slot: Tensor, overlap: Tensor) -> Tensor:
+        """Faces (B*A,) of anchors, with more of them for the faces that have too few."""
+        rows = torch.arange(len(slot), device=slot.device)
+        has = (found[slot] == rows[:, None]).sum(1, keepdim=True)
+        free = torch.where((found[slot] < 0) & (overlap >= 0.1), overlap, -torch.inf)
+        value, place = free.sort(dim=1, descending=True, stable=True)
+        value, place = value[:, : self.at_least], place[:, : self.at_least]
+        lacking = torch.arange(value.shape[1], device=slot.device) < self.at_least - has
+        value = torch.where(lacking, value, -torch.inf)
+        more = _highest(slot.gather(1, place), value, 1, len(found)).face[0]
+        return torch.where(more >= 0, more, found)
+
     def _around(self, level: Level, boxes: Tensor) -> Tensor:
-        """All anchors of a level that may overlap a face by an IoU that matters: (F,K) int64."""
+        """All anchors of a level that may overlap a face by an IoU that matters: (F,K) int64.
+
+        An anchor that overlaps it most is always among them, and with `at_least` its best six.
+        """
         limits = (self.positive_iou, self.negative_iou, self.low_quality_iou, self.box_iou)
-        least = min(limit for limit in limits if limit is not None)
+        least = min(limit for limit in limits if limit)
         # Two boxes of one height, the longer 1 / IoU times as wide and flush with the other at one
         # end, have centers (1 / IoU - 1) / 2 of the shorter's width apart: none are further.
-        far = [
-            (1 / max(least, 1e-3) - 1) / 2 * max(side) for side in zip(*level.sizes, strict=True)
-        ]
-        width, height = (int(distance / level.stride + 0.501) for distance in far)
+        far = [(1 / least - 1) / 2 * max(side) for side in zip(*level.sizes, strict=True)]
+        # The nearest anchor overlaps most, the next ones in turn: six lie within three cells.
+        cells = 3 if self.at_least else 0
+        width, height = (max(int(distance / level.stride + 0.501), cells) for distance in far)
         row, column = cells_around(level, boxes, reach=(height, width))
         return _anchors_of(row * level.map_size[1] + column, level)
 

@@ -25,9 +25,9 @@ class View:
     """What a training image shows of an original: which part, how large, turned, with what colors.
 
     Attributes:
-        left, top, width, height: the part that is shown, in pixels of the original. A square may
-            reach beyond the image; a part of a `resized` image lies within it, on whole pixels of
-            the resized one.
+        left, top, width, height: the part that is shown, in pixels of the original. A square's are
+            int, and it may reach beyond the image; those of a part of a `resized` image are float,
+            because it lies on whole pixels of the resized one.
         size: (h,w) of the result.
         shrink: how many times smaller the original may be decoded (1, 2, 4 or 8 are used): the
             result is not enlarged, and of a square all four numbers are multiples of what is used.
@@ -109,12 +109,14 @@ def draw_window(
         corners = rng.integers(low, high, size=(tries, 2), endpoint=True)
         if not len(centers):
             break
-        inside = (centers[None] >= corners[:, None]) & (centers[None] < corners[:, None] + side)
-        holds = inside.all(-1).any(-1)
-        if holds.any():
-            corners = corners[holds]
-            break
-    return Window(int(corners[0, 0]), int(corners[0, 1]), side)
+        for some in (corners[:16], corners[16:]):  # mostly, one of the first will do
+            inside = (centers >= some[:, None]) & (centers < some[:, None] + side)
+            holds = inside.all(-1).any(-1)
+            if holds.any():
+                left, top = some[holds.argmax()].tolist()
+                return Window(left, top, side)
+    left, top = corners[0].tolist()
+    return Window(left, top, side)
 
 
 def draw_whole_face_window(
@@ -156,6 +158,47 @@ def draw_whole_face_window(
     return Window(int(corners[first, 0]), int(corners[first, 1]), int(drawn[first, 0]))
 
 
+def draw_anchor_window(
+    image_size: tuple[int, int],
+    labels: Labels,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    size: int,
+) -> Window:
+    """A random square window that, once resized, shows one of the faces at the size of an anchor.
+
+    Any face is drawn, then an anchor: of those no larger than the window, none is larger than the
+    one after the nearest to the face. The window holds all of the face where it has the room, and
+    lies within the image, or around it, where it is larger.
+
+    Args:
+        image_size: (H,W).
+        labels: the image's faces, at least one of which is not ignored.
+        config: the sizes of anchors.
+        rng: random generator.
+        size: side of the result in pixels.
+
+    Source: PyramidBox (arXiv:1803.07737), sec. 3.3 (data-anchor-sampling); DSFD, sec. 3.4.
+    Differs: the text of DSFD draws from all anchors; PyramidBox, to which it refers, as here.
+    PyramidBox cuts from the resized image, DSFD's code cuts the window off at the image's border
+    and stretches what is left; here the window is a square, filled beyond the image.
+    """
+    faces = labels.boxes[~labels.ignore]
+    left, top, right, bottom = faces[rng.integers(len(faces))].astype(np.float64)
+    face = max(math.sqrt((right - left) * (bottom - top)), 1.0)
+    anchors = np.array([side for side in config.anchor_sides if side <= size])
+    nearest = int(np.abs(anchors - face).argmin())
+    anchor = anchors[rng.integers(min(nearest + 2, len(anchors)))]
+    anchor *= 2 ** rng.uniform(-config.anchor_octaves, config.anchor_octaves)
+    side = max(round(face * size / anchor), 1)
+    corner = []
+    for low, high, length in ((left, right, image_size[1]), (top, bottom, image_size[0])):
+        span = sorted((high - side, low))  # where the window holds all of the face, or is within it
+        first, last = np.clip([math.ceil(span[0]), span[1]], *sorted((0, length - side)))
+        corner.append(int(rng.integers(int(first), max(int(first), int(last)), endpoint=True)))
+    return Window(corner[0], corner[1], side)
+
+
 def draw_view(
     config: AugmentConfig,
     image_size: tuple[int, int],
@@ -191,9 +234,13 @@ def _draw_square(
     rng: np.random.Generator,
     size: int,
 ) -> View:
-    draw = draw_window if config.crop_policy == "face-center" else draw_whole_face_window
+    draw = draw_whole_face_window if config.crop_policy == "whole-face" else draw_window
     sides = [side * (size / config.size) for side in config.crop_sides]
-    window = draw(image_size, labels, sides, rng, background=config.background)
+    by_anchor = config.crop_policy == "anchor" and rng.random() < config.anchor_prob
+    if by_anchor and not labels.ignore.all():
+        window = draw_anchor_window(image_size, labels, config, rng, size)
+    else:
+        window = draw(image_size, labels, sides, rng, background=config.background)
     shrink = max(s for s in SHRINKS if s <= max(window.side // size, 1))
     window = window.snapped(shrink)
     return View(window.left, window.top, window.side, window.side, (size, size), shrink)
@@ -292,42 +339,44 @@ def render(image: Image, view: View, factor: int, fill: tuple[int, int, int]) ->
 
     Differs: SCRFD's authors' code fills with 128.
     """
+    import cv2
+
     if view.color_first:
         image = recolor(image, view.colors)
     image = _cut(image, view, factor, fill)
     if not view.color_first:
         image = recolor(image, view.colors)
-    image = np.rot90(image, view.turns)
-    return np.ascontiguousarray(image[:, ::-1] if view.flip else image)
+    if view.turns:
+        turns = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
+        image = np.asarray(cv2.rotate(image, turns[view.turns - 1]), np.uint8)
+    if view.flip:
+        image = np.asarray(cv2.flip(image, 1), np.uint8)
+    return np.require(image, requirements=["C", "W"])
 
 
 def _cut(image: Image, view: View, factor: int, fill: tuple[int, int, int]) -> Image:
     """The part that is shown, resized."""
     height, width = view.upright_size
-    left, top = view.left / factor, view.top / factor
-    if left.is_integer() and top.is_integer():
-        whole = (view.height / factor, view.width / factor)
-        pixels = _fill_window(image, int(left), int(top), whole, fill)
-        return resize(pixels, (height, width), whole)
-    # It begins between pixels, but on the grid of the resized image: resize that up to its end.
+    if isinstance(view.left, int):
+        return resize(_window(image, view, factor, fill), (height, width))
+    # It begins between pixels, but on a pixel of the resized image: resize that up to its end.
     step_y, step_x = view.height / height / factor, view.width / width / factor
-    above, before = round(top / step_y), round(left / step_x)
+    above, before = round(view.top / factor / step_y), round(view.left / factor / step_x)
     end_y, end_x = above + height, before + width
     extent = (min(end_y * step_y, image.shape[0]), min(end_x * step_x, image.shape[1]))
     return resize(image, (end_y, end_x), extent)[above:, before:]
 
 
-def _fill_window(
-    image: Image, left: int, top: int, size: tuple[float, float], fill: tuple[int, int, int]
-) -> Image:
-    """A window of an image, `size` rounded up to whole pixels; `fill` where it reaches beyond."""
-    height, width = image.shape[:2]
-    bottom, right = top + math.ceil(size[0]), left + math.ceil(size[1])
-    x1, y1, x2, y2 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    inner = image[y1:y2, x1:x2]
-    if (x1, y1, x2, y2) == (left, top, right, bottom):
-        return np.ascontiguousarray(inner)
-    window = np.empty((bottom - top, right - left, 3), np.uint8)
-    window[:] = fill
-    window[y1 - top : y2 - top, x1 - left : x2 - left] = inner
-    return window
+def _window(image: Image, view: View, factor: int, fill: tuple[int, int, int]) -> Image:
+    """The part that a square shows, `fill` where it reaches beyond the image."""
+    import cv2
+
+    numbers = (view.left, view.top, view.left + view.width, view.top + view.height)
+    left, top, right, bottom = (round(number) // factor for number in numbers)
+    inner = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    below, behind = max(bottom - image.shape[0], 0), max(right - image.shape[1], 0)
+    if not (top < 0 or left < 0 or below or behind):
+        return inner
+    borders = (max(-top, 0), below, max(-left, 0), behind)
+    window = cv2.copyMakeBorder(inner, *borders, cv2.BORDER_CONSTANT, value=fill)
+    return np.asarray(window, np.uint8)

@@ -35,17 +35,13 @@ def make_cache(name: str | None, samples: Sequence[Sample]) -> Cache | None:
     `auto` is `host` where all images take at most half of the free shared memory.
 
     Raises:
-        DataError: if the images do not fit into shared memory, or the name is `device`.
+        DataError: if the images do not fit into shared memory.
     """
     if name is None:
         return None
-    if name == "device":
-        raise DataError(
-            "--cache device is not supported; expected auto, host or a folder (./device is one)"
-        )
     if name not in ("auto", "host"):
         return FolderCache(Path(name))
-    sizes = [_size(sample) for sample in samples]
+    sizes = [header_size(sample) for sample in samples]
     need = sum(h * w * 3 for h, w in sizes) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     free = _free_shared_memory()
     if need <= (free // 2 if name == "auto" else free):
@@ -62,6 +58,7 @@ class FolderCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._files: dict[Path, Path] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def __str__(self) -> str:
@@ -69,14 +66,21 @@ class FolderCache:
 
     def read(self, number: int, sample: Sample) -> Image:
         """The image of a sample, decoded at first and memory-mapped from then on."""
-        facts = sample.path.stat()
-        key = f"{sample.path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
-        path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-        if not path.exists():
-            with atomic(path) as draft, draft.open("wb") as file:
-                np.save(file, images.read(sample.path))
-        mapped: Image = np.load(path, mmap_mode="r")
+        file = self._files.get(sample.path)
+        if file is None or not file.exists():
+            file = self._files[sample.path] = self._kept(sample.path)
+        mapped: Image = np.load(file, mmap_mode="r")
         return mapped
+
+    def _kept(self, path: Path) -> Path:
+        """The file that holds an image's pixels; it is written where it is missing."""
+        facts = path.stat()
+        key = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
+        file = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+        if not file.exists():
+            with atomic(file) as draft, draft.open("wb") as opened:
+                np.save(opened, images.read(path))
+        return file
 
 
 class HostCache:
@@ -86,8 +90,8 @@ class HostCache:
         ends = np.cumsum([h * w * 3 for h, w in sizes]).tolist()
         self._sizes, self._starts = list(sizes), [0, *ends[:-1]]
         # Memory is taken as it is written, so that an empty cache costs nothing.
-        self._pixels = _shared_bytes(ends[-1])
-        self._filled = _shared_bytes(len(sizes)).zero_()
+        self._pixels = shared_bytes(ends[-1])
+        self._filled = shared_bytes(len(sizes)).zero_()
 
     def __str__(self) -> str:
         return f"decoded images in memory, {len(self._pixels) / 2**30:.1f} GiB"
@@ -106,12 +110,14 @@ class HostCache:
         return kept
 
 
-def _shared_bytes(count: int) -> torch.Tensor:
+def shared_bytes(count: int) -> torch.Tensor:
+    """(count,) uint8, not initialized, in memory that other processes can read."""
     storage = torch.UntypedStorage._new_shared(max(count, 1))  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
-def _size(sample: Sample) -> tuple[int, int]:
+def header_size(sample: Sample) -> tuple[int, int]:
+    """(H,W) as the label or the file's header says; (0,0) where there is no picture."""
     try:
         return sample.image_size or read_size(sample.path)
     except (FacefindError, OSError):  # the loader warns of it when it is drawn

@@ -32,6 +32,8 @@ class AssignerConfig:
     sampled as faces learn boxes."""
     inside_image: bool = False
     """Max-IoU: whether anchors that reach beyond the image are ignored."""
+    at_least: int = 0
+    """Max-IoU: so many anchors are assigned to each face, down to an IoU of 0.1 (S3FD: 6)."""
     radius: float = 2.5
     """SimOTA: strides around a face's center within which anchors are preferred."""
     max_anchors: int = 10
@@ -51,6 +53,7 @@ class AssignerConfig:
             self.low_quality_iou,
             self.box_iou,
             self.inside_image,
+            self.at_least,
         )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from facefind.errors import DataError
 
 
-class EMA(AveragedModel):
+class EMA:
     """Exponential moving average of a network's parameters; its buffers are copied.
 
     The decay grows as (1 + n) / (10 + n) with the number of updates n, up to `decay`, so that the
@@ -21,6 +22,7 @@ class EMA(AveragedModel):
 
     Attributes:
         module: the network with averaged weights, in eval mode.
+        updates: n; the initial weights count as the first.
 
     Raises:
         DataError: if `decay` is none.
@@ -31,11 +33,8 @@ class EMA(AveragedModel):
     def __init__(self, network: nn.Module, decay: float) -> None:
         if not 0 < decay < 1:
             raise DataError(f"--optim.ema: expected a decay between 0 and 1, got {decay}")
-        super().__init__(network, multi_avg_fn=self._average)
-        self.decay = decay
-        self._share: Tensor | float = 1.0
-        self.n_averaged.fill_(1)  # the initial weights; on the host, so that no step waits for it
-        self.eval().requires_grad_(False)
+        self.module = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay, self.updates = decay, 1
 
     @torch.no_grad()
     def update(self, network: nn.Module, finite: Tensor | None = None) -> None:
@@ -45,17 +44,12 @@ class EMA(AveragedModel):
             network: the network that learns.
             finite: scalar on the device; where it is false the averaged weights stay as they are.
         """
-        self._share = 1.0 if finite is None else finite.float()
-        self.update_parameters(network)
-
-    def _average(
-        self,
-        averaged: tuple[Tensor, ...] | list[Tensor],
-        present: tuple[Tensor, ...] | list[Tensor],
-        count: Tensor | int,
-    ) -> None:
-        warm = (1 + torch.as_tensor(count)) / (10 + torch.as_tensor(count))
-        weight = (1 - warm.clamp(max=self.decay)) * self._share
-        change = torch._foreach_sub(present, averaged)
-        torch._foreach_mul_(change, weight)
+        weight = 1 - min((1 + self.updates) / (10 + self.updates), self.decay)
+        averaged: list[Tensor] = list(self.module.parameters())
+        present: list[Tensor] = list(network.parameters())
+        change = list(torch._foreach_sub(present, averaged))
+        torch._foreach_mul_(change, weight if finite is None else finite.float() * weight)
         torch._foreach_add_(averaged, change)
+        if buffers := list(self.module.buffers()):
+            torch._foreach_copy_(buffers, list(network.buffers()))
+        self.updates += 1

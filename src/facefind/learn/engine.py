@@ -12,9 +12,10 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,11 +23,12 @@ from facefind import datasets
 from facefind.errors import DataError
 from facefind.learn import checkpoints, run_folder
 from facefind.learn.checks import check
+from facefind.learn.device_images import device_loader, on_device
 from facefind.learn.distributed import make_device, process_group
 from facefind.learn.ema import EMA
 from facefind.learn.index_sampler import Epochs, IndexSampler, sized
 from facefind.learn.initialization import initialize
-from facefind.learn.loader import TrainingSet, loader
+from facefind.learn.loader import Batch, TrainingSet, loader
 from facefind.learn.logs import LoadingWatch, Log, Meter, clock_time
 from facefind.learn.mining import Miner
 from facefind.learn.opening import opening_lines, write_first_batch
@@ -35,7 +37,7 @@ from facefind.learn.precision import choose_precision
 from facefind.learn.recipe import Recipe
 from facefind.learn.schedule import Progress, Stopwatch, crop_size
 from facefind.learn.state import State, TrainingError
-from facefind.learn.step import Step
+from facefind.learn.step import Step, captures
 from facefind.learn.validation import Evaluator
 from facefind.nn.detector import DenseDetector
 
@@ -108,7 +110,10 @@ class _Run:
         samples, held_out = datasets.read_sets(data.root, val=data.val, hold_out=data.hold_out)
         if held_out and not samples:
             raise DataError(f"--data.hold-out {data.hold_out} leaves no image to train on")
-        dataset = TrainingSet(samples, recipe.augment, run.seed, data.cache)
+        kept = on_device(
+            data.cache, samples, device, workers=data.workers, fill=recipe.augment.fill
+        )
+        dataset = TrainingSet(samples, recipe.augment, run.seed, None if kept else data.cache)
         self.fingerprint = run_folder.fingerprint(samples)
         content = checkpoints.load(last) if last.exists() else {}
         if content:
@@ -143,20 +148,24 @@ class _Run:
         )
         if rank == 0:
             run_folder.record(self.folder, self.step, recipe, facts)
-        cache = str(dataset.cache or "none: images are decoded whenever they are used")
+        cache = str(kept or dataset.cache or "none: images are decoded whenever they are used")
         self.opening = opening_lines(
             recipe, self.folder, facts, step=self.step, why=why, cache=cache
         )
         chosen = replace(recipe, run=replace(run, precision=self.precision))
         self.update = Step(self.state, recipe.criterion.build(network), chosen, device, processes)
-        self.batches = loader(
-            dataset,
-            self._sampler(epochs, processes),
-            batch=schedule.batch // processes // recipe.optim.accumulate,
-            workers=data.workers,
-            prefetch=_prefetch(recipe),
-            pin_memory=device.type == "cuda",
-        )
+        sampler = self._sampler(epochs, processes)
+        loading: dict[str, Any] = {
+            "batch": schedule.batch // processes // recipe.optim.accumulate,
+            "workers": data.workers,
+            "prefetch": _prefetch(recipe),
+            "steady": captures(chosen, device, processes),
+        }
+        self.batches: Iterable[Batch]
+        if kept:
+            self.batches = device_loader(dataset, kept, sampler, compiled=run.compile, **loading)
+        else:
+            self.batches = loader(dataset, sampler, pin_memory=device.type == "cuda", **loading)
 
     def _sampler(self, epochs: Epochs, processes: int) -> Iterator[tuple[int, int, int]]:
         """What this process draws from the present step on: (index, sample, size)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from facefind import images
 from facefind.datasets import Sample, read_size
 from facefind.errors import DataError, ImageError
-from facefind.learn.augment import draw_view, render, view_labels
-from facefind.learn.cache import make_cache
+from facefind.learn.augment import View, draw_view, render, view_labels
+from facefind.learn.cache import make_cache, shared_bytes
 from facefind.learn.checks import check_augment
 from facefind.learn.jitter import Image
 from facefind.learn.labels import Labels
@@ -73,6 +74,7 @@ class TrainingSet(Dataset[Item]):
         check_augment(config)
         self.samples, self.config, self.seed = list(samples), config, seed
         self.cache = make_cache(cache, self.samples)
+        self._sizes: dict[int, tuple[int, int]] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -86,19 +88,24 @@ class TrainingSet(Dataset[Item]):
         index, number, *size = pair
         for _ in range(len(self.samples)):
             try:
-                return self._augmented(number, np.random.default_rng((self.seed, index)), *size)
+                return self._augmented(index, number, *size)
             except (ImageError, DataError, OSError) as error:
                 logger.warning("skipped an image: %s", error)
                 number = (number + 1) % len(self.samples)
         raise DataError(f"none of the {len(self.samples)} training images can be read")
 
-    def _augmented(self, number: int, rng: np.random.Generator, size: int | None = None) -> Item:
+    def draw(
+        self, index: int, number: int, image_size: tuple[int, int], size: int | None = None
+    ) -> tuple[View, Target]:
+        """What is shown of sample `number`, an image of size (H,W), and the faces on it.
+
+        It depends on the seed, the index and the sample alone. `size` is the side of a square crop
+        in pixels, where it is not the recipe's.
+        """
         config, sample = self.config, self.samples[number]
         labels = Labels(sample.boxes, sample.landmarks, sample.ignore)
-        image_size = sample.image_size or read_size(sample.path)
+        rng = np.random.default_rng((self.seed, index))
         view = draw_view(config, image_size, labels, rng, size)
-        image, factor = self._read(number, view.shrink)
-        pixels = render(image, view, factor, config.fill)
         labels = view_labels(view, labels, config)
         faces, ignored = labels.keep(~labels.ignore), labels.keep(labels.ignore)
         target = Target(
@@ -106,9 +113,22 @@ class TrainingSet(Dataset[Item]):
             torch.from_numpy(faces.landmarks),
             torch.from_numpy(ignored.boxes),
         )
-        return Item(torch.from_numpy(pixels), target, sample.name)
+        return view, target
 
-    def _read(self, number: int, shrink: int) -> tuple[Image, int]:
+    def _augmented(self, index: int, number: int, size: int | None = None) -> Item:
+        view, target = self.draw(index, number, self.image_size(number), size)
+        image, factor = self.read(number, view.shrink)
+        pixels = render(image, view, factor, self.config.fill)
+        return Item(torch.from_numpy(pixels), target, self.samples[number].name)
+
+    def image_size(self, number: int) -> tuple[int, int]:
+        """(H,W) of a sample's image; its header is read once."""
+        if number not in self._sizes:
+            sample = self.samples[number]
+            self._sizes[number] = sample.image_size or read_size(sample.path)
+        return self._sizes[number]
+
+    def read(self, number: int, shrink: int) -> tuple[Image, int]:
         """A sample's image, perhaps decoded up to `shrink` times smaller, and how many times."""
         sample = self.samples[number]
         if self.cache is None:
@@ -116,25 +136,55 @@ class TrainingSet(Dataset[Item]):
         return self.cache.read(number, sample), 1
 
 
+def packed(
+    targets: Sequence[Target],
+    sizes: Sequence[tuple[int, int]],
+    multiple: int,
+    *,
+    steady: bool = False,
+) -> tuple[tuple[int, int], BatchTargets]:
+    """(H,W) of a batch of images of some sizes (h,w), multiples of `multiple`, and its targets.
+
+    Args:
+        targets: of each image.
+        sizes: of each image.
+        multiple: of the batch's sides.
+        steady: whether the numbers of faces and ignored regions are padded to powers of two.
+    """
+    height, width = (-(-max(sides) // multiple) * multiple for sides in zip(*sizes, strict=True))
+    sized = [replace(target, size=size) for target, size in zip(targets, sizes, strict=True)]
+    labels = BatchTargets.from_images(sized, (height, width))
+    return (height, width), labels.padded() if steady else labels
+
+
 def collate(
-    items: Sequence[Item], *, multiple: int = 1, fill: tuple[int, int, int] = (0, 0, 0)
+    items: Sequence[Item],
+    *,
+    multiple: int = 1,
+    fill: tuple[int, int, int] = (0, 0, 0),
+    steady: bool = False,
 ) -> Batch:
     """The batch of single items.
 
     Images that differ in size, or whose size is not a `multiple`, are padded to the right and
-    below with the color `fill`.
+    below with the color `fill`; labels as in `packed`.
     """
     pictures, targets, names = zip(*items, strict=True)
     sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
-    height, width = (-(-max(sides) // multiple) * multiple for sides in zip(*sizes, strict=True))
-    sized = [replace(target, size=size) for target, size in zip(targets, sizes, strict=True)]
-    packed = BatchTargets.from_images(sized, (height, width))
-    if set(sizes) == {(height, width)}:
-        return Batch(torch.stack(pictures), packed, list(names))
-    padded = torch.tensor(fill, dtype=torch.uint8).repeat(len(pictures), height, width, 1)
-    for image, picture, (h, w) in zip(padded, pictures, sizes, strict=True):
+    size, labels = packed(targets, sizes, multiple, steady=steady)
+    batch = _new_images(len(pictures), *size)
+    for image, picture, (h, w) in zip(batch, pictures, sizes, strict=True):
         image[:h, :w] = picture
-    return Batch(padded, packed, list(names))
+        image[:h, w:] = image[h:] = torch.tensor(fill, dtype=torch.uint8)
+    return Batch(batch, labels, list(names))
+
+
+def _new_images(count: int, height: int, width: int) -> Tensor:
+    """(count,height,width,3) uint8; in a loading process, memory that the training one can read."""
+    shape = (count, height, width, 3)
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    return shared_bytes(math.prod(shape)).view(shape)
 
 
 def loader(
@@ -145,6 +195,7 @@ def loader(
     workers: int = 0,
     prefetch: int = 4,
     pin_memory: bool = False,
+    steady: bool = False,
 ) -> Iterable[Batch]:
     """Endless batches of `batch` images, in the sampler's order.
 
@@ -156,6 +207,7 @@ def loader(
         workers: processes that load and augment (0: load in this one).
         prefetch: batches that each of them loads ahead.
         pin_memory: whether batches are page-locked, for copies to a GPU that do not wait.
+        steady: whether labels are padded, so that few shapes of batches differ.
     """
     import cv2
 
@@ -168,7 +220,7 @@ def loader(
         batch_size=batch,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=partial(collate, multiple=multiple, fill=config.fill),
+        collate_fn=partial(collate, multiple=multiple, fill=config.fill, steady=steady),
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin_memory,
     )

@@ -36,21 +36,24 @@ class DataConfig:
 
     root: Annotated[tuple[str, ...], arg(name="data", prefix_name=False, metavar="SET ...")] = ()
     """Labeled sets to train on: folders or label files in any layout that
-    `facefind.datasets.read` knows; `partial:PATH` where pictures may show unlabeled faces, so that
-    nothing in them counts as background."""
+    `facefind.datasets.read` knows, with its options behind the path as in `PATH,images=DIR`;
+    `partial:PATH` where pictures may show unlabeled faces, so that nothing in them counts as
+    background."""
     val: Annotated[tuple[str, ...], arg(name="val", prefix_name=False, metavar="SET ...")] = ()
-    """Labeled sets to evaluate on, in place of `hold_out`."""
+    """Labeled sets to evaluate on, in place of `hold_out`; the `val` images of a `data.yaml` where
+    not given."""
     hold_out: float = 0.1
     """Fraction of the first set that is not `partial:`, chosen by a hash of the image names, kept
     for evaluation; without effect where there are `val` sets."""
     balance: float = 0.0
     """How much rare groups (WIDER FACE events) gain: 0 as they are, 1 every group alike."""
     cache: Annotated[
-        str | None, arg(name="cache", prefix_name=False, metavar="auto|host|FOLDER")
+        str | None, arg(name="cache", prefix_name=False, metavar="auto|device|host|FOLDER")
     ] = None
-    """Where decoded images are kept, at 3 bytes a pixel: in memory that the loading processes
-    share (`host`), there if they fit (`auto`), or in a folder, for later runs too; None: each is
-    decoded whenever it is used."""
+    """Where decoded images are kept: on the network's device (`device`, 4 bytes a pixel), where the
+    crops are then made as well; in memory that the loading processes share (`host`, 3 bytes), or in
+    a folder, for later runs too; `auto`: on an accelerator or on the host, where they fit; None:
+    each is decoded whenever it is used."""
     workers: int = 2
     """Processes that load and augment."""
 
@@ -118,9 +121,16 @@ class AugmentConfig:
     change with them, so that faces stay as large: smaller crops are less work."""
     crop_sides: tuple[float, ...] = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
     """Sides of the square crop as multiples of the image's short side (SCRFD, sec. 4.1 and 5.1)."""
-    crop_policy: Literal["face-center", "whole-face"] = "face-center"
+    crop_policy: Literal["face-center", "whole-face", "anchor"] = "face-center"
     """What a crop must contain: the center of a face; or, as in a PyTorch port of RetinaFace, a
-    whole face, and where no crop does, the whole image on a square of `fill`."""
+    whole face, and where no crop does, the whole image on a square of `fill`; or, as in DSFD, with
+    probability `anchor_prob` a face at the size of an anchor, else the center of one."""
+    anchor_prob: float = 0.4
+    """Policy `anchor`: probability of a crop that brings a face to the size of an anchor."""
+    anchor_sides: tuple[float, ...] = (16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+    """Policy `anchor`: sizes in pixels that a face is brought to, small to large."""
+    anchor_octaves: float = 0.0
+    """Policy `anchor`: by how many octaves at most the size then differs; PyramidBox: 1."""
     background: float = 0.0
     """Probability that a crop is taken wherever it falls, face or not."""
     fill: tuple[int, int, int] = (123, 117, 104)
@@ -245,6 +255,12 @@ class RunConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     """Numbers that convolutions compute with; auto: bf16 where the device has it, else fp32."""
     channels_last: bool = True
+    compile: bool = False
+    """Whether the network is compiled by torch.compile, where one process trains: steps are faster
+    on a GPU, but each crop size costs most of a minute before its first step."""
+    graphs: bool = False
+    """Whether steps on a single CUDA GPU are captured as CUDA graphs, so that the host need not
+    launch their kernels one by one."""
     threads: int | None = None
     """Torch's CPU threads; None: torch's default."""
     seed: int = 0

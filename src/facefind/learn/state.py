@@ -58,11 +58,14 @@ class State:
         for module in self.frozen_bn:
             module.eval()
 
-    def update(self, finite: Tensor) -> None:
-        """Step optimizer and averaged weights, where the bool scalar `finite` is true."""
+    def step(self, finite: Tensor) -> None:
+        """Step the optimizer, where the bool scalar `finite` is true."""
         self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # see torch.amp
         self.optimizer.step()
         self.scaler.update()
+
+    def average(self, finite: Tensor) -> None:
+        """Move the averaged weights, where the bool scalar `finite` is true."""
         if self.ema:
             self.ema.update(self.network, finite)
 
@@ -86,7 +89,7 @@ class State:
         }
         if self.ema:
             content["ema"] = self.ema.module.state_dict()
-            content["ema_updates"] = int(self.ema.n_averaged)
+            content["ema_updates"] = self.ema.updates
         if self.miner:
             content["mining"] = self.miner.state()
         checkpoints.save(path, content)
@@ -102,7 +105,7 @@ class State:
         self.scaler.load_state_dict(content["scaler"])
         if self.ema:
             self.ema.module.load_state_dict(content["ema"])
-            self.ema.n_averaged.fill_(content["ema_updates"])
+            self.ema.updates = content["ema_updates"]
         if self.miner:
             self.miner.restore(content["mining"])
         return int(content["step"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from facefind.learn.distributed import all_processes
+from facefind.learn.graphs import GraphedWork
 from facefind.learn.loader import Batch
 from facefind.learn.logs import StepResult
 from facefind.learn.optimizers import set_rate
@@ -34,7 +35,8 @@ class Step:
     Args:
         state: the network, its optimizer and the rest of what a step changes.
         criterion: outputs and targets -> losses.
-        recipe: precision, already chosen where it was `auto`, layout and clipping.
+        recipe: precision, already chosen where it was `auto`, layout, clipping; whether the network
+            is compiled and steps captured.
         device: of the network.
         processes: that train together; each calls its own step at the same time.
     """
@@ -53,16 +55,32 @@ class Step:
         if processes > 1:
             devices = [device] if device.type == "cuda" else None
             self._model = DistributedDataParallel(state.network, devices)
+        elif recipe.run.compile:  # the network itself stays as it is, for evaluations
+            self._model = cast(nn.Module, torch.compile(state.network, dynamic=False))
+        self._names: list[str] = []
+        self._work: Callable[[Sequence[Batch]], tuple[Tensor, ...]] = self._updated
+        if captures(recipe, device, processes):
+            self._work = GraphedWork(self._updated, state.optimizer)
 
     def __call__(self, parts: Sequence[Batch], rate: float) -> StepResult:
         """Update the network once at a learning rate; return what there is to log."""
-        state, optim = self._state, self._recipe.optim
+        state = self._state
         state.set_training()
         set_rate(state.optimizer, rate)
+        finite, failed, norm, *rest = self._work([batch.to(self._device) for batch in parts])
+        state.average(finite)
+        terms, scores = rest[: len(self._names)], rest[len(self._names) :]
+        return StepResult(dict(zip(self._names, terms, strict=True)), norm, failed, scores)
+
+    def _updated(self, parts: Sequence[Batch]) -> tuple[Tensor, ...]:
+        """Step the optimizer: whether the step is finite and whether it failed, the gradient's
+        norm, the loss terms as `_names` has them, and each part's lowest positive scores.
+        """
+        state, optim = self._state, self._recipe.optim
         state.optimizer.zero_grad(set_to_none=True)
         sums, scores = dict[str, Tensor](), list[Tensor]()
         for number, batch in enumerate(parts, start=1):
-            losses = self._backward(batch.to(self._device), len(parts), last=number == len(parts))
+            losses = self._backward(batch, len(parts), last=number == len(parts))
             for name, term in losses.terms.items():
                 share = term.detach().float() / len(parts)
                 sums[name] = sums[name] + share if name in sums else share
@@ -74,13 +92,10 @@ class Step:
         finite, loss_finite = all_processes(
             torch.stack([loss_finite & norm.isfinite(), loss_finite])
         )
-        state.update(finite)
-        return StepResult(
-            terms=sums,
-            norm=norm,
-            failed=~(loss_finite if state.scaler.is_enabled() else finite),
-            min_positive_scores=scores,
-        )
+        state.step(finite)
+        self._names = list(sums)
+        failed = ~(loss_finite if state.scaler.is_enabled() else finite)
+        return finite, failed, norm, *sums.values(), *scores
 
     def _backward(self, batch: Batch, parts: int, *, last: bool) -> Losses:
         """Add a part's share to the gradient; processes exchange it with the last part."""
@@ -97,3 +112,10 @@ class Step:
             loss = torch.stack(list(losses.terms.values())).sum()
             self._state.scaler.scale(loss / parts).backward()  # type: ignore[no-untyped-call]
         return losses
+
+
+def captures(recipe: Recipe, device: torch.device, processes: int) -> bool:
+    """Whether steps are captured as CUDA graphs: on one GPU, unless losses are scaled by hand."""
+    run = recipe.run
+    alone = device.type == "cuda" and processes == 1
+    return run.graphs and alone and run.precision != "fp16"

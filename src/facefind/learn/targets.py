@@ -88,6 +88,26 @@ class BatchTargets:
             image_sizes=torch.tensor([t.size or input_size for t in targets], dtype=torch.float32),
         )
 
+    def padded(self) -> BatchTargets:
+        """The same with faces without area and regions beyond the image, up to powers of two.
+
+        So the shapes of batches are few; each is captured or compiled on its own.
+        """
+
+        def filled(rows: Tensor, value: int = 0) -> Tensor:
+            count = max(64, 1 << (len(rows) - 1).bit_length()) if len(rows) else 64
+            return torch.cat([rows, rows.new_full((count - len(rows), *rows.shape[1:]), value)])
+
+        return BatchTargets(
+            boxes=filled(self.boxes),
+            landmarks=filled(self.landmarks),
+            visible=filled(self.visible),
+            image=filled(self.image),
+            ignore=filled(self.ignore, -1),
+            ignore_image=filled(self.ignore_image),
+            image_sizes=self.image_sizes,
+        )
+
     def __len__(self) -> int:
         """B, the number of images."""
         return self.image_sizes.shape[0]

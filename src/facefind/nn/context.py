@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from facefind.nn.layers import Conv3x3, conv3x3, relu
+from facefind.nn.layers import Conv3x3, conv3x3, conv_relu, relu
 
 
 class ContextModule(nn.Module):
@@ -43,3 +43,63 @@ class ContextModule(nn.Module):
         wider = self.conv5_1(x)
         views = [self.conv3(x), self.conv5_2(wider), self.conv7_3(self.conv7_2(wider))]
         return torch.cat(views, dim=1).relu()
+
+
+class DilatedBranches(nn.Module):
+    """The second half of DSFD's feature enhance module: (B,width,H,W) -> (B,width,H,W).
+
+    Three branches of one, two and three dilated 3x3 convolutions see ever more around; each gives a
+    third of the channels. The first half, the product with the coarser map, is `ProductPyramid`.
+
+    Args:
+        width: channels; what three does not divide goes to the last branch.
+        dilation: of all convolutions.
+        norm: batch normalization after them.
+
+    Source: DSFD, eq. 1 and fig. 3.
+    Differs: the text splits the map "to three parts", which leaves open whether a branch is given a
+    third of the channels or makes one; here, as in the figure and the known codes, each sees all
+    channels and makes a third of them.
+    """
+
+    def __init__(self, width: int, *, dilation: int = 3, norm: bool = False) -> None:
+        super().__init__()
+        thirds = (width // 3, width // 3, width - 2 * (width // 3))
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    conv_relu(third if index else width, third, 3, norm=norm, dilation=dilation)
+                    for index in range(depth)
+                )
+            )
+            for depth, third in enumerate(thirds, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The three branches side by side."""
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+class ReleasedContext(nn.Module):
+    """The context module of DSFD's released code: (B,C,H,W) -> (B,512,H,W).
+
+    Three views that share their first convolutions: 256 channels of one 3x3 convolution, 128 of two
+    and 128 of three, some of them dilated by 2.
+
+    Source: Tencent/FaceDetection-DSFD; after PyramidBox (arXiv:1803.07737), sec. 3.2.
+    """
+
+    width = 512
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.first = conv_relu(inputs, 256, 3, norm=False)
+        self.wide = conv_relu(inputs, 256, 3, norm=False, dilation=2)
+        self.second = conv_relu(256, 128, 3, norm=False)
+        self.wider = conv_relu(256, 128, 3, norm=False, dilation=2)
+        self.third = conv_relu(128, 128, 3, norm=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The three views of `x`."""
+        wide = self.wide(x)
+        return torch.cat([self.first(x), self.second(wide), self.third(self.wider(wide))], 1)

@@ -117,7 +117,7 @@ class PerLevel(nn.ModuleList):
 
 
 class AuxiliaryShot(nn.Module):
-    """A head and anchors on the maps that the neck is given, for training alone.
+    """A head and anchors on the maps that the neck is given, for training alone: DSFD's first shot.
 
     Args:
         head: maps -> `HeadOutput`.
@@ -149,6 +149,9 @@ class DenseDetector(nn.Module):
             has them; `decode` takes the extra pixel off again.
         mesh: what gives the head's `mesh` parameters a meaning, a `DenseBranch`; or None.
         auxiliary: further shots that learn beside the head's.
+        extension: the maps in `taps` -> those and coarser ones, which go to the neck too; or None.
+        further: anchors of the further sets that the head gives in training (`HeadOutput.further`),
+            each on the coarsest of its maps; they learn as auxiliary shots do.
     """
 
     def __init__(
@@ -168,13 +171,17 @@ class DenseDetector(nn.Module):
         inclusive_pixels: bool = False,
         mesh: nn.Module | None = None,
         auxiliary: Sequence[AuxiliaryShot] = (),
+        extension: nn.Module | None = None,
+        further: Sequence[AnchorGrid] = (),
     ) -> None:
         super().__init__()
         self.normalize, self.backbone, self.neck = normalize, backbone, neck
+        self.extension = extension
         self.head, self.context = head, context
         self.mesh: Any = mesh
         self.auxiliary = nn.ModuleList(auxiliary)
         self.anchors, self.coder, self.taps = anchors, coder, taps
+        self.further = tuple(further)
         self.system, self.size_multiple = system, size_multiple
         self.stride4_score_scale = stride4_score_scale
         self.inclusive_pixels = inclusive_pixels
@@ -197,13 +204,21 @@ class DenseDetector(nn.Module):
     def forward(self, images: Tensor) -> DenseOutput:
         """Raw outputs for images (B,3,H,W), RGB in 0..255, H and W multiples of `size_multiple`."""
         taken = list(self.backbone(self.normalize(images)))[self.taps]
+        if self.extension is not None:
+            taken = self.extension(taken)
         maps = taken if self.neck is None else self.neck(taken)
         if self.context is not None:
             maps = self.context(maps)
-        output = self._shot(self.head, self.anchors, maps, images)
-        if not self.training or not self.auxiliary:
+        raw: HeadOutput = self.head(maps)
+        output = self._shot(raw, self.anchors, maps, images)
+        if not self.training:
             return output
-        shots = [self._shot(shot.head, shot.anchors, taken, images) for shot in self.auxiliary]  # type: ignore[arg-type]
+        shots = []
+        for shot in self.auxiliary:
+            assert isinstance(shot, AuxiliaryShot)
+            shots.append(self._shot(shot.head(taken), shot.anchors, taken, images))
+        for more, grid in zip(raw.further, self.further, strict=True):
+            shots.append(self._shot(more, grid, maps[-len(grid.strides) :], images))
         return replace(output, auxiliary=tuple(shots))
 
     def decode(self, output: DenseOutput) -> Decoded:
@@ -225,9 +240,8 @@ class DenseDetector(nn.Module):
         return self.decode(self(images))
 
     def _shot(
-        self, head: nn.Module, grid: AnchorGrid, maps: Sequence[Tensor], images: Tensor
+        self, raw: HeadOutput, grid: AnchorGrid, maps: Sequence[Tensor], images: Tensor
     ) -> DenseOutput:
-        raw: HeadOutput = head(maps)
         anchors = grid([(m.shape[-2], m.shape[-1]) for m in maps], images.device)
         return DenseOutput(
             raw.logits, raw.boxes, raw.landmarks, anchors, self.coder, images, raw.extras

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facefind.nn.layers import ConvNormAct, DepthwiseSeparable, Norm, Scale, conv_relu
+from facefind.nn.layers import ConvNormAct, DepthwiseSeparable, Norm, Scale, conv_relu, xavier
 
 
 class HeadOutput(NamedTuple):
@@ -21,12 +22,14 @@ class HeadOutput(NamedTuple):
         boxes: (B,A,4) as the detector's coder has them.
         landmarks: (B,A,5,2) as the coder has them, or None.
         extras: (B,A,...) further outputs by name.
+        further: outputs for further sets of anchors, which learn beside these; in training alone.
     """
 
     logits: Tensor
     boxes: Tensor
     landmarks: Tensor | None = None
     extras: Mapping[str, Tensor] = MappingProxyType({})
+    further: tuple[HeadOutput, ...] = ()
 
 
 class TowerHead(nn.Module):
@@ -115,36 +118,46 @@ class TowerHead(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """A 1x1 convolution a level for each kind of output, on maps that context modules have made.
+    """One convolution a level for each kind of output, on maps that context modules have made.
 
     Args:
-        inputs: channels of the maps.
+        inputs: channels of the maps, of all alike or of each.
         outputs: numbers an anchor by name: `cls`, `box`, perhaps `landmarks`; what has another
             name goes to `HeadOutput.extras`.
         levels: number of pyramid levels.
         anchors_per_cell: anchors on each cell.
         shared: one set of convolutions serves all levels, instead of one a level.
+        kernel: of the convolutions.
+        prior: probability of a face at first, where scores have one logit.
 
-    Source: RetinaFace, sec. 4.2 (Loss Head).
+    Source: RetinaFace, sec. 4.2 (Loss Head), with kernel 1; SSD (arXiv:1512.02325), sec. 2.1, with
+    kernel 3.
     """
 
     def __init__(
         self,
-        inputs: int,
+        inputs: int | Sequence[int],
         outputs: Mapping[str, int],
         *,
         levels: int,
         anchors_per_cell: int,
         shared: bool,
+        kernel: int = 1,
+        prior: float = 0.5,
     ) -> None:
         super().__init__()
         self.outputs, self.levels = dict(outputs), levels
         copies = 1 if shared else levels
+        widths = [inputs] * copies if isinstance(inputs, int) else list(inputs)
         for name, values in outputs.items():
-            convs = [nn.Conv2d(inputs, values * anchors_per_cell, 1) for _ in range(copies)]
+            convs = [
+                nn.Conv2d(width, values * anchors_per_cell, kernel, padding=kernel // 2)
+                for width in widths
+            ]
             for conv in convs:
                 nn.init.normal_(conv.weight, std=0.01)
-                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+                start = math.log(prior / (1 - prior)) if name == "cls" else 0.0
+                nn.init.constant_(conv.bias, start)  # type: ignore[arg-type]
             self.add_module(name, nn.ModuleList(convs))
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
@@ -161,6 +174,75 @@ class LinearHead(nn.Module):
             found[name] = torch.cat(levels, 1)
         logits, boxes, landmarks = found.pop("cls"), found.pop("box"), found.pop("landmarks", None)
         return HeadOutput(logits, boxes, None if landmarks is None else _pairs(landmarks), found)
+
+
+class DeepHead(nn.Module):
+    """Convolutions for scores and, apart from them, for boxes, with weights of their own a level.
+
+    From the second level on there may be further sets of anchors (of heads, from the third on of
+    bodies, too), whose outputs come from the same convolutions.
+
+    Args:
+        inputs: channels of the maps.
+        tower: (channels, kernel) of the convolutions before the last, 1x1, one.
+        levels: number of pyramid levels.
+        sets: sets of anchors, one anchor a cell each; that with number n begins at level n.
+        norm: batch normalization in the towers, besides their biases.
+        max_in_out: the face scores of a cell are chosen from four: on the finest level the
+            background's is the highest of three, on the others the face's.
+
+    Source: the released codes of DSFD and lightDSFD; PyramidBox (arXiv:1803.07737), sec. 3.2
+    (max-in-out) and 3.3 (pyramid anchors).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        tower: Sequence[tuple[int, int]],
+        *,
+        levels: int,
+        sets: int = 1,
+        norm: bool = False,
+        max_in_out: bool = False,
+    ) -> None:
+        super().__init__()
+        self.max_in_out = max_in_out
+        self.sets = [min(level + 1, sets) for level in range(levels)]
+
+        def branch(outputs: int) -> nn.Sequential:
+            layers: list[nn.Module] = []
+            width = inputs
+            for channels, kernel in tower:
+                layers.append(nn.Conv2d(width, channels, kernel, padding=kernel // 2))
+                layers += [nn.BatchNorm2d(channels)] * norm
+                layers.append(nn.ReLU(inplace=True))
+                width = channels
+            return nn.Sequential(*layers, nn.Conv2d(width, outputs, 1))
+
+        self.box = nn.ModuleList(branch(4 * count) for count in self.sets)
+        self.cls = nn.ModuleList(branch(2 * count + 2 * max_in_out) for count in self.sets)
+        xavier(self)
+
+    def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
+        """Outputs in the order of `Anchors`; those of further sets in training alone."""
+        boxes: list[list[Tensor]] = [[] for _ in range(max(self.sets))]
+        logits: list[list[Tensor]] = [[] for _ in boxes]
+        for level, (x, box, cls) in enumerate(zip(maps, self.box, self.cls, strict=True)):
+            scores = cls(x)
+            if self.max_in_out:
+                most, other = scores[:, :3].amax(1, keepdim=True), scores[:, 3:4]
+                pair = [other, most] if level else [most, other]
+                scores = torch.cat([*pair, scores[:, 4:]], 1)
+            numbers = box(x)
+            for number in range(self.sets[level] if self.training else 1):
+                boxes[number].append(_by_anchor(numbers[:, 4 * number : 4 * number + 4], 4))
+                logits[number].append(_by_anchor(scores[:, 2 * number : 2 * number + 2], 2))
+        found = [
+            HeadOutput(torch.cat(some, 1), torch.cat(four, 1))
+            for some, four in zip(logits, boxes, strict=True)
+            if some
+        ]
+        return found[0]._replace(further=tuple(found[1:]))
 
 
 class PlainHead(nn.Module):

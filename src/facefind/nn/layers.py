@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 Norm = Callable[[int], nn.Module]
 """Makes the normalization for a number of channels: `nn.BatchNorm2d`, `group_norm(16)`, ..."""
@@ -96,12 +97,14 @@ class Scale(nn.Module):
         return x * self.scale
 
 
-def conv_relu(inputs: int, outputs: int, kernel: int, *, norm: bool) -> nn.Sequential:
+def conv_relu(
+    inputs: int, outputs: int, kernel: int, *, norm: bool, dilation: int = 1
+) -> nn.Sequential:
     """Convolution and ReLU, with batch normalization between them or a bias."""
-    if norm:
-        return ConvNormAct(inputs, outputs, kernel)
-    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
-    return nn.Sequential(conv, nn.ReLU(inplace=True))
+    padding = dilation * (kernel // 2)
+    conv = nn.Conv2d(inputs, outputs, kernel, 1, padding, dilation, bias=not norm)
+    between = [nn.BatchNorm2d(outputs)] if norm else []
+    return nn.Sequential(conv, *between, nn.ReLU(inplace=True))
 
 
 def initialize_convs(*parts: nn.Module) -> None:
@@ -116,3 +119,35 @@ def initialize_convs(*parts: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def xavier(*parts: nn.Module) -> None:
+    """Fresh weights for all convolutions: Xavier's uniform ones and zero biases.
+
+    Source: Glorot and Bengio (2010), eq. 16; DSFD, sec. 4.1.
+    """
+    for part in parts:
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+class L2Norm(nn.Module):
+    """Each cell's channels brought to a length that is learned channel by channel: same shape.
+
+    Args:
+        channels: of the map.
+        scale: the length at first.
+
+    Source: ParseNet (arXiv:1506.04579), sec. 3.2; S3FD (arXiv:1708.05237), sec. 3.1.
+    """
+
+    def __init__(self, channels: int, scale: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalized map."""
+        return functional.normalize(x, eps=1e-10) * self.weight[:, None, None]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facefind.nn.layers import Conv3x3, ConvNormAct, conv3x3, conv_relu, relu
+from facefind.nn.layers import Conv3x3, ConvNormAct, conv3x3, conv_relu, relu, xavier
 
 
 class PAFPN(nn.Module):
@@ -141,6 +141,107 @@ class FusedMap(nn.Module):
         if self.pyramid:
             found += [coarse, functional.max_pool2d(coarse, 2, ceil_mode=True)]
         return found
+
+
+class ProductPyramid(nn.Module):
+    """The first half of DSFD's feature enhance module: maps -> as many maps of the same sizes.
+
+    From the coarsest down, each map is brought by a 1x1 convolution to its own width and multiplied
+    by the next coarser result, which another 1x1 convolution has brought there too and which is
+    enlarged bilinearly.
+
+    Args:
+        inputs: channels of each map.
+        widths: channels of the results.
+        merged: how many of the finest maps are multiplied; what is coarser passes as it is, the
+            coarsest of all through its 1x1 convolution where all are merged.
+        rectified: ReLUs after the convolutions and the product, as in the paper, or none, as in the
+            released code.
+        product: whether maps are multiplied at all; without it each passes through its own
+            convolution alone.
+        align_corners: how maps are enlarged: by their corner pixels' centers, as torch 0.3 did.
+        normalized: how many of the finest maps have batch normalization after their convolutions.
+
+    Source: DSFD, eq. 1 and fig. 3.
+    Differs: where ReLUs go is a port's and the released code's; the paper does not say.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        widths: Sequence[int],
+        *,
+        merged: int,
+        rectified: bool = True,
+        product: bool = True,
+        align_corners: bool = False,
+        normalized: int = 0,
+    ) -> None:
+        super().__init__()
+        self.widths, self.rectified = tuple(widths), rectified
+        self.align_corners = align_corners
+        own = len(inputs) if merged == len(inputs) - 1 else merged
+        self.own = nn.ModuleList(
+            _conv1x1(inputs[level], widths[level], level < normalized) for level in range(own)
+        )
+        self.down = nn.ModuleList(
+            _conv1x1(widths[level + 1], widths[level], level + 1 < normalized)
+            for level in range(merged * product)
+        )
+        xavier(self)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """One map a level, of `widths` channels."""
+        found = list(maps)
+        for level in range(len(self.own) - 1, -1, -1):
+            x = self.own[level](maps[level])
+            if level < len(self.down):
+                coarser = self._act(self.down[level](found[level + 1]))
+                x = x * _enlarged(coarser, x, self.align_corners)
+            found[level] = self._act(x)
+        return found
+
+    def _act(self, x: Tensor) -> Tensor:
+        return x.relu() if self.rectified else x
+
+
+class SmoothedProduct(nn.Module):
+    """The neck of lightDSFD: maps (B,C_l,H_l,W_l) -> maps (B,width,H_l,W_l), fine to coarse.
+
+    All maps are brought to one width by 1x1 convolutions. From a level down, each is multiplied by
+    the next coarser result, enlarged, and goes through another 1x1 convolution. No ReLU.
+
+    Args:
+        inputs: channels of each map.
+        width: channels of the results.
+        merged: how many of the finest maps are multiplied.
+
+    Source: the released code of lightDSFD.
+    """
+
+    def __init__(self, inputs: Sequence[int], width: int, *, merged: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in inputs)
+        self.smooths = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(merged))
+        xavier(self)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """One map a level, all of `width` channels."""
+        found = [conv(x) for conv, x in zip(self.laterals, maps, strict=True)]
+        for level in range(len(self.smooths) - 1, -1, -1):
+            up = _enlarged(found[level + 1], found[level], align_corners=True)
+            found[level] = self.smooths[level](up * found[level])
+        return found
+
+
+def _enlarged(x: Tensor, like: Tensor, align_corners: bool) -> Tensor:
+    size = like.shape[-2:]
+    return functional.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
+
+
+def _conv1x1(inputs: int, outputs: int, norm: bool) -> nn.Module:
+    conv = nn.Conv2d(inputs, outputs, 1, bias=not norm)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs)) if norm else conv
 
 
 def _conv3x3(width: int, stride: int = 1) -> nn.Conv2d:

@@ -6,8 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from facefind import landmarks
 from facefind.errors import DataError
 from facefind.faces import Face, Faces
 from facefind.files import write_json
-from facefind.pipeline.sinks import JsonLines
+from facefind.pipeline.sinks import JsonLines, Sink
 from facefind.pipeline.sources import output_path
 
 __all__ = ["MANIFEST", "SETTINGS", "CropFolder"]
@@ -27,7 +26,7 @@ _JPEG_QUALITY = 95
 _log = logging.getLogger(__name__)
 
 
-class CropFolder:
+class CropFolder(Sink):
     """Aligned crops of faces, recorded image by image, so that a run can be resumed.
 
     The crops of album/a.jpg are album/a_0.png, album/a_1.png, ... by falling score, or album/a.png
@@ -148,13 +147,6 @@ class CropFolder:
             chosen = chosen[[np.argmax(sides[chosen].prod(axis=1))]]
         return [int(index) for index in chosen]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the manifest."""
         self._manifest.close()

@@ -6,14 +6,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from facefind.errors import DataError
 from facefind.faces import Faces
 from facefind.files import read_json_lines
 
-__all__ = ["JsonLines", "to_record"]
+__all__ = ["JsonLines", "Sink", "to_record"]
 
 _BLOCK = 1 << 16
 
@@ -28,7 +27,21 @@ def to_record(name: str, faces: Faces) -> dict[str, Any]:
     return {"image": name} | {key: value for key, value in found.items() if key not in seldom}
 
 
-class JsonLines:
+class Sink:
+    """What results are written to; it is closed at the end of a `with` block."""
+
+    def close(self) -> None:
+        """Close what is open."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class JsonLines(Sink):
     """A file of JSON lines, one an image, each of which is on its way to disk once written.
 
     Missing parent folders are made.
@@ -76,17 +89,6 @@ class JsonLines:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _cut_torn_line(path: Path) -> bool:

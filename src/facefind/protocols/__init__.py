@@ -42,7 +42,8 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
 
     A size is a long side ("1024", 1024) or width x height to fit inside ("640x480"); it comes with
     the card's threshold and one pass. Either may be varied: "smallhardface:600,1000,1400" has these
-    sides in place of its own, "vga:flip" is made mirrored too, "retinaface:no-flip" is not.
+    sides in place of its own, "vga:flip" is made mirrored too, "retinaface:no-flip" is not, and
+    "everyday:1280" has one pass at 1280 and its small one.
 
     Raises:
         ProtocolError: for anything else; the message suggests the nearest name.
@@ -73,8 +74,14 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
 
 
 def _varied(protocol: TestProtocol, change: str) -> TestProtocol:
-    """The protocol with other sides, of the kind that its own first size is, or other flips."""
-    if any(isinstance(size, Pass | DsfdPyramid) for size in protocol.sizes):
+    """The protocol with other sides, of the kind that its own first size is, or other flips.
+
+    Passes with rules of their own, such as the small one of `everyday`, stay as they are.
+    """
+    ruled = tuple(size for size in protocol.sizes if isinstance(size, Pass | DsfdPyramid))
+    if len(ruled) == len(protocol.sizes) or any(
+        isinstance(size, DsfdPyramid) or size.flip for size in ruled
+    ):
         raise ProtocolError(
             f"protocol {protocol.name!r} has rules for each pass and cannot be varied"
         )
@@ -90,9 +97,9 @@ def _varied(protocol: TestProtocol, change: str) -> TestProtocol:
     if isinstance(first, ShortSide):
         stretch = None if first.max_long_side is None else first.max_long_side / first.side
         shorts = (ShortSide(s, None if stretch is None else int(s * stretch + 0.5)) for s in sides)
-        return replace(protocol, sizes=tuple(shorts))
+        return replace(protocol, sizes=(*shorts, *ruled))
     if isinstance(first, int) or first is None:
-        return replace(protocol, sizes=tuple(sides))
+        return replace(protocol, sizes=(*sides, *ruled))
     raise ProtocolError(
         f"protocol {protocol.name!r} has no list of sides that others could replace"
     )

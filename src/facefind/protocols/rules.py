@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -66,12 +66,15 @@ class Pass:
         flip: Whether the pass is made a second time on the mirrored image.
         min_size: Keep only faces whose longer side is more than so many of the image's pixels.
         max_size: Keep only faces whose shorter side is less than so many of the image's pixels.
+        min_input_size: Keep only faces whose longer side is more than so many pixels of the resized
+            image, which is what the model sees.
     """
 
     size: Size = None
     flip: bool = False
     min_size: float | None = None
     max_size: float | None = None
+    min_input_size: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +162,8 @@ class TestProtocol:
         pass_nms_iou: IoU above which the lesser of two boxes of one pass is suppressed, before
             `min_size` and `max_size` are applied and passes are joined; None suppresses nothing.
         nms_iou: IoU above which the lesser of two boxes is suppressed.
+        containment: Part of its area above which a box that lies inside a better and larger one is
+            suppressed, too: a fragment of a face beside the whole; None suppresses none for it.
         voting: IoU from which boxes are averaged, weighted by score, in place of suppression;
             None suppresses.
         singletons: Which boxes are kept that no other voted for: "all", "none", or as a slip of
@@ -183,6 +188,7 @@ class TestProtocol:
     pass_candidates: int | None = None
     pass_nms_iou: float | None = None
     nms_iou: float = 0.45
+    containment: float | None = None
     voting: float | None = None
     singletons: Literal["all", "last", "none"] = "all"
     plus_one: bool = False
@@ -204,7 +210,7 @@ class TestProtocol:
                 f"protocol {self.name!r}: shifts must be one or more (down, right) of 0 or more, "
                 f"got {self.shifts}"
             )
-        for key in ("nms_iou", "pass_nms_iou", "voting", "min_score"):
+        for key in ("nms_iou", "pass_nms_iou", "containment", "voting", "min_score"):
             rate = getattr(self, key)
             if rate is not None and not 0 <= rate <= 1:
                 raise ProtocolError(f"protocol {self.name!r}: {key} must lie in 0..1, got {rate}")
@@ -250,6 +256,9 @@ class TestProtocol:
         out: list[View] = []
         for step in self.passes(image_size):
             height, width = _resized(image_size, step.size)
+            if step.min_input_size is not None:
+                seen = step.min_input_size * max(image_size) / max(height, width)
+                step = replace(step, min_size=max(seen, step.min_size or 0))
             if height * width <= self.max_pixels:
                 parts = [View((height, width), min_size=step.min_size, max_size=step.max_size)]
             else:

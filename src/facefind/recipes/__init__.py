@@ -16,11 +16,8 @@ __all__ = ["Recipe", "by_system", "from_dict", "get", "load_network", "names", "
 
 
 def by_system() -> dict[str, dict[str, Callable[[], Recipe]]]:
-    """Every recipe by name, by system; facefind's own detectors come last."""
-    from facefind.recipes import facefind
-
-    recipes = {name: dict(system.recipes) for name, system in SYSTEMS.items()}
-    return recipes | {"facefind": facefind.RECIPES}
+    """Every recipe by name, by system."""
+    return {name: dict(system.recipes) for name, system in SYSTEMS.items()}
 
 
 def names() -> list[str]:

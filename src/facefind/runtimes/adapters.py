@@ -237,6 +237,8 @@ def _card(
         size_multiple=strides[-1],
         fixed_size=fixed_size,
         landmarks=landmarks,
+        # On a canvas of one size a small pass would cost as much as the large one.
+        protocol=Card.protocol if fixed_size is None else "640",
         notes="A published file in another layout, recognized by its outputs.",
     )
 

@@ -49,7 +49,7 @@ class Card:
     fixed_size: tuple[int, int] | None = None
     landmarks: bool = False
     mesh: str = ""
-    protocol: str = "640"
+    protocol: str = "everyday"
     min_score: float = 0.5
     parameters: int | None = None
     multiply_adds: int | None = None

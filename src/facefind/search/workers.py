@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from facefind.datasets import SetSpec
 from facefind.errors import RuntimeUnavailableError
 from facefind.search.settings import Settings, Trial
 from facefind.search.study import Study, StudyError
@@ -138,10 +139,6 @@ def _absolute(trial: Trial) -> dict[str, Any]:
     content["run"]["out"] = str(Path(content["run"]["out"]).resolve())
     if content["data"]["cache"]:
         content["data"]["cache"] = str(Path(content["data"]["cache"]).resolve())
-    content["data"]["root"] = [_absolute_root(root) for root in content["data"]["root"]]
+    for sets in ("root", "val"):
+        content["data"][sets] = [str(SetSpec.parse(s).absolute()) for s in content["data"][sets]]
     return content
-
-
-def _absolute_root(root: str) -> str:
-    kind, separator, path = root.rpartition("partial:")
-    return f"{kind}{separator}{Path(path).resolve()}"

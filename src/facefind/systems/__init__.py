@@ -57,6 +57,7 @@ SYSTEMS: dict[str, System] = {
     "scrfd": System("facefind.systems.scrfd", "facefind.recipes.scrfd"),
     "retinaface": System("facefind.systems.retinaface", "facefind.recipes.retinaface"),
     "smallhardface": System("facefind.systems.smallhardface", "facefind.recipes.smallhardface"),
+    "dsfd": System("facefind.systems.dsfd", "facefind.recipes.dsfd"),
 }
 """Every registered detector by name."""
 

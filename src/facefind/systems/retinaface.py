@@ -24,13 +24,10 @@ from facefind.mesh import PARAMETERS
 from facefind.systems.mesh.config import MeshConfig
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from facefind.nn.detector import DenseDetector
 
-RESNET_DEPTHS = {
-    "resnet-50": (3, 4, 6, 3),
-    "resnet-101": (3, 4, 23, 3),
-    "resnet-152": (3, 8, 36, 3),
-}
 PAPER_STRIDES = (4, 8, 16, 32, 64)
 PAPER_SIZES = tuple(
     (4.0 * stride, 4.0 * stride * 2 ** (1 / 3), 4.0 * stride * 2 ** (2 / 3))
@@ -101,6 +98,9 @@ class RetinaFaceConfig(NetworkConfig):
     """Channels of neck and context modules."""
     slope: float = 0.0
     """Of MobileNet's, the neck's and the context modules' ReLUs on their negative side."""
+    context: Literal["ssh", "fem"] = "ssh"
+    """The context modules: SSH's, as in the paper; or the dilated branches of DSFD's feature
+    enhance module, none of which is deformable."""
     deformable: bool = True
     """Whether the 3x3 convolutions of neck and context modules are deformable."""
     shared_head: bool = True
@@ -137,9 +137,9 @@ class RetinaFaceConfig(NetworkConfig):
             ValueError: if the levels do not fit together.
         """
         from facefind.nn.anchors import AnchorGrid
-        from facefind.nn.backbones import Bottleneck, MobileNetV1, ResNet
+        from facefind.nn.backbones import MobileNetV1, published
         from facefind.nn.coders import AnchorBoxCoder
-        from facefind.nn.context import ContextModule
+        from facefind.nn.context import ContextModule, DilatedBranches
         from facefind.nn.deform import DeformConv2d
         from facefind.nn.detector import DenseDetector, Normalize, PerLevel
         from facefind.nn.heads import LinearHead
@@ -154,12 +154,12 @@ class RetinaFaceConfig(NetworkConfig):
                 f"strides {self.strides} with anchors {self.sizes}: expected {PAPER_STRIDES} or "
                 "the like, from 4 or more up to 32 or 64, and as many anchors on each"
             )
-        backbone: MobileNetV1 | ResNet
+        backbone: nn.Module
         if self.backbone == "mobilenet-0.25":
             depths, widths = (2, 2, 6, 2), (32, 64, 128, 256)
             backbone = MobileNetV1((8, 16), depths, widths, first=self.first, slope=self.slope)
         else:
-            backbone = ResNet(Bottleneck, RESNET_DEPTHS[self.backbone])
+            backbone = published(self.backbone)
         taps = slice(PAPER_STRIDES.index(first), None)
         conv = DeformConv2d if self.deformable else conv3x3
         outputs = {"cls": 2, "box": 4} | ({"landmarks": 10} if self.landmarks else {})
@@ -174,7 +174,12 @@ class RetinaFaceConfig(NetworkConfig):
                 slope=self.slope,
                 coarser=last == 64,
             ),
-            PerLevel(ContextModule(self.width, conv=conv, slope=self.slope) for _ in levels),
+            PerLevel(
+                DilatedBranches(self.width, norm=True)
+                if self.context == "fem"
+                else ContextModule(self.width, conv=conv, slope=self.slope)
+                for _ in levels
+            ),
             LinearHead(
                 self.width,
                 outputs,

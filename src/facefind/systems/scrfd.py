@@ -57,6 +57,9 @@ class SCRFDConfig(NetworkConfig):
     """Whether a learned scalar a level multiplies the box output."""
     landmarks: bool = False
     """Whether five landmarks are regressed."""
+    first_shot: bool = False
+    """Whether DSFD's first shot learns beside the head: on the backbone's maps, from anchors of
+    half the size (progressive anchor loss); inference does without it."""
 
     def build(self) -> DenseDetector:
         """The network with fresh weights."""
@@ -65,8 +68,8 @@ class SCRFDConfig(NetworkConfig):
         from facefind.nn import backbones
         from facefind.nn.anchors import AnchorGrid
         from facefind.nn.coders import DistanceCoder
-        from facefind.nn.detector import DenseDetector, Normalize
-        from facefind.nn.heads import TowerHead
+        from facefind.nn.detector import AuxiliaryShot, DenseDetector, Normalize
+        from facefind.nn.heads import LinearHead, TowerHead
         from facefind.nn.layers import group_norm
         from facefind.nn.necks import PAFPN
 
@@ -83,16 +86,30 @@ class SCRFDConfig(NetworkConfig):
             scales=self.scales,
             landmarks=self.landmarks,
         )
+        anchors = AnchorGrid(STRIDES, ANCHOR_SIZES)
+        shots = []
+        if self.first_shot:
+            first = LinearHead(
+                backbone.widths[1:],
+                {"cls": 1, "box": 4},
+                levels=len(STRIDES),
+                anchors_per_cell=len(ANCHOR_SIZES[0]),
+                shared=False,
+                kernel=3,
+                prior=0.01,
+            )
+            shots.append(AuxiliaryShot(first, anchors.halved()))
         return DenseDetector(
             Normalize(),
             backbone,
             PAFPN(backbone.widths[1:], self.neck),
             None,
             head,
-            AnchorGrid(STRIDES, ANCHOR_SIZES),
+            anchors,
             DistanceCoder(),
             taps=slice(1, None),
             system=self.system,
+            auxiliary=shots,
         )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json as json_text
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.reporting import draw
-from facefind.cli.options import File, Flag, Folder
+from facefind.cli.options import File, Flag, Folder, Text
 from facefind.errors import DataError
+
+if TYPE_CHECKING:
+    from facefind.evaluation.comparison import Difference
 
 __all__ = ["run"]
 
@@ -27,9 +29,9 @@ class _Compare:
 
     results: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE.json")]
     """Files that --out has written."""
-    data: Folder = None
-    """With results of WIDER FACE whose detections were kept: the folder of official .mat files. The
-    differences to the first result then get a standard error, by 200 bootstrap samples of the
+    data: Annotated[Text, tyro.conf.arg(metavar="SET")] = None
+    """With results of WIDER FACE whose detections were kept: the set that they were measured on.
+    The differences to the first result then get a standard error, by 200 bootstrap samples of the
     images."""
     subset: File = None
     """With --data: the list of images that the results were measured on, if not all."""
@@ -49,12 +51,12 @@ class _Compare:
 
 def run(args: Sequence[str], command: str) -> int:
     """Exit code 0 once the table is out; DataError (2) where results are unlike."""
-    from facefind.evaluation import report
+    from facefind.evaluation import comparison, report
 
     options = tyro.cli(_Compare, args=args, prog="facefind evaluate compare")
     if len(options.results) < 2:
         raise DataError("give two results or more")
-    results = _named([(path, _read(path)) for path in options.results])
+    results = comparison.read_results(options.results)
     figures = {name: report.figures(result) for name, result in results.items()}
     differ = report.unlike(results)
     if differ and not options.force:
@@ -79,75 +81,23 @@ def run(args: Sequence[str], command: str) -> int:
         if silent := [name for name, one in results.items() if "test_protocol" not in one]:
             text += f"\ntest protocol not known: {', '.join(silent)}"
     if options.data is not None:
-        paired, lines = _paired(results, options.data, options.subset)
-        full["paired"] = paired
-        text += "\n\n" + lines
+        gained = comparison.compare_kept(results, options.data, options.subset)
+        full["paired"] = {
+            name: {part: asdict(one) for part, one in parts.items()}
+            for name, parts in gained.items()
+        }
+        text += "\n\n" + _differences(gained, next(iter(results)))
     if options.plot is not None:
         draw(results, options.plot, options.published)
     output.emit(report.finite(full), text, as_json=options.json, out=options.out)
     return 0
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json_text.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected a result of facefind evaluate ({error})") from None
-    if not isinstance(content, dict) or "protocol" not in content:
-        raise DataError(f"{path}: expected a result of facefind evaluate, with its protocol")
-    return content
-
-
-def _named(reports: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Reports by their own name; by their files' where two share one."""
-    names = [str(one.get("name") or path.stem) for path, one in reports]
-    for others in ([path.stem for path, _ in reports], [str(path) for path, _ in reports]):
-        if len(set(names)) < len(names):
-            names = others
-    if len(set(names)) < len(names):
-        raise DataError("the same file is given twice")
-    return {name: one for name, (_, one) in zip(names, reports, strict=True)}
-
-
-def _paired(
-    results: Mapping[str, Mapping[str, Any]], labels: Path, subset: Path | None
-) -> tuple[dict[str, Any], str]:
-    """Differences to the first result, as plain numbers and as a table."""
-    from facefind.cli.evaluate.wider import ground_truth
-    from facefind.evaluation import detections, report
-
-    truth = ground_truth(labels)
-    if subset is not None:
-        truth = truth.only(subset.read_text(encoding="utf-8").splitlines())
-    found = {}
-    names = set(truth.names)
-    for name, one in results.items():
-        place = one.get("detections_kept") or one.get("detections_from")
-        if one.get("measure") != "wider" or place is None or not Path(place).exists():
-            raise DataError(
-                f"{name}: --data takes results of evaluate wider whose detections are at hand: "
-                "measure them with --keep"
-            )
-        if one["digest"] != truth.digest():
-            raise DataError(f"{name}: was measured on other labels or images than {labels}")
-        every = detections.read(place)
-        found[name] = {image: faces for image, faces in every.items() if _known(image, names)}
-    first, *others = results
-    mode = results[first]["mode"]
-    table: list[tuple[str, ...]] = []
-    plain: dict[str, Any] = {}
-    for other in others:
-        gained = report.compare(found[first], found[other], truth, mode)
-        plain[other] = {part: asdict(gain) for part, gain in gained.items()}
-        for part, gain in gained.items():
-            row = [f"{100 * value:+.2f}" for value in (gain.value, gain.low, gain.high)]
-            table.append((f"{other} - {first}", part, row[0], f"{100 * gain.error:.2f}", *row[1:]))
+def _differences(found: Mapping[str, Mapping[str, Difference]], first: str) -> str:
+    rows = []
+    for other, gained in found.items():
+        for part, one in gained.items():
+            value, low, high = (f"{100 * v:+.2f}" for v in (one.value, one.low, one.high))
+            rows.append((f"{other} - {first}", part, value, f"{100 * one.error:.2f}", low, high))
     header = ("difference", "faces", "AP", "standard error", "95% from", "to")
-    return plain, output.table(header, table, right=range(2, 6))
-
-
-def _known(image: str, names: set[str]) -> bool:
-    from facefind.evaluation.detections import key
-
-    parts = key(image).split("/")
-    return any("/".join(parts[start:]) in names for start in range(len(parts)))
+    return output.table(header, rows, right=range(2, 6))

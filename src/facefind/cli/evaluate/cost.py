@@ -76,17 +76,7 @@ def run(args: Sequence[str], command: str) -> int:
                 file=sys.stderr,
             )
         if fit:
-            cost = measure(
-                path,
-                fit,
-                rounds=options.rounds,
-                runtime=options.runtime,
-                precision=options.precision,
-                threads=options.threads,
-                provider=options.provider,
-                device_id=options.device_id,
-            )
-            costs.append(cost)
+            costs.append(measure(path, fit, rounds=options.rounds, **options.running()))
     rows = [row for cost in costs for row in _rows(cost)]
     text = (
         output.markdown(_HEADER, rows)

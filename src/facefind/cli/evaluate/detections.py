@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from facefind.cli.options import File, Folder, Inference, Number, TestProtocolName, Text
+from facefind.cli.options import (
+    File,
+    Folder,
+    Inference,
+    LabeledSetText,
+    Number,
+    TestProtocolName,
+    Text,
+)
 from facefind.datasets.files import read_text
 from facefind.errors import DataError
 
@@ -32,8 +40,8 @@ class LabeledSet:
     an archive of their own; sets that hold both need --data alone.
     """
 
-    data: Annotated[Path, tyro.conf.arg(metavar="SET")]
-    """The labeled set: its folder or label file, of any layout that facefind train takes."""
+    data: LabeledSetText
+    """The labeled set, as facefind train takes it; of a data.yaml, the val images."""
     images: Folder = None
     """The folder of the set's images, where they are not in the layout's usual place."""
 
@@ -41,7 +49,7 @@ class LabeledSet:
         """The labeled images, those whose files are absent too."""
         from facefind.datasets import read_labels
 
-        return read_labels(self.data, layout=layout, images=self.images)
+        return read_labels(self.data, layout=layout, images=self.images, split="val")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +90,8 @@ def settings(options: Inference, model: str, protocol: str | None = None) -> Det
         model=model,
         protocol=protocol or options.test_protocol or _PROTOCOL,
         min_score=options.min_score,
-        runtime=options.runtime,
-        provider=options.provider,
-        device_id=options.device_id,
-        precision=options.precision,
-        threads=options.threads,
         batch_size=options.batch_size,
+        **options.running(),
     )
 
 

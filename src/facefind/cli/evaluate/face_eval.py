@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.detections import DetectionOptions, LabeledSet, find
 from facefind.cli.evaluate.reporting import CurveOptions, remarks, report
-from facefind.errors import DataError
 
 __all__ = ["run"]
 
@@ -34,20 +34,15 @@ class _FaceEval(CurveOptions, DetectionOptions, LabeledSet):
 
 def run(args: Sequence[str], command: str, measure: str) -> int:
     """Exit code 0 once the result is out, 1 where images could not be read."""
+    from facefind.datasets.files import present
     from facefind.evaluation import voc
 
     options = tyro.cli(_FaceEval, args=args, prog=f"facefind evaluate {measure}")
     options.check()
     samples = options.samples()
-    paths = {sample.name: sample.path for sample in samples if sample.path.is_file()}
-    absent = []
+    paths, absent = dict[str, Path](), list[str]()
     if options.model is not None:
-        absent = [sample.name for sample in samples if sample.name not in paths]
-        if not paths:
-            raise DataError(
-                f"{options.data}: none of the {len(samples)} labeled images is there; give their "
-                "folder with --images"
-            )
+        paths, absent = present({sample.name: sample.path for sample in samples}, options.data)
     found = find(options, paths, voc.read_detections)
     result = voc.evaluate(
         found.faces,

@@ -11,7 +11,6 @@ import tyro
 from facefind.cli import output
 from facefind.cli.evaluate.detections import DetectionOptions, LabeledSet, find
 from facefind.cli.evaluate.reporting import CurveOptions, remarks, report
-from facefind.errors import DataError
 from facefind.evaluation.regions import Mode
 
 if TYPE_CHECKING:
@@ -40,19 +39,15 @@ class _Fddb(CurveOptions, DetectionOptions, LabeledSet):
 
 def run(args: Sequence[str], command: str) -> int:
     """Exit code 0 once the result is out, 1 where images could not be read."""
+    from facefind.datasets.files import present
     from facefind.evaluation import fddb
 
     options = tyro.cli(_Fddb, args=args, prog="facefind evaluate fddb")
     options.check()
     every = options.samples("fddb")
-    samples = [sample for sample in every if sample.path.is_file()]
-    absent = [sample.name for sample in every if not sample.path.is_file()]
-    if not samples:
-        raise DataError(
-            f"{options.data}: none of the {len(every)} labeled images is there (expected "
-            f"{every[0].path if every else 'some'}); give their folder with --images"
-        )
-    found = find(options, {s.name: s.path for s in samples}, fddb.read_detections)
+    paths, absent = present({sample.name: sample.path for sample in every}, options.data)
+    samples = [sample for sample in every if sample.name in paths]
+    found = find(options, paths, fddb.read_detections)
     faces = _only_present(found.faces, samples, absent)
     faces = _shaped(faces, samples, options)
     result = fddb.evaluate(faces, samples, options.mode)

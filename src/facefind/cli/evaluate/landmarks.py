@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import tyro
 
 from facefind.cli import output
@@ -19,7 +17,6 @@ from facefind.evaluation.detections import key
 from facefind.evaluation.report import percent
 
 if TYPE_CHECKING:
-    from facefind.datasets import Sample
     from facefind.evaluation.landmarks import LandmarkResult
 
 __all__ = ["run"]
@@ -50,29 +47,24 @@ class _Landmarks(CurveOptions, DetectionOptions, LabeledSet):
 def run(args: Sequence[str], command: str) -> int:
     """Exit code 0 once the result is out, 1 where images could not be read."""
     from facefind.datasets import only
+    from facefind.datasets.files import present
     from facefind.evaluation import landmarks
 
     options = tyro.cli(_Landmarks, args=args, prog="facefind evaluate landmarks")
     if options.points_68 is not None:
         return _aflw2000(options, command)
     options.check()
-    every = options.samples()
+    samples = options.samples()
     if options.subset is not None:
-        every = only(every, options.subset.read_text(encoding="utf-8").splitlines())
-    samples, absent = every, list[str]()
+        samples = only(samples, options.subset.read_text(encoding="utf-8").splitlines())
+    paths, absent = {sample.name: sample.path for sample in samples}, list[str]()
     if options.model is not None:
-        samples = [sample for sample in every if sample.path.is_file()]
-        absent = [sample.name for sample in every if not sample.path.is_file()]
-        if not samples:
-            such = f", such as {every[0].path}" if every else ""
-            raise DataError(
-                f"{options.data}: none of the {len(every)} labeled images is there{such}; "
-                "--images is the folder that the names in the labels start from"
-            )
-    found = find(options, {sample.name: sample.path for sample in samples})
+        paths, absent = present(paths, options.data)
+        samples = [sample for sample in samples if sample.name in paths]
+    found = find(options, paths)
     counted = {key(sample.name) for sample in samples}
     faces = {
-        name: _pointed(name, record)
+        name: record
         for name, record in found.faces.items()
         if options.subset is None or key(name) in counted
     }
@@ -80,75 +72,34 @@ def run(args: Sequence[str], command: str) -> int:
     result = landmarks.evaluate(faces, samples, **rule)
     if not result.faces:
         raise DataError(f"{options.data}: no face has points to compare with")
-    yaw = _by_yaw(faces, samples, rule)
-    sizes = landmarks.by_size(result)
+    sizes, yaw = landmarks.by_size(result), landmarks.found_by_yaw(result)
     lines = [_table(result), ""]
     if len(sizes) > 1:
         lines += [_size_table(sizes), ""]
     if yaw:
-        cells = [(name, f"{100 * value:.2f}") for name, value in yaw.items()]
-        lines += [output.table(("yaw, degrees", "NME %"), cells, right=(1,)), ""]
-    lines.append(f"{result.protocol}; {len(samples)} images")
-    seen = {name.rpartition(".")[0] for name in found.faces} | set(found.faces)
-    missing = [s.name for s in samples if not {s.name, s.name.rpartition(".")[0]} & seen]
+        lines += [_yaw_table(yaw), ""]
+    lines.append(f"{result.protocol}; {result.images} images")
     means = "left out with their faces"
-    lines += remarks(found.source, missing, absent, found.failed, means)
-    more: dict[str, Any] = {"images": len(samples), "images_without_detections": missing}
-    more |= {"images_absent": absent, "images_failed": found.failed, "mode": rule}
-    more["by_size"] = sizes
-    if yaw:
-        more["nme_by_yaw"] = yaw
+    lines += remarks(found.source, result.missing, absent, found.failed, means)
+    more: dict[str, Any] = {"images_absent": absent, "images_failed": found.failed}
+    more |= {"mode": rule, "by_size": sizes} | ({"nme_by_yaw": yaw} if yaw else {})
     report(options, "landmarks", result, "\n".join(lines), command, found.source, **more)
     return 1 if found.failed else 0
 
 
-def _pointed(name: str, record: Any) -> tuple[Any, Any]:
-    points = getattr(record, "landmarks", None)
-    if points is None and not len(getattr(record, "boxes", [None])):
-        return record.boxes, np.zeros((0, 5, 2))
-    if points is None:
-        raise DataError(
-            f"{name}: faces without points; take a model that finds them (facefind models says "
-            'which do), or JSON lines with "landmarks"'
-        )
-    return record.boxes, points
-
-
-def _by_yaw(
-    faces: Mapping[str, Any], samples: Sequence[Sample], rule: Mapping[str, float]
-) -> dict[str, float]:
-    """Mean error in each bin of absolute yaw, their mean and deviation; empty without yaw."""
+def _aflw2000(options: _Landmarks, command: str) -> int:
     from facefind.evaluation import landmarks
 
-    turns = [_yaw(sample) for sample in samples]
-    if not turns or any(turn is None for turn in turns):
-        return {}
-    errors, yaw = [], []
-    for low, high in landmarks.YAW_BINS:
-        inside = []
-        for sample, turn in zip(samples, turns, strict=True):
-            assert turn is not None
-            keep = (np.abs(turn) <= high) & ((np.abs(turn) > low) | (low == 0))
-            inside.append(sample[keep])
-        part = landmarks.evaluate(faces, inside, **rule)
-        good = part.errors[np.isfinite(part.errors)]
-        if not len(good):
-            return {}
-        errors.append(good)
-        yaw.append(np.full(len(good), high))
-    return landmarks.by_yaw(np.concatenate(errors), np.concatenate(yaw))
-
-
-def _yaw(sample: Sample) -> npt.NDArray[np.float64] | None:
-    """(G,) yaw in degrees, or None where the labels do not have it."""
-    if "pose" not in sample.attributes:
-        return None
-    pose = np.asarray(sample.attributes["pose"], np.float64)
-    if pose.ndim != 2:  # WIDER FACE's: typical or not
-        return None
-    if "points_68" in sample.attributes:  # AFLW2000-3D: pitch, yaw, roll in degrees
-        return np.asarray(pose[:, 1])
-    return np.asarray(np.degrees(pose[:, 2]))  # AFLW: roll, pitch, yaw in radians
+    if options.model or options.detections or options.plot:
+        raise DataError("--points-68 excludes --model, --detections and --plot")
+    assert options.points_68 is not None
+    points = landmarks.read_points(options.points_68)
+    result = landmarks.aflw2000(points, options.samples("aflw2000"))
+    notes = f"{result.to_dict()['protocol']}; {result.images} images"
+    text = f"{_yaw_table(result.nme_by_yaw)}\n\n{notes}"
+    source = {"detections_from": str(options.points_68)}
+    report(options, "landmarks", result, text, command, source)
+    return 0
 
 
 def _table(result: LandmarkResult) -> str:
@@ -183,44 +134,6 @@ def _size_table(sizes: Mapping[str, Mapping[str, float]]) -> str:
     return output.table(header, rows, right=range(1, 5))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Yaw:
-    """Errors of 68 points by yaw, as a result that can be reported."""
-
-    nme_by_yaw: dict[str, float]
-    digest: str
-    images: int
-
-    def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        return {
-            "protocol": "AFLW2000-3D, 68 points, NME by sqrt(W x H) of their box, by fitted yaw",
-            "digest": self.digest,
-            "images": self.images,
-            "nme": self.nme_by_yaw["mean"],
-            "failure_rate": None,
-            "auc": None,
-            "nme_by_yaw": self.nme_by_yaw,
-        }
-
-
-def _aflw2000(options: _Landmarks, command: str) -> int:
-    from facefind.datasets import digest
-    from facefind.evaluation import landmarks
-
-    if options.model or options.detections or options.plot:
-        raise DataError("--points-68 excludes --model, --detections and --plot")
-    assert options.points_68 is not None
-    samples = options.samples("aflw2000")
-    try:
-        with np.load(options.points_68) as stored:
-            points = {name: np.asarray(stored[name]) for name in stored.files}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{options.points_68}: expected an .npz file of points ({error})") from None
-    yaw = landmarks.aflw2000(points, samples)
-    result = _Yaw(yaw, digest(samples), len(samples))
-    cells = [(name, f"{100 * value:.2f}") for name, value in yaw.items()]
-    lines = [output.table(("yaw, degrees", "NME %"), cells, right=(1,)), ""]
-    lines.append(f"{result.to_dict()['protocol']}; {len(samples)} images")
-    source = {"detections_from": str(options.points_68)}
-    report(options, "landmarks", result, "\n".join(lines), command, source)
-    return 0
+def _yaw_table(nme: Mapping[str, float]) -> str:
+    cells = [(name, f"{100 * value:.2f}") for name, value in nme.items()]
+    return output.table(("yaw, degrees", "NME %"), cells, right=(1,))

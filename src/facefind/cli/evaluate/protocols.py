@@ -62,9 +62,9 @@ class _Protocols(Inference, LabeledSet):
 def run(args: Sequence[str], command: str) -> int:
     """Exit code 0 once the table is out, 1 where a protocol or an image failed."""
     from facefind import __version__, protocols, weights
-    from facefind.cli.evaluate.wider import ground_truth, located
+    from facefind.datasets.files import present
     from facefind.evaluation import report
-    from facefind.evaluation.wider import evaluate
+    from facefind.evaluation.wider import evaluate, ground_truth, image_files
     from facefind.pipeline.timing import METHOD, measure
 
     options = tyro.cli(_Protocols, args=args, prog="facefind evaluate protocols")
@@ -73,11 +73,11 @@ def run(args: Sequence[str], command: str) -> int:
         raise DataError("--test-protocols: name at least one")
     options.check_inference()
     weights.find(options.model)
-    truth = ground_truth(options.data)
+    truth = ground_truth(options.data, options.images)
     counted = truth.names
     if options.subset is not None:
         counted = truth.only(options.subset.read_text(encoding="utf-8").splitlines()).names
-    paths, absent = located(counted, options)
+    paths, absent = present(image_files(counted, options.data, options.images), options.data)
     timed: dict[str, Timed] = {}
     results: dict[str, WiderResult] = {}
     with TemporaryDirectory() as folder:
@@ -114,7 +114,7 @@ def run(args: Sequence[str], command: str) -> int:
         "image_set": first.image_set,
         "digest": first.digest,
         "images": first.images,
-        "images_absent": list(absent),
+        "images_absent": absent,
         "faces": first.faces,
         "method": METHOD,
         "rows": [_plain(name, timed[name], results[name]) for name in timed],

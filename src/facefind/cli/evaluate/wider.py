@@ -13,13 +13,12 @@ from facefind.cli import output
 from facefind.cli.evaluate.detections import DetectionOptions, LabeledSet, find
 from facefind.cli.evaluate.reporting import CurveOptions, remarks, report
 from facefind.cli.options import File
-from facefind.errors import DataError
 from facefind.evaluation.wider import Mode
 
 if TYPE_CHECKING:
-    from facefind.evaluation.wider import GroundTruth, WiderResult
+    from facefind.evaluation.wider import WiderResult
 
-__all__ = ["ground_truth", "located", "run"]
+__all__ = ["run"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,63 +38,25 @@ class _Wider(CurveOptions, DetectionOptions, LabeledSet):
 
 def run(args: Sequence[str], command: str) -> int:
     """Exit code 0 once the result is out, 1 where images could not be read."""
-    from facefind.evaluation.wider import evaluate
+    from facefind.datasets.files import present
+    from facefind.evaluation.wider import evaluate, ground_truth, image_files
 
     options = tyro.cli(_Wider, args=args, prog="facefind evaluate wider")
     options.check()
-    truth = ground_truth(options.data)
+    truth = ground_truth(options.data, options.images)
     names = truth.names
     if options.subset is not None:
         names = truth.only(options.subset.read_text(encoding="utf-8").splitlines()).names
-    paths: dict[str, Path] = {}
-    absent: tuple[str, ...] = ()
+    paths, absent = dict[str, Path](), list[str]()
     if options.model is not None:
-        paths, absent = located(names, options)
+        paths, absent = present(image_files(names, options.data, options.images), options.data)
     found = find(options, paths)
     result = evaluate(found.faces, truth, options.mode, None if options.subset is None else names)
-    more = {"images_absent": list(absent), "images_failed": found.failed}
+    more = {"images_absent": absent, "images_failed": found.failed}
     lines = [_table(result), "", f"{result.protocol}; {result.image_set}, {result.images} images"]
     lines += remarks(found.source, result.missing, absent, found.failed)
     report(options, "wider", result, "\n".join(lines), command, found.source, **more)
     return 1 if found.failed else 0
-
-
-def located(names: Sequence[str], labeled: LabeledSet) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """Files of the labeled images by name, and the names of those that are not there.
-
-    Raises:
-        DataError: none is there, or official labels come without the folder of the images.
-    """
-    from facefind.datasets.files import locate
-    from facefind.evaluation.detections import key
-
-    if labeled.images is not None:
-        paths = locate(names, labeled.images, labeled.data, "keep")
-    elif _is_official(labeled.data):
-        raise DataError("the official labels come without images: give their folder by --images")
-    else:
-        files = {key(sample.name): sample.path for sample in labeled.samples()}
-        paths = {name: files[name] for name in names}
-    absent = tuple(name for name, path in paths.items() if not path.is_file())
-    if names and len(absent) == len(names):
-        raise DataError(
-            f"{labeled.data}: none of the {len(names)} labeled images is there, such as "
-            f"{paths[names[0]]}; give their folder by --images"
-        )
-    return {name: path for name, path in paths.items() if path.is_file()}, absent
-
-
-def ground_truth(labels: Path) -> GroundTruth:
-    """The official labels of a folder of .mat files, or of any set by face height."""
-    from facefind.evaluation.wider import from_samples, read_ground_truth
-
-    if _is_official(labels):
-        return read_ground_truth(labels)
-    return from_samples(LabeledSet(data=labels).samples(), title=labels.name)
-
-
-def _is_official(labels: Path) -> bool:
-    return (labels / "wider_face_val.mat").exists()
 
 
 def _table(result: WiderResult) -> str:

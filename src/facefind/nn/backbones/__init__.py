@@ -5,11 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from facefind.nn.backbones.dpn import DPN
+from facefind.nn.backbones.faceboxes import LightTrunk
 from facefind.nn.backbones.mobilenet import MobileNetV1
 from facefind.nn.backbones.resnet import BasicBlock, Bottleneck, ResNet, ResNetV1e
+from facefind.nn.backbones.senet import SENet
 from facefind.nn.backbones.vgg import VGG
 
-__all__ = ["VGG", "BasicBlock", "Bottleneck", "MobileNetV1", "ResNet", "ResNetV1e", "from_blocks"]
+__all__ = [
+    "DPN",
+    "VGG",
+    "BasicBlock",
+    "Bottleneck",
+    "LightTrunk",
+    "MobileNetV1",
+    "Published",
+    "ResNet",
+    "ResNetV1e",
+    "SENet",
+    "from_blocks",
+    "published",
+]
+
+Published = Literal[
+    "vgg16",
+    "resnet-50",
+    "resnet-101",
+    "resnet-152",
+    "se-resnet-101",
+    "se-resnext-101",
+    "dpn-98",
+]
+"""Backbones that are known by a name: their weights for ImageNet are to be had."""
 
 
 def from_blocks(
@@ -31,3 +58,17 @@ def from_blocks(
     if block == "depthwise":
         return MobileNetV1(stem, depths, widths)
     return ResNetV1e(BasicBlock if block == "basic" else Bottleneck, stem[-1], depths, widths)
+
+
+def published(name: Published) -> VGG | ResNet | SENet | DPN:
+    """The backbone of a name; SE-ResNeXt-101 is that of 32 groups, 4 channels wide at first."""
+    if name == "vgg16":
+        return VGG()
+    if name == "dpn-98":
+        return DPN()
+    if name == "se-resnet-101":
+        return SENet((3, 4, 23, 3))
+    if name == "se-resnext-101":
+        return SENet((3, 4, 23, 3), groups=32, group_width=4)
+    depths = {"resnet-50": (3, 4, 6, 3), "resnet-101": (3, 4, 23, 3), "resnet-152": (3, 8, 36, 3)}
+    return ResNet(Bottleneck, depths[name])

@@ -133,12 +133,12 @@ class ResNetV1e(nn.Module):
         self.maxpool = nn.MaxPool2d(2, 2)
         for number, stage in enumerate(_stages(block, stem, depths, widths, pooled_projection), 1):
             self.add_module(f"layer{number}", stage)
-        _initialize(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Feature maps C2..C5 of a normalized image `x` (B,3,H,W)."""
         stages = [self.get_submodule(f"layer{n}") for n in range(1, len(self.widths) + 1)]
-        return _maps(self.maxpool(self.stem(x)), *stages)
+        return stage_maps(self.maxpool(self.stem(x)), *stages)
 
 
 class ResNet(nn.Module):
@@ -170,12 +170,12 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         stages = _stages(block, widths[0], depths, widths, projection)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        _initialize(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Feature maps C2..C5 of a normalized image `x` (B,3,H,W)."""
         x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        return _maps(self.maxpool(x), self.layer1, self.layer2, self.layer3, self.layer4)
+        return stage_maps(self.maxpool(x), self.layer1, self.layer2, self.layer3, self.layer4)
 
 
 def _stages(
@@ -197,7 +197,7 @@ def _stages(
     return stages
 
 
-def _maps(x: Tensor, *stages: nn.Module) -> list[Tensor]:
+def stage_maps(x: Tensor, *stages: nn.Module) -> list[Tensor]:
     """The output of each stage."""
     maps = []
     for stage in stages:
@@ -206,8 +206,8 @@ def _maps(x: Tensor, *stages: nn.Module) -> list[Tensor]:
     return maps
 
 
-def _initialize(network: nn.Module) -> None:
-    """He's weights (arXiv:1502.01852); every block begins as its shortcut."""
+def initialize(network: nn.Module) -> None:
+    """Fresh weights: He's (arXiv:1502.01852); every block of a ResNet begins as its shortcut."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

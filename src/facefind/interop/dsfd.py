@@ -1,0 +1,175 @@
+"""Published DSFDs and our networks: names and weights, both ways.
+
+Two files are known: the released ResNet-152 (`dsfd-release`) and lightDSFD (`lightdsfd`). Both feed
+blue first, ours red first: the weights of the first convolution change places on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from facefind import recipes
+from facefind.errors import WeightsError
+from facefind.interop.formats import Format, read_state
+from facefind.learn.recipe import Recipe
+
+__all__ = ["FORMATS", "from_published", "to_published"]
+
+State = Mapping[str, Tensor]
+
+LICENSES = {
+    "dsfd-release": "Tencent's license of FaceDetection-DSFD: academic use alone; trained on WIDER "
+    "FACE, for research",
+    "lightdsfd": "MIT, as its repository states; trained on WIDER FACE, for research",
+}
+_CONTEXTS = ("cpm3_3", "cpm4_3", "cpm5_3", "cpm7", "cpm6_2", "cpm7_2")
+_HEADS = {"loc": "box", "conf": "cls"}
+_FIRST = {"dsfd-release": "backbone.conv1.weight", "lightdsfd": "backbone.conv1.conv.weight"}
+
+
+def _release() -> dict[str, str]:
+    """Our module by that of the released ResNet-152."""
+    found = {
+        "layer1.0": "backbone.conv1",
+        "layer1.1": "backbone.bn1",
+        "layer1.4": "backbone.layer1",
+        **{f"layer{number}.0": f"backbone.layer{number}" for number in (2, 3, 4)},
+        **{f"layer{number + 5}": f"extension.stages.{number}" for number in (0, 1)},
+        **{f"latlayer{level + 1}": f"neck.down.{level}" for level in range(3)},
+        **{f"smooth{level + 1}": f"neck.own.{level}" for level in range(3)},
+    }
+    for level, name in enumerate(_CONTEXTS):
+        for number, view in enumerate(("first", "wide", "second", "wider", "third"), 1):
+            found[f"{name}.cpm{number}"] = f"context.{level}.{view}.0"
+        for theirs, ours in _HEADS.items():
+            for number in range(4):
+                found[f"{theirs}.{level}.conv{number + 1}"] = f"head.{ours}.{level}.{2 * number}"
+    return found
+
+
+def _inception(theirs: str, ours: str) -> dict[str, str]:
+    branches = {
+        "branch1x1": "point",
+        "branch1x1_2": "mean",
+        "branch3x3_reduce": "small.0",
+        "branch3x3": "small.1",
+        "branch3x3_reduce_2": "large.0",
+        "branch3x3_2": "large.1",
+        "branch3x3_3": "large.2",
+    }
+    return _normalized({f"{theirs}.{a}": (f"{ours}.{b}", 0) for a, b in branches.items()})
+
+
+def _normalized(convs: Mapping[str, tuple[str, int]]) -> dict[str, str]:
+    """Convolution and normalization: `.conv` and `.bn` there, a place and the next one here."""
+    found: dict[str, str] = {}
+    for theirs, (ours, place) in convs.items():
+        found |= {f"{theirs}.conv": f"{ours}.{place}", f"{theirs}.bn": f"{ours}.{place + 1}"}
+    return found
+
+
+def _light() -> dict[str, str]:
+    """Our module by that of lightDSFD."""
+    found = {"conv1": "backbone.conv1", "conv3": "backbone.conv3"}
+    for number in range(1, 5):
+        found |= _inception(f"inception{number}", f"backbone.inception{number}")
+    stages = {
+        f"conv{number + 5}_{half + 1}": (f"extension.stages.{number}", 3 * half)
+        for number in (0, 1)
+        for half in (0, 1)
+    }
+    found |= _normalized(stages)
+    found |= {f"smooth{level + 1}": f"neck.smooths.{level}" for level in range(3)}
+    for level in range(6):
+        found[f"latlayer{level + 1}"] = f"neck.laterals.{level}"
+        found |= _inception(f"cpm{level + 1}", f"context.{level}")
+        for theirs, ours in _HEADS.items():
+            convs = {
+                f"{theirs}.{level}.conv{n + 1}": (f"head.{ours}.{level}", 3 * n) for n in (0, 1)
+            }
+            found |= _normalized(convs)
+            found[f"{theirs}.{level}.conv3"] = f"head.{ours}.{level}.6"
+    return found
+
+
+_MODULES = {"dsfd-release": _release(), "lightdsfd": _light()}
+
+
+def from_published(state: State, row: str) -> dict[str, Tensor]:
+    """A published state dict in our names, for a strict load into the network of `row`.
+
+    Raises:
+        WeightsError: if a name is not one of the published file's.
+    """
+    return _flipped({_renamed(k, _MODULES[row], row): v for k, v in state.items()}, row)
+
+
+def to_published(state: State, row: str) -> dict[str, Tensor]:
+    """Our state dict of `row` in the published names, complete for a strict load there.
+
+    Raises:
+        WeightsError: if a name is not one of our network's.
+    """
+    back = {ours: theirs for theirs, ours in _MODULES[row].items()}
+    return {_renamed(k, back, row): v for k, v in _flipped(state, row).items()}
+
+
+def _renamed(name: str, modules: Mapping[str, str], row: str) -> str:
+    """A tensor's name with that of its module, or of one around it, exchanged."""
+    around = name
+    while "." in around:
+        around = around.rpartition(".")[0]
+        if around in modules:
+            return modules[around] + name.removeprefix(around)
+    raise WeightsError(f"{name!r} is no name of the published {row}")
+
+
+def _flipped(state: State, row: str) -> dict[str, Tensor]:
+    """Red and blue changed in the first convolution."""
+    return {k: v.flip(1) if k == _FIRST[row] else v for k, v in state.items()}
+
+
+def _read(path: Path, row: str | None, *, found: str) -> tuple[Recipe, Mapping[str, Tensor]]:
+    if row not in (None, found):
+        raise WeightsError(f"{path} is no {row}, it is {found}")
+    state = from_published(read_state(path, f"the published .pth of {found}"), found)
+    recipe = recipes.get(found)
+    with torch.device("meta"):
+        wanted = recipe.network.build().state_dict()
+    # Before torch 0.4.1 normalization counted no batches.
+    counts = {k: torch.tensor(0) for k in wanted if k.endswith("num_batches_tracked")}
+    return recipe, counts | state
+
+
+def _format(row: str, about: str, *wanted: str) -> Format:
+    return Format(
+        name=row,
+        about=about,
+        license=LICENSES[row],
+        matches=lambda held: set(wanted) <= held,
+        read=partial(_read, found=row),
+    )
+
+
+FORMATS = (
+    _format(
+        "dsfd-release",
+        "the authors' DSFD on ResNet-152, .pth",
+        "cpm3_3.cpm1.weight",
+        "latlayer3.weight",
+        "conf.0.conv4.weight",
+    ),
+    _format(
+        "lightdsfd",
+        "lightDSFD, .pth",
+        "cpm1.branch1x1.conv.weight",
+        "smooth3.weight",
+        "conf.0.conv3.weight",
+    ),
+)
+"""The kinds of published DSFDs that are read here."""
