@@ -191,7 +191,7 @@ def test_a_batch_in_parts_gives_the_mean_gradient(recipe, tmp_path):
         mean = (gradients[0][name] + gradients[1][name]) / 2
         assert torch.allclose(start - after[name], mean, atol=1e-4, rtol=1e-3), name
     odd = dataclasses.replace(base, optim=dataclasses.replace(base.optim, accumulate=3))
-    with pytest.raises(TrainingError, match="in 3 parts"):
+    with pytest.raises(DataError, match=r"in 3 part\(s\) each \(--optim\.accumulate\)"):
         train(at(odd, tmp_path / "odd"))
 
 
