@@ -23,9 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from facefind import datasets, images
-from facefind.cli.evaluate.detections import LabeledSet
-from facefind.cli.evaluate.wider import ground_truth, located
-from facefind.datasets.files import key
+from facefind.datasets.files import key, present
 from facefind.detector import FaceDetector
 from facefind.evaluation import wider
 from facefind.faces import Faces
@@ -92,10 +90,11 @@ def labeled(options: argparse.Namespace) -> tuple[wider.GroundTruth, dict[str, P
         _, samples = datasets.read_sets([options.data], hold_out=options.hold_out)
         title = f"{options.data.name}, held out"
         return wider.from_samples(samples, title=title), {key(s.name): s.path for s in samples}
-    truth = ground_truth(options.data)
+    truth = wider.ground_truth(options.data, options.images)
     if options.subset is not None:
         truth = truth.only(options.subset.read_text(encoding="utf-8").splitlines())
-    paths, _ = located(truth.names, LabeledSet(data=options.data, images=options.images))
+    files = wider.image_files(truth.names, options.data, options.images)
+    paths, _ = present(files, options.data)
     return truth, paths
 
 
