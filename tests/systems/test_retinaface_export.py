@@ -1,10 +1,12 @@
-"""RetinaFaces as ONNX files: points too, plain and deformable, in every runtime, at any size."""
+"""A RetinaFace of deformable convolutions as an ONNX file, in every runtime, at any size.
+
+The plain network is exported in `test_retinaface_mesh`, with the mesh.
+"""
 
 from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from facefind.nn.detector import DenseDetector, Normalize, PerLevel
 from facefind.nn.heads import LinearHead
 from facefind.nn.necks import FPN
 from facefind.runtimes import Card, open_model
-from facefind.systems.retinaface import IMAGENET, PAPER_SIZES, PAPER_STRIDES, ROWS
+from facefind.systems.retinaface import IMAGENET, PAPER_SIZES, PAPER_STRIDES
 
 pytestmark = pytest.mark.slow
 
@@ -43,13 +45,10 @@ def deformable() -> DenseDetector:
     )
 
 
-KINDS = {"plain": ROWS["retinaface-mobile"].build, "deformable": deformable}
-
-
-@pytest.fixture(scope="module", params=list(KINDS))
-def network(request: Any) -> nn.Module:
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
     torch.manual_seed(0)
-    made = KINDS[request.param]()
+    made = deformable()
     for module in made.modules():  # as after training: nothing is as it was
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)

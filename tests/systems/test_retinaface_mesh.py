@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from facefind import FaceDetector, cli, recipes
 from facefind.export import export
 from facefind.learn.targets import Target
 from facefind.mesh.decoding import CAMERA
+from facefind.nn.backbones import MobileNetV1
 from facefind.protocols import TestProtocol
 from facefind.runtimes import Card, open_model
 from facefind.systems.mesh.config import MeshConfig
@@ -38,9 +40,14 @@ def network(decoder):
     torch.manual_seed(0)
     mesh = MeshConfig(decoder=decoder, size=16, max_anchors=4, landmarks=0.1)
     network = replace(ROWS["retinaface-mobile"], dense=True, mesh=mesh).build()
-    with torch.no_grad():  # so that parameters are not all next to nothing
-        for conv in network.head.mesh:
-            conv.weight.normal_(std=0.1)
+    # A block a stage, and the widths of the row's: exporting takes its time.
+    network.backbone = MobileNetV1((8, 16), (1, 1, 1, 1), (32, 64, 128, 256))
+    for module in network.modules():  # as after training: statistics that are not the initial ones
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    for parameter in network.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
     return network
 
 
@@ -89,14 +96,34 @@ def test_no_faces_give_zeros_with_gradients_everywhere(network):
     assert all(p.grad is not None for p in trained)
 
 
+@pytest.fixture(scope="module")
+def exported(network, decoder):
+    return export(network, decoder.parent / "dense.onnx", Card("dense", "retinaface", min_score=0))
+
+
 @pytest.mark.slow
-def test_an_export_gives_the_meshes_too(network, decoder, tmp_path, capsys):
-    card = Card("dense", "retinaface", min_score=0.0)
-    path = export(network, decoder.parent / "dense.onnx", card)
-    runtime = open_model(path)
-    assert runtime.card.mesh == "drawn"
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_an_export_gives_what_the_network_gives(exported, network, runtime):
+    model = open_model(exported, runtime, threads=1)
+    assert (model.card.landmarks, model.card.mesh) == (True, "drawn")
+    assert model.card.strides == network.strides
+    reference = open_model(copy.deepcopy(network), card=model.card)
+    draw = np.random.default_rng(1)
+    for shape in [(3, 3, 64, 160), (1, 3, 224, 32), (2, 3, 32, 32)]:
+        images = draw.integers(0, 256, shape, dtype=np.uint8)
+        expected, got = reference(images), model(images)
+        assert np.ptp(expected.scores) > 0.05
+        np.testing.assert_allclose(got.scores, expected.scores, atol=1e-4)
+        np.testing.assert_allclose(got.boxes, expected.boxes, atol=0.02)
+        np.testing.assert_allclose(got.landmarks, expected.landmarks, atol=0.02)
+        np.testing.assert_allclose(got.mesh, expected.mesh, atol=0.02, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_an_exported_detector_gives_meshes(exported, network, decoder, tmp_path, capsys):
+    path = exported
     images = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8)
-    assert runtime(images).mesh.shape == (1, 168, 144)
+    assert open_model(path)(images).mesh.shape == (1, 168, 144)
     picture = np.ascontiguousarray(images[0].transpose(1, 2, 0))
     rules = TestProtocol(name="few", sizes=(None,), max_faces=5)
     faces = FaceDetector(path, mesh=True, protocol=rules, min_score=0.0).detect(picture)
