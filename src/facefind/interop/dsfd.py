@@ -67,7 +67,7 @@ def _inception(theirs: str, ours: str) -> dict[str, str]:
 
 def _normalized(convs: Mapping[str, tuple[str, int]]) -> dict[str, str]:
     """Convolution and normalization: `.conv` and `.bn` there, a place and the next one here."""
-    found = {}
+    found: dict[str, str] = {}
     for theirs, (ours, place) in convs.items():
         found |= {f"{theirs}.conv": f"{ours}.{place}", f"{theirs}.bn": f"{ours}.{place + 1}"}
     return found
