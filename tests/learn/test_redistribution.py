@@ -7,6 +7,7 @@ import pytest
 from kinds import assigned
 from PIL import Image
 
+from facefind import recipes
 from facefind.datasets import Sample
 from facefind.errors import DataError
 from facefind.evaluation import wider
@@ -14,7 +15,7 @@ from facefind.learn.assigners import ATSS
 from facefind.learn.index_sampler import Epochs, IndexSampler
 from facefind.learn.loader import TrainingSet
 from facefind.learn.recipe import AugmentConfig
-from facefind.learn.redistribution import FACE_BINS, count, face_scales
+from facefind.learn.redistribution import FACE_BINS, count, face_scales, fine_scales
 from facefind.nn.anchors import AnchorGrid
 from facefind.systems.scrfd import ANCHOR_SIZES, STRIDES
 
@@ -41,6 +42,7 @@ def test_equals_what_the_training_set_gives(samples):
     counts = count(samples, CONFIG, ANCHORS, ATSS(), seed=4)
     images = TrainingSet(samples, replace(CONFIG, color=False, flip=0.0), seed=4)
     faces = np.zeros(len(FACE_BINS) + 1, int)
+    matched, scales = np.zeros_like(faces), np.zeros(65, int)
     anchors = dict.fromkeys(counts.anchors, 0)
     stream = iter(IndexSampler(Epochs([""] * len(samples), 4)))
     for _ in samples:
@@ -49,10 +51,18 @@ def test_equals_what_the_training_set_gives(samples):
         for scale in sides.max(1):
             faces[sum(scale >= limit for limit in FACE_BINS)] += 1
         face = assigned(ATSS(), ANCHORS, target.boxes, (SIZE, SIZE))
+        for number, (width, height) in enumerate(sides):
+            place = sum(max(width, height) >= limit for limit in FACE_BINS)
+            matched[place] += int((face == number).sum())
+            far = np.abs(np.log2(fine_scales()) - np.log2(np.sqrt(width * height)))
+            scales[far.argmin()] += 1
         for side in ANCHORS.sizes[face >= 0, 0]:
             anchors[int(side)] += 1
     assert counts.faces == tuple(faces)
     assert counts.anchors == anchors
+    assert counts.matched == tuple(matched)
+    assert sum(counts.matched) == sum(counts.anchors.values()) > 20
+    assert counts.scales == tuple(scales)
     assert counts.images == len(samples)
     assert sum(counts.faces) > 20
 
@@ -66,6 +76,24 @@ def test_larger_crops_make_smaller_faces(samples):
     assert sum(large.faces[:below]) > sum(small.faces[:below])
     assert large.anchors[16] > small.anchors[16]
     assert sum(large.faces[below + 1 :]) < sum(small.faces[below + 1 :])
+
+
+def test_anchor_crops_and_matching_bring_faces_near_anchors(samples):
+    """DSFD's figures 4 and 5: nearer to an anchor's size, and more anchors a face."""
+    alone = [Sample(s.name, s.path, s.boxes[:1], ignore=s.ignore[:1]) for s in samples]
+    shares, means = [], []
+    near = [n for n, scale in enumerate(fine_scales()) if np.log2(scale) % 1 in (0, 0.125, 0.875)]
+    for name in ("dsfd-r101-fem", "dsfd-r101-fem-iam"):
+        recipe = recipes.get(name)
+        grid = AnchorGrid(recipe.network.strides, recipe.network.sizes, None)
+        anchors = grid([(640 // stride,) * 2 for stride in grid.strides])
+        assigner = recipe.criterion.assigner.build()
+        counts = count(alone, recipe.augment, anchors, assigner, images=100)
+        assert set(counts.anchors) == {16, 32, 64, 128, 256, 512}
+        shares.append(sum(counts.scales[n] for n in near) / sum(counts.scales))
+        means.append(sum(counts.matched) / sum(counts.faces))
+    assert shares[1] > shares[0] + 0.1
+    assert min(means) > 1
 
 
 def test_unmatched_faces_are_the_tiny_ones(samples):

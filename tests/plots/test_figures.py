@@ -12,7 +12,7 @@ from facefind.errors import DataError
 from facefind.plots.faces import draw_faces
 from facefind.plots.figure import new_figure, save
 from facefind.plots.mining import draw_skipped
-from facefind.plots.samples import draw_counts
+from facefind.plots.samples import draw_counts, draw_matching
 from facefind.plots.search import Panel, draw_scores
 
 pytest.importorskip("matplotlib")
@@ -42,6 +42,19 @@ def test_counts_by_scale_with_a_bar_for_each_name(tmp_path):
     )
     text = words(path)
     for word in ("one", "two", "&lt;4", "&gt;=8", "ground-truth faces", "positive anchors", "64"):
+        assert word in text
+
+
+def test_matching_with_a_line_for_each_name(tmp_path):
+    path = draw_matching(
+        tmp_path / "matching.svg",
+        ("<4", "4-8", ">=8"),
+        {"one": (float("nan"), 2.5, 3.0), "two": (1.0, 2.0, 1.0)},
+        (4.0, 8.0, 16.0),
+        {"one": (3, 4, 1), "two": (1, 5, 2)},
+    )
+    text = words(path)
+    for word in ("one", "two", "&lt;4", "anchors a face", "ground-truth faces"):
         assert word in text
 
 

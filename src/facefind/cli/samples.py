@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from math import isnan, nan
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from facefind.cli import output
 from facefind.cli.options import File, Flag, Whole
 from facefind.errors import DataError
+
+if TYPE_CHECKING:
+    from facefind.learn.redistribution import Counts
 
 __all__ = ["main", "samples"]
 
@@ -27,6 +31,7 @@ def samples(
     images: Whole = None,
     seed: int = 0,
     plot: File = None,
+    plot_matching: File = None,
     json: Flag = False,
     out: File = None,
 ) -> int:
@@ -41,6 +46,8 @@ def samples(
         images: Crops to draw; one epoch, that is as many as there are images, where not given.
         seed: Seed of the crops, that of a run.
         plot: Image file for the counts, such as samples.png.
+        plot_matching: Image file for how near faces are to anchors in size, and how many a face
+            has, such as matching.png.
         json: Print JSON instead of a table.
         out: Write the same as JSON to this file.
     """
@@ -80,11 +87,29 @@ def samples(
             {name: one.anchors for name, one in counts.items()},
         )
     scales = redistribution.face_scales()
+    means = {
+        name: [
+            many / faces if faces else nan
+            for many, faces in zip(one.matched, one.faces, strict=True)
+        ]
+        for name, one in counts.items()
+    }
+    if plot_matching is not None:
+        from facefind.plots.samples import draw_matching
+
+        draw_matching(
+            plot_matching,
+            scales,
+            means,
+            redistribution.fine_scales(),
+            {name: one.scales for name, one in counts.items()},
+        )
     digest = datasets.digest(drawn)
     found = {
         "seed": seed,
         "digest": digest,
         "face_scales": scales,
+        "fine_scales": redistribution.fine_scales(),
         "counts": {name: one.to_dict() for name, one in counts.items()},
     }
     tables = {
@@ -99,9 +124,24 @@ def samples(
     }
     drawn_crops = next(iter(counts.values())).images
     text = "\n\n".join(_table(title, rows) for title, rows in tables.items())
+    text += "\n\n" + _means(scales, means, counts)
     text += f"\n\n{drawn_crops:,} crops a recipe, seed {seed}, labels sha256 {digest[:12]}"
     output.emit(found, text, as_json=json, out=out)
     return 0
+
+
+def _means(scales: Sequence[str], means: dict[str, list[float]], counts: dict[str, Counts]) -> str:
+    """Anchors a face by scale, a column a recipe."""
+    rows = [
+        [
+            scale,
+            *("-" if isnan(values[place]) else f"{values[place]:.2f}" for values in means.values()),
+        ]
+        for place, scale in enumerate(scales)
+    ]
+    whole = [f"{sum(c.matched) / max(sum(c.faces), 1):.2f}" for c in counts.values()]
+    rows.append(["all", *whole])
+    return output.table(["anchors a face", *means], rows, right=range(1, len(means) + 1))
 
 
 def _table(title: str, rows: dict[str, dict[str, int]]) -> str:

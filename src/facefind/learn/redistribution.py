@@ -1,8 +1,9 @@
-"""Sample redistribution: faces and positive anchors by scale, over one epoch of training.
+"""What crops and matching give: faces and positive anchors by scale, over one epoch of training.
 
 Sample redistribution is a claim about these counts: cropping squares larger than the image makes
-small faces, and small faces make positive anchors at the finest stride. Only labels are read and
-cut, never pixels, so an epoch of thousands of images takes about a minute.
+small faces, and small faces make positive anchors at the finest stride. So is improved anchor
+matching: faces are close in size to an anchor, and more anchors are theirs. Only labels are read
+and cut, never pixels, so an epoch of thousands of images takes about a minute.
 
 Legend: G ground-truth faces, A anchors over all levels.
 """
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 FACE_BINS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 """Upper limits of the scales that faces are counted by, in pixels of the network's input; the last
 bin has none."""
+FIRST_SCALE, OCTAVE_PARTS, SCALES = 4.0, 8, 64
+"""Faces are counted finely from 4 pixels on, in eighths of an octave up to 1024 pixels."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,17 @@ class Counts:
         faces: ground-truth faces by their longer side in pixels of the network's input: a number
             for each limit of `FACE_BINS`, and one beyond the last.
         unmatched: those of them that no anchor is assigned to, in the same bins.
-        anchors: positive anchors by the longer side of the anchor, in pixels.
+        matched: anchors that are assigned to them, in the same bins.
+        scales: faces by the root of their area: number n counts those nearest to 4 * 2 ** (n / 8)
+            pixels, on the scale of logarithms; the first and last what is beyond them, too.
+        anchors: positive anchors by the root of the anchor's area, in whole pixels.
     """
 
     images: int
     faces: tuple[int, ...]
     unmatched: tuple[int, ...]
+    matched: tuple[int, ...]
+    scales: tuple[int, ...]
     anchors: dict[int, int]
 
     def to_dict(self) -> dict[str, object]:
@@ -81,15 +89,17 @@ def count(
     Raises:
         DataError: if no image can be read, or the crops are not square.
 
-    Source: SCRFD, sec. 4.1 and fig. 4.
-    Differs: the text does not define a face's scale; it is the longer side, the only measure under
-    which the percentages of fig. 3 come out.
+    Source: SCRFD, sec. 4.1 and fig. 4; DSFD, sec. 4.2, fig. 4 and 5.
+    Differs: the text of SCRFD does not define a face's scale; it is the longer side, the only
+    measure under which the percentages of fig. 3 come out. Nor does that of DSFD: the root of the
+    area, by which anchors are as large as they are called.
     """
     if config.crop != "square":
         raise DataError(f"crops are {config.crop}; only square ones, of one size, are counted")
     faces = np.zeros(len(FACE_BINS) + 1, np.int64)
-    unmatched = np.zeros_like(faces)
-    anchor_sides = anchors.sizes.amax(1).numpy()
+    unmatched, matched = np.zeros_like(faces), np.zeros_like(faces)
+    scales = np.zeros(SCALES + 1, np.int64)
+    anchor_sides = anchors.sizes.prod(1).sqrt().round().long().numpy()
     positive: dict[int, int] = {int(side): 0 for side in np.unique(anchor_sides)}
     total = len(samples) if images is None else images
     for index, number in islice(IndexSampler(Epochs([s.group for s in samples], seed)), total):
@@ -105,14 +115,24 @@ def count(
         target = Target(torch.from_numpy(boxes), landmarks, torch.zeros(0, 4))
         targets = BatchTargets.from_images([target], (config.size, config.size))
         assigned = assigner.assign(anchors, targets).face[0].numpy()
-        met = np.zeros(len(boxes), bool)
-        met[assigned[assigned >= 0]] = True
+        anchors_of = np.bincount(assigned[assigned >= 0], minlength=len(boxes))[: len(boxes)]
         faces += np.bincount(bins, minlength=len(faces))
-        unmatched += np.bincount(bins[~met], minlength=len(faces))
+        unmatched += np.bincount(bins[anchors_of == 0], minlength=len(faces))
+        np.add.at(matched, bins, anchors_of)
+        octaves = np.log2(np.sqrt(sides.prod(1)).clip(1e-3) / FIRST_SCALE)
+        places = np.rint(octaves * OCTAVE_PARTS).clip(0, SCALES).astype(np.int64)
+        scales += np.bincount(places, minlength=len(scales))
         taken = anchor_sides[assigned >= 0]
         for side, many in zip(*np.unique(taken, return_counts=True), strict=True):
             positive[int(side)] += int(many)
-    return Counts(total, tuple(faces.tolist()), tuple(unmatched.tolist()), positive)
+    return Counts(
+        images=total,
+        faces=tuple(faces.tolist()),
+        unmatched=tuple(unmatched.tolist()),
+        matched=tuple(matched.tolist()),
+        scales=tuple(scales.tolist()),
+        anchors=positive,
+    )
 
 
 def _readable(samples: Sequence[Sample], number: int) -> tuple[Sample, tuple[int, int]]:
@@ -132,3 +152,8 @@ def face_scales() -> tuple[str, ...]:
     limits = [f"{limit:g}" for limit in FACE_BINS]
     between = [f"{low}-{high}" for low, high in pairwise(limits)]
     return (f"<{limits[0]}", *between, f">={limits[-1]}")
+
+
+def fine_scales() -> tuple[float, ...]:
+    """Middles of the bins of `Counts.scales` in pixels."""
+    return tuple(FIRST_SCALE * 2 ** (n / OCTAVE_PARTS) for n in range(SCALES + 1))
