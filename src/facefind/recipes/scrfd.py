@@ -1,7 +1,8 @@
 """SCRFD's recipes: the paper's rows, and short trainings for a CPU.
 
 Three trainings of a row: `ROW` is the paper's, `ROW-released` that of the authors' configuration
-file where it differs, `ROW-short` ours for a CPU. `ROW-nosr` leaves sample redistribution out.
+file where it differs, `ROW-short` ours for a CPU. `ROW-nosr` leaves sample redistribution out,
+`ROW-finetune` goes on from the weights that ship.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
+from facefind.recipes.finetune import finetune
 from facefind.systems.scrfd import CRITERION, FAMILY, ROWS
 
 BASELINE_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
@@ -111,11 +113,19 @@ def short(row: str) -> Recipe:
     )
 
 
+def tuned(row: str) -> Recipe:
+    """The fine-tuning of a model that ships, in the windows of its short training."""
+    return finetune(short(row), row)
+
+
+SHIPPED = ("scrfd-500m-kps", "scrfd-2.5g-kps")
+"""Rows whose weights come with the package."""
 _TABLE = [row for row in ROWS if row not in _VARIANTS]
 RECIPES: dict[str, Callable[[], Recipe]] = {
     **{row: partial(paper, row) for row in _TABLE},
     **{f"{row}-nosr": partial(paper, row, redistribute=False) for row in _TABLE},
     **{f"{row}-released": partial(released, row) for row in _TABLE if row not in _UNRELEASED},
     **{f"{row}-short": partial(short, row) for row in FAMILY},
+    **{f"{row}-finetune": partial(tuned, row) for row in SHIPPED},
 }
 """SCRFD's recipes by name."""
