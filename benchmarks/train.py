@@ -35,7 +35,7 @@ from facefind.learn.loader import Batch, TrainingSet, loader
 from facefind.learn.optimizers import freeze, make_optimizer
 from facefind.learn.recipe import Recipe
 from facefind.learn.state import State
-from facefind.learn.step import Step, captures
+from facefind.learn.step import Step, captures, compiles
 from facefind.learn.targets import BatchTargets, Target
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer")
@@ -69,7 +69,9 @@ def supply(recipe: Recipe, data: list[str], device: torch.device) -> Iterator[Ba
     options = {"batch": batch, "workers": recipe.data.workers}
     options["steady"] = captures(recipe, device, 1)
     if kept:
-        yield from device_loader(dataset, kept, sampler, compiled=recipe.run.compile, **options)
+        yield from device_loader(
+            dataset, kept, sampler, compiled=compiles(recipe, device, 1), **options
+        )
     yield from loader(dataset, sampler, pin_memory=device.type == "cuda", **options)
 
 

@@ -17,11 +17,13 @@ from facefind.detector import FaceDetector
 from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.export import export, relabel
 from facefind.nn.cost import measure
-from facefind.runtimes import Card, open_model
+from facefind.runtimes import STATISTICS_KEY, Card, open_model
+from facefind.runtimes.onnx_file import metadata
 from facefind.systems.scrfd import SCRFDConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "reference"))
 import block_model
+import going_on
 
 pytestmark = pytest.mark.slow
 
@@ -87,12 +89,16 @@ def test_an_export_holds_the_graph_and_no_traces_of_its_making(exported: Path) -
     kinds = {node.op_type for node in model.graph.node}
     assert "BatchNormalization" not in kinds  # folded into the convolutions
     assert not kinds & {"If", "Loop", "NonZero", "ScatterND"}
-    assert [p.key for p in model.metadata_props] == ["facefind_card"]
+    assert [p.key for p in model.metadata_props] == ["facefind_card", "facefind_statistics"]
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
     content = exported.read_bytes()
     assert str(Path(exporting.__file__).parent).encode() not in content
     assert b"site-packages" not in content
     assert [path.name for path in exported.parent.iterdir()] == ["small.onnx"]
+
+
+def test_training_goes_on_from_an_export(exported: Path, network: Any) -> None:
+    going_on.check(network, exported)
 
 
 def test_exporting_leaves_the_network_as_it_was(exported: Path, network: Any) -> None:
@@ -182,5 +188,9 @@ def test_a_file_is_relabeled_without_touching_what_it_computes(tmp_path: Path) -
     model = open_model(path)
     assert model.card == card
     assert np.array_equal(model(images).scores, before.scores)
+    assert STATISTICS_KEY not in metadata(path)
+    relabel(path, card, "AAAA")
+    relabel(path, replace(card, min_score=0.3))
+    assert metadata(path)[STATISTICS_KEY] == "AAAA"  # another card leaves them
     with pytest.raises(WeightsError, match="size_multiple belongs to the file"):
         relabel(path, replace(card, size_multiple=64))

@@ -16,8 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facefind.errors import RuntimeUnavailableError, WeightsError
-from facefind.runtimes import METADATA_KEY, Candidates, Card, Runtime, installed, open_model
+from facefind.runtimes import (
+    METADATA_KEY,
+    STATISTICS_KEY,
+    Card,
+    Runtime,
+    installed,
+    open_model,
+)
+from facefind.runtimes.agreement import difference
 from facefind.runtimes.native import INPUT, outputs
+from facefind.runtimes.onnx_file import metadata
 
 if TYPE_CHECKING:
     from facefind.nn.detector import DenseDetector
@@ -25,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["export", "relabel"]
 
 OPSET = 18
-_PIXELS, _SCORE = 0.05, 1e-3  # largest gaps between the file and the network that are let pass
 
 
 def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 0) -> Path:
@@ -34,7 +42,8 @@ def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 
     The file takes `image` (B, 3, H, W) uint8 RGB of any batch, height and width (of one size where
     the card says so), normalizes and decodes by itself and carries its card. Before it takes its
     name it is checked by onnx and compared with the network on random images of several sizes, one
-    and three at a time, in every runtime that is installed. The network is left as it was.
+    and three at a time, in every runtime that is installed. The network is left as it was. What
+    folding loses of its batch normalizations goes along, so that training can go on from the file.
 
     Args:
         network: What is exported; its `candidates` are the file's outputs.
@@ -53,6 +62,8 @@ def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 
             "an export is checked before it is kept, and no runtime is installed to do it: "
             "`pip install facefind[export]`"
         )
+    from facefind.nn.statistics import pack
+
     path = Path(path)
     network = copy.deepcopy(network).cpu().float().eval()
     card = _completed(network, card)
@@ -60,7 +71,7 @@ def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         draft = Path(folder) / path.name
-        _save(model, draft, card)
+        _save(model, draft, card, pack(network))
         reference = open_model(network, card=card)
         for name in runtimes:
             _compare(reference, open_model(draft, name), seed)
@@ -68,11 +79,12 @@ def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 
     return path
 
 
-def relabel(path: str | Path, card: Card) -> Path:
+def relabel(path: str | Path, card: Card, statistics: str | None = None) -> Path:
     """Write another card into an exported file, such as one with new results; return its path.
 
     What a runtime must know (strides, sizes, landmarks) has to stay as it was, or WeightsError is
-    raised.
+    raised. The statistics of batch normalization, as `nn.statistics.pack` gives them, stay where
+    none are given.
     """
     import onnx
 
@@ -94,9 +106,10 @@ def relabel(path: str | Path, card: Card) -> Path:
                 f"{key} belongs to the file {path} ({getattr(old, key)}) and cannot be relabeled "
                 f"as {getattr(card, key)}"
             )
+    kept = metadata(path).get(STATISTICS_KEY, "") if statistics is None else statistics
     with TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         draft = Path(folder) / path.name
-        _save(onnx.load(str(path)), draft, card)
+        _save(onnx.load(str(path)), draft, card, kept)
         os.replace(draft, path)
     return path
 
@@ -169,7 +182,7 @@ def _to_onnx(network: DenseDetector, card: Card) -> Any:
     return program.model_proto
 
 
-def _save(model: Any, path: Path, card: Card) -> None:
+def _save(model: Any, path: Path, card: Card, statistics: str) -> None:
     """Write a ModelProto with its card and without the exporter's notes on how it was made."""
     import onnx
 
@@ -180,7 +193,8 @@ def _save(model: Any, path: Path, card: Card) -> None:
             for item in getattr(part, group, ()):
                 _strip(item)
     _strip(model)
-    onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    carried = {METADATA_KEY: card.to_json(), STATISTICS_KEY: statistics}
+    onnx.helper.set_model_props(model, {key: text for key, text in carried.items() if text})
     model.producer_name = "facefind"
     model.producer_version = ""
     onnx.checker.check_model(model, full_check=True)
@@ -208,30 +222,8 @@ def _compare(reference: Runtime, given: Runtime, seed: int) -> None:
             raise WeightsError(
                 f"export refused: {where}: the file does not run: {error}"
             ) from error
-        limits = {"boxes": _PIXELS, "scores": _SCORE, "landmarks": _PIXELS, "mesh": _PIXELS}
-        for name, limit in limits.items():
-            _compare_arrays(name, limit, expected, got, where)
-
-
-def _compare_arrays(
-    name: str, limit: float, expected: Candidates, got: Candidates, where: str
-) -> None:
-    a, b = getattr(expected, name), getattr(got, name)
-    if a is None and b is None:
-        return
-    if a.shape != b.shape:
-        raise WeightsError(
-            f"export refused: {where}: {name} has shape {b.shape}, expected {a.shape}"
-        )
-    gap = np.abs(a - b) / np.maximum(1, np.abs(a) / 1000)  # far-off boxes: 1/1000 of their pixels
-    if not gap.size or gap.max() <= limit:  # a NaN fails this test, as it should
-        return
-    at = np.unravel_index(np.argmax(np.nan_to_num(gap, nan=np.inf)), gap.shape)
-    index = tuple(int(i) for i in at)
-    raise WeightsError(
-        f"export refused: {where}: {name}{list(index)} is {b[at]:.6g} in the file and {a[at]:.6g} "
-        f"in the network, more than {limit:g} apart"
-    )
+        if gap := difference(expected, got):
+            raise WeightsError(f"export refused: {where}: {gap}")
 
 
 @contextmanager

@@ -1,7 +1,10 @@
+import argparse
 import shutil
+import traceback
 from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
 
 from facefind.errors import WeightsError
@@ -85,9 +88,64 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
     file.write_bytes(b"nothing of the kind")
     with pytest.raises(WeightsError, match="cannot be read"):
         initialize(mine, file)
-    with pytest.raises(WeightsError, match="is no file"):
+    with pytest.raises(WeightsError, match=r"model \(.*scrfd-2\.5g-kps.*gone\.pt is no file"):
         initialize(mine, tmp_path / "gone.pt")
     assert same(mine, network(1))
+
+
+def test_safetensors_are_read(tmp_path):
+    theirs, mine = network(0), network(1)
+    safetensors.torch.save_file(theirs.state_dict(), tmp_path / "a.safetensors")
+    assert initialize(mine, tmp_path / "a.safetensors") == "network"
+    assert same(mine, theirs)
+    safetensors.torch.save_file(theirs.backbone.state_dict(), tmp_path / "b.safetensors")
+    assert initialize(mine, tmp_path / "b.safetensors") == "backbone"
+    (tmp_path / "c.safetensors").write_bytes(b"nothing of the kind")
+    with pytest.raises(WeightsError, match=r"c\.safetensors cannot be read: it is damaged"):
+        initialize(mine, tmp_path / "c.safetensors")
+
+
+def test_files_that_could_run_code_are_refused_in_our_own_words(tmp_path):
+    unsafe = {"network": network(0).state_dict(), "args": argparse.Namespace(lr=1.0)}
+    torch.save(unsafe, tmp_path / "unsafe.pt")
+    torch.jit.script(torch.nn.ReLU()).save(tmp_path / "program.pt")
+    (tmp_path / "text.pt").write_bytes(b"nothing of the kind")
+    for name, said in {
+        "unsafe.pt": r"holds an object of the kind argparse\.Namespace, which may run any code",
+        "program.pt": r"holds a program \(TorchScript\), which may run any code",
+        "text.pt": "is damaged, or no file of tensors",
+    }.items():
+        for read in (lambda path: initialize(network(1), path), checkpoints.load):
+            with pytest.raises(WeightsError, match=said) as caught:
+                read(tmp_path / name)
+            shown = "".join(traceback.format_exception(caught.value))
+            assert "weights_only" not in shown
+            assert "add_safe_globals" not in shown
+
+
+def test_branches_that_the_network_lacks_are_ignored_unless_it_has_others(tmp_path):
+    row = RETINAFACE["retinaface-mobile"]
+    theirs, mine = replace(row, dense=True).build(), row.build()
+    torch.save({"network": theirs.state_dict()}, tmp_path / "last.pt")
+    assert initialize(mine, tmp_path) == "network"
+    assert same(mine, theirs)
+    renamed = {k.replace("head.box", "head.corners"): v for k, v in mine.state_dict().items()}
+    torch.save({"network": renamed}, tmp_path / "last.pt")
+    with pytest.raises(WeightsError, match="holds neither"):
+        initialize(mine, tmp_path)
+
+
+def test_parts_are_known_by_their_earlier_names(tmp_path):
+    theirs, mine = RETINAFACE["retinaface-mobile"].build(), RETINAFACE["retinaface-mobile"].build()
+    old = {"head.landmarks.": "head.points.", "context.": "contexts."}
+    state = {}
+    for name, value in theirs.state_dict().items():
+        now = next((part for part in old if name.startswith(part)), "")
+        state[old[now] + name.removeprefix(now) if now else name] = value
+    assert state.keys() != theirs.state_dict().keys()
+    torch.save({"network": state}, tmp_path / "old.pt")
+    assert initialize(mine, tmp_path / "old.pt") == "network"
+    assert same(mine, theirs)
 
 
 def test_a_run_begins_where_another_ended(recipe, tmp_path):

@@ -4,11 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import deformable as oracle
+from reference.folding import fuse
 from torch.nn import functional
 
 from facefind.nn.cost import measure
 from facefind.nn.deform import DeformConv2d, deform_conv
-from facefind.nn.fusing import fuse
 
 
 def example(seed, *, stride=1, padding=1, kernel=(3, 3), size=(5, 6), spread=1.5):

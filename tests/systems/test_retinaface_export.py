@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reference import going_on
 from torch import nn
 
 from facefind.export import export
@@ -81,3 +82,7 @@ def test_an_export_gives_what_the_network_gives(exported, network, runtime):
         np.testing.assert_allclose(got.scores, wanted.scores, atol=1e-4)
         np.testing.assert_allclose(got.boxes, wanted.boxes, atol=0.02)
         np.testing.assert_allclose(got.landmarks, wanted.landmarks, atol=0.02)
+
+
+def test_training_goes_on_from_an_export(exported, network):
+    going_on.check(network, exported)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reference import going_on
 
 from facefind.export import export
 from facefind.runtimes import Card, open_model
@@ -51,3 +52,7 @@ def test_the_light_network_runs_everywhere_at_multiples_of_16(exported, network,
         assert np.ptp(wanted.scores) > 0.1
         np.testing.assert_allclose(got.scores, wanted.scores, atol=1e-4)
         np.testing.assert_allclose(got.boxes, wanted.boxes, atol=0.02)
+
+
+def test_training_goes_on_from_an_export(exported, network):
+    going_on.check(network, exported)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json as json_text
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,8 +51,8 @@ def export(
         name: The model's name; the file's where not given.
         test_protocol: How images are scaled and faces merged unless users choose otherwise.
         min_score: Score from which faces are shown unless users choose otherwise.
-        license: Terms under which the weights may be used; those of a checkpoint that facefind
-            convert made where not given.
+        license: Terms under which the weights may be used; those of the weights that training
+            started from, or of a checkpoint that facefind convert made, where not given.
         notes: What else users should know.
         json: Print the card as JSON.
     """
@@ -66,6 +66,7 @@ def export(
     protocols.get(test_protocol)
     recipe, network = recipes.load_network(run)
     published = _published(run)
+    training = {"published": published} if published else _training(recipe, run)
     card = Card(
         name=name or out.stem,
         system=recipe.network.system,
@@ -73,8 +74,8 @@ def export(
         size_multiple=getattr(network, "size_multiple", 32),
         protocol=test_protocol,
         min_score=min_score,
-        training={"published": published} if published else _training(recipe, run),
-        license=license or published.get("license", ""),
+        training=training,
+        license=license or published.get("license", "") or _license(training),
         commit=provenance()["commit"],
         notes=notes,
     )
@@ -104,21 +105,13 @@ def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
     A run whose weights were initialized from another has that one's training in its own.
     """
     from facefind.learn import checkpoints
-    from facefind.recipes import from_dict
 
     facts = (run if run.is_dir() else run.parent) / "run.json"
     made: dict[str, Any] = {}
     if facts.is_file():
         made = json_text.loads(facts.read_text(encoding="utf-8"))
     kept = ("images", "images_held_out", "digest", "commit", "torch")
-    earlier: dict[str, Any] = {}
-    if recipe.run.init_from is not None:
-        source = Path(recipe.run.init_from)
-        earlier["file"] = source.name
-        with contextlib.suppress(WeightsError):  # it may be gone, or a backbone of others
-            content = checkpoints.load(checkpoints.path_of(source))
-            if "recipe" in content:
-                earlier = _training(from_dict(content["recipe"]), source)
+    earlier = _beginning(recipe.run.init_from) if recipe.run.init_from else {}
     return {
         "recipe": recipe.name,
         "sets": [_set_name(root) for root in recipe.data.root],
@@ -130,6 +123,36 @@ def _training(recipe: Recipe, run: Path) -> dict[str, Any]:
         **{key: made[key] for key in kept if key in made},
         **({"began_with": earlier} if earlier else {}),
     }
+
+
+def _beginning(source: str) -> dict[str, Any]:
+    """What is known of the weights that a run started from: their training, and their license."""
+    from facefind import interop
+    from facefind.learn import checkpoints
+    from facefind.learn.initialization import locate
+    from facefind.recipes import from_dict
+    from facefind.runtimes import Card
+
+    known = {"file": Path(source).name}
+    with contextlib.suppress(WeightsError):  # it may be gone, or a backbone of others
+        path = locate(source)
+        card = Card.from_file(path) if path.suffix == ".onnx" else None
+        if card is not None:
+            return {"model": card.name, "license": card.license, **card.training}
+        with contextlib.suppress(WeightsError):
+            content = checkpoints.load(path)
+            if "published" in content:
+                return dict(content["published"])
+            return _training(from_dict(content["recipe"]), path) if "recipe" in content else known
+        kind = interop.detect_format(path)
+        return known | {"format": kind.name, "license": kind.license}
+    return known
+
+
+def _license(training: Mapping[str, Any]) -> str:
+    """The license of the weights that a training started from, however long ago; "" if unknown."""
+    earlier = training.get("began_with", {})
+    return str(earlier.get("license") or _license(earlier)) if earlier else ""
 
 
 def _set_name(root: str) -> str:

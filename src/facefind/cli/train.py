@@ -51,6 +51,8 @@ def main(args: Sequence[str]) -> int:
     if options.resume is not None:
         final = replace(final, run=replace(final.run, out=options.resume))
     recipe.build(final.network)  # before any image is read: it is the quickest thing to be wrong
+    if final.run.init_from is not None:
+        import facefind.interop  # noqa: F401  # so that --init-from knows the files of others
 
     from facefind.learn import checkpoints
     from facefind.learn.engine import train

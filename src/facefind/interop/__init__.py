@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from facefind.errors import WeightsError
 from facefind.interop import dsfd, retinaface, scrfd, smallhardface
@@ -19,7 +21,10 @@ from facefind.interop.scrfd import (
     released_recipe,
     to_mmdet,
 )
-from facefind.learn import checkpoints
+from facefind.learn import checkpoints, initialization
+
+if TYPE_CHECKING:
+    from facefind.nn.detector import DenseDetector
 
 __all__ = [
     "FORMATS",
@@ -30,10 +35,13 @@ __all__ = [
     "from_mmdet",
     "load_mmdet",
     "load_onnx",
+    "load_published",
     "recognize",
     "released_recipe",
     "to_mmdet",
 ]
+
+logger = logging.getLogger(__name__)
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {one.name: one for system in (scrfd, retinaface, smallhardface, dsfd) for one in system.FORMATS}
@@ -62,7 +70,7 @@ def detect_format(path: str | Path) -> Format:
         WeightsError: if the file can't be read, or is of no kind or of several; names the kinds.
     """
     held = names(Path(path))
-    fit = [one for one in FORMATS.values() if one.matches(held)]
+    fit = _fitting(held)
     if len(fit) == 1:
         return fit[0]
     if fit:
@@ -72,6 +80,28 @@ def detect_format(path: str | Path) -> Format:
         f"{path} is no published file that is known here (its tensors are {some}, ...); "
         f"known: {', '.join(f'{one.name} ({one.about})' for one in FORMATS.values())}"
     )
+
+
+def load_published(path: str | Path) -> DenseDetector | None:
+    """The network of a published file, None where it is of no kind or of several.
+
+    A warning says under which terms its weights were published.
+
+    Raises:
+        WeightsError: if the file can't be read, or does not say which network of its kind it is.
+    """
+    fit = _fitting(names(Path(path)))
+    if len(fit) != 1:
+        return None
+    recipe, state = fit[0].read(Path(path), None)
+    network = recipe.network.build()
+    network.load_state_dict(state)
+    logger.warning("%s is %s; license: %s", path, fit[0].about, fit[0].license)
+    return network.eval()
+
+
+def _fitting(held: frozenset[str]) -> list[Format]:
+    return [one for one in FORMATS.values() if one.matches(held)]
 
 
 def convert(
@@ -108,3 +138,6 @@ def convert(
     content = {"network": network.state_dict(), "recipe": recipe.to_dict(), "step": 0}
     checkpoints.save(target, content | {"published": done.to_dict()})
     return done
+
+
+initialization.READERS.append(load_published)

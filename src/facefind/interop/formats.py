@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from facefind.errors import WeightsError
 from facefind.interop import caffe
-from facefind.runtimes import METADATA_KEY
+from facefind.runtimes import METADATA_KEY, onnx_file
 
 if TYPE_CHECKING:
-    from onnx import GraphProto
     from torch import Tensor
 
     from facefind.learn.recipe import Recipe
@@ -51,29 +50,23 @@ def names(path: Path) -> frozenset[str]:
         WeightsError: if there is no such file or it can't be read as either.
     """
     if path.suffix == ".onnx":
-        return frozenset(tensor.name for tensor in read_graph(path).initializer)
+        return frozenset(read_graph(path).weights)
     if path.suffix in caffe.SUFFIXES:
         return frozenset(caffe.read_layers(path))
     return frozenset(read_state(path))
 
 
-def read_graph(path: Path) -> GraphProto:
+def read_graph(path: Path) -> onnx_file.Graph:
     """The graph of an ONNX file of others.
 
     Raises:
         WeightsError: if the file is missing, damaged, or an export of ours.
     """
-    import onnx
-
     if not path.is_file():
         raise WeightsError(f"no file {path}; expected a published .onnx file")
-    try:
-        model = onnx.load(str(path))
-    except Exception as error:  # protobuf's own kinds
-        raise WeightsError(f"{path} cannot be read as an ONNX file: {error}") from error
-    if any(entry.key == METADATA_KEY for entry in model.metadata_props):
+    if METADATA_KEY in onnx_file.metadata(path):
         raise WeightsError(f"{path} is a model of facefind already: facefind detect takes it as is")
-    return model.graph
+    return onnx_file.read_graph(path)
 
 
 def read_state(path: Path, expected: str = "a published .pth file") -> dict[str, Tensor]:
@@ -87,12 +80,11 @@ def read_state(path: Path, expected: str = "a published .pth file") -> dict[str,
     """
     import torch
 
+    from facefind.learn import checkpoints
+
     if not path.is_file():
         raise WeightsError(f"no file {path}; expected {expected}")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise WeightsError(f"{path} cannot be read as a torch checkpoint: {error}") from error
+    content: Any = checkpoints.read(path)
     if isinstance(content, dict) and {"network", "recipe"} <= content.keys():
         raise WeightsError(f"{path} is a checkpoint of facefind already: facefind export takes it")
     for key in _WRAPPERS:

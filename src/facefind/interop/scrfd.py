@@ -7,12 +7,10 @@ loaded in the order in which both networks run their layers.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +20,8 @@ from facefind.errors import WeightsError
 from facefind.interop.formats import Format, read_graph, read_state
 from facefind.learn.recipe import Recipe
 from facefind.nn.detector import DenseDetector
-from facefind.nn.fusing import fuse, unfuse
-from facefind.nn.layers import Scale
+from facefind.nn.onnx_weights import graph_layers, match
 from facefind.systems.scrfd import ROWS
-
-if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
 
 State = Mapping[str, Tensor]
 
@@ -169,62 +163,51 @@ def _read_mmdet(path: Path) -> tuple[str, dict[str, Tensor]]:
     return recognize(ours), ours
 
 
-def load_onnx(path: str | Path, row: str) -> nn.Module:
-    """The row's network, fused, with the weights of a published ONNX file of that row.
+def load_onnx(path: str | Path, row: str) -> DenseDetector:
+    """The row's network with the weights of a published ONNX file of that row, in eval mode.
 
-    Convolutions and group normalizations are matched in the order in which they run; shapes, and
-    the names that the file kept in neck and head, must agree. For checks and for running, not for
-    training: folded batch normalization cannot be unfolded.
+    Layers are matched in the order in which they run; shapes, and the names that the file kept in
+    neck and head, must agree. Batch normalization that the file has folded is neutral
+    (`nn.onnx_weights.match`): freeze it, or measure its statistics, before training goes on.
 
     Args:
-        path: the file; its batch normalization is folded into the convolutions.
+        path: the file.
         row: a name in `ROWS`.
 
     Raises:
         WeightsError: if the file's layers are not those of the row.
     """
-    from onnx import numpy_helper
-
     if row not in ROWS:
         raise WeightsError(f"there is no row {row!r}; there are {', '.join(ROWS)}")
-    graph = read_graph(Path(path))
-    values = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
-    network = fuse(ROWS[row].build())
-    theirs, ours = list(_layers(graph)), list(_run_order(network))
-    if len(theirs) != len(ours):
-        raise WeightsError(
-            f"{path} is no {row}: it runs {len(theirs)} convolutions and group normalizations, "
-            f"{row} runs {len(ours)}"
-        )
-    with torch.no_grad():
-        for (weight, bias), (name, module) in zip(theirs, ours, strict=True):
-            _fill(module.weight, weight, values, f"{name}.weight", path)
-            if (bias is None) != (module.bias is None):
-                raise WeightsError(f"{path} is no {row}: {name} has a bias in only one of them")
-            if bias is not None:
-                _fill(module.bias, bias, values, "", path)
-        for name, module in network.named_modules():
-            if isinstance(module, Scale):
-                _fill(module.scale, f"bbox_{name}.scale", values, f"{name}.scale", path)
-    return network
+    network = ROWS[row].build()
+    try:
+        found = match(network, read_graph(Path(path)))
+    except WeightsError as error:
+        raise WeightsError(f"{path} is no {row}: {error}") from error
+    for name, key in found.origins.items():
+        kept = name.endswith(".weight") and key.startswith(("neck.", "bbox_head."))
+        if kept and _ours(key) != name:
+            raise WeightsError(f"{path} is no {row}: found {key}, expected {name}")
+    network.load_state_dict(network.state_dict() | found.state)
+    return network.eval()
 
 
 def _read_onnx(path: Path, row: str | None) -> tuple[Recipe, dict[str, Tensor]]:
     known = _row_of(path) if row is None else row
-    return released_recipe(known), unfuse(load_onnx(path, known), ROWS[known].build()).state_dict()
+    return released_recipe(known), load_onnx(path, known).state_dict()
 
 
 def _row_of(path: Path) -> str:
     """The row whose convolutions and group normalizations have the shapes of a file's."""
     graph = read_graph(path)
-    sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    weights = {weight for weight, _ in _layers(graph)}  # levels may share a layer
-    held = Counter(math.prod(sizes[weight]) for weight in weights)
+    kinds = (nn.Conv2d, nn.GroupNorm)
+    weights = {one.tensors[0] for one in graph_layers(graph) if one.kind in kinds}  # may be shared
+    held = Counter(graph.weights[weight].size for weight in weights)
     fit = []
     for row, config in ROWS.items():
         with torch.device("meta"):
             modules = config.build().modules()
-        layers = [m for m in modules if isinstance(m, nn.Conv2d | nn.GroupNorm)]
+        layers = [m for m in modules if isinstance(m, kinds)]
         if Counter(layer.weight.numel() for layer in layers) == held:
             fit.append(row)
     if len(fit) == 1:
@@ -238,69 +221,6 @@ def _read_pth(path: Path, row: str | None) -> tuple[Recipe, dict[str, Tensor]]:
     if row not in (None, found, f"{found}-released"):
         raise WeightsError(f"{path} is no {row}, it is {found}")
     return released_recipe(found), state
-
-
-def _fill(
-    parameter: Any, key: str, values: Mapping[str, Tensor], name: str, path: str | Path
-) -> None:
-    """Copy the initializer `key` into a parameter; where it kept a name, that must be `name`."""
-    if key not in values:
-        raise WeightsError(f"{path} has no initializer {key!r} for {name}")
-    kept = key.startswith(("neck.", "bbox_head."))
-    if kept and name and _ours(key) != name:
-        raise WeightsError(f"{path}: found {key}, expected {name}")
-    if values[key].numel() != parameter.numel() or (
-        parameter.ndim > 1 and values[key].shape != parameter.shape
-    ):
-        raise WeightsError(
-            f"{path}: {key} has shape {tuple(values[key].shape)}, "
-            f"{name or 'its layer'} has {tuple(parameter.shape)}"
-        )
-    parameter.copy_(values[key].reshape(parameter.shape))
-
-
-def _layers(graph: GraphProto) -> Iterator[tuple[str, str | None]]:
-    """Names of weight and bias of each convolution and group normalization, as they run.
-
-    A group normalization is an InstanceNormalization of groups, reshaped back, times the weight,
-    plus the bias.
-    """
-    takers: dict[str, NodeProto] = {}
-    for node in graph.node:
-        for name in node.input:
-            takers.setdefault(name, node)
-    known = {i.name for i in graph.initializer}
-
-    def constant(node: NodeProto) -> str:
-        return next((name for name in node.input if name in known), "")
-
-    for node in graph.node:
-        if node.op_type == "Conv":
-            yield node.input[1], node.input[2] if len(node.input) > 2 else None
-        elif node.op_type == "InstanceNormalization":
-            back = takers[node.output[0]]
-            times = takers[back.output[0]]
-            plus = takers[times.output[0]]
-            if (back.op_type, times.op_type, plus.op_type) != ("Reshape", "Mul", "Add"):
-                raise WeightsError("the file normalizes by instances, but not groups of channels")
-            yield constant(times), constant(plus)
-
-
-def _run_order(network: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Our convolutions and group normalizations with their names, as one image runs them."""
-    ran: list[tuple[str, nn.Module]] = []
-    hooks = [
-        module.register_forward_hook(lambda m, _, __, name=name: ran.append((name, m)))
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d | nn.GroupNorm)
-    ]
-    try:
-        with torch.no_grad():
-            network(torch.zeros(1, 3, 64, 64))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    yield from ran
 
 
 def _has_head(held: frozenset[str]) -> bool:

@@ -1,7 +1,11 @@
-"""Checkpoints: all that a run needs to be resumed, in one file that is whole or not there."""
+"""Checkpoints: all that a run needs to be resumed, in one file that is whole or not there.
+
+Every torch file is read here, those of others too, and none may run code.
+"""
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -38,13 +42,45 @@ def load(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise WeightsError(f"no checkpoint at {path}; expected a .pt file that training wrote")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise WeightsError(f"{path} cannot be read as a checkpoint: {error}") from error
+    content = read(path)
     if not isinstance(content, dict) or "network" not in content:
         raise WeightsError(f"{path} is no checkpoint of facefind: it holds no 'network' entry")
     return content
+
+
+def read(path: Path) -> Any:
+    """What a torch or .safetensors file holds, on the CPU: tensors and plain values, no objects.
+
+    Raises:
+        WeightsError: if the file is missing, damaged, or holds anything else.
+    """
+    if not path.is_file():
+        raise WeightsError(f"there is no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError as error:
+        reason = f"{error}; `pip install safetensors`"
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = _reason(str(error))
+    # Outside of the handler: torch's text, which advises to read the file unsafely, is not shown.
+    raise WeightsError(f"{path} cannot be read: {reason}")
+
+
+def _reason(text: str) -> str:
+    """Why torch read nothing, by the text of its error."""
+    stored = re.search(r"GLOBAL ([\w.]+)", text)
+    if stored or "TorchScript" in text:
+        what = f"an object of the kind {stored[1]}" if stored else "a program (TorchScript)"
+        return (
+            f"it holds {what}, which may run any code as it is opened. Only tensors and plain "
+            "values are read: where you trust the file, open it with the program that wrote it, "
+            "and save its tensors alone, torch.save(network.state_dict(), FILE)"
+        )
+    return "it is damaged, or no file of tensors"
 
 
 def provenance() -> dict[str, str]:

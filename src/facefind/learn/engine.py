@@ -37,7 +37,7 @@ from facefind.learn.precision import choose_precision
 from facefind.learn.recipe import Recipe
 from facefind.learn.schedule import Progress, Stopwatch, crop_size
 from facefind.learn.state import State, TrainingError
-from facefind.learn.step import Step, captures
+from facefind.learn.step import Step, captures, compiles
 from facefind.learn.validation import Evaluator
 from facefind.nn.detector import DenseDetector
 
@@ -163,7 +163,9 @@ class _Run:
         }
         self.batches: Iterable[Batch]
         if kept:
-            self.batches = device_loader(dataset, kept, sampler, compiled=run.compile, **loading)
+            self.batches = device_loader(
+                dataset, kept, sampler, compiled=compiles(chosen, device, processes), **loading
+            )
         else:
             self.batches = loader(dataset, sampler, pin_memory=device.type == "cuda", **loading)
 

@@ -2,73 +2,209 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
+from facefind import weights
 from facefind.errors import WeightsError
 from facefind.learn import checkpoints
+from facefind.nn import statistics
+from facefind.nn.onnx_weights import match
+from facefind.runtimes import STATISTICS_KEY, Card, Runtime, open_model
+from facefind.runtimes.agreement import difference
+from facefind.runtimes.onnx_file import metadata, read_graph
+from facefind.runtimes.pytorch import TorchRuntime
+
+__all__ = ["READERS", "initialize", "locate"]
+
+logger = logging.getLogger(__name__)
+
+READERS: list[Callable[[Path], nn.Module | None]] = []
+"""Each reads files of others as a network of ours, and gives None for what is none of its kinds.
+`facefind.interop` adds its own as it is imported."""
+
+_NO_TENSORS = (".onnx", ".caffemodel", ".npz")
+"""Suffixes of files that torch does not read."""
+_RENAMED = {
+    "head.reg.": "head.box.",
+    "head.kps.": "head.landmarks.",
+    "head.points.": "head.landmarks.",
+    "contexts.": "context.",
+}
+"""What parts of our networks were once called, and are called now."""
+
+
+def locate(source: str | Path) -> Path:
+    """The file that `--init-from` names: a run's checkpoint, a file, or a model at hand by name.
+
+    Raises:
+        WeightsError: if there is none; names the models at hand.
+    """
+    path = checkpoints.path_of(Path(source).expanduser())
+    if path.is_file():
+        return path
+    names = [card.name for card in weights.available()]
+    if str(source) in ("default", *names):
+        return weights.find(str(source))
+    raise WeightsError(
+        "--init-from: expected a run folder, a file of weights, or the name of a model "
+        f"({', '.join(names)}); got {source}: {path} is no file"
+    )
 
 
 def initialize(network: nn.Module, source: str | Path) -> str:
     """Load weights into a network; return into what: "network", "network but for ..", "backbone".
 
-    The source is a run folder or checkpoint of the same network, whose averaged weights are taken
-    where it has them; one of the network without some of its branches (a RetinaFace without its
-    mesh), which then keep their random weights; or a torch file of tensors in the names of the
-    network's `backbone`, such as torchvision's, of which the classifier and whatever else the
-    backbone lacks is ignored.
+    The source is of the same network: the name of a model at hand, an exported ONNX file, a run
+    folder or checkpoint, whose averaged weights are taken where it has them, a file of its state
+    dict (torch's or `.safetensors`), or one that the `READERS` know. It may lack branches of the
+    network (landmarks, mesh), which then keep their random weights, or have more, which are
+    ignored. Or it holds tensors in the names of the network's `backbone`, such as torchvision's, of
+    which the classifier and whatever else the backbone lacks is ignored.
+
+    Weights out of ONNX and published files are kept only if the network then gives the same
+    outputs: its normalization, anchors and encoding, too, must be those that they were trained for.
 
     Raises:
-        WeightsError: if the file can't be read, or fits neither; names what is missing.
+        WeightsError: if the file can't be read, or fits neither; names what differs.
     """
-    path = checkpoints.path_of(Path(source))
-    if not path.is_file():
-        raise WeightsError(
-            "--init-from: expected a run folder, a checkpoint or a backbone's weights, "
-            f"got {path}, which is no file"
-        )
+    path = locate(source)
+    card = Card.from_file(path) if path.suffix == ".onnx" else None
+    if card is not None:
+        return _from_export(network, path, card)
+    fault = ""
+    if path.suffix not in _NO_TENSORS:
+        state = _state_dict(path)
+        if part := _load(network, state):
+            return part
+        backbone = getattr(network, "backbone", network)
+        some = _mismatches(backbone, state) or _mismatches(network, state)
+        fault = f": without {', '.join(some[:3])}, or in another shape"
+    for read in READERS:
+        if (theirs := read(path)) is not None:
+            return _from_network(network, path, theirs)
+    hint = "" if READERS else " (`import facefind.interop` for files of others)"
+    raise WeightsError(
+        f"{path} holds neither this network's weights nor its backbone's{fault}{hint}"
+    )
+
+
+def _from_export(network: nn.Module, path: Path, card: Card) -> str:
+    """Load what an exported file holds."""
+    has = {"landmarks": card.landmarks, "mesh": bool(card.mesh)}
+    wanted = {
+        "landmarks": bool(getattr(network, "landmarks", False)),
+        "mesh": bool(getattr(network, "mesh_decoder", "")),
+    }
+    without = [f"head.{part}." for part in has if wanted[part] and not has[part]]
+    surplus = [f"head.{part}." for part in has if has[part] and not wanted[part]]
+    surplus += [old for old, now in _RENAMED.items() if now in surplus]
+    text = metadata(path).get(STATISTICS_KEY)
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise WeightsError(f"{path} cannot be read as a torch file: {error}") from error
+        found = match(network, read_graph(path), without=without, surplus=surplus)
+        if text is not None:
+            statistics.restore(found, network, text)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{path}, {card.system} by the recipe {card.recipe or '?'}, is of another network: "
+            f"{error}"
+        ) from error
+    if text is None and found.folded:
+        logger.warning(
+            "%s lacks the statistics of its batch normalizations: freeze them "
+            "(--optim.frozen BatchNorm2d), or the first steps of training will ruin its weights",
+            path,
+        )
+    before = _copied(network)
+    network.load_state_dict(before | found.state)
+    _check(network, open_model(path), path, before)
+    counters = {name for name in before if name.endswith("num_batches_tracked")}
+    return _but_for({_part(name) for name in before.keys() - counters - found.state.keys()})
+
+
+def _from_network(network: nn.Module, path: Path, theirs: nn.Module) -> str:
+    """Load the weights of a network that was read from a file of others."""
+    before, state = _copied(network), theirs.state_dict()
+    if not (part := _load(network, state)):
+        raise WeightsError(
+            f"{path} is of another network: "
+            f"without {', '.join(_mismatches(network, state)[:3])}, or in another shape"
+        )
+    _check(network, TorchRuntime(theirs), path, before)
+    return part
+
+
+def _check(network: nn.Module, reference: Runtime, path: Path, before: dict[str, Tensor]) -> None:
+    """Put back what was before and raise WeightsError, unless outputs are those of the file."""
+    multiple = reference.card.size_multiple
+    size = reference.card.fixed_size or (2 * multiple, 4 * multiple)
+    images = np.random.default_rng(0).integers(0, 256, (1, 3, *size), dtype=np.uint8)
+    training = network.training
+    gap = difference(TorchRuntime(network)(images), reference(images))
+    network.train(training)
+    if gap:
+        network.load_state_dict(before)
+        raise WeightsError(
+            f"{path} has the layers of this network, but other outputs: {gap}. Normalization, "
+            "anchors and the encoding of boxes must be those that its weights were trained for, "
+            f"as in the recipe {reference.card.recipe or 'of its network'}"
+        )
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    """The state dict in a torch or .safetensors file, averaged weights first."""
+    content: Any = checkpoints.read(path)
     state = content
     if isinstance(content, dict):
         state = content.get("ema", content.get("network", content.get("state_dict", content)))
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path} holds no state dict")
-    if not _mismatches(network, state):
-        network.load_state_dict(state)
-        return "network"
-    if fresh := _branches(network, state):
+    return {_now(name): value for name, value in state.items()}
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """Load a state dict into what it fits; return that, "" if there is none."""
+    if (fresh := _fresh(network, state)) is not None:
         network.load_state_dict(state, strict=False)
-        return f"network but for {', '.join(fresh)}"
+        return _but_for(fresh)
     backbone = getattr(network, "backbone", None)
-    missing = _mismatches(backbone, state) if isinstance(backbone, nn.Module) else []
-    if not isinstance(backbone, nn.Module) or missing:
-        some = ", ".join(missing[:3] or _mismatches(network, state)[:3])
-        raise WeightsError(
-            f"{path} holds neither this network's weights nor its backbone's: without {some}, or "
-            "in another shape"
-        )
-    backbone.load_state_dict({name: state[name] for name in backbone.state_dict()})
-    return "backbone"
+    if isinstance(backbone, nn.Module) and not _mismatches(backbone, state):
+        backbone.load_state_dict({name: state[name] for name in backbone.state_dict()})
+        return "backbone"
+    return ""
 
 
-def _branches(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Branches of a network that a state lacks, if all else matches; none otherwise.
+def _fresh(network: nn.Module, state: Mapping[str, Tensor]) -> set[str] | None:
+    """Branches of a network that a state lacks, if all else matches; otherwise None.
 
-    Branches are the parts of its head, and all but backbone, neck and head.
+    Branches are the parts of its head, and all but backbone, neck and head. Instead of lacking some
+    the state may have some that the network lacks.
     """
     expected = network.state_dict()
-    if any(name not in expected or expected[name].shape != v.shape for name, v in state.items()):
-        return []
-    found = {_part(name) for name in state}
-    missing = {_part(name) for name in expected if name not in state}
-    return [] if missing & (found | {"backbone", "neck"}) else sorted(missing)
+    shared = expected.keys() & state.keys()
+    if any(expected[name].shape != state[name].shape for name in shared):
+        return None
+    missing = {_part(name) for name in expected.keys() - shared}
+    surplus = {_part(name) for name in state.keys() - shared}
+    trunk = {_part(name) for name in shared} | {"backbone", "neck"}
+    return None if (missing | surplus) & trunk or (missing and surplus) else missing
+
+
+def _but_for(fresh: set[str]) -> str:
+    return f"network but for {', '.join(sorted(fresh))}" if fresh else "network"
+
+
+def _now(name: str) -> str:
+    """Today's name of a tensor of one of our networks."""
+    for old, now in _RENAMED.items():
+        if name.startswith(old):
+            return now + name.removeprefix(old)
+    return name
 
 
 def _part(name: str) -> str:
@@ -80,3 +216,7 @@ def _mismatches(part: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Names that a part of the network needs and the state lacks, or has in another shape."""
     expected = part.state_dict()
     return [k for k, v in expected.items() if k not in state or state[k].shape != v.shape]
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}

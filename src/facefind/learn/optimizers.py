@@ -1,7 +1,8 @@
 """Optimizers: which parameters learn, how fast, and which decay.
 
 A part of a network is named by the dotted name of a module or parameter, and includes all within;
-`*` matches any text. So `backbone` is all of it, `*.bias` every bias.
+`*` matches any text. So `backbone` is all of it, `*.bias` every bias. The name of a class, such as
+`BatchNorm2d`, names all modules of it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def freeze(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
         frozen_bn += [
             module
             for name, module in network.named_modules()
-            if isinstance(module, _BatchNorm) and _matches(name, part)
+            if isinstance(module, _BatchNorm) and _matches(network, name, part)
         ]
     return frozen_bn
 
@@ -85,12 +86,14 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("factor", 1.0)
 
 
-def _matches(name: str, part: str) -> bool:
-    return fnmatchcase(name, part) or fnmatchcase(name, f"{part}.*")
+def _matches(network: nn.Module, name: str, part: str) -> bool:
+    """Whether a module or parameter of a network is, or lies within, a part of it."""
+    named = [place for place, module in network.named_modules() if type(module).__name__ == part]
+    return any(fnmatchcase(name, one) or fnmatchcase(name, f"{one}.*") for one in [part, *named])
 
 
 def _within(network: nn.Module, part: str, option: str) -> list[nn.Parameter]:
-    found = [p for name, p in network.named_parameters() if _matches(name, part)]
+    found = [p for name, p in network.named_parameters() if _matches(network, name, part)]
     if not found:
         parts = ", ".join(name for name, _ in network.named_children())
         raise DataError(f"{option}: expected a part of the network ({parts}, ...), got {part!r}")

@@ -256,8 +256,8 @@ class RunConfig:
     """Numbers that convolutions compute with; auto: bf16 where the device has it, else fp32."""
     channels_last: bool = True
     compile: bool = False
-    """Whether the network is compiled by torch.compile, where one process trains: steps are faster
-    on a GPU, but each crop size costs most of a minute before its first step."""
+    """Whether the network is compiled by torch.compile on a single CUDA GPU: steps are faster, but
+    each crop size costs most of a minute before its first step, and a C compiler is needed."""
     graphs: bool = False
     """Whether steps on a single CUDA GPU are captured as CUDA graphs, so that the host need not
     launch their kernels one by one."""

@@ -55,7 +55,9 @@ class Step:
         if processes > 1:
             devices = [device] if device.type == "cuda" else None
             self._model = DistributedDataParallel(state.network, devices)
-        elif recipe.run.compile:  # the network itself stays as it is, for evaluations
+        elif compiles(
+            recipe, device, processes
+        ):  # the network itself stays as it is, for evaluations
             self._model = cast(nn.Module, torch.compile(state.network, dynamic=False))
         self._names: list[str] = []
         self._work: Callable[[Sequence[Batch]], tuple[Tensor, ...]] = self._updated
@@ -112,6 +114,11 @@ class Step:
             loss = torch.stack(list(losses.terms.values())).sum()
             self._state.scaler.scale(loss / parts).backward()  # type: ignore[no-untyped-call]
         return losses
+
+
+def compiles(recipe: Recipe, device: torch.device, processes: int) -> bool:
+    """Whether the network is compiled: on one GPU, where that pays."""
+    return recipe.run.compile and device.type == "cuda" and processes == 1
 
 
 def captures(recipe: Recipe, device: torch.device, processes: int) -> bool:

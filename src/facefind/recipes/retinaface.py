@@ -2,7 +2,7 @@
 
 `ROW` is the paper's training; `ROW-released` and `ROW-authors` have the networks and trainings of
 the PyTorch port and of the authors' code; `ROW-short` is ours for a CPU, `ROW-gpu` for minutes on a
-GPU; `-mesh` adds the dense branch.
+GPU; `-mesh` adds the dense branch; `-finetune` goes on from the weights that ship.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
+from facefind.recipes.finetune import finetune
 from facefind.recipes.scrfd import REDISTRIBUTED_SIDES, on_gpu
 from facefind.systems.mesh.config import MeshConfig
 from facefind.systems.retinaface import (
@@ -191,6 +192,11 @@ def short_mesh(row: str) -> Recipe:
     return with_mesh(short(row), SHORT_MESH)
 
 
+def tuned(row: str, *, mesh: bool = False) -> Recipe:
+    """The fine-tuning of a model that ships, with its dense branch or without it."""
+    return finetune(short_mesh(row) if mesh else short(row), row)
+
+
 def _own(row: str) -> Recipe:
     """The training that belongs to a row."""
     if row.endswith("-released"):
@@ -204,5 +210,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **{f"{row}-gpu": partial(gpu, row) for row in SHORT_ROWS[:1]},
     **{f"{row}-mesh": partial(mesh, row) for row in MESH_ROWS},
     **{f"{row}-mesh-short": partial(short_mesh, row) for row in SHORT_ROWS[:1]},
+    **{f"{row}-finetune": partial(tuned, row) for row in SHORT_ROWS[:1]},
+    **{f"{row}-mesh-finetune": partial(tuned, row, mesh=True) for row in SHORT_ROWS[:1]},
 }
 """RetinaFace's recipes by name."""

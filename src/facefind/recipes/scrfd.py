@@ -2,7 +2,7 @@
 
 Four trainings of a row: `ROW` is the paper's, `ROW-released` that of the authors' configuration
 file where it differs, `ROW-short` ours for a CPU, `ROW-gpu` ours for a GPU. `ROW-nosr` leaves
-sample redistribution out.
+sample redistribution out, `ROW-finetune` goes on from the weights that ship.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
+from facefind.recipes.finetune import finetune
 from facefind.systems.scrfd import CRITERION, FAMILY, ROWS
 
 BASELINE_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
@@ -140,7 +141,7 @@ def on_gpu(recipe: Recipe) -> Recipe:
         schedule=ScheduleConfig(
             epochs=86.0, minutes=9.0, batch=64, kind="cosine", warmup_epochs=0.86
         ),
-        run=RunConfig(precision="auto"),
+        run=RunConfig(precision="auto", compile=True, graphs=True),
     )
 
 
@@ -149,6 +150,13 @@ def gpu(row: str) -> Recipe:
     return on_gpu(paper(row))
 
 
+def tuned(row: str) -> Recipe:
+    """The fine-tuning of a model that ships, in the windows of its short training."""
+    return finetune(short(row), row)
+
+
+SHIPPED = ("scrfd-500m-kps", "scrfd-2.5g-kps")
+"""Rows whose weights come with the package."""
 _TABLE = [row for row in ROWS if row not in _VARIANTS]
 RECIPES: dict[str, Callable[[], Recipe]] = {
     **{row: partial(paper, row) for row in _TABLE},
@@ -156,5 +164,6 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **{f"{row}-released": partial(released, row) for row in _TABLE if row not in _UNRELEASED},
     **{f"{row}-short": partial(short, row) for row in FAMILY},
     **{f"{row}-gpu": partial(gpu, row) for row in FAMILY},
+    **{f"{row}-finetune": partial(tuned, row) for row in SHIPPED},
 }
 """SCRFD's recipes by name."""

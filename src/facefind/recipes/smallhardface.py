@@ -4,7 +4,8 @@
 rows of table 1 leave one or both out, or have three maps, and those of table 2 leave out parts of
 the augmentation. `smallhardface-released` is the authors' code where it differs from their paper.
 `smallhardface-light` has the same training for our light network, `smallhardface-light-short` one
-of an hour on a CPU, `smallhardface-light-gpu` one of minutes on a GPU.
+of an hour on a CPU, `smallhardface-light-gpu` one of minutes on a GPU, and
+`smallhardface-light-finetune` goes on from the weights that ship.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
+from facefind.recipes.finetune import finetune
 from facefind.recipes.scrfd import MEAN_COLOR, REDISTRIBUTED_SIDES, WIDER_IMAGES, on_gpu
 from facefind.systems.smallhardface import CRITERION, ROWS
 
@@ -173,6 +175,11 @@ def gpu() -> Recipe:
     return replace(base, criterion=replace(base.criterion, sampler=sampler))
 
 
+def tuned() -> Recipe:
+    """The fine-tuning of the light model that ships, without mining: its images are few."""
+    return finetune(short(), "smallhardface-light")
+
+
 TABLE_1: dict[str, Callable[[], Recipe]] = {
     "smallhardface-three": partial(ablated, "smallhardface-three", "smallhardface-three"),
     "smallhardface-single": partial(ablated, "smallhardface-single"),
@@ -201,5 +208,6 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "smallhardface-light-short": short,
     "smallhardface-light-gpu": gpu,
     "smallhardface-light-short-nomining": partial(short, mining=False),
+    "smallhardface-light-finetune": tuned,
 }
 """SmallHardFace's recipes by name."""

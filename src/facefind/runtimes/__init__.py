@@ -1,11 +1,12 @@
 """One call, images to candidates, whatever library runs the model and whoever made its file."""
 
-from facefind.runtimes.card import METADATA_KEY, Card
+from facefind.runtimes.card import METADATA_KEY, STATISTICS_KEY, Card
 from facefind.runtimes.contract import Candidates, Precision, Runtime
 from facefind.runtimes.model import RuntimeName, installed, open_model
 
 __all__ = [
     "METADATA_KEY",
+    "STATISTICS_KEY",
     "Candidates",
     "Card",
     "Precision",

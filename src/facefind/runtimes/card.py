@@ -13,6 +13,9 @@ from facefind.errors import WeightsError
 
 METADATA_KEY = "facefind_card"
 """Name under which an exported ONNX file carries its card."""
+STATISTICS_KEY = "facefind_statistics"
+"""Name under which it carries what folding loses of batch normalization, as `nn.statistics` packs
+it: for training, no runtime needs it."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,212 @@
+"""Models that ship, exported and published files as the beginning of a training."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from reference import going_on
+
+from facefind import interop, recipes, weights
+from facefind.errors import WeightsError
+from facefind.export import relabel
+from facefind.learn import initialization
+from facefind.learn.engine import train
+from facefind.learn.initialization import initialize, locate
+from facefind.nn.statistics import pack
+from facefind.runtimes import Card, open_model
+from facefind.runtimes.pytorch import TorchRuntime
+
+MODELS = {
+    "scrfd-500m-kps-finetune": "network",
+    "scrfd-2.5g-kps-finetune": "network",
+    "retinaface-mobile-finetune": "network",
+    "retinaface-mobile-mesh-finetune": "network but for mesh",
+    "smallhardface-light-finetune": "network",
+}
+OTHERS = {
+    "scrfd_500m.onnx": "scrfd-500m",
+    "scrfd_500m_kps_640.onnx": "scrfd-500m-kps",
+    "scrfd_2.5g.onnx": "scrfd-2.5g",
+    "scrfd_2.5g_kps_640.onnx": "scrfd-2.5g-kps",
+    "retinaface_mobilenet025.pth": "retinaface-mobile-released",
+}
+
+
+def state_of(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def unchanged(network, before):
+    return all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_every_model_that_ships_has_a_fine_tuning():
+    tuned = {recipes.get(name).run.init_from for name in MODELS}
+    assert {card.name for card in weights.available()} == tuned
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_by_name_is_the_network_that_was_exported(name, caplog):
+    recipe = recipes.get(name)
+    network = recipe.network.build()
+    assert initialize(network, recipe.run.init_from) == MODELS[name]
+    assert network.training
+    assert not caplog.records  # statistics of batch normalization are there
+    images = np.random.default_rng(5).integers(0, 256, (2, 3, 96, 160), dtype=np.uint8)
+    wanted = open_model(weights.find(recipe.run.init_from))(images)
+    got = TorchRuntime(network)(images)
+    np.testing.assert_allclose(got.scores, wanted.scores, atol=1e-5)
+    np.testing.assert_allclose(got.boxes, wanted.boxes, rtol=1e-5, atol=2e-3)
+    assert (got.landmarks is None) == (wanted.landmarks is None)
+    if wanted.landmarks is not None:
+        np.testing.assert_allclose(got.landmarks, wanted.landmarks, rtol=1e-5, atol=2e-3)
+    if got.mesh is not None:
+        np.testing.assert_allclose(got.mesh, wanted.mesh, rtol=1e-4, atol=5e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_starts_from_what_the_model_knows(name):
+    """With the statistics of its training, a batch of a photograph gives about the same scores."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image holds the photograph")
+    recipe = recipes.get(name)
+    network = recipe.network.build()
+    initialize(network, recipe.run.init_from)
+    photograph = torch.from_numpy(data.astronaut()[:480, :480].copy()).permute(2, 0, 1)
+    crops = torch.stack(
+        [photograph[:, y : y + 320, x : x + 320] for x in (0, 160) for y in (0, 160)]
+    )
+    with torch.no_grad():
+        wanted = network.eval()(crops).face_logits.sigmoid()
+        got = network.train()(crops).face_logits.sigmoid()
+    assert wanted.max() > 0.5
+    assert got.max() > 0.4
+    assert np.corrcoef(got.flatten(), wanted.flatten())[0, 1] > 0.8
+
+
+def test_a_mesh_is_left_where_the_file_has_none(tmp_path, monkeypatch):
+    """The card decides: of a file without a mesh the branch keeps its random weights."""
+    plain, dense = (recipes.get(f"retinaface-mobile-{kind}finetune") for kind in ("", "mesh-"))
+    source = plain.network.build()
+    initialize(source, "retinaface-mobile")
+    graph = initialization.read_graph(weights.find("retinaface-mobile"))
+    bare = graph._replace(
+        nodes=[node for node in graph.nodes if not any(".mesh." in name for name in node.inputs)]
+    )
+    card = replace(Card.from_file(weights.find("retinaface-mobile")), mesh="")
+    file = tmp_path / "plain.onnx"
+    shutil.copy(weights.find("retinaface-mobile"), file)
+    monkeypatch.setattr(initialization, "read_graph", lambda path: bare)
+    monkeypatch.setattr(initialization.Card, "from_file", lambda path: card)
+    network = dense.network.build()
+    before = state_of(network)
+    assert initialize(network, file) == "network but for head.mesh, mesh"
+    now = network.state_dict()
+    assert all(torch.equal(v, now[name]) for name, v in source.state_dict().items())
+    assert torch.equal(now["head.mesh.0.weight"], before["head.mesh.0.weight"])
+
+
+def test_another_network_or_decoding_is_refused_and_changes_nothing():
+    for recipe, said in {
+        "scrfd-500m-kps": r"scrfd by the recipe scrfd-2.5g-kps, is of another network: network.ba",
+        "scrfd-2.5g": r"layer 44 of the file is a convolution .* a group normalization, head.tow",
+        "smallhardface-light": "is of another network: .* is of shape",
+    }.items():
+        network = recipes.get(recipe).network.build()
+        before = state_of(network)
+        with pytest.raises(WeightsError, match=said):
+            initialize(network, "scrfd-2.5g-kps")
+        assert unchanged(network, before)
+    network = recipes.get("retinaface-mobile").network.build()  # encodes boxes by other numbers
+    before = state_of(network)
+    with pytest.raises(
+        WeightsError, match=r"other outputs: boxes\[.* retinaface-mobile-mesh-short"
+    ):
+        initialize(network, "retinaface-mobile")
+    assert unchanged(network, before)
+    assert network.training
+
+
+def test_a_file_without_statistics_is_taken_with_a_warning(tmp_path, caplog):
+    file = tmp_path / "scrfd-500m-kps.onnx"
+    shutil.copy(weights.find("scrfd-500m-kps"), file)
+    relabel(file, Card.from_file(file), "")
+    network = recipes.get("scrfd-500m-kps").network.build()
+    assert initialize(network, file) == "network"
+    assert "lacks the statistics" in caplog.text
+    assert "--optim.frozen BatchNorm2d" in caplog.text
+    relabel(file, Card.from_file(file), pack(recipes.get("scrfd-2.5g-kps").network.build()))
+    with pytest.raises(WeightsError, match="statistics of batch normalization do not fit"):
+        initialize(network, file)
+
+
+def test_names_files_and_folders_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert locate("scrfd-2.5g-kps") == weights.find("scrfd-2.5g-kps")
+    assert locate("default") == weights.find("default")
+    (tmp_path / "scrfd-2.5g-kps").mkdir()  # a folder that is no run
+    assert locate("scrfd-2.5g-kps") == weights.find("scrfd-2.5g-kps")
+    (tmp_path / "scrfd-2.5g-kps" / "last.pt").touch()
+    assert locate("scrfd-2.5g-kps").samefile(tmp_path / "scrfd-2.5g-kps" / "last.pt")
+    with pytest.raises(WeightsError, match=r"retinaface-mobile, scrfd-2\.5g-kps.*got scrfd-2g"):
+        locate("scrfd-2g")
+
+
+@pytest.mark.parametrize("file", OTHERS)
+def test_published_files_are_taken_under_their_license(shared, file, caplog):
+    network = recipes.get(OTHERS[file]).network.build()
+    with caplog.at_level(logging.WARNING):
+        assert initialize(network, shared / "weights" / file) == "network"
+    assert "license: " in caplog.text
+    theirs = interop.load_published(shared / "weights" / file)
+    images = np.random.default_rng(5).integers(0, 256, (1, 3, 96, 160), dtype=np.uint8)
+    assert np.array_equal(TorchRuntime(network)(images).scores, TorchRuntime(theirs)(images).scores)
+
+
+def test_published_files_of_other_networks_are_refused(shared):
+    network = recipes.get("scrfd-500m").network.build()
+    before = state_of(network)
+    with pytest.raises(WeightsError, match=r"scrfd_2\.5g\.onnx is of another network: without "):
+        initialize(network, shared / "weights" / "scrfd_2.5g.onnx")
+    with pytest.raises(WeightsError, match="holds neither this network's weights"):
+        initialize(network, shared / "weights" / "light_DSFD.pth")
+    mobile = recipes.get("retinaface-mobile-released").network
+    other = replace(mobile, mean=(0.0, 0.0, 0.0)).build()
+    with pytest.raises(WeightsError, match="has the layers of this network, but other outputs"):
+        initialize(other, shared / "weights" / "retinaface_mobilenet025.pth")
+    assert unchanged(network, before)
+
+
+def test_the_unfolded_checkpoint_of_the_default_says_the_same(shared):
+    """In training, too: the checkpoint that the default was exported from is the oracle."""
+    file = shared / "gpu_training" / "scrfd-2.5g-kps.pt"
+    if not file.is_file():
+        pytest.skip("no checkpoint of the default beside the checkout")
+    oracle = recipes.get("scrfd-2.5g-kps").network.build()
+    assert initialize(oracle, file) == "network"
+    going_on.check(oracle, weights.find("scrfd-2.5g-kps"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_fine_tuning_takes_a_step(name, tiny_set, tmp_path):
+    recipe = recipes.get(name)
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, root=(str(tiny_set),), workers=0),
+        augment=replace(recipe.augment, size=64),
+        schedule=replace(recipe.schedule, batch=2),
+        run=replace(recipe.run, out=tmp_path / "run", device="cpu", threads=1),
+    )
+    folder = train(recipe, stop_at=1)
+    saved = torch.load(folder / "last.pt", weights_only=True)
+    began = recipe.network.build()
+    initialize(began, recipe.run.init_from)
+    now = began.state_dict()
+    gap = {n: (v - now[n]).abs().max() for n, v in saved["network"].items() if n.endswith("weight")}
+    trained = [gap[name] for name in gap if not name.startswith("mesh.")]
+    assert max(trained) > 0
+    assert max(trained) < 0.01  # a first step at a small rate
