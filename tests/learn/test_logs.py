@@ -3,10 +3,11 @@
 import dataclasses
 
 import pytest
+import torch
 
 from facefind.learn.engine import train
 from facefind.learn.loader import TrainingSet
-from facefind.learn.logs import LoadingWatch
+from facefind.learn.logs import DeviceWork, LoadingWatch
 from facefind.learn.recipe import DataConfig
 from facefind.runtimes import cpu
 
@@ -45,8 +46,32 @@ def test_loading_that_keeps_up_is_not_mentioned(caplog):
     assert not caplog.records
 
 
+def test_a_gpu_that_still_computes_waits_for_nothing(monkeypatch):
+    class Event:
+        done = True
+
+        def record(self):
+            self.done = False
+
+        def query(self):
+            return self.done
+
+    event = Event()
+    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    work = DeviceWork(torch.device("cuda:0"))
+    assert work.is_done()
+    work.mark()
+    assert not work.is_done()
+    event.done = True
+    assert work.is_done()
+    work = DeviceWork(torch.device("cpu"))
+    work.mark()
+    assert work.is_done()
+
+
 @pytest.mark.slow
-def test_a_run_warns_of_its_loading(recipe, monkeypatch, caplog):
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_run_warns_of_its_loading(recipe, monkeypatch, caplog, busy):
     """The clock moves only while images are loaded."""
     now, load = [0.0], TrainingSet.__getitem__
 
@@ -55,7 +80,8 @@ def test_a_run_warns_of_its_loading(recipe, monkeypatch, caplog):
         return load(self, drawn)
 
     monkeypatch.setattr(TrainingSet, "__getitem__", slow)
+    monkeypatch.setattr(DeviceWork, "is_done", lambda self: not busy)
     long = dataclasses.replace(recipe.schedule, epochs=20 * 4 / 11)
     train(dataclasses.replace(recipe, schedule=long), clock=lambda: now[0])
-    (message,) = [r.getMessage() for r in caplog.records if "waits" in r.getMessage()]
-    assert "4 of the 4 seconds" in message
+    messages = [r.getMessage() for r in caplog.records if "waits" in r.getMessage()]
+    assert ["4 of the 4 seconds" in message for message in messages] == [True] * (not busy)

@@ -29,7 +29,7 @@ from facefind.learn.ema import EMA
 from facefind.learn.index_sampler import Epochs, IndexSampler, sized
 from facefind.learn.initialization import initialize
 from facefind.learn.loader import Batch, TrainingSet, loader
-from facefind.learn.logs import LoadingWatch, Log, Meter, clock_time
+from facefind.learn.logs import DeviceWork, LoadingWatch, Log, Meter, clock_time
 from facefind.learn.mining import Miner
 from facefind.learn.opening import opening_lines, write_first_batch
 from facefind.learn.optimizers import freeze, make_optimizer
@@ -95,7 +95,7 @@ class _Run:
         clock: Callable[[], float],
     ) -> None:
         run, schedule, data = recipe.run, recipe.schedule, recipe.data
-        self.recipe, self.rank, self.clock = recipe, rank, clock
+        self.recipe, self.device, self.rank, self.clock = recipe, device, rank, clock
         self.folder = run.out or Path("runs") / recipe.name
         last = self.folder / checkpoints.LAST
         if last.exists() and not resume:
@@ -188,16 +188,18 @@ class _Run:
                 log.say(f"nothing is left to do: the run is finished after {self.step} steps")
             meter, loading = Meter(lambda: watch.seconds), LoadingWatch(recipe.data)
             begin, saved, supply = self.step, self.clock(), iter(self.batches)
+            work = DeviceWork(self.device)
             watch.start()
             while not progress.done(self.step) and self.step < stop_at:
                 asked = watch.seconds
                 batch = list(itertools.islice(supply, recipe.optim.accumulate))
-                waited = watch.seconds - asked
+                waited = watch.seconds - asked if work.is_done() else 0.0
                 if log and self.step == 0:
                     with watch.paused():
                         log.picture("first batch", write_first_batch(self.folder, batch[0]))
                 rate = recipe.optim.lr * progress.rate(self.step)
                 result = self.update(batch, rate)
+                work.mark()
                 self.step += 1
                 progress.update(self.step)
                 for begun in self.state.observe(result.min_positive_scores):

@@ -94,7 +94,7 @@ class Meter:
         self._load_s, self._since = 0.0, self._seconds()
 
     def add(self, step: int, result: StepResult, names: list[str], load_s: float) -> None:
-        """Take in a step's result, the names of its images and how long they were waited for."""
+        """Take in a step's result, its images' names and how long the device waited for them."""
         self._steps.append((step, result, names))
         self._load_s += load_s
 
@@ -109,7 +109,7 @@ class Meter:
     def take(self, batch: int) -> dict[str, float]:
         """The means since the last call, with images a second at `batch` images a step.
 
-        `load_s` is the time that a step waits for its images, `step_s` all of its other time.
+        `load_s` is the time that the device waits for a step's images, `step_s` all other time.
 
         Raises:
             TrainingError: as `check` does.
@@ -146,6 +146,27 @@ class Meter:
                 raise TrainingError(_failure(step, terms, norm, names))
             rows.append({f"loss_{k}": v for k, v in terms.items()} | {"gradient": norm})
         return rows, score
+
+
+class DeviceWork:
+    """Whether a device has done all that was asked of it; nobody waits for it.
+
+    While a GPU still computes the last step, the host may wait for images without loss.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._event: Any = None
+        if device.type == "cuda":
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def mark(self) -> None:
+        """Remember what has been asked until now."""
+        if self._event is not None:
+            self._event.record()
+
+    def is_done(self) -> bool:
+        """Whether what was asked until the last mark is done; always where nothing is deferred."""
+        return self._event is None or bool(self._event.query())
 
 
 class LoadingWatch:
