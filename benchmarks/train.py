@@ -61,7 +61,7 @@ def supply(recipe: Recipe, data: list[str], device: torch.device) -> Iterator[Ba
     dataset = TrainingSet(samples, recipe.augment, recipe.run.seed, recipe.data.cache)
     sampler = IndexSampler(Epochs([s.group for s in samples], recipe.run.seed))
     pin = device.type == "cuda"
-    workers = recipe.data.workers
+    workers = recipe.data.workers or 0
     yield from loader(dataset, sampler, batch=batch, workers=workers, pin_memory=pin)
 
 

@@ -8,7 +8,6 @@ import torch
 from facefind.learn.engine import train
 from facefind.learn.loader import TrainingSet
 from facefind.learn.logs import DeviceWork, LoadingWatch
-from facefind.learn.recipe import DataConfig
 from facefind.runtimes import cpu
 
 
@@ -27,7 +26,7 @@ def means(load_s, step_s=1.0):
 )
 def test_slow_loading_is_said_with_what_to_do(monkeypatch, caplog, workers, cache, advice):
     monkeypatch.setattr(cpu, "usable_cores", lambda: 3)
-    watch = LoadingWatch(DataConfig(workers=workers, cache=cache))
+    watch = LoadingWatch(workers, cache)
     watch.add(41, means(100.0))  # loading begins
     watch.add(50, means(0.6))
     assert not caplog.records
@@ -40,7 +39,7 @@ def test_slow_loading_is_said_with_what_to_do(monkeypatch, caplog, workers, cach
 
 
 def test_loading_that_keeps_up_is_not_mentioned(caplog):
-    watch = LoadingWatch(DataConfig())
+    watch = LoadingWatch(2, None)
     for step in (1, 20, 40, 60):
         watch.add(step, means(0.45))
     assert not caplog.records

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facefind.learn.recipe import DataConfig
 from facefind.learn.state import TrainingError
 from facefind.runtimes import cpu
 
@@ -175,14 +174,15 @@ class LoadingWatch:
     The first log line is left out: loading has just begun.
 
     Args:
-        data: how images are loaded.
+        workers: processes that load them.
+        cache: where decoded images are kept; None: nowhere.
     """
 
     FEWEST = 15
     """Steps after the first log line before which nothing is said."""
 
-    def __init__(self, data: DataConfig) -> None:
-        self._data, self._warned = data, False
+    def __init__(self, workers: int, cache: str | None) -> None:
+        self._workers, self._cache, self._warned = workers, cache, False
         self._begin: int | None = None
         self._step, self._load_s, self._step_s = 0, 0.0, 0.0
 
@@ -205,11 +205,10 @@ class LoadingWatch:
             )
 
     def _advice(self) -> str:
-        workers, cores = self._data.workers, cpu.usable_cores()
-        advice = []
+        workers, cores, advice = self._workers, cpu.usable_cores(), []
         if workers < cores:
             advice.append(f"raise --data.workers, {workers} of {cores} processor cores now")
-        if self._data.cache is None:
+        if self._cache is None:
             advice.append("keep decoded images with --cache auto")
         return f"; {', or '.join(advice)}" if advice else ""
 
