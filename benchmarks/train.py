@@ -62,12 +62,12 @@ def supply(recipe: Recipe, data: list[str], device: torch.device) -> Iterator[Ba
             yield one
     samples, _ = datasets.read_sets(data)
     cache, fill = recipe.data.cache, recipe.augment.fill
-    kept = on_device(cache, samples, device, workers=recipe.data.workers, fill=fill)
+    workers = recipe.data.workers or 0
+    kept = on_device(cache, samples, device, workers=workers, fill=fill)
     cache = None if kept else cache
     dataset = TrainingSet(samples, recipe.augment, recipe.run.seed, cache)
     sampler = IndexSampler(Epochs([s.group for s in samples], recipe.run.seed))
-    options = {"batch": batch, "workers": recipe.data.workers}
-    options["steady"] = captures(recipe, device, 1)
+    options = {"batch": batch, "workers": workers, "steady": captures(recipe, device, 1)}
     if kept:
         yield from device_loader(
             dataset, kept, sampler, compiled=compiles(recipe, device, 1), **options

@@ -186,10 +186,35 @@ def test_help_after_a_recipe_tells_its_values(
     assert "--help" in shown
 
 
+def test_minutes_phases_and_the_best_weights(
+    labeled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FACEFIND_MAX_STEPS", "4")
+    run, model = tmp_path / "run", tmp_path / "best.onnx"
+    args = ["train", "scrfd-500m-short", "--data", str(labeled), "--val", str(labeled), *TINY]
+    args += ["--schedule.minutes", "9", "--augment.phases", "0.5:32", "0.75:96"]
+    assert main([*args, "--run.evaluate-every", "1", "--out", str(run)]) == 0
+    shown = capsys.readouterr()
+    assert "sides of 32 until 50% of the run, 96 until 75% of the run, 64 pixels" in shown.err
+    assert f"{run / 'best.pt'} in its place" in shown.out
+    assert main(["export", str(run / "best.pt"), "--out", str(model)]) == 0
+    card = Card.from_file(model)
+    assert card is not None
+    assert card.training["images"] == 4
+    with pytest.raises(SystemExit):
+        main([*args, "--augment.phases", "x"])
+    assert "--augment.phases" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["train", "scrfd-2.5"], "scrfd-2.5g"),
+        (["train", "scrfd-2.5g", "--data", ".", "--schedule.minutes", "0"], "more than 0, got 0"),
+        (["train", "scrfd-2.5g", "--data", ".", "--schedule.batch", "0"], "--schedule.batch"),
         (["train", "scrfd-2.5g"], "--data SET"),
         (["train", "scrfd-2.5g", "--data", ".", "--device", "tpu"], "--device"),
         (["train", "scrfd-2.5g", "--data", ".", "--device", "cuda:99"], "--device cuda:99"),

@@ -51,7 +51,7 @@ def test_loading_processes_share_a_host_cache(tiny_set):
         supply = iter(loader(dataset, sampler, batch=4, workers=2))
         batches[name] = [batch.images for batch in itertools.islice(supply, 8)]
     assert all(map(torch.equal, batches[None], batches["host"]))
-    assert dataset._cache._filled.sum() == 12  # by the processes, seen here
+    assert dataset.cache._filled.sum() == 12  # by the processes, seen here
 
 
 def test_an_image_whose_header_was_wrong_is_not_kept(tiny_set):

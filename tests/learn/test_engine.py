@@ -14,7 +14,7 @@ import torch
 
 from facefind import datasets, recipes
 from facefind.errors import DataError, WeightsError
-from facefind.learn import checkpoints
+from facefind.learn import checkpoints, engine
 from facefind.learn.ema import EMA
 from facefind.learn.engine import TrainingError, train
 from facefind.learn.index_sampler import Epochs, IndexSampler
@@ -22,12 +22,14 @@ from facefind.learn.loader import TrainingSet, loader
 from facefind.learn.mining import passes
 from facefind.learn.recipe import (
     AugmentConfig,
+    DataConfig,
     MiningConfig,
     OptimConfig,
     ParameterGroup,
     ResizedConfig,
     ScheduleConfig,
 )
+from facefind.runtimes import cpu
 from facefind.systems.mesh.config import MeshConfig
 from facefind.systems.retinaface import ROWS as RETINAFACE
 
@@ -293,6 +295,20 @@ def test_two_processes_mine_lists_of_their_own_and_resume(recipe, tmp_path):
         assert max(one.skipped for _, one in begun if one.owner == owner) > 0
     with pytest.raises(DataError, match="the same number of processes"):
         train(at(mined, tmp_path / "whole"), resume=True)
+
+
+@pytest.mark.parametrize(("cores", "processes", "expected"), [(3, 1, 3), (64, 1, 8), (2, 4, 1)])
+def test_loading_processes_follow_the_machine(monkeypatch, cores, processes, expected):
+    monkeypatch.setattr(cpu, "usable_cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert engine._workers(DataConfig(workers=None)) == expected
+    assert engine._workers(DataConfig(workers=5)) == 5
+
+
+def test_nothing_left_to_train_on_is_said(recipe):
+    data = dataclasses.replace(recipe.data, hold_out=0.999)
+    with pytest.raises(DataError, match=r"--data\.hold-out 0\.999 leaves no image"):
+        train(dataclasses.replace(recipe, data=data))
 
 
 def test_a_folder_is_not_overwritten(recipe):

@@ -30,7 +30,7 @@ def test_a_run_says_first_what_it_trains_on(recipe, tiny_set, capsys):
         "device    cpu, fp32 (as asked for)",
         "batches   4 square crops a step, sides of 64 pixels",
         "length    11 steps, 4 epochs",
-        "cache     none: images are decoded whenever they are used",
+        "cache     none: images are decoded whenever they are used; --cache auto keeps them",
     ]
     assert lines[6].startswith("1/11  loss_cls")  # at once, though a line is due every two steps
     assert lines[7].startswith("2/11  loss_cls")
@@ -53,7 +53,7 @@ def test_minutes_phases_parts_and_a_cache_are_said(recipe, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert "sides of 32 until 35% of the run, 64 pixels, in 2 parts" in lines[3]
     assert lines[4] == "length    9 minutes of training, by the clock"
-    assert lines[5] == "cache     decoded images in memory, 0.0 GiB"
+    assert lines[5] == "cache     decoded images in memory, 0.0 GiB (--cache host)"
     assert lines[6].startswith("1/~")
 
 

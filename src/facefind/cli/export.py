@@ -46,7 +46,8 @@ def export(
     differ; it carries its card, so facefind detect --model takes it as it is.
 
     Args:
-        run: A run folder, whose result is taken, or else its last checkpoint; or a checkpoint.
+        run: A run folder, whose result is taken, or else its last checkpoint; or a checkpoint, such
+            as the best.pt of a run.
         out: The file to write.
         name: The model's name; the file's where not given.
         test_protocol: How images are scaled and faces merged unless users choose otherwise.

@@ -22,6 +22,7 @@ import torch
 from facefind import datasets
 from facefind.errors import DataError
 from facefind.learn import checkpoints, run_folder
+from facefind.learn.cache import make_cache
 from facefind.learn.checks import check
 from facefind.learn.device_images import device_loader, on_device
 from facefind.learn.distributed import make_device, process_group
@@ -29,17 +30,18 @@ from facefind.learn.ema import EMA
 from facefind.learn.index_sampler import Epochs, IndexSampler, sized
 from facefind.learn.initialization import initialize
 from facefind.learn.loader import Batch, TrainingSet, loader
-from facefind.learn.logs import LoadingWatch, Log, Meter, clock_time
-from facefind.learn.mining import Miner
-from facefind.learn.opening import opening_lines, write_first_batch
+from facefind.learn.logs import DeviceWork, LoadingWatch, Log, Meter, clock_time
+from facefind.learn.mining import batches_ahead, make_miner
+from facefind.learn.opening import cache_line, opening_lines, write_first_batch
 from facefind.learn.optimizers import freeze, make_optimizer
 from facefind.learn.precision import choose_precision
-from facefind.learn.recipe import Recipe
+from facefind.learn.recipe import DataConfig, Recipe
 from facefind.learn.schedule import Progress, Stopwatch, crop_size
 from facefind.learn.state import State, TrainingError
 from facefind.learn.step import Step, captures, compiles
 from facefind.learn.validation import Evaluator
 from facefind.nn.detector import DenseDetector
+from facefind.runtimes import cpu
 
 __all__ = ["TrainingError", "train"]
 
@@ -95,7 +97,7 @@ class _Run:
         clock: Callable[[], float],
     ) -> None:
         run, schedule, data = recipe.run, recipe.schedule, recipe.data
-        self.recipe, self.rank, self.clock = recipe, rank, clock
+        self.recipe, self.device, self.rank, self.clock = recipe, device, rank, clock
         self.folder = run.out or Path("runs") / recipe.name
         last = self.folder / checkpoints.LAST
         if last.exists() and not resume:
@@ -110,10 +112,7 @@ class _Run:
         samples, held_out = datasets.read_sets(data.root, val=data.val, hold_out=data.hold_out)
         if held_out and not samples:
             raise DataError(f"--data.hold-out {data.hold_out} leaves no image to train on")
-        kept = on_device(
-            data.cache, samples, device, workers=data.workers, fill=recipe.augment.fill
-        )
-        dataset = TrainingSet(samples, recipe.augment, run.seed, None if kept else data.cache)
+        self.dataset = TrainingSet(samples, recipe.augment, run.seed)
         self.fingerprint = run_folder.fingerprint(samples)
         content = checkpoints.load(last) if last.exists() else {}
         if content:
@@ -129,7 +128,7 @@ class _Run:
             make_optimizer(network, recipe.optim),
             EMA(network, recipe.optim.ema) if recipe.optim.ema else None,
             torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
-            _miner(epochs, recipe, processes),
+            make_miner(epochs, recipe, processes),
         )
         self.step = self.state.restore(content) if content else 0
         self.watch = Stopwatch(content.get("seconds", 0.0), clock)
@@ -148,26 +147,17 @@ class _Run:
         )
         if rank == 0:
             run_folder.record(self.folder, self.step, recipe, facts)
-        cache = str(kept or dataset.cache or "none: images are decoded whenever they are used")
-        self.opening = opening_lines(
-            recipe, self.folder, facts, step=self.step, why=why, cache=cache
-        )
+        self.opening = opening_lines(recipe, self.folder, facts, step=self.step, why=why)
         chosen = replace(recipe, run=replace(run, precision=self.precision))
         self.update = Step(self.state, recipe.criterion.build(network), chosen, device, processes)
-        sampler = self._sampler(epochs, processes)
-        loading: dict[str, Any] = {
+        self.sampler = self._sampler(epochs, processes)
+        self.loading: dict[str, Any] = {
             "batch": schedule.batch // processes // recipe.optim.accumulate,
-            "workers": data.workers,
-            "prefetch": _prefetch(recipe),
+            "workers": _workers(data),
+            "prefetch": batches_ahead(recipe, _workers(data)),
             "steady": captures(chosen, device, processes),
         }
-        self.batches: Iterable[Batch]
-        if kept:
-            self.batches = device_loader(
-                dataset, kept, sampler, compiled=compiles(chosen, device, processes), **loading
-            )
-        else:
-            self.batches = loader(dataset, sampler, pin_memory=device.type == "cuda", **loading)
+        self.compiled = compiles(chosen, device, processes)
 
     def _sampler(self, epochs: Epochs, processes: int) -> Iterator[tuple[int, int, int]]:
         """What this process draws from the present step on: (index, sample, size)."""
@@ -180,26 +170,44 @@ class _Run:
         )
         return sized(pairs, batch, lambda step: crop_size(self.progress.fraction(step), augment))
 
+    def _batches(self, log: Log | None) -> Iterable[Batch]:
+        """Endless batches; images that are kept on the device are decoded here."""
+        recipe, dataset, loading = self.recipe, self.dataset, self.loading
+        cache, fill, workers = recipe.data.cache, recipe.augment.fill, loading["workers"]
+        kept = on_device(cache, dataset.samples, self.device, workers=workers, fill=fill)
+        if kept is None:
+            dataset.cache = make_cache(cache, dataset.samples)
+        if log:
+            log.say(cache_line(cache, kept or dataset.cache))
+        if kept:
+            return device_loader(dataset, kept, self.sampler, compiled=self.compiled, **loading)
+        pinned = self.device.type == "cuda"
+        return loader(dataset, self.sampler, pin_memory=pinned, **loading)
+
     def train(self, stop_at: int) -> None:
         """Take steps until the run is over, or `stop_at` of them are done."""
         recipe, run, progress, watch = self.recipe, self.recipe.run, self.progress, self.watch
         with Log(self.folder) if self.rank == 0 else contextlib.nullcontext() as log:
             if log:
                 log.say("\n".join(self.opening))
-            if log and self.finished:
-                log.say(f"nothing is left to do: the run is finished after {self.step} steps")
-            meter, loading = Meter(lambda: watch.seconds), LoadingWatch(recipe.data)
-            begin, saved, supply = self.step, self.clock(), iter(self.batches)
+            if self.finished:
+                if log:
+                    log.say(f"nothing is left to do: it is finished after {self.step} steps")
+                return
+            begin, supply, work = self.step, iter(self._batches(log)), DeviceWork(self.device)
+            waits = LoadingWatch(self.loading["workers"], recipe.data.cache)
+            meter, saved = Meter(lambda: watch.seconds), self.clock()
             watch.start()
             while not progress.done(self.step) and self.step < stop_at:
                 asked = watch.seconds
                 batch = list(itertools.islice(supply, recipe.optim.accumulate))
-                waited = watch.seconds - asked
+                waited = watch.seconds - asked if work.is_done() else 0.0
                 if log and self.step == 0:
                     with watch.paused():
                         log.picture("first batch", write_first_batch(self.folder, batch[0]))
                 rate = recipe.optim.lr * progress.rate(self.step)
                 result = self.update(batch, rate)
+                work.mark()
                 self.step += 1
                 progress.update(self.step)
                 for begun in self.state.observe(result.min_positive_scores):
@@ -213,7 +221,7 @@ class _Run:
                     means = meter.take(recipe.schedule.batch)
                     if log:
                         self._report(log, rate, means)
-                        loading.add(self.step, means)
+                        waits.add(self.step, means)
                 due = self.evaluator.due(self.step) and not over
                 if log and (at_end or due or self.clock() - saved > run.checkpoint_every):
                     meter.check()
@@ -223,7 +231,7 @@ class _Run:
                     meter.check()
                     with watch.paused():
                         self.evaluator(self.state.best_network(), self.step, log)
-            if progress.done(self.step) and not self.finished:
+            if progress.done(self.step):
                 self._finish(log)
 
     def _report(self, log: Log, rate: float, means: dict[str, float]) -> None:
@@ -266,28 +274,12 @@ def _make_network(recipe: Recipe, device: torch.device, *, fresh: bool) -> Dense
     return network
 
 
-def _miner(epochs: Epochs, recipe: Recipe, processes: int) -> Miner | None:
-    """The miner of a recipe, before the first batch."""
-    if not recipe.mining.on:
-        return None
-    lists = 1 if recipe.mining.shared else processes
-    images = recipe.schedule.batch // recipe.optim.accumulate // lists
-    return Miner(epochs, recipe.mining, images=images, lists=lists)
-
-
-def _prefetch(recipe: Recipe) -> int:
-    """Batches that each loading process may be ahead of training."""
-    mining, workers = recipe.mining, recipe.data.workers
-    if not mining.on:
-        return 4
-    free = mining.lag - (recipe.optim.accumulate - 1)  # a step's parts are drawn together
-    if free < workers:
-        raise DataError(
-            f"--mining.lag {mining.lag} is too short: {workers} loading processes and "
-            f"{recipe.optim.accumulate} parts a step draw {mining.lag - free + workers} batches "
-            "ahead"
-        )
-    return min(4, free // max(workers, 1))
+def _workers(data: DataConfig) -> int:
+    """Loading processes of each process that trains."""
+    if data.workers is not None:
+        return data.workers
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(min(cpu.usable_cores() // here, 8), 1)
 
 
 def _max_steps() -> int:

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facefind.learn.recipe import DataConfig
 from facefind.learn.state import TrainingError
 from facefind.runtimes import cpu
 
@@ -94,7 +93,7 @@ class Meter:
         self._load_s, self._since = 0.0, self._seconds()
 
     def add(self, step: int, result: StepResult, names: list[str], load_s: float) -> None:
-        """Take in a step's result, the names of its images and how long they were waited for."""
+        """Take in a step's result, its images' names and how long the device waited for them."""
         self._steps.append((step, result, names))
         self._load_s += load_s
 
@@ -109,7 +108,7 @@ class Meter:
     def take(self, batch: int) -> dict[str, float]:
         """The means since the last call, with images a second at `batch` images a step.
 
-        `load_s` is the time that a step waits for its images, `step_s` all of its other time.
+        `load_s` is the time that the device waits for a step's images, `step_s` all other time.
 
         Raises:
             TrainingError: as `check` does.
@@ -148,20 +147,42 @@ class Meter:
         return rows, score
 
 
+class DeviceWork:
+    """Whether a device has done all that was asked of it; nobody waits for it.
+
+    While a GPU still computes the last step, the host may wait for images without loss.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._event: Any = None
+        if device.type == "cuda":
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def mark(self) -> None:
+        """Remember what has been asked until now."""
+        if self._event is not None:
+            self._event.record()
+
+    def is_done(self) -> bool:
+        """Whether what was asked until the last mark is done; always where nothing is deferred."""
+        return self._event is None or bool(self._event.query())
+
+
 class LoadingWatch:
     """Warns once where steps wait for their images a third of the time or more.
 
     The first log line is left out: loading has just begun.
 
     Args:
-        data: how images are loaded.
+        workers: processes that load them.
+        cache: where decoded images are kept; None: nowhere.
     """
 
     FEWEST = 15
     """Steps after the first log line before which nothing is said."""
 
-    def __init__(self, data: DataConfig) -> None:
-        self._data, self._warned = data, False
+    def __init__(self, workers: int, cache: str | None) -> None:
+        self._workers, self._cache, self._warned = workers, cache, False
         self._begin: int | None = None
         self._step, self._load_s, self._step_s = 0, 0.0, 0.0
 
@@ -184,11 +205,10 @@ class LoadingWatch:
             )
 
     def _advice(self) -> str:
-        workers, cores = self._data.workers, cpu.usable_cores()
-        advice = []
+        workers, cores, advice = self._workers, cpu.usable_cores(), []
         if workers < cores:
             advice.append(f"raise --data.workers, {workers} of {cores} processor cores now")
-        if self._data.cache is None:
+        if self._cache is None:
             advice.append("keep decoded images with --cache auto")
         return f"; {', or '.join(advice)}" if advice else ""
 

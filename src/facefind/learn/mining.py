@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from facefind import files
 from facefind.errors import DataError
 from facefind.learn.index_sampler import Epochs
-from facefind.learn.recipe import MiningConfig
+from facefind.learn.recipe import MiningConfig, Recipe
 
 
 @dataclass(frozen=True)
@@ -227,6 +227,34 @@ class Miner:
     def _pass(self, which: int, walk: _Walk) -> Pass:
         size = self._epochs.size
         return Pass(which, walk.number, 1 - len(walk.order) / size, float(walk.marks.mean()))
+
+
+def make_miner(epochs: Epochs, recipe: Recipe, processes: int) -> Miner | None:
+    """The miner of a recipe, before the first batch; None where it mines nothing."""
+    if not recipe.mining.on:
+        return None
+    lists = 1 if recipe.mining.shared else processes
+    images = recipe.schedule.batch // recipe.optim.accumulate // lists
+    return Miner(epochs, recipe.mining, images=images, lists=lists)
+
+
+def batches_ahead(recipe: Recipe, workers: int) -> int:
+    """Batches that each of some loading processes may be ahead of training.
+
+    Raises:
+        DataError: if a miner's lag is too short for them.
+    """
+    mining = recipe.mining
+    if not mining.on:
+        return 4
+    free = mining.lag - (recipe.optim.accumulate - 1)  # a step's parts are drawn together
+    if free < workers:
+        raise DataError(
+            f"--mining.lag {mining.lag} is too short: {workers} loading processes and "
+            f"{recipe.optim.accumulate} parts a step draw {mining.lag - free + workers} batches "
+            "ahead"
+        )
+    return min(4, free // max(workers, 1))
 
 
 def passes(folder: Path) -> list[tuple[int, Pass]]:

@@ -19,7 +19,7 @@ _IGNORED = (255, 171, 64)
 
 
 def opening_lines(
-    recipe: Recipe, folder: Path, facts: dict[str, Any], *, step: int, why: str, cache: str
+    recipe: Recipe, folder: Path, facts: dict[str, Any], *, step: int, why: str
 ) -> list[str]:
     """Lines that say what is about to be trained, on what and where.
 
@@ -29,7 +29,6 @@ def opening_lines(
         facts: what `run.json` records of it.
         step: from which it goes on; 0 at its start.
         why: the precision was chosen.
-        cache: where decoded images are kept.
     """
     augment, schedule, batch = recipe.augment, recipe.schedule, recipe.schedule.batch
     if augment.crop == "square":
@@ -51,9 +50,23 @@ def opening_lines(
         "device": f"{facts['device']}, {facts['precision']} ({why})",
         "batches": crops,
         "length": length,
-        "cache": cache,
     }
     return [f"{name:<9} {text}" for name, text in rows.items()]
+
+
+def cache_line(name: str | None, cache: object | None) -> str:
+    """A line that says where decoded images are kept, and why.
+
+    Args:
+        name: `--cache`.
+        cache: what it has come to; None: nothing is kept.
+    """
+    text = f"{cache} (--cache {name})"
+    if cache is None:
+        text = f"none: decoded images do not fit (--cache {name})"
+    if name is None:
+        text = "none: images are decoded whenever they are used; --cache auto keeps them"
+    return f"{'cache':<9} {text}"
 
 
 def labeled_crops(batch: Batch, most: int = 8) -> NDArray[np.uint8]:

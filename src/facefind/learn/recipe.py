@@ -54,8 +54,8 @@ class DataConfig:
     crops are then made as well; in memory that the loading processes share (`host`, 3 bytes), or in
     a folder, for later runs too; `auto`: on an accelerator or on the host, where they fit; None:
     each is decoded whenever it is used."""
-    workers: int = 2
-    """Processes that load and augment."""
+    workers: int | None = 2
+    """Processes that load and augment; None: one for each processor core, at most 8."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,7 +168,7 @@ def short() -> Recipe:
         ),
         optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.05, ema=0.999, clip=10.0),
         schedule=ScheduleConfig(epochs=18.0, batch=16, kind="cosine", warmup_epochs=1.0),
-        run=RunConfig(precision="bf16"),
+        run=RunConfig(precision="auto"),
     )
 
 

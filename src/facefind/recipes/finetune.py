@@ -27,5 +27,5 @@ def finetune(recipe: Recipe, init_from: str) -> Recipe:
         optim=OptimConfig(name="adamw", lr=3e-4, weight_decay=0.05, clip=10.0, ema=0.98),
         schedule=ScheduleConfig(epochs=20.0, batch=16, warmup_epochs=1.0, kind="cosine"),
         mining=MiningConfig(),
-        run=RunConfig(init_from=init_from),
+        run=RunConfig(init_from=init_from, precision="auto"),
     )

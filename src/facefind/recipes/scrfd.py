@@ -127,7 +127,7 @@ def on_gpu(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         name=f"{recipe.name.removesuffix('-short')}-gpu",
-        data=DataConfig(balance=0.4, cache="auto", workers=8),
+        data=DataConfig(balance=0.4, cache="auto", workers=None),
         augment=replace(
             recipe.augment,
             size=640,
