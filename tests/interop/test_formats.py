@@ -46,7 +46,7 @@ def test_what_is_nobodys_is_told_with_all_kinds(tmp_path):
     with pytest.raises(WeightsError, match=r"no format 'caffe'"):
         interop.convert(tmp_path / "other.pth", tmp_path / "ours.pt", format="caffe")
     (tmp_path / "bad.onnx").write_bytes(b"nothing of the kind")
-    with pytest.raises(WeightsError, match="cannot be read as an ONNX file"):
+    with pytest.raises(WeightsError, match="is no ONNX model"):
         interop.detect_format(tmp_path / "bad.onnx")
     with pytest.raises(WeightsError, match="no file"):
         interop.detect_format(tmp_path / "gone.onnx")

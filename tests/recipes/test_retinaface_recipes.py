@@ -8,7 +8,9 @@ from facefind.recipes.retinaface import MESH_ROWS, RECIPES, ROWS, SHORT_ROWS
 
 def test_every_row_has_a_training():
     extra = {f"{row}-short" for row in SHORT_ROWS} | {f"{row}-mesh" for row in MESH_ROWS}
-    assert set(RECIPES) == set(ROWS) | extra | {"retinaface-mobile-mesh-short"}
+    extra |= {f"retinaface-mobile-{kind}" for kind in ("gpu", "finetune")}
+    extra |= {f"retinaface-mobile-mesh-{kind}" for kind in ("short", "finetune")}
+    assert set(RECIPES) == set(ROWS) | extra
     for row in ROWS:
         recipe = recipes.get(row)
         assert recipe.network == ROWS[row]
@@ -110,4 +112,5 @@ def test_a_mesh_training_adds_the_branch_alone(name):
         plain.schedule,
     )
     assert network.mesh.pixel == 0.01
-    assert (network.mesh.landmarks > 0) == ("short" in name)  # the paper has no such term
+    ours = name.endswith(("short", "finetune"))
+    assert (network.mesh.landmarks > 0) == ours  # the paper has no such term

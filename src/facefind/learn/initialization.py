@@ -86,7 +86,13 @@ def initialize(network: nn.Module, source: str | Path) -> str:
         some = _mismatches(backbone, state) or _mismatches(network, state)
         fault = f": without {', '.join(some[:3])}, or in another shape"
     for read in READERS:
-        if (theirs := read(path)) is not None:
+        try:
+            theirs = read(path)
+        except WeightsError:
+            if not fault:  # of a torch file more is known
+                raise
+            continue
+        if theirs is not None:
             return _from_network(network, path, theirs)
     hint = "" if READERS else " (`import facefind.interop` for files of others)"
     raise WeightsError(
