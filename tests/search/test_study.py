@@ -110,7 +110,7 @@ def test_killed_and_run_again_it_ends_as_if_never_killed(
     settings: Settings, tmp_path: Path
 ) -> None:
     slow = dataclasses.replace(
-        settings.trial, schedule=dataclasses.replace(settings.trial.schedule, epochs=6)
+        settings.trial, schedule=dataclasses.replace(settings.trial.schedule, epochs=3)
     )
     slow = dataclasses.replace(slow, run=dataclasses.replace(slow.run, checkpoint_every=0.0))
     settings = dataclasses.replace(settings, trial=slow, models=2)

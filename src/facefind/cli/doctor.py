@@ -38,6 +38,7 @@ _PACKAGES = (
     "scipy",
     "matplotlib",
     "tensorboard",
+    "pyyaml",
     "tyro",
     "tqdm",
 )

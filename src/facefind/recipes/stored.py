@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import types
 import typing
@@ -65,7 +66,7 @@ def _parse(kind: Any, value: Any) -> Any:
     if value is None:
         return None
     if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(typing.cast(type, kind))
         known = {f.name for f in dataclasses.fields(kind)}
         unknown = set(value) - known
         if unknown:
@@ -78,6 +79,12 @@ def _parse(kind: Any, value: Any) -> Any:
         kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
         return tuple(_parse(one, item) for one, item in zip(kinds, value, strict=True))
     return Path(value) if kind is Path else value
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, resolved once: a search reads hundreds of recipes."""
+    return typing.get_type_hints(kind)
 
 
 def _member(kinds: Sequence[Any], value: Any) -> Any:
