@@ -13,8 +13,7 @@ one has an IoU of .4 with it.
 the first protocol. `--time N`: milliseconds an image, the protocols in turns over N such images.
 
 The rows are `--test-protocols`, then one for each of `--sizes` and `--gates`: a long side of 640
-and one of that size, from which faces come whose longer side is more than that part of it; then
-each of these again with `--containment`.
+and one of that size, from which faces come whose longer side is more than that part of it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,7 +80,7 @@ def main() -> None:
         columns += wider.from_samples(held_out).subsets
     print(f"\n| protocol | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|")
     for protocol, row in zip(rows, cells, strict=True):
-        print(f"| {named(protocol)} | {' | '.join(row)} |")
+        print(f"| {protocol.name} | {' | '.join(row)} |")
     if options.time:
         timed(rows, runtime, threshold, [s.path for s in held_out[: options.time]])
 
@@ -93,14 +91,7 @@ def tested(options: argparse.Namespace) -> list[TestProtocol]:
     for size, gate in itertools.product(options.sizes, options.gates):
         small = Pass(size=size, min_input_size=gate * size if gate else None)
         rows.append(TestProtocol(name=f"640 and {size} from {gate:g}", sizes=(640, small)))
-    return rows + [
-        replace(row, containment=part) for part in options.containment for row in rows[:]
-    ]
-
-
-def named(protocol: TestProtocol) -> str:
-    part = protocol.containment
-    return protocol.name + ("" if part is None else f", containment {part:g}")
+    return rows
 
 
 def found_once(
@@ -174,7 +165,7 @@ def timed(
     print(f"\n| protocol | ms, median of {len(paths)} | times the first |\n|---|---|---|")
     for row, own in zip(rows, times, strict=True):
         ratio = statistics.median(b / a for a, b in zip(times[0], own, strict=True))
-        print(f"| {named(row)} | {statistics.median(own):.1f} | {ratio:.3f} |")
+        print(f"| {row.name} | {statistics.median(own):.1f} | {ratio:.3f} |")
 
 
 def arguments() -> argparse.Namespace:
@@ -188,7 +179,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--test-protocols", nargs="+", default=["640", "everyday"])
     parser.add_argument("--sizes", type=int, nargs="*", default=[])
     parser.add_argument("--gates", type=float, nargs="*", default=[0.4])
-    parser.add_argument("--containment", type=float, nargs="*", default=[])
     parser.add_argument("--min-score", type=float, help="the card's threshold where not given")
     parser.add_argument("--time", type=int, default=0)
     parser.add_argument("--runtime", default="auto")

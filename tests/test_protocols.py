@@ -77,6 +77,8 @@ def test_a_protocol_may_be_varied_by_its_name() -> None:
     assert protocols.get("everyday:1280,640").sizes == (1280, 640, small)
     assert protocols.get("everyday:flip").sizes == (640, small)
     assert protocols.get("everyday:flip").flip
+    assert protocols.get("everyday:containment=.6").containment == 0.6
+    assert protocols.get("dsfd:containment=1").containment == 1
 
 
 def released_shorts() -> tuple[ShortSide, ...]:
@@ -89,7 +91,9 @@ def released_shorts() -> tuple[ShortSide, ...]:
     ("text", "said"),
     [
         ("vga:flipped", "'flipped' is no change"),
-        ("vga:", "expected flip, no-flip, or sides"),
+        ("vga:", "expected flip, no-flip, containment=0.6, or sides"),
+        ("vga:containment=", "is no change"),
+        ("vga:containment=1.2", "containment must lie in 0..1"),
         ("vga:0", "is no change"),
         ("640x480:320", "no list of sides"),
         ("dsfd:no-flip", "rules for each pass"),

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _SIDE = re.compile(r"[1-9][0-9]{0,4}")
+_CONTAINMENT = re.compile(r"containment=([01]|[01]?\.[0-9]+)")
 _SIDES = re.compile(r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4})*")
 
 
@@ -42,8 +43,9 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
 
     A size is a long side ("1024", 1024) or width x height to fit inside ("640x480"); it comes with
     the card's threshold and one pass. Either may be varied: "smallhardface:600,1000,1400" has these
-    sides in place of its own, "vga:flip" is made mirrored too, "retinaface:no-flip" is not, and
-    "everyday:1280" has one pass at 1280 and its small one.
+    sides in place of its own, "vga:flip" is made mirrored too, "retinaface:no-flip" is not,
+    "everyday:1280" has one pass at 1280 and its small one, and "everyday:containment=0.6" also
+    suppresses boxes of which more than .6 lies inside a better and larger one.
 
     Raises:
         ProtocolError: for anything else; the message suggests the nearest name.
@@ -74,10 +76,12 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
 
 
 def _varied(protocol: TestProtocol, change: str) -> TestProtocol:
-    """The protocol with other sides, of the kind that its own first size is, or other flips.
+    """The protocol with a containment, other sides (of its own first size's kind) or other flips.
 
     Passes with rules of their own, such as the small one of `everyday`, stay as they are.
     """
+    if found := _CONTAINMENT.fullmatch(change):
+        return replace(protocol, containment=float(found[1]))
     ruled = tuple(size for size in protocol.sizes if isinstance(size, Pass | DsfdPyramid))
     if len(ruled) == len(protocol.sizes) or any(
         isinstance(size, DsfdPyramid) or size.flip for size in ruled
@@ -89,8 +93,8 @@ def _varied(protocol: TestProtocol, change: str) -> TestProtocol:
         return replace(protocol, flip=change == "flip")
     if not _SIDES.fullmatch(change):
         raise ProtocolError(
-            f"{change!r} is no change of protocol {protocol.name!r}: expected flip, no-flip, or "
-            "sides in pixels such as 600,1000,1400"
+            f"{change!r} is no change of protocol {protocol.name!r}: expected flip, no-flip, "
+            "containment=0.6, or sides in pixels such as 600,1000,1400"
         )
     sides = [int(side) for side in change.split(",")]
     first = protocol.sizes[0]
