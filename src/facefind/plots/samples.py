@@ -68,7 +68,7 @@ def draw_matching(
     left.set(ylabel="in one epoch")
     for name, means in matched.items():
         right.plot(np.arange(len(face_scales)), means, marker="o", label=name)
-    right.set_xticks(np.arange(len(face_scales)), face_scales, fontsize="small")
+    right.set_xticks(np.arange(len(face_scales)), face_scales, fontsize="x-small")
     right.set(title="anchors a face", xlabel="longer side, pixels of the network's input")
     for axes in (left, right):
         axes.grid(alpha=0.3)

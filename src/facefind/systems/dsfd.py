@@ -59,11 +59,6 @@ RELEASED_CRITERION = replace(
     CRITERION, classification=replace(CRITERION.classification, average="positives")
 )
 """The released code's: scores, too, are divided by the number of positive anchors."""
-PLAIN_CRITERION = replace(
-    CRITERION,
-    assigner=replace(CRITERION.assigner, positive_iou=0.35, negative_iou=0.35),
-)
-"""Of the baselines, without improved anchor matching: S3FD's IoU, without its compensation."""
 
 
 @dataclass(frozen=True, kw_only=True)
