@@ -71,10 +71,9 @@ LIGHTDSFD = TestProtocol(
     sizes=(None,),
     min_score=0.05,
     nms_iou=0.3,
-    max_candidates=None,
-    max_faces=500,
+    max_candidates=500,
 )
-"""One pass on the unscaled image: NMS at 0.3, the best 500.
+"""One pass on the unscaled image: NMS at 0.3 over the best 500 boxes.
 
 Source: lightDSFD, README.md and test.py.
 Differs: the code writes boxes a pixel wider and higher.
