@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from facefind import weights
 from facefind.cli import main
 from facefind.recipes import by_system, names
 from facefind.runtimes import Card
@@ -266,6 +268,30 @@ def test_export_of_a_run_is_a_model_that_detects(
     args = ["detect", image, "--model", str(model), "--min-score", "0", "--json"]
     assert main(args) == 0
     assert len(json.loads(capsys.readouterr().out)["scores"]) > 0
+
+
+def test_the_card_of_a_fine_tuning_holds_what_it_began_with(
+    tmp_path: Path,
+) -> None:
+    from facefind import recipes
+    from facefind.cli import export
+    from facefind.learn import checkpoints
+
+    recipe = recipes.get("scrfd-500m-kps-finetune")
+    run, later = tmp_path / "run.pt", tmp_path / "later.pt"
+    again = replace(recipe, run=replace(recipe.run, init_from=str(run)))
+    for path, made in ((run, recipe), (later, again)):
+        checkpoints.save(path, {"network": {}, "recipe": made.to_dict(), "step": 7})
+    card = Card.from_file(weights.find("scrfd-500m-kps"))
+    assert card is not None
+    first = export._training(recipe, run)
+    assert first["began_with"] == {"model": card.name, "license": card.license, **card.training}
+    second = export._training(again, later)
+    assert second["began_with"] == first
+    assert export._license(second) == export._license(first) == card.license != ""
+    assert export._license({"recipe": "scrfd-2.5g"}) == ""
+    gone = export._training(replace(again, run=replace(again.run, init_from="gone.pt")), later)
+    assert gone["began_with"] == {"file": "gone.pt"}
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,21 @@ def test_factors_of_all_groups_multiply():
     assert set(decays.values()) == {0.5}
 
 
+def test_a_class_s_name_names_all_of_its_modules():
+    network = Two()
+    (norm,) = freeze(network, ["BatchNorm2d"])
+    assert norm is network.body[1]
+    fixed = [name for name, p in network.named_parameters() if not p.requires_grad]
+    assert fixed == ["body.1.weight", "body.1.bias"]
+    groups = (ParameterGroup(part="Sequential", lr=3.0), ParameterGroup(part="Conv2d", lr=2.0))
+    optimizer = make_optimizer(network, OptimConfig(groups=groups))
+    set_rate(optimizer, 1.0)
+    rates = values(network, optimizer, "lr")
+    assert (rates["body.0.weight"], rates["body2.bias"]) == (6.0, 2.0)
+    with pytest.raises(DataError, match="got 'GroupNorm'"):
+        freeze(network, ["GroupNorm"])
+
+
 def test_adamw_leaves_vectors_without_decay():
     network = Two()
     groups = (ParameterGroup(part="body", decay=3.0),)

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Format", "names", "read_graph", "read_state"]
 
-_WRAPPERS = ("state_dict", "model")
-_PREFIX = "module."  # what torch's data parallel wrappers put before every name
-
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
@@ -78,8 +75,6 @@ def read_state(path: Path, expected: str = "a published .pth file") -> dict[str,
     Raises:
         WeightsError: if the file is missing, damaged or holds no state dict; names `expected`.
     """
-    import torch
-
     from facefind.learn import checkpoints
 
     if not path.is_file():
@@ -87,15 +82,4 @@ def read_state(path: Path, expected: str = "a published .pth file") -> dict[str,
     content: Any = checkpoints.read(path)
     if isinstance(content, dict) and {"network", "recipe"} <= content.keys():
         raise WeightsError(f"{path} is a checkpoint of facefind already: facefind export takes it")
-    for key in _WRAPPERS:
-        if isinstance(content, dict) and key in content:
-            content = content[key]
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(value, torch.Tensor) for value in content.values())
-    ):
-        raise WeightsError(f"{path} holds no state dict; expected {expected}")
-    if all(name.startswith(_PREFIX) for name in content):
-        return {name.removeprefix(_PREFIX): value for name, value in content.items()}
-    return dict(content)
+    return checkpoints.state_dict(content, path, expected)

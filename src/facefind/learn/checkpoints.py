@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from facefind.errors import WeightsError
 from facefind.files import atomic
@@ -18,6 +19,8 @@ from facefind.files import atomic
 LAST = "last.pt"
 FINAL = "final.pt"
 BEST = "best.pt"
+
+_PREFIX = "module."  # what torch's data parallel wrappers put before every name
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -68,6 +71,29 @@ def read(path: Path) -> Any:
         reason = _reason(str(error))
     # Outside of the handler: torch's text, which advises to read the file unsafely, is not shown.
     raise WeightsError(f"{path} cannot be read: {reason}")
+
+
+def state_dict(content: Any, path: Path, expected: str = "") -> dict[str, Tensor]:
+    """The tensors of a network by name, out of what a file wraps them in; averaged ones first.
+
+    Args:
+        content: what `read` gave.
+        path: the file, for the error.
+        expected: what it should be, for the error.
+
+    Raises:
+        WeightsError: if there are none.
+    """
+    state = content
+    for key in ("ema", "network", "state_dict", "model"):
+        if isinstance(content, dict) and key in content:
+            state = content[key]
+            break
+    tensors = isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())
+    if not tensors or not state:
+        raise WeightsError(f"{path} holds no state dict{expected and f'; expected {expected}'}")
+    parallel = all(name.startswith(_PREFIX) for name in state)
+    return {name.removeprefix(_PREFIX * parallel): value for name, value in state.items()}
 
 
 def _reason(text: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -77,24 +76,21 @@ def initialize(network: nn.Module, source: str | Path) -> str:
     card = Card.from_file(path) if path.suffix == ".onnx" else None
     if card is not None:
         return _from_export(network, path, card)
-    fault = ""
+    fault, ours = "", False
     if path.suffix not in _NO_TENSORS:
-        state = _state_dict(path)
+        content = checkpoints.read(path)
+        ours = isinstance(content, dict) and "network" in content
+        found = checkpoints.state_dict(content, path)
+        state = {_now(name): value for name, value in found.items()}
         if part := _load(network, state):
             return part
         backbone = getattr(network, "backbone", network)
         some = _mismatches(backbone, state) or _mismatches(network, state)
         fault = f": without {', '.join(some[:3])}, or in another shape"
-    for read in READERS:
-        try:
-            theirs = read(path)
-        except WeightsError:
-            if not fault:  # of a torch file more is known
-                raise
-            continue
-        if theirs is not None:
+    for read in () if ours else READERS:
+        if (theirs := read(path)) is not None:
             return _from_network(network, path, theirs)
-    hint = "" if READERS else " (`import facefind.interop` for files of others)"
+    hint = "" if READERS or ours else " (`import facefind.interop` for files of others)"
     raise WeightsError(
         f"{path} holds neither this network's weights nor its backbone's{fault}{hint}"
     )
@@ -160,17 +156,6 @@ def _check(network: nn.Module, reference: Runtime, path: Path, before: dict[str,
             "anchors and the encoding of boxes must be those that its weights were trained for, "
             f"as in the recipe {reference.card.recipe or 'of its network'}"
         )
-
-
-def _state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in a torch or .safetensors file, averaged weights first."""
-    content: Any = checkpoints.read(path)
-    state = content
-    if isinstance(content, dict):
-        state = content.get("ema", content.get("network", content.get("state_dict", content)))
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} holds no state dict")
-    return {_now(name): value for name, value in state.items()}
 
 
 def _load(network: nn.Module, state: Mapping[str, Tensor]) -> str:

@@ -243,11 +243,12 @@ class RunConfig:
     out: Annotated[Path | None, arg(name="out", prefix_name=False, metavar="FOLDER")] = None
     """Run folder; by default runs/<recipe>."""
     init_from: Annotated[
-        str | None, arg(name="init-from", prefix_name=False, metavar="RUN|FILE")
+        str | None, arg(name="init-from", prefix_name=False, metavar="MODEL|RUN|FILE")
     ] = None
-    """Weights to start from instead of random ones: a run folder or checkpoint of the same
-    network, or of it without some of its branches (landmarks, mesh), which then start at random;
-    or a torch file of its backbone alone, such as torchvision's for ImageNet."""
+    """Weights to start from instead of random ones: the name of a model that ships, a run folder,
+    or a file (.pt, .safetensors, .onnx of ours, published files) of the same network, or of it
+    without some of its branches (landmarks, mesh), which then start at random; or a torch file of
+    its backbone alone, such as torchvision's for ImageNet."""
     device: Annotated[
         str, arg(name="device", prefix_name=False, metavar="auto|cpu|cuda[:N]|mps")
     ] = "auto"
