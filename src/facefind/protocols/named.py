@@ -28,7 +28,9 @@ FULL = TestProtocol(name="full", sizes=(None,))
 Source: ours.
 """
 
-EVERYDAY = TestProtocol(name="everyday", sizes=(640, Pass(size=160, min_input_size=64)))
+EVERYDAY = TestProtocol(
+    name="everyday", sizes=(640, Pass(size=160, square=True, min_input_size=64))
+)
 """A long side of 640, and a small pass for faces that fill the image; the default.
 
 At 640 a network does not see enough of a face that is wider than about half of the image; at 160 it
