@@ -41,7 +41,7 @@ def test_vga_brings_the_long_side_to_640_up_or_down(
         ("640x480", "640x480", ((480, 640),)),
         (" 640X480 ", "640x480", ((480, 640),)),
         ("VGA", "vga", (640,)),
-        ("Everyday", "everyday", (640, Pass(size=160, min_input_size=64))),
+        ("Everyday", "everyday", (640, Pass(size=160, square=True, min_input_size=64))),
     ],
 )
 def test_a_name_or_a_size_gives_a_protocol(given_name: Any, name: str, expected: Any) -> None:
@@ -73,7 +73,7 @@ def test_a_protocol_may_be_varied_by_its_name() -> None:
     assert protocols.get("vga:320,640:flip").sizes == (320, 640)
     assert protocols.get("640:flip") == TestProtocol(name="640:flip", sizes=(640,), flip=True)
     assert protocols.get("smallhardface:100,300,600,1000,1400").sizes == released_shorts()
-    small = Pass(size=160, min_input_size=64)
+    small = Pass(size=160, square=True, min_input_size=64)
     assert protocols.get("everyday:1280,640").sizes == (1280, 640, small)
     assert protocols.get("everyday:flip").sizes == (640, small)
     assert protocols.get("everyday:flip").flip

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference import overlap, pyramid_protocol
+from reference.seeing_runtimes import Blind, Seeing, heaps
 
 from facefind import boxes as box_math
 from facefind import detector as detector_room
@@ -21,57 +22,9 @@ from facefind.detector import FaceDetector
 from facefind.errors import ProtocolError
 from facefind.nms import box_voting
 from facefind.protocols import PROTOCOLS, DsfdPyramid, Pass, Scale, ShortSide, TestProtocol
-from facefind.runtimes import Candidates, Card
+from facefind.runtimes import Candidates
 
 side = st.integers(20, 6000)
-
-
-def heaps(height: int, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Boxes in heaps and their scores, which depend on the canvas alone."""
-    rng = np.random.default_rng(height * 100_003 + width)
-    center = rng.uniform(0, 1, (12, 2))[rng.integers(0, 12, 60)] * (width, height)
-    half = np.exp(rng.normal(3, 1, (60, 1))) * (0.5, 0.6)
-    center += rng.normal(0, 0.1, (60, 2)) * half
-    boxes = np.concatenate([center - half, center + half], 1).astype(np.float32)
-    return boxes, rng.uniform(0, 1, 60).astype(np.float32)
-
-
-class Blind:
-    """A runtime that finds the heaps of its canvas, whatever is on it."""
-
-    name, precision, threads, provider = "blind", "fp32", 1, "none"
-
-    def __init__(self, **card: Any) -> None:
-        self.card = Card(name="blind", system="test", **card)
-        self.shapes: list[tuple[int, ...]] = []
-
-    def __call__(self, images: NDArray[np.uint8]) -> Candidates:
-        self.shapes.append(images.shape)
-        boxes, scores = heaps(*images.shape[2:])
-        n = len(images)
-        return Candidates(np.tile(boxes, (n, 1, 1)), np.tile(scores, (n, 1)))
-
-
-class Seeing(Blind):
-    """A runtime that finds each white patch that it is shown, and where, exactly."""
-
-    def __call__(self, images: NDArray[np.uint8]) -> Candidates:
-        from scipy import ndimage
-
-        self.shapes.append(images.shape)
-        found = []
-        for image in images:
-            labels, _ = ndimage.label(image[0] > 128)
-            found.append(
-                [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
-            )
-        most = max(map(len, found))
-        boxes = np.zeros((len(images), most, 4), np.float32)
-        scores = np.zeros((len(images), most), np.float32)
-        for row, some in enumerate(found):
-            boxes[row, : len(some)] = np.array(some, np.float32).reshape(-1, 4)
-            scores[row, : len(some)] = 0.9
-        return Candidates(boxes, scores)
 
 
 def expected(name: str, height: int, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -160,78 +113,6 @@ def test_thirty_thousand_boxes_vote_in_seconds() -> None:
     voted = box_voting(boxes.astype(np.float32), rng.random(30_000), 0.4)
     assert len(voted.scores) > 10_000
     assert time.process_time() - started < 30
-
-
-def test_only_faces_of_the_asked_size_are_taken_from_a_pass() -> None:
-    image = np.zeros((256, 256, 3), np.uint8)
-    image[10:30, 10:20] = image[100:200, 100:130] = 255
-    for step, found in (
-        (Pass(), 2),
-        (Pass(min_size=20), 1),
-        (Pass(min_size=19.5), 2),
-        (Pass(min_size=100), 0),
-        (Pass(max_size=30), 1),
-        (Pass(max_size=30.5), 2),
-        (Pass(min_size=20, max_size=30), 0),
-    ):
-        rules = TestProtocol(name="p", sizes=(step,))
-        assert len(FaceDetector(Seeing(), protocol=rules).detect(image)) == found, step
-    rules = TestProtocol(name="p", sizes=(Pass(min_size=20),), plus_one=True)
-    assert len(FaceDetector(Seeing(), protocol=rules).detect(image)) == 2
-
-
-@pytest.mark.parametrize(("image_size", "limit"), [((256, 256), 128), ((512, 384), 256)])
-def test_a_limit_may_be_in_pixels_of_what_the_model_sees(
-    image_size: tuple[int, int], limit: int
-) -> None:
-    """Of an image shrunk to 64, faces of more than 32 pixels: half of the image's long side."""
-    rules = TestProtocol(name="p", sizes=(Pass(size=64, min_input_size=32),))
-    for side, found in ((limit - 16, 0), (limit + 16, 1)):
-        image = np.zeros((*image_size, 3), np.uint8)
-        image[16 : 16 + side, 16:80] = 255
-        assert len(FaceDetector(Seeing(), protocol=rules).detect(image)) == found
-    both = replace(rules, sizes=(Pass(size=64, min_input_size=32, min_size=300),))
-    assert [r.views(image_size)[0].min_size for r in (rules, both)] == [limit, 300]
-
-
-def test_the_small_pass_of_every_day_adds_large_faces_once_and_no_small_ones() -> None:
-    class Fragile(Seeing):
-        """Sees patches of up to 300 pixels."""
-
-        def __call__(self, images: NDArray[np.uint8]) -> Candidates:
-            found = super().__call__(images)
-            found.scores[(found.boxes[..., 2:] - found.boxes[..., :2]).max(-1) > 300] = 0
-            return found
-
-    image = np.zeros((640, 480, 3), np.uint8)
-    image[40:480, 40:440] = 255  # the small pass alone
-    image[500:520, 30:50] = 255  # the large pass; too small for the other
-    runtime = Fragile()
-    faces = FaceDetector(runtime, protocol="everyday", min_score=0.5).detect(image)
-    assert [shape[2:] for shape in runtime.shapes] == [(640, 480), (160, 128)]
-    np.testing.assert_allclose(
-        sorted(faces.boxes.tolist()), [[30, 500, 50, 520], [40, 40, 440, 480]], atol=0.1
-    )
-    image[480:, :] = image[:, 290:] = 0  # 250 x 440: both see 250 x 290
-    image[330:480] = 0
-    faces = FaceDetector(runtime, protocol="everyday", min_score=0.5).detect(image)
-    np.testing.assert_allclose(faces.boxes, [[40, 40, 290, 330]], atol=4)
-
-
-@pytest.mark.parametrize("voting", [None, 0.4])
-def test_a_whole_face_suppresses_its_fragments_where_the_protocol_says_so(voting: Any) -> None:
-    class Three(Blind):
-        def __call__(self, images: NDArray[np.uint8]) -> Candidates:
-            boxes = np.array([[[0, 0, 60, 60], [10, 10, 30, 20], [50, 0, 70, 20]]], np.float32)
-            return Candidates(boxes, np.array([[0.9, 0.8, 0.7]], np.float32))
-
-    image = np.zeros((64, 96, 3), np.uint8)
-    rules = TestProtocol(name="p", sizes=(None,), voting=voting)
-    for containment, found in ((None, 3), (0.8, 2), (0.4, 1)):
-        protocol = replace(rules, containment=containment)
-        assert len(FaceDetector(Three(), protocol=protocol).detect(image)) == found
-    assert len(FaceDetector(Three(), protocol=replace(protocol, containment=0.8, max_faces=1))
-               .detect(image)) == 1  # fmt: skip
 
 
 def test_boxes_that_nothing_else_votes_for_are_kept_or_not() -> None:

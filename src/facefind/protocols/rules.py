@@ -68,6 +68,8 @@ class Pass:
         max_size: Keep only faces whose shorter side is less than so many of the image's pixels.
         min_input_size: Keep only faces whose longer side is more than so many pixels of the resized
             image, which is what the model sees.
+        square: Whether the image is padded to a square, so that images of all proportions come to
+            one shape: runtimes prepare themselves for each shape, and a batch has one.
     """
 
     size: Size = None
@@ -75,6 +77,7 @@ class Pass:
     min_size: float | None = None
     max_size: float | None = None
     min_input_size: float | None = None
+    square: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +263,8 @@ class TestProtocol:
                 seen = step.min_input_size * max(image_size) / max(height, width)
                 step = replace(step, min_size=max(seen, step.min_size or 0))
             if height * width <= self.max_pixels:
-                parts = [View((height, width), min_size=step.min_size, max_size=step.max_size)]
+                whole = View((height, width), min_size=step.min_size, max_size=step.max_size)
+                parts = [whole._replace(square=step.square)]
             else:
                 parts = self._tiled(image_size, step)
             flips = (False, True) if step.flip or self.flip else (False,)

@@ -29,6 +29,8 @@ class View(NamedTuple):
     tile_max_size: float | None = None
     """Keep only faces whose longer side is at most so many of the image's pixels, and only where
     the window's edges that lie inside the image are at least half as far from the center."""
+    square: bool = False
+    """As of Pass."""
 
     def render(
         self, image: NDArray[np.uint8], canvas: tuple[int, int] | None, multiple: int
@@ -39,9 +41,13 @@ class View(NamedTuple):
 
         Args:
             image: (h, w, 3) uint8.
-            canvas: (H, W) of the canvas; None takes the least multiples that hold the view.
+            canvas: (H, W) of the canvas; None takes the least multiples that hold the view, or the
+                least square of them.
             multiple: What H and W are multiples of where no canvas is given.
         """
+        if canvas is None and self.square:
+            longer = max(self.size[0] + self.shift[0], self.size[1] + self.shift[1])
+            canvas = (-(-longer // multiple) * multiple,) * 2
         if self.window is None and not self.mirrored and self.shift == (0, 0):
             return letterbox(image, self.size, canvas, multiple=multiple)
         part = image if self.window is None else self.window.cut(image)

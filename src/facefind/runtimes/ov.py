@@ -15,8 +15,8 @@ from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.runtimes.contract import Precision, TensorSpec
 from facefind.runtimes.cpu import usable_cores
 
-_OWN_SHAPES = 4  # compiled models kept for input shapes that come again and again
-_EARLY_SHAPES = 2  # of them given to the first shapes that come
+_OWN_SHAPES = 5  # compiled models kept for input shapes that come again and again
+_EARLY_SHAPES = 3  # of them given to the first that come: upright, lying, and the small pass's
 _WORTH_COMPILING = 64  # calls after which a shape has earned a compiled model of its own
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
@@ -41,8 +41,8 @@ class OpenvinoSession:
     """An ONNX file opened by OpenVINO.
 
     A model compiled for one input shape runs faster than one that takes any, and compiles no
-    slower. So the first two shapes get a compiled model each, later ones share one that takes
-    any, and a shape that keeps coming gets its own as well; at most four are kept.
+    slower. So the first three shapes get a compiled model each, later ones share one that takes
+    any, and a shape that keeps coming gets its own as well; at most five are kept.
 
     Args:
         path: The ONNX file.
