@@ -22,6 +22,7 @@ from facefind.nn.context import ContextModule
 from facefind.nn.deform import DeformConv2d
 from facefind.nn.detector import DenseDetector, Normalize, PerLevel
 from facefind.nn.heads import LinearHead
+from facefind.nn.layers import Conv3x3, conv3x3
 from facefind.nn.necks import FPN
 from facefind.runtimes import Card, open_model
 from facefind.systems.retinaface import IMAGENET, PAPER_SIZES, PAPER_STRIDES
@@ -29,15 +30,25 @@ from facefind.systems.retinaface import IMAGENET, PAPER_SIZES, PAPER_STRIDES
 pytestmark = pytest.mark.slow
 
 
+def in_turn(*kinds: Conv3x3) -> Conv3x3:
+    """Makes a convolution of each kind, one after another."""
+    rest = iter(kinds)
+    return lambda inputs, outputs: next(rest)(inputs, outputs)
+
+
 def deformable() -> DenseDetector:
-    """Two levels of few channels: deformable layers take long to export, so here are six."""
+    """Two levels of few channels: deformable layers take long to export, so here are three.
+
+    One is in the neck, and two, one on the other, in a context module.
+    """
     backbone = MobileNetV1((8, 8), (1, 1, 1), (8, 8, 8))
     outputs = {"cls": 2, "box": 4, "landmarks": 10}
+    context = (conv3x3, DeformConv2d, DeformConv2d, conv3x3, conv3x3)
     return DenseDetector(
         Normalize(*IMAGENET),
         backbone,
         FPN((8, 8), 8, conv=DeformConv2d),
-        PerLevel([ContextModule(8, conv=DeformConv2d), nn.Identity()]),
+        PerLevel([ContextModule(8, conv=in_turn(*context)), nn.Identity()]),
         LinearHead(8, outputs, levels=2, anchors_per_cell=3, shared=True),
         AnchorGrid(PAPER_STRIDES[1:3], PAPER_SIZES[1:3], None),
         AnchorBoxCoder(),
