@@ -201,7 +201,7 @@ def test_minutes_phases_and_the_best_weights(
     assert main([*args, "--run.evaluate-every", "1", "--out", str(run)]) == 0
     shown = capsys.readouterr()
     assert "sides of 32 until 50% of the run, 96 until 75% of the run, 64 pixels" in shown.err
-    assert f"{run / 'best.pt'} in its place" in shown.out
+    assert f"{run / 'best.pt'} holds the weights" in shown.out
     assert main(["export", str(run / "best.pt"), "--out", str(model)]) == 0
     card = Card.from_file(model)
     assert card is not None

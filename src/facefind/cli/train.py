@@ -61,7 +61,7 @@ def main(args: Sequence[str]) -> int:
     if os.environ.get("RANK", "0") == "0":
         text = f"{folder}: facefind export {folder} --out {final.name}.onnx makes it a model"
         if (best := folder / checkpoints.BEST).is_file():
-            text += f", {best} in its place one of the best evaluation's weights"
+            text += f"; {best} holds the weights of its best evaluation"
         output.emit({"run": str(folder)}, text, as_json=options.json, out=None)
     return 0
 

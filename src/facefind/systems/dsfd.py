@@ -259,9 +259,9 @@ _R152 = DSFDConfig()
 _RELEASE = replace(_R152, design="release", mean=RELEASED_MEAN, std=(1.0, 1.0, 1.0))
 _LIGHT = DSFDConfig(
     backbone="mobilenet",
-    stem=(16, 24),
-    depths=(2, 3, 4, 2),
-    widths=(40, 80, 160, 224),
+    stem=(16, 16),
+    depths=(2, 3, 2, 6),
+    widths=(40, 72, 152, 288),
     coarser=((64, 96), (64, 96)),
     width=24,
     normalized=4,
