@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facefind.nn.layers import Conv3x3, ConvNormAct, conv3x3, conv_relu, relu, xavier
+from facefind.nn.upsampling import enlarged
 
 
 class PAFPN(nn.Module):
@@ -197,7 +198,7 @@ class ProductPyramid(nn.Module):
             x = self.own[level](maps[level])
             if level < len(self.down):
                 coarser = self._act(self.down[level](found[level + 1]))
-                x = x * _enlarged(coarser, x, self.align_corners)
+                x = x * enlarged(coarser, x, self.align_corners)
             found[level] = self._act(x)
         return found
 
@@ -229,14 +230,9 @@ class SmoothedProduct(nn.Module):
         """One map a level, all of `width` channels."""
         found = [conv(x) for conv, x in zip(self.laterals, maps, strict=True)]
         for level in range(len(self.smooths) - 1, -1, -1):
-            up = _enlarged(found[level + 1], found[level], align_corners=True)
+            up = enlarged(found[level + 1], found[level], align_corners=True)
             found[level] = self.smooths[level](up * found[level])
         return found
-
-
-def _enlarged(x: Tensor, like: Tensor, align_corners: bool) -> Tensor:
-    size = like.shape[-2:]
-    return functional.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
 
 
 def _conv1x1(inputs: int, outputs: int, norm: bool) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Upsampling by fixed weights."""
+"""Upsampling: nothing of it is learned."""
 
 from __future__ import annotations
 
@@ -31,3 +31,9 @@ class FixedBilinear(nn.Module):
         channels = x.shape[1]
         kernel = self.kernel.to(x.dtype).expand(channels, 1, 4, 4)
         return functional.conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
+
+
+def enlarged(x: Tensor, like: Tensor, align_corners: bool = True) -> Tensor:
+    """`x` (B,C,H,W) bilinearly at the height and width of `like`; by default corners on corners."""
+    size = like.shape[-2:]
+    return functional.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
