@@ -10,12 +10,17 @@ from torch.nn import functional
 from facefind.learn.initialization import initialize
 from facefind.nn.backbones import DPN, published
 from facefind.nn.backbones.dpn import DualPathBlock
+from facefind.nn.backbones.mobilenet_v2 import InvertedResidual
 from facefind.nn.backbones.senet import SEBottleneck
 from facefind.systems.dsfd import ROWS
 
 # Parameters as published, and those of the classifier for 1000 classes.
 COUNTS = {
     "vgg16": (138_357_544, 123_642_856),
+    "mobilenet-0.25": (470_072, 257_000),
+    "mobilenet-v2": (3_504_872, 1_281_000 + 320 * 1280 + 2 * 1280),  # and the 1x1 before it
+    "resnet-18": (11_689_512, 513_000),
+    "resnet-34": (21_797_672, 513_000),
     "resnet-50": (25_557_032, 2_049_000),
     "resnet-101": (44_549_160, 2_049_000),
     "resnet-152": (60_192_808, 2_049_000),
@@ -101,6 +106,41 @@ def dpn98_names() -> dict[str, tuple[int, ...]]:
     return found | with_statistics(norms)
 
 
+def mobilenet_v2_names() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of torchvision's mobilenet_v2, up to its last 1x1 convolution."""
+    found = {"features.0.0.weight": (32, 3, 3, 3)}
+    norms = {"features.0.1": 32}
+    channels = (32, 16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320)
+    for place in range(1, 18):
+        inputs, outputs, at = channels[place - 1], channels[place], f"features.{place}.conv"
+        inner = inputs if place == 1 else 6 * inputs
+        if place > 1:
+            found[f"{at}.0.0.weight"] = (inner, inputs, 1, 1)
+            norms[f"{at}.0.1"] = inner
+        deep = int(place > 1)
+        found[f"{at}.{deep}.0.weight"] = (inner, 1, 3, 3)
+        norms[f"{at}.{deep}.1"] = inner
+        found[f"{at}.{deep + 1}.weight"] = (outputs, inner, 1, 1)
+        norms[f"{at}.{deep + 2}"] = outputs
+    return found | with_statistics(norms)
+
+
+def basic_resnet_names(depths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of torchvision's resnet18 or resnet34 without the classifier."""
+    found, norms, inputs = {"conv1.weight": (64, 3, 7, 7)}, {"bn1": 64}, 64
+    for stage, (depth, width) in enumerate(zip(depths, (64, 128, 256, 512), strict=True), 1):
+        for block in range(depth):
+            at = f"layer{stage}.{block}"
+            found[f"{at}.conv1.weight"] = (width, inputs, 3, 3)
+            found[f"{at}.conv2.weight"] = (width, width, 3, 3)
+            norms |= {f"{at}.bn1": width, f"{at}.bn2": width}
+            if inputs != width:
+                found[f"{at}.downsample.0.weight"] = (width, inputs, 1, 1)
+                norms[f"{at}.downsample.1"] = width
+            inputs = width
+    return found | with_statistics(norms)
+
+
 def with_statistics(norms: dict[str, int]) -> dict[str, tuple[int, ...]]:
     kinds = ("weight", "bias", "running_mean", "running_var")
     found = {f"{name}.{kind}": (n,) for name, n in norms.items() for kind in kinds}
@@ -109,7 +149,14 @@ def with_statistics(norms: dict[str, int]) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("se-resnet-101", se_names(1)), ("se-resnext-101", se_names(32)), ("dpn-98", dpn98_names())],
+    [
+        ("se-resnet-101", se_names(1)),
+        ("se-resnext-101", se_names(32)),
+        ("dpn-98", dpn98_names()),
+        ("mobilenet-v2", mobilenet_v2_names()),
+        ("resnet-18", basic_resnet_names((2, 2, 2, 2))),
+        ("resnet-34", basic_resnet_names((3, 4, 6, 3))),
+    ],
 )
 def test_names_and_shapes_are_the_published_ones(name, wanted):
     with torch.device("meta"):
@@ -163,6 +210,21 @@ def test_a_dual_path_block_adds_to_one_part_and_lengthens_the_other():
     assert torch.equal(out[:, :4], middle[:, :4] + new[:, :4])
     assert torch.equal(out[:, 4:10], middle[:, 4:])
     assert torch.equal(out[:, 10:], new[:, 4:])
+
+
+def test_an_inverted_residual_by_hand():
+    torch.manual_seed(0)
+    block = InvertedResidual(6, 6, 1, 4).eval()
+    (wide, wide_norm, _), (deep, deep_norm, _), flat, flat_norm = block.conv
+    x = 3 * torch.randn(2, 6, 7, 7)
+    out = wide_norm(functional.conv2d(x, wide.weight)).clamp(0, 6)
+    out = deep_norm(functional.conv2d(out, deep.weight, padding=1, groups=24)).clamp(0, 6)
+    out = flat_norm(functional.conv2d(out, flat.weight))
+    assert torch.allclose(block(x), out + x, atol=1e-5)
+    smaller = InvertedResidual(6, 6, 2, 1).eval()
+    assert len(smaller.conv) == 3
+    assert not smaller.adds
+    assert smaller(x).shape == (2, 6, 4, 4)
 
 
 def test_dpn_s_last_map_alone_is_rectified():

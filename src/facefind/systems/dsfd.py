@@ -22,6 +22,7 @@ from facefind.learn.criterion_config import (
     SamplerConfig,
 )
 from facefind.learn.recipe import NetworkConfig
+from facefind.nn.backbone_names import Published
 from facefind.systems.retinaface import IMAGENET
 
 if TYPE_CHECKING:
@@ -67,17 +68,7 @@ class DSFDConfig(NetworkConfig):
 
     system = "dsfd"
 
-    backbone: Literal[
-        "vgg16",
-        "resnet-50",
-        "resnet-101",
-        "resnet-152",
-        "se-resnet-101",
-        "se-resnext-101",
-        "dpn-98",
-        "mobilenet",
-        "light-trunk",
-    ] = "resnet-152"
+    backbone: Literal[Published, "mobilenet", "light-trunk"] = "resnet-152"
     stem: tuple[int, int] = (16, 16)
     """MobileNet: channels of the stem."""
     depths: tuple[int, int, int, int] = (2, 2, 6, 2)
