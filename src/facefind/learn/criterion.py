@@ -22,7 +22,7 @@ from torch.nn import functional
 from facefind.learn.assigners import Assigner, Assignment, inside_regions
 from facefind.learn.boxes import iou
 from facefind.learn.distributed import mean_over_processes
-from facefind.learn.losses import diou_loss, quality_focal, smooth_l1
+from facefind.learn.losses import diou_loss, margin_cross_entropy, quality_focal, smooth_l1
 from facefind.learn.samplers import BACKGROUND, FACE, IGNORED, Sampler
 from facefind.learn.targets import BatchTargets
 from facefind.nn.anchors import Anchors
@@ -235,6 +235,33 @@ class CrossEntropy:
         loss = functional.binary_cross_entropy_with_logits(
             matched.output.face_logits, matched.positive.float(), reduction="none"
         )
+        return self.weight * averaged_over_anchors(loss, matched, self.average)
+
+
+@dataclass(frozen=True)
+class MarginCrossEntropy:
+    """Scores learn face or background, and to be right by a margin.
+
+    The margin is taken off the logit of what an anchor is. It is in training alone, and samplers
+    rank anchors without it.
+
+    Attributes:
+        weight: factor of the term.
+        average: what the sum is divided by.
+        margin: in the units of the logits: of cosines that are scaled by s, s times CosFace's m.
+
+    Source: ASFD, sec. 1 and 4.2 (margin-based classification); CosFace (arXiv:1801.09414), eq. 4.
+    Differs: the paper gives no formula; a margin on plain logits is the released code's.
+    """
+
+    weight: float = 1.0
+    average: Average = "positives"
+    margin: float = 0.2
+
+    def __call__(self, matched: Matched) -> Tensor:
+        """The term."""
+        positive = matched.positive.float()
+        loss = margin_cross_entropy(matched.output.face_logits, positive, self.margin)
         return self.weight * averaged_over_anchors(loss, matched, self.average)
 
 

@@ -90,19 +90,25 @@ class SamplerConfig:
 class ClassificationConfig:
     """How scores learn."""
 
-    kind: Literal["quality-focal", "cross-entropy"] = "quality-focal"
-    """`quality-focal`: scores learn the IoU of their boxes; `cross-entropy`: face or background."""
+    kind: Literal["quality-focal", "cross-entropy", "margin"] = "quality-focal"
+    """`quality-focal`: scores learn the IoU of their boxes; `cross-entropy`: face or background;
+    `margin`: the same, and to be right by a margin."""
     weight: float = 1.0
     average: Literal["positives", "sampled", "images"] = "positives"
-    """Cross-entropy: what the sum is divided by: positive anchors, sampled ones, or each image's
-    own number of sampled ones."""
+    """Cross-entropy and margin: what the sum is divided by: positive anchors, sampled ones, or each
+    image's own number of sampled ones."""
+    margin: float = 0.2
+    """Margin: what the logit of the right class must gain; of scores that are cosines, the same on
+    the cosine, whose scale multiplies it (CosFace)."""
 
-    def build(self) -> Term:
-        """The loss term."""
-        from facefind.learn.criterion import CrossEntropy, QualityFocal
+    def build(self, logit_scale: float = 1.0) -> Term:
+        """The loss term of scores that are multiplied by `logit_scale`."""
+        from facefind.learn.criterion import CrossEntropy, MarginCrossEntropy, QualityFocal
 
         if self.kind == "quality-focal":
             return QualityFocal(self.weight)
+        if self.kind == "margin":
+            return MarginCrossEntropy(self.weight, self.average, self.margin * logit_scale)
         return CrossEntropy(self.weight, self.average)
 
 
@@ -162,7 +168,7 @@ class CriterionConfig:
         from facefind.learn.criterion import Criterion
 
         terms: dict[str, Term] = {
-            "cls": self.classification.build(),
+            "cls": self.classification.build(getattr(network.head, "logit_scale", 1.0)),
             "box": self.box.build(),
             "landmarks": self.landmarks.build(),
         }

@@ -25,6 +25,20 @@ def quality_focal(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:
     return gap * functional.binary_cross_entropy_with_logits(logits, quality, reduction="none")
 
 
+def margin_cross_entropy(logits: Tensor, targets: Tensor, margin: float) -> Tensor:
+    """Cross-entropy of face and background, a margin taken off the right one's logit: same shape.
+
+    Args:
+        logits: of the face less of the background.
+        targets: 1 for a face, 0 for background.
+        margin: by how much the right logit must be higher to count as equal.
+
+    Source: CosFace (arXiv:1801.09414), eq. 4, for two classes.
+    """
+    harder = logits - margin * (2 * targets - 1)
+    return functional.binary_cross_entropy_with_logits(harder, targets, reduction="none")
+
+
 def diou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
     """1 - DIoU of boxes (...,4) with targets (...,4), xyxy: (...,) in 0..2.
 

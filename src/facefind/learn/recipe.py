@@ -14,6 +14,7 @@ from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from facefind.learn.criterion_config import CriterionConfig
+from facefind.nn import genotypes
 
 if TYPE_CHECKING:
     from facefind.nn.detector import DenseDetector
@@ -21,9 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Base of each system's configuration: the numbers a network is built from."""
+    """Base of each system's configuration: the numbers a network is built from.
+
+    Where a system has them, `pyramid` and `context` name its feature modules (`nn.features`).
+    """
 
     system: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Files of genotypes are read: what is built of a recipe must not need them again."""
+        for name in ("pyramid", "context"):
+            value = getattr(self, name, None)
+            if isinstance(value, str):
+                object.__setattr__(self, name, genotypes.inline(value))
 
     def build(self) -> DenseDetector:
         """The network with fresh weights."""

@@ -80,6 +80,40 @@ class DilatedBranches(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], 1)
 
 
+class ReceptiveFields(nn.Module):
+    """Receptive field enhancement: (B,width,H,W) -> (B,width,H,W).
+
+    Four branches of a quarter of the channels, each a 1x1 convolution, one of 1x3, 3x1, 1x5 or 5x1,
+    and another 1x1, side by side; the input is added.
+
+    Args:
+        width: channels, a multiple of 4.
+
+    Source: RefineFace (arXiv:1909.04376), after SRN (arXiv:1809.02693), sec. 3.4.
+    Differs: batch normalization after every convolution, for which the papers do not say.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        if width % 4:
+            raise ValueError(f"receptive fields expected a multiple of 4 channels, got {width}")
+        quarter = width // 4
+
+        def block(inputs: int, kernel: tuple[int, int]) -> nn.Sequential:
+            padding = (kernel[0] // 2, kernel[1] // 2)
+            conv = nn.Conv2d(inputs, quarter, kernel, padding=padding, bias=False)
+            return nn.Sequential(conv, nn.BatchNorm2d(quarter), nn.ReLU(inplace=True))
+
+        self.branches = nn.ModuleList(
+            nn.Sequential(block(width, (1, 1)), block(quarter, kernel), block(quarter, (1, 1)))
+            for kernel in ((1, 3), (3, 1), (1, 5), (5, 1))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The four branches side by side, and `x`."""
+        return torch.cat([branch(x) for branch in self.branches], 1) + x
+
+
 class ReleasedContext(nn.Module):
     """The context module of DSFD's released code: (B,C,H,W) -> (B,512,H,W).
 

@@ -120,11 +120,11 @@ class AuxiliaryShot(nn.Module):
     """A head and anchors on the maps that the neck is given, for training alone: DSFD's first shot.
 
     Args:
-        head: maps -> `HeadOutput`.
+        head: maps -> `HeadOutput`; None: the detector's own, which both shots then share (ASFD).
         anchors: of this shot; `AnchorGrid.halved` of the detector's, as in DSFD, sec. 3.3.
     """
 
-    def __init__(self, head: nn.Module, anchors: AnchorGrid) -> None:
+    def __init__(self, head: nn.Module | None, anchors: AnchorGrid) -> None:
         super().__init__()
         self.head, self.anchors = head, anchors
 
@@ -216,7 +216,8 @@ class DenseDetector(nn.Module):
         shots = []
         for shot in self.auxiliary:
             assert isinstance(shot, AuxiliaryShot)
-            shots.append(self._shot(shot.head(taken), shot.anchors, taken, images))
+            head = self.head if shot.head is None else shot.head
+            shots.append(self._shot(head(taken), shot.anchors, taken, images))
         for more, grid in zip(raw.further, self.further, strict=True):
             shots.append(self._shot(more, grid, maps[-len(grid.strides) :], images))
         return replace(output, auxiliary=tuple(shots))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -11,7 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facefind.nn.layers import ConvNormAct, DepthwiseSeparable, Norm, Scale, conv_relu, xavier
+from facefind.nn.layers import (
+    ConvNormAct,
+    CosineConv,
+    DepthwiseSeparable,
+    Norm,
+    Scale,
+    conv_relu,
+    xavier,
+)
 
 
 class HeadOutput(NamedTuple):
@@ -129,6 +138,7 @@ class LinearHead(nn.Module):
         shared: one set of convolutions serves all levels, instead of one a level.
         kernel: of the convolutions.
         prior: probability of a face at first, where scores have one logit.
+        cosine: scale of the cosines that scores are, with kernel 1 (`CosineConv`); 0: plain ones.
 
     Source: RetinaFace, sec. 4.2 (Loss Head), with kernel 1; SSD (arXiv:1512.02325), sec. 2.1, with
     kernel 3.
@@ -144,12 +154,17 @@ class LinearHead(nn.Module):
         shared: bool,
         kernel: int = 1,
         prior: float = 0.5,
+        cosine: float = 0.0,
     ) -> None:
         super().__init__()
-        self.outputs, self.levels = dict(outputs), levels
+        self.outputs, self.levels, self.logit_scale = dict(outputs), levels, cosine or 1.0
         copies = 1 if shared else levels
         widths = [inputs] * copies if isinstance(inputs, int) else list(inputs)
         for name, values in outputs.items():
+            if name == "cls" and cosine:
+                cosines = (CosineConv(w, values * anchors_per_cell, cosine) for w in widths)
+                self.add_module(name, nn.ModuleList(cosines))
+                continue
             convs = [
                 nn.Conv2d(width, values * anchors_per_cell, kernel, padding=kernel // 2)
                 for width in widths
@@ -190,9 +205,11 @@ class DeepHead(nn.Module):
         norm: batch normalization in the towers, besides their biases.
         max_in_out: the face scores of a cell are chosen from four: on the finest level the
             background's is the highest of three, on the others the face's.
+        separable: all convolutions of a tower but its first are depthwise and then 1x1.
+        cosine: scale of the cosines that scores are (`CosineConv`); 0: plain scores.
 
-    Source: the released codes of DSFD and lightDSFD; PyramidBox (arXiv:1803.07737), sec. 3.2
-    (max-in-out) and 3.3 (pyramid anchors).
+    Source: the released codes of DSFD, lightDSFD and DSFDv2 (separable); PyramidBox
+    (arXiv:1803.07737), sec. 3.2 (max-in-out) and 3.3 (pyramid anchors).
     """
 
     def __init__(
@@ -204,23 +221,30 @@ class DeepHead(nn.Module):
         sets: int = 1,
         norm: bool = False,
         max_in_out: bool = False,
+        separable: bool = False,
+        cosine: float = 0.0,
     ) -> None:
         super().__init__()
-        self.max_in_out = max_in_out
+        self.max_in_out, self.logit_scale = max_in_out, cosine or 1.0
         self.sets = [min(level + 1, sets) for level in range(levels)]
 
-        def branch(outputs: int) -> nn.Sequential:
+        def branch(outputs: int, scale: float = 0.0) -> nn.Sequential:
             layers: list[nn.Module] = []
             width = inputs
-            for channels, kernel in tower:
-                layers.append(nn.Conv2d(width, channels, kernel, padding=kernel // 2))
+            for place, (channels, kernel) in enumerate(tower):
+                conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2)
+                if separable and place:
+                    layers += [conv(width, width, groups=width), nn.Conv2d(width, channels, 1)]
+                else:
+                    layers.append(conv(width, channels))
                 layers += [nn.BatchNorm2d(channels)] * norm
                 layers.append(nn.ReLU(inplace=True))
                 width = channels
-            return nn.Sequential(*layers, nn.Conv2d(width, outputs, 1))
+            last = CosineConv(width, outputs, scale) if scale else nn.Conv2d(width, outputs, 1)
+            return nn.Sequential(*layers, last)
 
         self.box = nn.ModuleList(branch(4 * count) for count in self.sets)
-        self.cls = nn.ModuleList(branch(2 * count + 2 * max_in_out) for count in self.sets)
+        self.cls = nn.ModuleList(branch(2 * count + 2 * max_in_out, cosine) for count in self.sets)
         xavier(self)
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutput:

@@ -63,6 +63,17 @@ class ConvNormAct(nn.Sequential):
         )
 
 
+class BiasedConv(nn.Sequential):
+    """Convolution with bias, normalization, ReLU: (B,C,H,W) -> (B,out,H/stride,W/stride)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
 class DepthwiseSeparable(nn.Sequential):
     """Depthwise 3x3 then pointwise 1x1, each normalized and rectified.
 
@@ -151,3 +162,24 @@ class L2Norm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The normalized map."""
         return functional.normalize(x, eps=1e-10) * self.weight[:, None, None]
+
+
+class CosineConv(nn.Conv2d):
+    """Cosines between each cell and learned directions, times a scale: (B,C,H,W) -> (B,out,H,W).
+
+    Args:
+        inputs: channels C.
+        outputs: number of directions.
+        scale: what cosines are multiplied by, so that a softmax of them can come near 0 and 1.
+
+    Source: CosFace (arXiv:1801.09414), sec. 3.1: normalized features and weights, s.
+    """
+
+    def __init__(self, inputs: int, outputs: int, scale: float) -> None:
+        super().__init__(inputs, outputs, 1, bias=False)
+        self.logit_scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scaled cosines."""
+        directions = functional.normalize(self.weight, dim=1)
+        return self.logit_scale * functional.conv2d(functional.normalize(x), directions)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facefind.nn.cells import operation
 from facefind.nn.layers import Conv3x3, ConvNormAct, conv3x3, conv_relu, relu, xavier
 from facefind.nn.upsampling import enlarged
 
@@ -233,6 +234,57 @@ class SmoothedProduct(nn.Module):
             up = enlarged(found[level + 1], found[level], align_corners=True)
             found[level] = self.smooths[level](up * found[level])
         return found
+
+
+class BiFPN(nn.Module):
+    """Weighted pyramid in two directions: maps (B,C,H_l,W_l) -> the same shapes, fine to coarse.
+
+    Each map is added to the next coarser result, enlarged (nearest); then, the finest excepted, the
+    map, what came of it and the next finer result, max-pooled, are added. Sums have learned weights
+    that are not negative and are divided by their sum; a separable 3x3 convolution follows each,
+    behind a ReLU and before a normalization.
+
+    Args:
+        levels: number of maps.
+        width: channels C.
+
+    Source: EfficientDet (arXiv:1911.09070), sec. 3.2 and 3.3.
+    Differs: ReLU instead of swish, as in the other necks here.
+    """
+
+    def __init__(self, levels: int, width: int) -> None:
+        super().__init__()
+        last = levels - 1
+        self.down = nn.ModuleList(operation("sep_conv_3x3", width) for _ in range(last))
+        self.up = nn.ModuleList(operation("sep_conv_3x3", width) for _ in range(last))
+        self.down_weights = nn.Parameter(torch.ones(last, 2))
+        # The coarsest map has nothing coming down: only itself and what comes up.
+        self.up_weights = nn.ParameterList(
+            torch.ones(2 if level == last else 3) for level in range(1, levels)
+        )
+        xavier(self)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """One map a level."""
+        found = list(maps)
+        for level in range(len(maps) - 2, -1, -1):
+            coarser = functional.interpolate(found[level + 1], size=maps[level].shape[-2:])
+            found[level] = self.down[level](
+                _weighted([maps[level], coarser], self.down_weights[level])
+            )
+        for level in range(1, len(maps)):
+            terms = [maps[level], found[level], functional.max_pool2d(found[level - 1], 3, 2, 1)]
+            if level == len(maps) - 1:
+                del terms[1]
+            found[level] = self.up[level - 1](_weighted(terms, self.up_weights[level - 1]))
+        return found
+
+
+def _weighted(terms: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """The mean of `terms` under weights that are at least 0 (EfficientDet, sec. 3.3)."""
+    share = weights.relu()
+    share = share / (share.sum() + 1e-4)
+    return torch.stack([s * term for s, term in zip(share, terms, strict=True)]).sum(0)
 
 
 def _conv1x1(inputs: int, outputs: int, norm: bool) -> nn.Module:

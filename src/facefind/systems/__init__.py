@@ -58,6 +58,7 @@ SYSTEMS: dict[str, System] = {
     "retinaface": System("facefind.systems.retinaface", "facefind.recipes.retinaface"),
     "smallhardface": System("facefind.systems.smallhardface", "facefind.recipes.smallhardface"),
     "dsfd": System("facefind.systems.dsfd", "facefind.recipes.dsfd"),
+    "asfd": System("facefind.systems.asfd", "facefind.recipes.asfd"),
 }
 """Every registered detector by name."""
 

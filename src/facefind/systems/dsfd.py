@@ -80,6 +80,12 @@ class DSFDConfig(NetworkConfig):
     design: Literal["paper", "release", "light"] = "paper"
     """What follows the backbone: the paper's two shots, the modules and heads of the released code,
     or those of lightDSFD. The fields from here on to `ratio` are the paper's."""
+    pyramid: str = "fem"
+    """The pyramid: `none`, `fpn`, `pafpn`, `bifpn`, `fem`, `autofem`, or the `.json` file of a
+    genotype; the paper's is `fem`; others need a `width`."""
+    context: str = "fem"
+    """The context modules: `none`, `ssh`, `fem`, `rfe`, `cpm`, or the `.json` file of a genotype;
+    the paper's is `fem`."""
     enhance: bool = True
     """Whether a feature enhance module makes the second shot's maps; without it they are the
     backbone's own."""
@@ -114,7 +120,11 @@ class DSFDConfig(NetworkConfig):
         return tuple(((side / root, side * root),) for side in SIDES)
 
     def build(self) -> DenseDetector:
-        """The network with fresh weights."""
+        """The network with fresh weights.
+
+        Raises:
+            ValueError: if a feature module is unknown or does not fit.
+        """
         from facefind.nn.anchors import AnchorGrid
         from facefind.nn.backbones import LightTrunk, MobileNetV1, published
         from facefind.nn.coders import AnchorBoxCoder
@@ -150,6 +160,7 @@ class DSFDConfig(NetworkConfig):
         """What follows maps of so many channels in the paper's network (fig. 2)."""
         from torch import nn
 
+        from facefind.nn import features
         from facefind.nn.context import DilatedBranches
         from facefind.nn.detector import AuxiliaryShot, PerLevel
         from facefind.nn.heads import LinearHead
@@ -175,8 +186,9 @@ class DSFDConfig(NetworkConfig):
             )
 
         widths = (self.width,) * len(maps) if self.width and self.enhance else maps
-        neck, context = None, norms(widths)
-        if self.enhance:
+        neck: nn.Module | None = None
+        context: list[nn.Module] = norms(widths)
+        if self.enhance and self.pyramid == "fem":
             neck = ProductPyramid(
                 maps,
                 widths,
@@ -184,11 +196,18 @@ class DSFDConfig(NetworkConfig):
                 product=self.product,
                 normalized=self.normalized,
             )
+        elif self.enhance:
+            if not self.width:
+                raise ValueError(f"pyramid {self.pyramid} needs a width of its maps, got 0")
+            neck = features.pyramid(self.pyramid, maps, self.width, STRIDES)
+        if self.enhance and self.context == "fem":
             branches = (
                 DilatedBranches(width, dilation=self.dilation, norm=level < self.normalized)
                 for level, width in enumerate(widths)
             )
             context = [PerLevel(branches), *context]
+        elif self.enhance and (modules := features.context(self.context, widths, STRIDES)):
+            context = [modules, *context]
         shots = []
         if self.first_shot != "none":
             first = nn.Sequential(*norms(maps), head(maps))
@@ -204,12 +223,19 @@ class DSFDConfig(NetworkConfig):
         }
 
 
-def _release(maps: tuple[int, ...], anchors: AnchorGrid) -> dict[str, Any]:
-    """What follows maps of so many channels in the released code's network.
+def smaller_sets(anchors: AnchorGrid) -> list[AnchorGrid]:
+    """Anchors of heads and bodies: a half and a quarter of the faces' of their level.
 
-    Heads' and bodies' anchors are half and a quarter of the faces' of their level.
+    Source: PyramidBox (arXiv:1803.07737), sec. 3.3, as the released codes have it.
     """
-    from facefind.nn.anchors import AnchorGrid
+    return [
+        replace(anchors, strides=anchors.strides[skip:], sizes=anchors.sizes[:-skip], name=name)
+        for skip, name in ((1, "head"), (2, "body"))
+    ]
+
+
+def _release(maps: tuple[int, ...], anchors: AnchorGrid) -> dict[str, Any]:
+    """What follows maps of so many channels in the released code's network."""
     from facefind.nn.context import ReleasedContext
     from facefind.nn.detector import PerLevel
     from facefind.nn.heads import DeepHead
@@ -220,15 +246,11 @@ def _release(maps: tuple[int, ...], anchors: AnchorGrid) -> dict[str, Any]:
     context = PerLevel(ReleasedContext(width) for width in maps)
     xavier(context)
     tower = ((256, 3), (256, 3), (256, 3))
-    further = [
-        AnchorGrid(STRIDES[skipped:], anchors.sizes[:-skipped], None, name)
-        for skipped, name in ((1, "head"), (2, "body"))
-    ]
     return {
         "neck": neck,
         "context": context,
         "head": DeepHead(ReleasedContext.width, tower, levels=len(maps), sets=3, max_in_out=True),
-        "further": further,
+        "further": smaller_sets(anchors),
     }
 
 

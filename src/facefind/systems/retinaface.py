@@ -98,13 +98,19 @@ class RetinaFaceConfig(NetworkConfig):
     """Channels of neck and context modules."""
     slope: float = 0.0
     """Of MobileNet's, the neck's and the context modules' ReLUs on their negative side."""
-    context: Literal["ssh", "fem"] = "ssh"
-    """The context modules: SSH's, as in the paper; or the dilated branches of DSFD's feature
-    enhance module, none of which is deformable."""
+    pyramid: str = "fpn"
+    """The pyramid: `none`, `fpn`, `pafpn`, `bifpn`, `fem`, `autofem`, or the `.json` file of a
+    genotype; the paper's, `fpn`, may be deformable."""
+    context: str = "ssh"
+    """The context modules: `none`, `ssh`, `fem`, `rfe`, `cpm`, or the `.json` file of a genotype;
+    the paper's, `ssh`, may be deformable."""
     deformable: bool = True
     """Whether the 3x3 convolutions of neck and context modules are deformable."""
     shared_head: bool = True
     """Whether one head serves all levels."""
+    cosine: float = 0.0
+    """Scale of the cosines that scores are, for a margin loss like CosFace's (16 to 30); 0: plain
+    scores."""
     landmarks: bool = True
     """Whether five landmarks are regressed."""
     dense: bool = False
@@ -134,14 +140,16 @@ class RetinaFaceConfig(NetworkConfig):
         """The network with fresh weights.
 
         Raises:
-            ValueError: if the levels do not fit together.
+            ValueError: if the levels do not fit together, or a feature module is unknown.
         """
+        from facefind.nn import features
         from facefind.nn.anchors import AnchorGrid
         from facefind.nn.backbones import MobileNetV1, published
         from facefind.nn.coders import AnchorBoxCoder
-        from facefind.nn.context import ContextModule, DilatedBranches
+        from facefind.nn.context import ContextModule
         from facefind.nn.deform import DeformConv2d
         from facefind.nn.detector import DenseDetector, Normalize, PerLevel
+        from facefind.nn.extension import Extension
         from facefind.nn.heads import LinearHead
         from facefind.nn.layers import conv3x3
         from facefind.nn.necks import FPN
@@ -164,28 +172,34 @@ class RetinaFaceConfig(NetworkConfig):
         conv = DeformConv2d if self.deformable else conv3x3
         outputs = {"cls": 2, "box": 4} | ({"landmarks": 10} if self.landmarks else {})
         outputs |= {"mesh": PARAMETERS} if self.dense else {}
+        maps, extension = backbone.widths[taps], None
+        neck: nn.Module | None
+        if self.pyramid == "fpn":
+            neck = FPN(maps, self.width, conv=conv, slope=self.slope, coarser=last == 64)
+        else:
+            if last == 64:
+                extension = Extension(maps, ((self.width, self.width),), norm=True)
+                maps = extension.widths
+            neck = features.pyramid(self.pyramid, maps, self.width, levels)
+        context: nn.Module | None
+        if self.context == "ssh":
+            context = PerLevel(
+                ContextModule(self.width, conv=conv, slope=self.slope) for _ in levels
+            )
+        else:
+            context = features.context(self.context, (self.width,) * len(levels), levels)
         return DenseDetector(
             Normalize(self.mean, self.std),
             backbone,
-            FPN(
-                backbone.widths[taps],
-                self.width,
-                conv=conv,
-                slope=self.slope,
-                coarser=last == 64,
-            ),
-            PerLevel(
-                DilatedBranches(self.width, norm=True)
-                if self.context == "fem"
-                else ContextModule(self.width, conv=conv, slope=self.slope)
-                for _ in levels
-            ),
+            neck,
+            context,
             LinearHead(
                 self.width,
                 outputs,
                 levels=len(levels),
                 anchors_per_cell=counts.pop(),
                 shared=self.shared_head,
+                cosine=self.cosine,
             ),
             AnchorGrid(self.strides, self.sizes, self.offset),
             AnchorBoxCoder(self.box_stds, self.landmark_std),
@@ -193,6 +207,7 @@ class RetinaFaceConfig(NetworkConfig):
             system=self.system,
             stride4_score_scale=self.stride4_score_scale,
             inclusive_pixels=self.inclusive_pixels,
+            extension=extension,
             mesh=self.mesh.build() if self.dense else None,
         )
 

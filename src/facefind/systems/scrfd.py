@@ -44,7 +44,7 @@ class SCRFDConfig(NetworkConfig):
     stem: tuple[int, ...]
     """Channels of the stem: (first, last) for depthwise, (last,) for residual backbones."""
     neck: int
-    """Channels of the PAFPN."""
+    """Channels of the pyramid."""
     head: int
     """Channels of the head's tower."""
     head_depth: int = 2
@@ -57,21 +57,30 @@ class SCRFDConfig(NetworkConfig):
     """Whether a learned scalar a level multiplies the box output."""
     landmarks: bool = False
     """Whether five landmarks are regressed."""
+    pyramid: str = "pafpn"
+    """The pyramid: `none`, `fpn`, `pafpn`, `bifpn`, `fem`, `autofem`, or the `.json` file of a
+    genotype; the paper's is `pafpn`."""
+    context: str = "none"
+    """The context modules: `none`, `ssh`, `fem`, `rfe`, `cpm`, or the `.json` file of a genotype;
+    the paper has none."""
     first_shot: bool = False
     """Whether DSFD's first shot learns beside the head: on the backbone's maps, from anchors of
     half the size (progressive anchor loss); inference does without it."""
 
     def build(self) -> DenseDetector:
-        """The network with fresh weights."""
+        """The network with fresh weights.
+
+        Raises:
+            ValueError: if a feature module is unknown or does not fit.
+        """
         from torch import nn
 
-        from facefind.nn import backbones
+        from facefind.nn import backbones, features
         from facefind.nn.anchors import AnchorGrid
         from facefind.nn.coders import DistanceCoder
         from facefind.nn.detector import AuxiliaryShot, DenseDetector, Normalize
         from facefind.nn.heads import LinearHead, TowerHead
         from facefind.nn.layers import group_norm
-        from facefind.nn.necks import PAFPN
 
         backbone = backbones.from_blocks(self.block, self.stem, self.depths, self.widths)
         head = TowerHead(
@@ -102,8 +111,8 @@ class SCRFDConfig(NetworkConfig):
         return DenseDetector(
             Normalize(),
             backbone,
-            PAFPN(backbone.widths[1:], self.neck),
-            None,
+            features.pyramid(self.pyramid, backbone.widths[1:], self.neck, STRIDES),
+            features.context(self.context, (self.neck,) * len(STRIDES), STRIDES),
             head,
             anchors,
             DistanceCoder(),

@@ -76,6 +76,9 @@ class SmallHardFaceConfig(NetworkConfig):
     """Baseline-Three: maps at strides 8, 16, 32 with anchors up to 512, instead of one."""
     dilated: bool = True
     """The dilated head, for one map."""
+    context: str = "none"
+    """The context modules: `none`, `ssh`, `fem`, `rfe`, `cpm`, or the `.json` file of a genotype;
+    the paper has none."""
     norm: bool = False
     """Batch normalization in neck and head, for training from scratch."""
     caffe_upsample: bool = True
@@ -98,7 +101,7 @@ class SmallHardFaceConfig(NetworkConfig):
         """
         from torch import nn
 
-        from facefind.nn import backbones
+        from facefind.nn import backbones, features
         from facefind.nn.anchors import AnchorGrid
         from facefind.nn.coders import AnchorBoxCoder
         from facefind.nn.detector import DenseDetector, Normalize
@@ -137,7 +140,7 @@ class SmallHardFaceConfig(NetworkConfig):
             Normalize(self.mean, self.std),
             backbone,
             neck,
-            None,
+            features.context(self.context, neck.widths, self.strides),
             head,
             AnchorGrid(self.strides, sizes, ANCHOR_OFFSET),
             AnchorBoxCoder(),

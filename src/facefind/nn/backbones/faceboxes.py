@@ -6,16 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-class BiasedConv(nn.Sequential):
-    """Convolution with bias, normalization, ReLU: (B,C,H,W) -> (B,out,H/stride,W/stride)."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-        )
+from facefind.nn.layers import BiasedConv
 
 
 class CReLU(nn.Module):
