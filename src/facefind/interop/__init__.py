@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from facefind.errors import WeightsError
-from facefind.interop import dsfd, retinaface, scrfd, smallhardface
+from facefind.interop import asfd, dsfd, retinaface, scrfd, smallhardface
 from facefind.interop.formats import Format, names
 from facefind.interop.scrfd import (
     from_mmdet,
@@ -44,7 +44,11 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
-    {one.name: one for system in (scrfd, retinaface, smallhardface, dsfd) for one in system.FORMATS}
+    {
+        one.name: one
+        for system in (scrfd, retinaface, smallhardface, dsfd, asfd)
+        for one in system.FORMATS
+    }
 )
 """Every kind of published file that is read here, by name."""
 

@@ -1,35 +1,22 @@
 """Published DSFDs and our networks: names and weights, both ways.
 
-Two files are known: the released ResNet-152 (`dsfd-release`) and lightDSFD (`lightdsfd`). Both feed
-blue first, ours red first: the weights of the first convolution change places on the way.
+Two files are known: the released ResNet-152 (`dsfd-release`) and lightDSFD (`lightdsfd`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from facefind import recipes
-from facefind.errors import WeightsError
-from facefind.interop.formats import Format, read_state
-from facefind.learn.recipe import Recipe
+from facefind.interop.renaming import Published
 
 __all__ = ["FORMATS", "from_published", "to_published"]
 
 State = Mapping[str, Tensor]
 
-LICENSES = {
-    "dsfd-release": "Tencent's license of FaceDetection-DSFD: academic use alone; trained on WIDER "
-    "FACE, for research",
-    "lightdsfd": "MIT, as its repository states; trained on WIDER FACE, for research",
-}
 _CONTEXTS = ("cpm3_3", "cpm4_3", "cpm5_3", "cpm7", "cpm6_2", "cpm7_2")
 _HEADS = {"loc": "box", "conf": "cls"}
-_FIRST = {"dsfd-release": "backbone.conv1.weight", "lightdsfd": "backbone.conv1.conv.weight"}
 
 
 def _release() -> dict[str, str]:
@@ -97,7 +84,30 @@ def _light() -> dict[str, str]:
     return found
 
 
-_MODULES = {"dsfd-release": _release(), "lightdsfd": _light()}
+_PUBLISHED = {
+    one.row: one
+    for one in (
+        Published(
+            row="dsfd-release",
+            modules=_release(),
+            first="backbone.conv1.weight",
+            about="the authors' DSFD on ResNet-152, .pth",
+            license="Tencent's license of FaceDetection-DSFD: academic use alone; trained on WIDER "
+            "FACE, for research",
+            wanted=("cpm3_3.cpm1.weight", "latlayer3.weight", "conf.0.conv4.weight"),
+        ),
+        Published(
+            row="lightdsfd",
+            modules=_light(),
+            first="backbone.conv1.conv.weight",
+            about="lightDSFD, .pth",
+            license="MIT, as its repository states; trained on WIDER FACE, for research",
+            wanted=("cpm1.branch1x1.conv.weight", "smooth3.weight", "conf.0.conv3.weight"),
+        ),
+    )
+}
+FORMATS = tuple(one.format for one in _PUBLISHED.values())
+"""The kinds of published DSFDs that are read here."""
 
 
 def from_published(state: State, row: str) -> dict[str, Tensor]:
@@ -106,7 +116,7 @@ def from_published(state: State, row: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: if a name is not one of the published file's.
     """
-    return _flipped({_renamed(k, _MODULES[row], row): v for k, v in state.items()}, row)
+    return _PUBLISHED[row].from_published(state)
 
 
 def to_published(state: State, row: str) -> dict[str, Tensor]:
@@ -115,61 +125,4 @@ def to_published(state: State, row: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: if a name is not one of our network's.
     """
-    back = {ours: theirs for theirs, ours in _MODULES[row].items()}
-    return {_renamed(k, back, row): v for k, v in _flipped(state, row).items()}
-
-
-def _renamed(name: str, modules: Mapping[str, str], row: str) -> str:
-    """A tensor's name with that of its module, or of one around it, exchanged."""
-    around = name
-    while "." in around:
-        around = around.rpartition(".")[0]
-        if around in modules:
-            return modules[around] + name.removeprefix(around)
-    raise WeightsError(f"{name!r} is no name of the published {row}")
-
-
-def _flipped(state: State, row: str) -> dict[str, Tensor]:
-    """Red and blue changed in the first convolution."""
-    return {k: v.flip(1) if k == _FIRST[row] else v for k, v in state.items()}
-
-
-def _read(path: Path, row: str | None, *, found: str) -> tuple[Recipe, Mapping[str, Tensor]]:
-    if row not in (None, found):
-        raise WeightsError(f"{path} is no {row}, it is {found}")
-    state = from_published(read_state(path, f"the published .pth of {found}"), found)
-    recipe = recipes.get(found)
-    with torch.device("meta"):
-        wanted = recipe.network.build().state_dict()
-    # Before torch 0.4.1 normalization counted no batches.
-    counts = {k: torch.tensor(0) for k in wanted if k.endswith("num_batches_tracked")}
-    return recipe, counts | state
-
-
-def _format(row: str, about: str, *wanted: str) -> Format:
-    return Format(
-        name=row,
-        about=about,
-        license=LICENSES[row],
-        matches=lambda held: set(wanted) <= held,
-        read=partial(_read, found=row),
-    )
-
-
-FORMATS = (
-    _format(
-        "dsfd-release",
-        "the authors' DSFD on ResNet-152, .pth",
-        "cpm3_3.cpm1.weight",
-        "latlayer3.weight",
-        "conf.0.conv4.weight",
-    ),
-    _format(
-        "lightdsfd",
-        "lightDSFD, .pth",
-        "cpm1.branch1x1.conv.weight",
-        "smooth3.weight",
-        "conf.0.conv3.weight",
-    ),
-)
-"""The kinds of published DSFDs that are read here."""
+    return _PUBLISHED[row].to_published(state)

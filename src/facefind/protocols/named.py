@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from facefind.protocols import dsfd
+from facefind.protocols import asfd, dsfd
 from facefind.protocols.rules import Pass, ShortSide, TestProtocol
 
 VGA = TestProtocol(name="vga", min_score=0.02)
@@ -217,13 +217,6 @@ Source: bairdzhang/smallhardface, the configuration for PASCAL faces.
 Differs: as `smallhardface-afw`: `facefind evaluate pascal --top-shift 0.2`.
 """
 
-ASFD = replace(dsfd.DSFD, name="asfd", rounding=None)
-"""`dsfd` with exact boxes.
-
-Source: ASFD, sec. 4.1 (NMS, 750 of 5000) and 4.3, whose pyramids follow DSFD. No code for it is
-released; the authors' earlier code for one size shows scores from 0.05.
-"""
-
 PROTOCOLS: Mapping[str, TestProtocol] = MappingProxyType(
     {
         protocol.name: protocol
@@ -233,7 +226,7 @@ PROTOCOLS: Mapping[str, TestProtocol] = MappingProxyType(
             *(RETINAFACE, RETINAFACE_RELEASED, RETINAFACE_1600, RETINAFACE_ORIGINAL),
             *(SMALLHARDFACE, SMALLHARDFACE_RELEASED),
             *(SMALLHARDFACE_FDDB, SMALLHARDFACE_AFW, SMALLHARDFACE_PASCAL),
-            *(*dsfd.PROTOCOLS, ASFD),
+            *(*dsfd.PROTOCOLS, *asfd.PROTOCOLS),
         )
     }
 )
