@@ -14,7 +14,6 @@ from facefind.learn.criterion import (
     Criterion,
     CrossEntropy,
     LandmarkLoss,
-    MarginCrossEntropy,
     QualityFocal,
     rows_or_zeros,
 )
@@ -90,25 +89,6 @@ def test_the_averages_of_cross_entropy():
         made = Criterion(MaxIoU(), AllAnchors(), {"cls": term})
         found = made(output, packed([target(ON_ANCHOR), Target.empty()])).terms["cls"]
         torch.testing.assert_close(found, 3 * value)
-
-
-def test_a_margin_changes_what_is_learned_and_not_which_anchors():
-    output, targets = zeros(images=2), packed([target(ON_ANCHOR), Target.empty()])
-    sampler = OHEMRatio(3.0, 5)
-    made = {
-        name: Criterion(MaxIoU(), sampler, {"cls": term})(output, targets)
-        for name, term in {
-            "plain": CrossEntropy(2.0),
-            "none": MarginCrossEntropy(2.0, margin=0.0),
-            "some": MarginCrossEntropy(2.0, margin=0.7),
-        }.items()
-    }
-    assert made["none"].terms["cls"] == made["plain"].terms["cls"]
-    # Logits of 0: each of the sampled anchors, 5 an image and the face, at a loss of log(1 + e^m).
-    averaged = 2 * (1 + 5 + 5) / 2 * torch.tensor(0.7).exp().log1p()
-    torch.testing.assert_close(made["some"].terms["cls"], averaged)
-    least, same = (made[name].min_positive_scores for name in ("some", "plain"))
-    torch.testing.assert_close(least, same, equal_nan=True)
 
 
 POINTS = torch.tensor([[16.0, 32], [48, 32], [32, 32], [24, 56], [32, 16]])

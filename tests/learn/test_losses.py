@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facefind.learn.boxes import diou, iou
-from facefind.learn.losses import diou_loss, margin_cross_entropy, quality_focal, smooth_l1
+from facefind.learn.losses import diou_loss, quality_focal, smooth_l1
 
 
 @settings(max_examples=200, deadline=None)
@@ -60,17 +60,3 @@ def test_smooth_l1_is_a_square_up_to_beta_and_a_line_beyond():
     want = (1 - 1 / 18) + 0.05**2 / (2 / 9)
     assert found.sum().item() == pytest.approx(want, rel=1e-5)
     assert smooth_l1(torch.tensor(0.5), torch.tensor(0.0)).item() == 0.125
-
-
-def test_a_margin_is_taken_off_the_right_class_s_logit():
-    """As a softmax over background and face, of which the right one has less."""
-    torch.manual_seed(0)
-    pair, faces = torch.randn(50, 2, dtype=torch.float64), torch.arange(50) % 2
-    harder = pair.clone()
-    harder[torch.arange(50), faces] -= 0.35
-    wanted = torch.nn.functional.cross_entropy(harder, faces, reduction="none")
-    logits = pair[:, 1] - pair[:, 0]
-    found = margin_cross_entropy(logits, faces.double(), 0.35)
-    assert torch.allclose(found, wanted)
-    plain = margin_cross_entropy(logits, faces.double(), 0.0)
-    assert (found > plain).all()

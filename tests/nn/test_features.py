@@ -74,7 +74,7 @@ def test_unknown_names_and_unfit_genotypes_are_told(tmp_path):
     with pytest.raises(ValueError, match="at strides 5, 10"):
         features.pyramid("autofem", (8, 8), 8, (5, 10))
     genotypes.write(genotypes.TREE_CONTEXT, tmp_path / "context.json")
-    with pytest.raises(DataError, match="kind 'cpm' was given; expected 'fpn'"):
+    with pytest.raises(DataError, match=r"context\.json is of kind 'cpm'; expected 'fpn'"):
         features.pyramid(str(tmp_path / "context.json"), (8, 8, 8), 8, STRIDES)
 
 

@@ -31,10 +31,11 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Files of genotypes are read: what is built of a recipe must not need them again."""
-        for name in ("pyramid", "context"):
+        kinds = {"pyramid": genotypes.PyramidGenotype, "context": genotypes.ContextGenotype}
+        for name, kind in kinds.items():
             value = getattr(self, name, None)
             if isinstance(value, str):
-                object.__setattr__(self, name, genotypes.inline(value))
+                object.__setattr__(self, name, genotypes.inline(value, kind))
 
     def build(self) -> DenseDetector:
         """The network with fresh weights."""
