@@ -296,10 +296,10 @@ def write(genotype: Genotype, path: str | Path) -> None:
     write_text(path, f"{head}, {json.dumps(name)}: [\n{lines}\n]}}\n")
 
 
-Kind = TypeVar("Kind", PyramidGenotype, ContextGenotype)
+Kind = TypeVar("Kind", bound=Genotype)
 
 
-def inline(value: str, kind: type[Genotype]) -> str:
+def inline(value: str, kind: type[Kind]) -> str:
     """`value`, or where it names a file (`*.json`) the file's genotype as one line of JSON.
 
     A recipe that has passed through here no longer needs the file.
