@@ -14,7 +14,7 @@ from facefind.nn.cost import measure
 from facefind.nn.deform import DeformConv2d
 from facefind.nn.detector import AuxiliaryShot, DenseDetector, DenseOutput, Normalize
 from facefind.nn.heads import DeepHead, LinearHead
-from facefind.nn.layers import group_norm
+from facefind.nn.layers import group_norm, xavier
 from facefind.nn.necks import FPN, PAFPN
 
 
@@ -375,3 +375,14 @@ def test_scores_may_be_scaled_cosines(head):
     wanted = 20 * torch.dot(cell, row) / cell.norm() / row.norm()
     assert logits[1, 2 * 5 + 3, 1].item() == pytest.approx(wanted.item(), abs=1e-4)
     assert (made.logit_scale, plain.logit_scale) == (20, 1)
+
+
+def test_separable_convolutions_begin_as_loud_as_full_ones():
+    torch.manual_seed(0)
+    x = torch.randn(1, 64, 32, 32)
+    loudness = []
+    for groups in (1, 4, 64):
+        conv = torch.nn.Conv2d(64, 64, 3, padding=1, groups=groups)
+        xavier(conv)
+        loudness.append(conv(x)[..., 1:-1, 1:-1].std().item())
+    assert loudness == pytest.approx([1, 1, 1], rel=0.15)
