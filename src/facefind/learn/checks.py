@@ -40,7 +40,7 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "0 to 1",
         lambda value: 0 <= value <= 1,
         "schedule.warmup_factor schedule.steps schedule.final augment.background augment.flip "
-        "augment.gray augment.turned augment.resized.crop_prob",
+        "augment.dark augment.gray augment.turned augment.resized.crop_prob",
     ),
     (
         "0 to less than 1",
