@@ -1,7 +1,7 @@
 """Does DSFD's first shot help, and what do its other parts add? At equal cost of inference.
 
 Usage: python benchmarks/dual_shot.py --data WIDER_train --out runs/dual-shot --cache FOLDER
-           [--size 256] [--steps 400] [--seeds 0 1 2] [--only dual single] [--threads 1]
+           [--size 160] [--steps 900] [--seeds 0 1 2] [--only dual single] [--threads 1]
 
 Trains the light network with both shots, and without one part each: `single` has no first shot,
 `nopal` gives the first shot the second's anchors, `nofem` has neither product nor dilation. All
@@ -59,8 +59,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=256, help="side of the windows, in pixels")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--size", type=int, default=160, help="side of the windows, in pixels")
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=tuple(NAMES), default=tuple(NAMES))
     parser.add_argument("--cache")

@@ -64,8 +64,9 @@ def initialize(network: nn.Module, source: str | Path) -> str:
     dict (torch's or `.safetensors`), or one that the `READERS` know. It may lack branches of the
     network (landmarks, mesh), which then keep their random weights, or have more, which are
     ignored. Or it holds tensors in the names of the network's `backbone`, such as torchvision's, of
-    which the classifier and whatever else the backbone lacks is ignored. Of a model of another system
-    that shares the backbone, as `dsfd-light` does `scrfd-500m-kps`'s, the backbone is taken.
+    which the classifier and whatever else the backbone lacks is ignored. Of a model of another
+    system that has the same backbone, as `scrfd-500m-kps` has that of `dsfd-light`, the backbone is
+    taken.
 
     Weights out of ONNX and published files are kept only if the network then gives the same
     outputs: its normalization, anchors and encoding, too, must be those that they were trained for.

@@ -38,7 +38,8 @@ def dark(recipe: Recipe, init_from: str) -> Recipe:
     gamma, a part of the light, and noise as `learn.jitter` draws them.
 
     Args:
-        recipe, init_from: as of `finetune`.
+        recipe: whose network and crops fit the weights.
+        init_from: what `--init-from` takes.
     """
     tuned = finetune(recipe, init_from)
     return replace(

@@ -92,15 +92,16 @@ class DSFDConfig(NetworkConfig):
     enhance: bool = True
     """Whether a feature enhance module makes the second shot's maps; without it they are the
     backbone's own."""
-    width: int = 0
-    """Channels of the enhanced maps; 0: each as many as its map of the backbone."""
+    enhanced: tuple[int, ...] = ()
+    """Channels of the six enhanced maps; none: each as many as its map of the backbone."""
     product: bool = True
     """Whether a map is multiplied by the next coarser one."""
     dilation: int = 3
     """Of the convolutions of the feature enhance module."""
     normalized: int = 0
-    """How many of the finest maps have batch normalization in the feature enhance module, for
-    training from scratch; the coarsest have too few cells for it."""
+    """How many of the finest maps have batch normalization in the feature enhance module; the
+    coarsest have too few cells for it. Where any has, first weights are those for training from
+    scratch, else the paper's."""
     first_shot: Literal["half", "same", "none"] = "half"
     """Anchors of the first shot: half the second's (progressive anchor loss), the same, or no first
     shot at all (single shot)."""
@@ -183,7 +184,7 @@ class DSFDConfig(NetworkConfig):
                 kernel=3,
             )
 
-        widths = (self.width,) * len(maps) if self.width and self.enhance else maps
+        widths = (self.enhanced or maps) if self.enhance else maps
         neck, context = None, norms(widths)
         if self.enhance:
             neck = ProductPyramid(
@@ -204,7 +205,9 @@ class DSFDConfig(NetworkConfig):
             smaller = anchors.halved() if self.first_shot == "half" else anchors
             shots.append(AuxiliaryShot(first, smaller))
         second = head(widths)
-        xavier(*context, second, *shots)
+        xavier(*context)
+        if not self.normalized:  # from scratch, heads do better by small weights
+            xavier(second, *shots)
         return {
             "neck": neck,
             "context": nn.Sequential(*context) if context else None,
@@ -263,7 +266,7 @@ _LIGHT = DSFDConfig(
     depths=(2, 3, 2, 6),
     widths=(40, 72, 152, 288),
     coarser=((64, 96), (64, 96)),
-    width=24,
+    enhanced=(24, 48, 64, 64, 64, 64),
     normalized=4,
     mean=(127.5, 127.5, 127.5),
     std=(128.0, 128.0, 128.0),
