@@ -7,8 +7,9 @@ Usage: python benchmarks/dual_shot.py --data WIDER_train --out runs/dual-shot --
 Trains the light network with both shots, and without one part each: `single` has no first shot,
 `nopal` gives the first shot the second's anchors, `nofem` has neither product nor dilation. All
 take the same number of steps from random weights, or from those of `--init-from`, of which the
-backbone fits; AP is measured on the held-out tenth of the first set. Killed, it resumes where it was; what is finished is not done again, so that several processes
-may take one part each (`--only`) and a last one prints the tables.
+backbone fits; AP is measured on the held-out tenth of the first set. Killed, it resumes where it
+was; what is finished is not done again, so that several processes may take one part each (`--only`)
+and a last one prints the tables.
 """
 
 from __future__ import annotations
