@@ -287,4 +287,4 @@ ROWS: dict[str, DSFDConfig] = {
     ),
 }
 """Every network by name: the paper's two shots on seven backbones (tables 2 to 5), the released
-network, a light one of ours under 1 GF to be trained from scratch, and the authors' small one."""
+network, a light one of ours under 1 GF, and the authors' small one."""
