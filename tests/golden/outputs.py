@@ -45,7 +45,7 @@ ROWS: dict[str, dict[str, NetworkConfig]] = {
         for row, config in smallhardface.ROWS.items()
     },
     "dsfd": {
-        **{row: replace(dsfd.ROWS[row], width=24) for row in ("dsfd-vgg16", "dsfd-r50")},
+        **{row: replace(dsfd.ROWS[row], enhanced=(24,) * 6) for row in ("dsfd-vgg16", "dsfd-r50")},
         "dsfd-release": replace(dsfd.ROWS["dsfd-release"], backbone="resnet-50"),
         "dsfd-light": dsfd.ROWS["dsfd-light"],
         "lightdsfd": dsfd.ROWS["lightdsfd"],

@@ -94,7 +94,8 @@ def test_table_4_and_ours():
     assert set(asfd.TABLE_4) == {f"asfd-d{n}{end}" for n in range(7) for end in ("", "-cpm")}
     short, light = recipes.get("asfd-d0-short"), recipes.get("dsfd-light-short")
     assert short.network == recipes.get("asfd-d0").network
-    for part in ("data", "augment", "optim", "schedule", "run"):
+    assert short.run == replace(light.run, init_from=None)
+    for part in ("data", "augment", "optim", "schedule"):
         assert getattr(short, part) == getattr(light, part)
 
 
@@ -104,7 +105,10 @@ ELSEWHERE = [
     ("scrfd-500m-kps-short", {"pyramid": "autofem", "context": "cpm", "head": 16, **FEW}),
     ("retinaface-mobile-short", {"pyramid": "autofem", "context": "cpm", "width": 16}),
     ("retinaface-mobile-short", {"pyramid": "bifpn", "context": "rfe", "cosine": 16.0}),
-    ("dsfd-light-short", {"pyramid": "autofem", "context": "cpm", "width": 12, **FEW}),
+    (
+        "dsfd-light-short",
+        {"pyramid": "autofem", "context": "cpm", "enhanced": (12,) * 6, **FEW},
+    ),
     ("smallhardface-light-short", {"context": "cpm", "fused": 12, "head": 8}),
 ]
 
@@ -148,7 +152,7 @@ def test_five_levels_of_retinaface_take_the_pyramid_too():
     assert output.boxes.shape[1] == 3 * sum((128 // s) ** 2 for s in (4, 8, 16, 32, 64))
 
 
-def test_dsfd_needs_a_width_for_another_pyramid():
+def test_dsfd_needs_one_width_for_another_pyramid():
     network = replace(recipes.get("dsfd-r50").network, pyramid="autofem")
-    with pytest.raises(ValueError, match="autofem needs a width"):
+    with pytest.raises(ValueError, match="autofem has maps of one width"):
         network.build()

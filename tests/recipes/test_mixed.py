@@ -45,7 +45,10 @@ FEWER_CHANNELS = {
     "scrfd": {"depths": (1, 1, 1, 1), "widths": (8, 8, 8, 8), "stem": (8, 8), "head": 16},
     "retinaface": {"width": 16},
     "smallhardface": {"reduced": 8, "fused": 12, "head": 8},
-    "dsfd": {"stem": (8, 8), "depths": (1, 1, 1, 1), "widths": (8, 8, 8, 8), "width": 12},
+    "dsfd": {
+        **{"stem": (8, 8), "depths": (1, 1, 1, 1), "widths": (8, 8, 8, 8)},
+        "enhanced": (12,) * 6,
+    },
     "asfd": {"width": 12},
 }
 

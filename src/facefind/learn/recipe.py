@@ -159,8 +159,11 @@ class AugmentConfig:
     released code."""
     channel_shuffle: bool = False
     """Whether `ssd` also swaps color channels, as the released code of SCRFD does."""
+    dark: float = 0.0
+    """Probability that a crop is darkened, after its colors have changed: gamma, a part of the
+    light, noise."""
     gray: float = 0.0
-    """Probability that a crop is made gray, after its colors have changed."""
+    """Probability that a crop is made gray, after that."""
     turned: float = 0.0
     """Probability that a crop is turned by 90, 180 or 270 degrees, each alike."""
     flip: float = 0.5
