@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from facefind.detector import FaceDetector
 
 __all__ = [
+    "Batch",
     "File",
     "Flag",
     "Folder",
@@ -47,6 +48,31 @@ TestProtocolName = Annotated[
 ]
 LabeledSetText = Annotated[str, tyro.conf.arg(metavar="SET")]
 ShardText = Annotated[str | None, tyro.conf.arg(metavar="INDEX/COUNT", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Options of the commands that work through images and may be stopped and resumed."""
+
+    images: Sources
+    """Files, folders (searched through, links followed) or globs."""
+    resume: Flag = False
+    """Resume what was stopped: skip the images that are done, and those in --failures. The same
+    model, settings and folders of images must have made what is there."""
+    failures: File = None
+    """Write one JSON line per image that fails to this file, with the reason."""
+    retry_failed: Flag = False
+    """With --resume, try the images in --failures again."""
+    shard: ShardText = None
+    """Do one part of the images only, such as 0/4, the first of four; parts go by the images'
+    names, so that each of several machines can do its own."""
+    json: Flag = False
+    """Print JSON lines instead of a table."""
+
+    def check_batch(self) -> None:
+        """Raise DataError where these options contradict each other."""
+        if self.retry_failed and not (self.resume and self.failures):
+            raise DataError("--retry-failed is of a run that --resume resumes: name --failures too")
 
 
 @dataclass(frozen=True, kw_only=True)
