@@ -55,15 +55,15 @@ def atomic(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> None:
     """Write a file whole or not at all, as `atomic` does."""
-    with atomic(path) as draft:
+    with atomic(path, durable=durable) as draft:
         draft.write_bytes(content)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, *, durable: bool = True) -> None:
     """Write a UTF-8 file whole or not at all, as `atomic` does."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), durable=durable)
 
 
 def write_json(path: str | Path, content: Any) -> None:

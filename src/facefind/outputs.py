@@ -13,7 +13,7 @@ from pathlib import Path
 from facefind.errors import DataError
 from facefind.images.listing import SUFFIXES, pattern_root
 
-__all__ = ["LABELS", "check_distinct", "check_outputs", "output_path"]
+__all__ = ["LABELS", "below", "check_distinct", "check_outputs", "output_path"]
 
 LABELS = SUFFIXES | {".json", ".txt", ".xml", ".mat", ".yaml", ".yml", ".sqlite", ".csv"}
 """Suffixes of the files that labeled sets consist of."""
@@ -101,12 +101,31 @@ def output_path(name: str) -> Path:
     return Path(path.name) if path.anchor or ".." in path.parts else path
 
 
-def check_distinct(outputs: Iterable[tuple[object, str | os.PathLike[str]]], what: str) -> None:
+def below(folder: str | os.PathLike[str], name: str) -> Path:
+    """The file of a name from outside in a folder, with its missing parent folders.
+
+    Raises:
+        DataError: the name, or a link on its way, leads out of the folder.
+    """
+    path = Path(folder) / name
+    if output_path(name) == Path(name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if _real(path.parent).is_relative_to(_real(Path(folder))):
+            return path
+    raise DataError(f"{name!r} leads out of {os.fspath(folder)}: nothing is written there")
+
+
+def check_distinct(
+    outputs: Iterable[tuple[object, str | os.PathLike[str]]],
+    what: str,
+    otherwise: str = "give the folder above them, or one folder at a time",
+) -> None:
     """Check that no two things are made into one file.
 
     Args:
         outputs: What is read (a path or name, for the message) and the file made of it, in pairs.
         what: is made of them, for the message.
+        otherwise: What to do, for the message.
 
     Raises:
         DataError: two are; the message names both.
@@ -116,6 +135,5 @@ def check_distinct(outputs: Iterable[tuple[object, str | os.PathLike[str]]], wha
         other = taken.setdefault(os.fspath(output), source)
         if other != source:
             raise DataError(
-                f"{what} of {other} and {source} would both be {os.fspath(output)}: "
-                "give the folder above them, or one folder at a time"
+                f"{what} of {other} and {source} would both be {os.fspath(output)}: {otherwise}"
             )

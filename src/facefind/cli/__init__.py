@@ -20,7 +20,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from facefind.cli import output
 from facefind.cli.suggestions import suggest
 from facefind.errors import FacefindError
 
@@ -84,6 +83,8 @@ def _run(argv: Sequence[str] | None) -> int:
         try:
             sys.stdout.flush()
         except BrokenPipeError:  # the reader has enough, but not all was done
+            from facefind.cli import output
+
             output.drop_stdout()
             return 141
         return _fail(program, str(error))
@@ -168,5 +169,7 @@ def _help() -> str:
 
 
 def _fail(program: str, message: str, code: int = 2) -> int:
+    from facefind.cli import output
+
     output.say(f"{program}: {message}")
     return code

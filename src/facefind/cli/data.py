@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -122,6 +122,9 @@ class _Stats(_Set):
 def _convert(options: _Convert, command: str) -> int:
     from facefind import datasets
 
+    _check_outputs(options, options.data, folders={"DIR": options.target})
+    if options.target.is_dir() and any(options.target.iterdir()):
+        raise DataError(f"{options.target} holds files already: give a new or an empty folder")
     samples = datasets.read_labels(options.data)
     absent = [sample.name for sample in samples if not sample.path.is_file()]
     needs_size = options.to in ("coco", "scrfd", "yolo", "voc")
@@ -134,8 +137,6 @@ def _convert(options: _Convert, command: str) -> int:
             f"{absent[0]}; this layout needs them: give their folder, as in "
             f"{options.data},images=DIR"
         )
-    if options.target.resolve() == datasets.SetSpec.parse(options.data).path.resolve():
-        raise DataError(f"{options.target} is the set itself; give another folder")
     place = datasets.write(samples, options.target, options.to, images=options.pictures)
     again = datasets.read_labels(place if place.is_file() else options.target, layout=options.to)
     lost = _lost(samples, again)
@@ -160,6 +161,24 @@ def _convert(options: _Convert, command: str) -> int:
         lines.append(f"not kept by {options.to}: {shown}")
     output.emit(report, "\n".join(lines), as_json=options.json, out=options.out)
     return 0
+
+
+def _check_outputs(
+    options: _Convert | _Check | _Stats,
+    *sets: str | None,
+    folders: Mapping[str, Path] = {},
+) -> None:
+    """Check that nothing is written over the sets, or into them."""
+    from facefind import outputs
+    from facefind.datasets import SetSpec
+
+    specs = [SetSpec.parse(one) for one in sets if one is not None]
+    read = [spec.path for spec in specs]
+    read += [Path(spec.options["images"]) for spec in specs if "images" in spec.options]
+    files = {"--out": options.out, "--plot": getattr(options, "plot", None)}
+    inside = outputs.check_outputs(read, files=files, folders=folders, suffixes=outputs.LABELS)
+    if inside:
+        raise DataError(f"{inside[0]} lies in {sets[0]}, which is read: give a folder elsewhere")
 
 
 def _lost(before: Sequence[Sample], after: Sequence[Sample]) -> dict[str, tuple[int, int]]:
@@ -190,6 +209,7 @@ def _pointed(sample: Sample) -> int:
 def _check(options: _Check, command: str) -> int:
     from facefind import datasets
 
+    _check_outputs(options, options.data, options.other)
     samples = datasets.read_labels(options.data, flat="keep")
     others = [] if options.other is None else datasets.read_labels(options.other)
     result = datasets.check(samples, others, tiny=options.tiny)
@@ -230,6 +250,7 @@ def _stats(options: _Stats, command: str) -> int:
     from facefind import datasets
     from facefind.datasets.statistics import QUANTILES, statistics
 
+    _check_outputs(options, options.data)
     samples = datasets.read_labels(options.data)
     result = statistics(samples)
     if options.plot is not None:
