@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, LabeledSetText
+from facefind.cli.options import File, Flag, LabeledSetText, check_written
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -121,8 +121,15 @@ class _Stats(_Set):
 
 def _convert(options: _Convert, command: str) -> int:
     from facefind import datasets
+    from facefind.outputs import check_outputs
 
-    _check_outputs(options, options.data, folders={"DIR": options.target})
+    check_written([options.data], out=options.out)
+    spec = datasets.SetSpec.parse(options.data)
+    if check_outputs(
+        [spec.path, *filter(None, [spec.options.get("images")])],
+        folders={"DIR": options.target},
+    ):
+        raise DataError(f"{options.target} lies in {options.data}: give a folder elsewhere")
     if options.target.is_dir() and any(options.target.iterdir()):
         raise DataError(f"{options.target} holds files already: give a new or an empty folder")
     samples = datasets.read_labels(options.data)
@@ -163,24 +170,6 @@ def _convert(options: _Convert, command: str) -> int:
     return 0
 
 
-def _check_outputs(
-    options: _Convert | _Check | _Stats,
-    *sets: str | None,
-    folders: Mapping[str, Path] = {},
-) -> None:
-    """Check that nothing is written over the sets, or into them."""
-    from facefind import outputs
-    from facefind.datasets import SetSpec
-
-    specs = [SetSpec.parse(one) for one in sets if one is not None]
-    read = [spec.path for spec in specs]
-    read += [Path(spec.options["images"]) for spec in specs if "images" in spec.options]
-    files = {"--out": options.out, "--plot": getattr(options, "plot", None)}
-    inside = outputs.check_outputs(read, files=files, folders=folders, suffixes=outputs.LABELS)
-    if inside:
-        raise DataError(f"{inside[0]} lies in {sets[0]}, which is read: give a folder elsewhere")
-
-
 def _lost(before: Sequence[Sample], after: Sequence[Sample]) -> dict[str, tuple[int, int]]:
     """What is counted of each kind before and after."""
     counts = []
@@ -209,7 +198,7 @@ def _pointed(sample: Sample) -> int:
 def _check(options: _Check, command: str) -> int:
     from facefind import datasets
 
-    _check_outputs(options, options.data, options.other)
+    check_written([options.data, options.other], out=options.out, plot=options.plot)
     samples = datasets.read_labels(options.data, flat="keep")
     others = [] if options.other is None else datasets.read_labels(options.other)
     result = datasets.check(samples, others, tiny=options.tiny)
@@ -250,7 +239,7 @@ def _stats(options: _Stats, command: str) -> int:
     from facefind import datasets
     from facefind.datasets.statistics import QUANTILES, statistics
 
-    _check_outputs(options, options.data)
+    check_written([options.data], out=options.out, plot=options.plot)
     samples = datasets.read_labels(options.data)
     result = statistics(samples)
     if options.plot is not None:

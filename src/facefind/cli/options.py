@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,7 @@ __all__ = [
     "Text",
     "Whole",
     "check_range",
+    "check_written",
 ]
 
 # "(default: None)" or "(default: False)" would say nothing that the help does not.
@@ -129,3 +131,19 @@ def check_range(option: str, value: float | None, low: float, high: float | None
         return
     expected = f"at least {low}" if high is None else f"{low} to {high}"
     raise DataError(f"{option} {value}: expected {expected}")
+
+
+def check_written(read: Iterable[str | Path | None], **written: Path | None) -> None:
+    """Raise DataError where a file that an option names is read, or lies among labels that are.
+
+    `read` are models, label files and sets as the options name them; what is None, or is no path,
+    is passed over.
+    """
+    from facefind import outputs
+    from facefind.datasets import SetSpec
+
+    specs = [SetSpec.parse(one) for one in read if one is not None]
+    paths = [spec.path for spec in specs]
+    paths += [Path(spec.options["images"]) for spec in specs if "images" in spec.options]
+    files = {f"--{name.replace('_', '-')}": path for name, path in written.items()}
+    outputs.check_outputs(paths, files=files, suffixes=outputs.LABELS)
