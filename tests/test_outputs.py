@@ -56,10 +56,8 @@ def test_a_file_that_is_read_or_would_be_is_never_written(
         ("photos/**/*.jpg", "photos"),
     ],
 )
-def test_a_folder_is_never_what_is_read_nor_holds_it(
-    photos: Path, read: str, written: str
-) -> None:
-    with pytest.raises(DataError, match="^--draw .* is or holds .*, which is read"):
+def test_a_folder_is_never_what_is_read_nor_holds_it(photos: Path, read: str, written: str) -> None:
+    with pytest.raises(DataError, match=r"^--draw .* is or holds .*, which is read"):
         check_outputs([read], folders={"--draw": written})
 
 

@@ -84,7 +84,9 @@ def test_nothing_is_changed_before_the_first_byte(tmp_path: Path) -> None:
 
 def test_one_writer_at_a_time_who_is_named(tmp_path: Path) -> None:
     path = tmp_path / "faces.jsonl"
-    code = "import sys; from facefind.pipeline import JsonLines\nJsonLines(sys.argv[1], resume=True)"
+    code = (
+        "import sys; from facefind.pipeline import JsonLines\nJsonLines(sys.argv[1], resume=True)"
+    )
     with JsonLines(path) as lines:
         lines.write({"image": "a"})
         other = subprocess.run(
@@ -117,7 +119,9 @@ def test_settings_say_all_that_faces_depend_on() -> None:
     assert named["min_score"] == 0.1
     assert json.loads(json.dumps(named)) == named
     for options in ({"protocol": "vga"}, {"min_score": 0.2}, {"max_faces": 3}):
-        detector = FaceDetector("scrfd-500m-kps", **({"protocol": "160", "min_score": 0.1} | options))
+        detector = FaceDetector(
+            "scrfd-500m-kps", **({"protocol": "160", "min_score": 0.1} | options)
+        )
         assert detector_settings(detector) != named
 
 
