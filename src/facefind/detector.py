@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 
-from facefind import protocols, weights
+from facefind import forking, protocols, weights
 from facefind.errors import WeightsError
 from facefind.faces import Faces
 from facefind.images import Placement, Source, to_nchw
@@ -38,7 +38,7 @@ Color = Literal["rgb", "bgr"]
 _BATCH_PIXELS = 16 * 640 * 640  # a batch has fewer images where these are larger
 _CANVAS_BYTES = 128 << 20  # canvases that are in memory at a time
 _log = logging.getLogger(__name__)
-_DEFAULT = threading.Lock()
+_DEFAULT = forking.guard()
 
 
 class FaceDetector:

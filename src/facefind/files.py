@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, told apart by digests, read line by line.
+"""Files: written whole or not at all, told apart by digests, read line by line, locked.
 
 The one place for each: every other room that keeps a file calls these.
 """
@@ -8,21 +8,34 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import sys
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic", "read_json_lines", "sha256", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "Lock",
+    "atomic",
+    "read_json_lines",
+    "sha256",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 
 @contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
+def atomic(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its name when the block ends well.
 
     The name appears only once the content is on disk: a reader, or a kill at any moment, finds the
     old file or the new one, whole. If the block raises, the draft is deleted and `path` is as it
-    was. Missing parent folders are made.
+    was. Missing parent folders are made. Where `path` is a link, the link is replaced and not what
+    it leads to. Without `durable` a failing machine may leave the new file torn, a kill still not:
+    for the many files of which each would wait for the disk.
 
     >>> with atomic("faces.json") as draft:
     ...     draft.write_text("[]")
@@ -30,31 +43,37 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Short and of its own: a name at the file system's limit leaves no room for a longer one.
-    draft = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:8]}-{os.getpid()}")
+    draft = path.with_name(
+        f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-{os.getpid()}"
+    )
     draft = draft.with_suffix(f"{path.suffix[:16]}.tmp")
     try:
         yield draft
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> None:
     """Write a file whole or not at all, as `atomic` does."""
-    with atomic(path) as draft:
+    with atomic(path, durable=durable) as draft:
         draft.write_bytes(content)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, *, durable: bool = True) -> None:
     """Write a UTF-8 file whole or not at all, as `atomic` does."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), durable=durable)
 
 
 def write_json(path: str | Path, content: Any) -> None:
     """Write indented JSON with a final newline, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    with suppress(UnicodeEncodeError):  # a file name that no encoding knows is escaped
+        return write_text(path, text + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def sha256(path: str | Path) -> str:
@@ -63,7 +82,9 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json_lines(path: str | Path, *, skip_broken: bool = False) -> Iterator[tuple[int, Any]]:
+def read_json_lines(
+    path: str | Path, *, skip_broken: bool = False, whole: bool = False
+) -> Iterator[tuple[int, Any]]:
     """Number (from 1) and value of each line of a JSON-lines file; blank lines are skipped.
 
     A last line without its newline that is no JSON is what a kill left, and is skipped too.
@@ -72,6 +93,7 @@ def read_json_lines(path: str | Path, *, skip_broken: bool = False) -> Iterator[
         path: the file.
         skip_broken: skip every line that is no JSON: a log that was appended to after a kill has
             such a line in its midst.
+        whole: skip a last line without its newline even where it is JSON.
 
     Raises:
         ValueError: a line is no JSON; the message names file and line.
@@ -80,6 +102,8 @@ def read_json_lines(path: str | Path, *, skip_broken: bool = False) -> Iterator[
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
+            if whole and not line.endswith("\n"):
+                return
             try:
                 value = json.loads(line)
             except ValueError as error:
@@ -89,3 +113,97 @@ def read_json_lines(path: str | Path, *, skip_broken: bool = False) -> Iterator[
                     return
                 raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
             yield number, value
+
+
+class Lock:
+    """A lock file, which one process at a time holds, and which says who.
+
+    The lock is the operating system's: it falls when its holder dies, whatever kills it. A child
+    that the holder forks does not hold it. Where a file system has no locks everyone gets them.
+
+    Args:
+        path: The lock file; it is there while the lock is held (and after a kill, held by nobody).
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Whether this process got the lock, at once; missing parent folders are made."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            if not _lock(descriptor):
+                os.close(descriptor)
+                return False
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), self.path.stat()):
+                    break
+            os.close(descriptor)  # its last holder has just removed the file
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
+        self._descriptor = descriptor
+        _held.add(self)
+        return True
+
+    def holder(self) -> str:
+        """Who holds the lock, such as "process 12 on host"."""
+        with suppress(OSError):
+            return self.path.read_text(encoding="utf-8", errors="replace").strip() or "a process"
+        return "a process"
+
+    def release(self) -> None:
+        """Give the lock up and remove its file, where this process holds it."""
+        if self._descriptor is None:
+            return
+        with suppress(OSError):  # Windows removes no open file
+            self.path.unlink(missing_ok=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the lock file only: a process that still has it open keeps the lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        _held.discard(self)
+
+    def __del__(self) -> None:
+        self.release()
+
+
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for lock in list(_held):
+        lock.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> bool:
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # others can read what is before it
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        return True
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # the file system has no locks
+            return True
+        return True

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from facefind import forking
 from facefind.errors import ImageError
 from facefind.faces import Faces
 
@@ -190,6 +191,7 @@ def read_ahead(
 
     Raises:
         Exception: what the source raises, once all images before have been yielded.
+        RuntimeError: the process is a fork of the one that began: its threads are not here.
     """
     items = iter(enumerate(sources))
     if readers == 0:
@@ -200,8 +202,14 @@ def read_ahead(
     memory = _Memory(max_bytes)
     failure: Exception | None = None
     pool = ThreadPoolExecutor(readers, "facefind-reader")
+    generation = forking.generation()
     try:
         while True:
+            if forking.generation() != generation:
+                raise RuntimeError(
+                    "these images are read by threads of the process that this one was forked "
+                    "from: begin a stream of its own here"
+                )
             while len(waiting) < max_images and failure is None and memory.has_room(waiting):
                 try:
                     index, source = next(items, (-1, None))
@@ -225,8 +233,9 @@ def read_ahead(
             yield reading
             del reading
     finally:
-        memory.close()
-        pool.shutdown(wait=True, cancel_futures=True)
+        if forking.generation() == generation:
+            memory.close()
+            pool.shutdown(wait=True, cancel_futures=True)
     if failure is not None:
         raise failure
 

@@ -15,8 +15,10 @@ import facefind
 
 ROOT = Path(facefind.__file__).parent
 FLOORS = {
-    **dict.fromkeys(["errors", "files", "boxes", "landmarks", "nms", "mesh"], 0),
-    **dict.fromkeys(["images", "faces", "conversion", "cropping", "drawing", "redaction"], 1),
+    **dict.fromkeys(["errors", "files", "forking", "boxes", "landmarks", "nms", "mesh"], 0),
+    **dict.fromkeys(
+        ["images", "faces", "outputs", "conversion", "cropping", "drawing", "redaction"], 1
+    ),
     **dict.fromkeys(
         ["runtimes", "weights", "protocols", "detector", "merging", "streaming", "video"], 2
     ),

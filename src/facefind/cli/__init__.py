@@ -3,8 +3,9 @@
 Nothing heavy is imported here, so that help and mistakes show at once. A subcommand is a module
 of this package with a `main(args) -> exit code`, made from a typed function by tyro.
 
-Exit codes: 0 all is done, 1 done in part (or `doctor` found a fault), 2 nothing done because of a
-wrong option, a missing file or a missing package, 130 interrupted.
+Exit codes: 0 all is done, 1 done in part (or a check found a fault), 2 stopped by a wrong option, a
+file that is missing or in the way, no room to write or a missing package, 130 interrupted, 141 the
+reader of stdout is gone with work undone, 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from facefind.cli.suggestions import suggest
 from facefind.errors import FacefindError
@@ -54,9 +59,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     Mistakes of the user end in one line on stderr. `SystemExit` comes only from tyro, for `--help`
     and for options it can't read.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what it can't encode
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _open_streams()
+    with _termination():
+        return _run(argv)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM has come: what is open is closed, and the command ends."""
+
+
+def _run(argv: Sequence[str] | None) -> int:
     name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    program = f"facefind {name}" if name in COMMANDS else "facefind"
+    try:
+        code = _command(name, rest)
+        sys.stdout.flush()
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        return _fail(program, f"needs {error.name}: pip install 'facefind[{extra}]'")
+    except BrokenPipeError:  # the reader has enough, but not all was done
+        from facefind.cli import output
+
+        output.drop_stdout()
+        return 141
+    except (FacefindError, OSError) as error:
+        return _fail(program, " ".join(str(error).split()))
+    except _Terminated:
+        return _fail(program, "ended by SIGTERM", code=143)
+    except KeyboardInterrupt:
+        return _fail(program, "interrupted", code=130)
+    return code
+
+
+def _command(name: str, args: Sequence[str]) -> int:
     if name in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -66,26 +103,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"facefind {__version__}")
         return 0
     if name not in COMMANDS:
-        return _fail(
-            "facefind", f"there is no command {name!r}{suggest(name, COMMANDS, 'the commands are')}"
-        )
-    program = f"facefind {name}"
-    try:
-        code: int = importlib.import_module(f"facefind.cli.{name}").main(rest)
-        sys.stdout.flush()
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        return _fail(program, f"needs {error.name}: pip install 'facefind[{extra}]'")
-    except BrokenPipeError:  # the reader, as in `| head`, has what it needs
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (FacefindError, OSError) as error:
-        return _fail(program, " ".join(str(error).split()))
-    except KeyboardInterrupt:
-        return _fail(program, "interrupted", code=130)
+        near = suggest(name, COMMANDS, "the commands are")
+        return _fail("facefind", f"there is no command {name!r}{near}")
+    code: int = importlib.import_module(f"facefind.cli.{name}").main(args)
     return code
+
+
+def _open_streams() -> None:
+    """See that the standard streams are there, whatever the parent has closed, and take any name.
+
+    Otherwise the next file that is opened would get their numbers, and what libraries print.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what it can't encode
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """SIGTERM ends the block like an interruption; a second one at once."""
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield  # whoever runs this has plans of its own
+        return
+    owner = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != owner:  # a fork, which the parent means to end
+            os.kill(os.getpid(), number)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _help() -> str:
@@ -106,5 +165,7 @@ def _help() -> str:
 
 
 def _fail(program: str, message: str, code: int = 2) -> int:
-    print(f"{program}: {message}", file=sys.stderr)
+    from facefind.cli import output
+
+    output.say(f"{program}: {message}")
     return code

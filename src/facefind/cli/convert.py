@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from facefind.cli.options import Flag, Text
+from facefind.cli.options import Flag, Text, check_written
 from facefind.errors import DataError
 
 __all__ = ["convert", "main"]
@@ -45,8 +45,7 @@ def convert(
 
     if out.suffix == ".onnx":
         raise DataError(f"--out {out}: this writes a checkpoint; facefind export makes it .onnx")
-    if out.resolve() == checkpoint.resolve():
-        raise DataError(f"--out {out} is the published file itself; give another name")
+    check_written([checkpoint], out=out)
     done = interop.convert(checkpoint, out, format=format, row=row)
     if json:
         import json as json_text

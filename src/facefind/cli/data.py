@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, LabeledSetText
+from facefind.cli.options import File, Flag, LabeledSetText, check_written
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -121,7 +121,17 @@ class _Stats(_Set):
 
 def _convert(options: _Convert, command: str) -> int:
     from facefind import datasets
+    from facefind.outputs import check_outputs
 
+    check_written([options.data], out=options.out)
+    spec = datasets.SetSpec.parse(options.data)
+    if check_outputs(
+        [spec.path, *filter(None, [spec.options.get("images")])],
+        folders={"DIR": options.target},
+    ):
+        raise DataError(f"{options.target} lies in {options.data}: give a folder elsewhere")
+    if options.target.is_dir() and any(options.target.iterdir()):
+        raise DataError(f"{options.target} holds files already: give a new or an empty folder")
     samples = datasets.read_labels(options.data)
     absent = [sample.name for sample in samples if not sample.path.is_file()]
     needs_size = options.to in ("coco", "scrfd", "yolo", "voc")
@@ -134,8 +144,6 @@ def _convert(options: _Convert, command: str) -> int:
             f"{absent[0]}; this layout needs them: give their folder, as in "
             f"{options.data},images=DIR"
         )
-    if options.target.resolve() == datasets.SetSpec.parse(options.data).path.resolve():
-        raise DataError(f"{options.target} is the set itself; give another folder")
     place = datasets.write(samples, options.target, options.to, images=options.pictures)
     again = datasets.read_labels(place if place.is_file() else options.target, layout=options.to)
     lost = _lost(samples, again)
@@ -190,6 +198,7 @@ def _pointed(sample: Sample) -> int:
 def _check(options: _Check, command: str) -> int:
     from facefind import datasets
 
+    check_written([options.data, options.other], out=options.out, plot=options.plot)
     samples = datasets.read_labels(options.data, flat="keep")
     others = [] if options.other is None else datasets.read_labels(options.other)
     result = datasets.check(samples, others, tiny=options.tiny)
@@ -230,6 +239,7 @@ def _stats(options: _Stats, command: str) -> int:
     from facefind import datasets
     from facefind.datasets.statistics import QUANTILES, statistics
 
+    check_written([options.data], out=options.out, plot=options.plot)
     samples = datasets.read_labels(options.data)
     result = statistics(samples)
     if options.plot is not None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, Folder, Inference, ShardText, Sources
+from facefind.cli.options import Batch, File, Flag, Folder, Inference
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from facefind.detector import DetectionResult
     from facefind.faces import Faces
     from facefind.images import Found
 
@@ -29,15 +26,13 @@ _WIDEST = ("", "10000x10000", "", "0.00 to 0.00")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Detect(Inference):
+class _Detect(Batch, Inference):
     """Find the faces in images.
 
-    Images that can't be read are named on stderr and the others are done all the same; the exit
-    code is 1 then.
+    Images that fail are named on stderr and the others are done all the same; the exit code is 1
+    then. Nothing is written where images are read.
     """
 
-    images: Sources
-    """Files, folders (searched through) or globs."""
     model: str = "default"
     """A model that ships (see `facefind models`) or an .onnx file."""
     out: File = None
@@ -51,84 +46,117 @@ class _Detect(Inference):
     --mesh."""
     mesh_format: Literal["obj", "ply"] = "obj"
     """Format of these files."""
-    resume: Flag = False
-    """Append to --out: skip the images that it already holds."""
-    shard: ShardText = None
-    """Do one part of the images only, such as 0/4, the first of four; parts go by the images'
-    names, so that each of several machines can do its own."""
-    json: Flag = False
-    """Print the JSON lines instead of a table."""
+    overwrite: Flag = False
+    """Replace the results that --out, --draw, --mesh-out and --failures name, if there are any."""
 
 
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind detect` with these arguments."""
     from facefind import pipeline
+    from facefind.cli.batch import Work
     from facefind.cli.progress import Progress, peek
 
     options = tyro.cli(_Detect, args=args, prog="facefind detect")
     options.check_inference()
     if options.resume and options.out is None:
         raise DataError("--resume appends to the file of --out: name it")
+    if options.resume and options.overwrite:
+        raise DataError("--resume keeps what is there, --overwrite replaces it: choose one")
     if options.mesh_out is not None and not options.mesh:
         raise DataError("--mesh-out writes what --mesh finds: name both")
-    shard = None if options.shard is None else pipeline.Shard.from_text(options.shard)
-    files: Iterable[Found] = pipeline.list_images(options.images, shard)
-    if options.draw is not None:
-        files = list(files)  # copies must not overwrite each other, so names are known up front
-        targets = {file: pipeline.DrawingFolder.target(file.name) for file in files}
-        pipeline.check_distinct(targets, "drawn copies")
+    work = Work(
+        "detect",
+        options,
+        files={"--out": options.out},
+        folders={"--draw": options.draw, "--mesh-out": options.mesh_out},
+        reads=[options.model] if options.model.endswith(".onnx") else [],
+    )
+    files = work.images()
+    if options.draw is not None or options.mesh_out is not None:
+        # Copies must not overwrite each other, so names are known up front.
+        files = iter(_distinct(list(files), options))
     first, total, files = peek(files)
     detector = options.detector(options.model, mesh=options.mesh)
-    started = time.perf_counter()
+    settings = pipeline.detector_settings(detector) | pipeline.image_folders(options.images)
+    again: dict[str, Any] = {
+        "settings": settings,
+        "resume": options.resume,
+        "overwrite": options.overwrite,
+    }
+    folders: list[pipeline.DrawingFolder | pipeline.MeshFolder] = []
+    lines = None
     with ExitStack() as stack:
-        lines = drawings = meshes = None
-        known: set[str] = set()
-        if options.out is not None:
-            lines = stack.enter_context(pipeline.JsonLines(options.out, resume=options.resume))
-            known = lines.names
         if options.draw is not None:
-            drawings = pipeline.DrawingFolder(options.draw, detector.mesh_decoder)
+            folders.append(pipeline.DrawingFolder(options.draw, detector.mesh_decoder, **again))
         if options.mesh_out is not None and detector.mesh_decoder is not None:
-            meshes = pipeline.MeshFolder(
-                options.mesh_out, detector.mesh_decoder, options.mesh_format
+            folders.append(
+                pipeline.MeshFolder(
+                    options.mesh_out, detector.mesh_decoder, options.mesh_format, **again
+                )
             )
-        first = [file for file in first if file.name not in known]
-        table = None if options.json else _Table(first, single=total is not None)
-        progress = Progress("detect")
-        results = pipeline.detect_files(
-            detector,
-            (file for file in files if file.name not in known),
-            images=drawings is not None or meshes is not None,
-        )
+        failures = work.open_failures(overwrite=options.overwrite)
+        if failures is not None:
+            stack.callback(failures.close)
+        if options.out is not None:
+            lines = stack.enter_context(pipeline.JsonLines(options.out, **again))
+        if failures is not None:
+            failures.begin()
+        done = set() if lines is None else lines.names
+        first = [file for file in first if work.is_left(file, done)]
+        progress = Progress("detect", needs_reader=lines is None and not folders)
+        table = None
+        if not options.json:
+            table = _Table(first, single=total is not None)
+            if table.head:
+                progress.print(table.head)
+
+        def write(result: DetectionResult) -> None:
+            for folder in folders:
+                assert result.image is not None
+                folder.write(result.source.name, result.image, result.faces)
+            if lines is not None:
+                lines.write(pipeline.to_record(result.source.name, result.faces))
+
         faces = 0
-        for result in progress(results, None if total is None else len(first)):
+        for result in work.do(
+            detector,
+            (file for file in files if work.is_left(file, done)),
+            write,
+            progress,
+            None if total is None else len(first),
+            images=bool(folders),
+        ):
             name = result.source.name
             faces += len(result.faces)
-            for folder in (drawings, meshes):
-                if folder is not None and result.image is not None:
-                    folder.write(name, result.image, result.faces)
-            record = pipeline.to_record(name, result.faces)
-            if lines is not None:
-                lines.write(record)
-            progress.print(json.dumps(record) if table is None else table.row(name, result.faces))
-    parts = [_count(progress.done, "image"), _count(faces, "face")]
-    if known:
-        parts.append(f"{len(known)} done before")
-    if progress.failed:
-        parts.append(f"{progress.failed} failed")
-    print(f"{', '.join(parts)} in {time.perf_counter() - started:.1f} s", file=sys.stderr)
-    return 1 if progress.failed else 0
+            if table is not None:
+                progress.print(table.row(name, result.faces))
+            else:
+                progress.print(json.dumps(pipeline.to_record(name, result.faces)))
+    return work.report([_count(progress.done, "image"), _count(faces, "face")], progress, done)
+
+
+def _distinct(files: list[Found], options: _Detect) -> list[Found]:
+    """The images, each of which has copies and meshes of its own."""
+    from facefind.pipeline import DrawingFolder, MeshFolder, check_distinct
+
+    if options.draw is not None:
+        copies = ((file.path, DrawingFolder.target(file.name)) for file in files)
+        check_distinct(copies, "drawn copies")
+    if options.mesh_out is not None:
+        check_distinct(((file.path, MeshFolder.target(file.name)) for file in files), "the meshes")
+    return files
 
 
 class _Table:
-    """A line an image, under a head that is printed at once; a single image has a line a face."""
+    """A line an image, under `head` where there are any; a single image has a line a face."""
 
     def __init__(self, first: Sequence[Found], *, single: bool) -> None:
         self._single = single and len(first) == 1
         names = [(file.name, "", "", "") for file in first]
         self._widths = output.widths([_HEADER, _WIDEST, *names], narrowest=8)
+        self.head = ""
         if first and not self._single:
-            print(output.line(_HEADER, self._widths, right=(1, 2)), flush=True)
+            self.head = output.line(_HEADER, self._widths, right=(1, 2))
 
     def row(self, name: str, faces: Faces) -> str:
         """What is printed of an image."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from facefind.cli.options import Flag, Text
+from facefind.cli.options import Flag, Text, check_written
 from facefind.errors import DataError, WeightsError
 from facefind.files import sha256
 
@@ -64,6 +64,7 @@ def export(
 
     if out.suffix != ".onnx":
         raise DataError(f"--out {out}: the name of the file must end in .onnx")
+    check_written([run], out=out)
     protocols.get(test_protocol)
     recipe, network = recipes.load_network(run)
     published = _published(run)

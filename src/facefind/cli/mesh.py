@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Text, Whole
+from facefind.cli.options import File, Text, Whole, check_written
 from facefind.cli.suggestions import suggest
 from facefind.errors import DataError
-from facefind.files import sha256, write_json
+from facefind.files import atomic, sha256, write_json
 
 if TYPE_CHECKING:
     from facefind.mesh import Decoder
@@ -94,6 +94,7 @@ def _pretrain(chosen: _Pretrain, command: str) -> int:
 
     if chosen.out.suffix != ".npz":
         raise DataError(f"{chosen.out}: a decoder's file ends in .npz")
+    check_written([chosen.template], OUT=chosen.out)
     if chosen.steps < 1 or chosen.faces < 2:
         raise DataError(f"--steps {chosen.steps} --faces {chosen.faces}: expected 1 and 2 or more")
     if chosen.landmarks is not None and chosen.template is None:
@@ -179,8 +180,9 @@ def _template(chosen: _Template) -> int:
     writers = {".obj": write_obj, ".ply": write_ply}
     if chosen.out.suffix not in writers:
         raise DataError(f"{chosen.out}: expected a file that ends in .obj or .ply")
+    check_written([chosen.decoder], OUT=chosen.out)
     mesh = face_template().mesh if chosen.decoder is None else Decoder.load(chosen.decoder).mean
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    writers[chosen.out.suffix](mesh, chosen.out)
+    with atomic(chosen.out) as draft:
+        writers[chosen.out.suffix](mesh, draft)
     print(f"{len(mesh)} vertices and {len(mesh.triangles)} triangles in {chosen.out}")
     return 0

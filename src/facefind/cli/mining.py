@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag
+from facefind.cli.options import File, Flag, check_written
 
 __all__ = ["main", "mining"]
 
@@ -40,6 +40,7 @@ def mining(
     """
     from facefind.learn import mining as mined
 
+    check_written((run, *more), out=out, plot=plot)
     runs = {str(folder): mined.passes(folder) for folder in (run, *more)}
     if plot is not None:
         from facefind.plots.mining import draw_skipped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from facefind.detector import FaceDetector
 
 __all__ = [
+    "Batch",
     "File",
     "Flag",
     "Folder",
@@ -27,6 +29,7 @@ __all__ = [
     "Text",
     "Whole",
     "check_range",
+    "check_written",
 ]
 
 # "(default: None)" or "(default: False)" would say nothing that the help does not.
@@ -47,6 +50,31 @@ TestProtocolName = Annotated[
 ]
 LabeledSetText = Annotated[str, tyro.conf.arg(metavar="SET")]
 ShardText = Annotated[str | None, tyro.conf.arg(metavar="INDEX/COUNT", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Options of the commands that work through images and may be stopped and resumed."""
+
+    images: Sources
+    """Files, folders (searched through, links followed) or globs."""
+    resume: Flag = False
+    """Resume what was stopped: skip the images that are done, and those in --failures. The same
+    model, settings and folders of images must have made what is there."""
+    failures: File = None
+    """Write one JSON line per image that fails to this file, with the reason."""
+    retry_failed: Flag = False
+    """With --resume, try the images in --failures again."""
+    shard: ShardText = None
+    """Do one part of the images only, such as 0/4, the first of four; parts go by the images'
+    names, so that each of several machines can do its own."""
+    json: Flag = False
+    """Print JSON lines instead of a table."""
+
+    def check_batch(self) -> None:
+        """Raise DataError where these options contradict each other."""
+        if self.retry_failed and not (self.resume and self.failures):
+            raise DataError("--retry-failed is of a run that --resume resumes: name --failures too")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,3 +131,19 @@ def check_range(option: str, value: float | None, low: float, high: float | None
         return
     expected = f"at least {low}" if high is None else f"{low} to {high}"
     raise DataError(f"{option} {value}: expected {expected}")
+
+
+def check_written(read: Iterable[str | Path | None], **written: Path | None) -> None:
+    """Raise DataError where a file that an option names is read, or lies among labels that are.
+
+    `read` are models, label files and sets as the options name them; what is None, or is no path,
+    is passed over.
+    """
+    from facefind import outputs
+    from facefind.datasets import SetSpec
+
+    specs = [SetSpec.parse(one) for one in read if one is not None]
+    paths = [spec.path for spec in specs]
+    paths += [Path(spec.options["images"]) for spec in specs if "images" in spec.options]
+    files = {f"--{name.replace('_', '-')}": path for name, path in written.items()}
+    outputs.check_outputs(paths, files=files, suffixes=outputs.LABELS)

@@ -7,11 +7,23 @@ import os
 import shutil
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from facefind.errors import DataError
 from facefind.files import write_text
 
-__all__ = ["columns", "emit", "line", "markdown", "shorten", "table", "widths"]
+__all__ = [
+    "columns",
+    "drop_stdout",
+    "emit",
+    "line",
+    "markdown",
+    "say",
+    "shorten",
+    "table",
+    "widths",
+]
 
 _GAP = "  "
 _NARROWEST = 16
@@ -75,8 +87,41 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def emit(result: object, text: str, *, as_json: bool, out: Path | None) -> None:
-    """Print `text`, or `result` as JSON; and write `result` as JSON to `out` where given."""
+    """Print `text`, or `result` as JSON; and write `result` as JSON to `out` where given.
+
+    It is what a command ends with: a reader that wants no more, as in `| head`, is no error.
+
+    Raises:
+        DataError: `out` is there and is no JSON document that could have been written here.
+    """
     encoded = json.dumps(result, indent=2)
     if out is not None:
+        _check_report(out)
         write_text(out, encoded + "\n")
-    print(encoded if as_json else text)
+    try:
+        print(encoded if as_json else text, flush=True)
+    except BrokenPipeError:
+        drop_stdout()
+
+
+def say(text: str) -> None:
+    """Print a line on stderr, beside a bar of progress; nobody has to be there to read it."""
+    from tqdm import tqdm
+
+    with suppress(OSError):
+        tqdm.write(text, file=sys.stderr)
+        sys.stderr.flush()
+
+
+def drop_stdout() -> None:
+    """Let go of what is printed from here on: its reader is gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _check_report(out: Path) -> None:
+    if not out.is_file() or not out.stat().st_size:
+        return
+    try:
+        json.loads(out.read_text(encoding="utf-8"))
+    except ValueError:
+        raise DataError(f"--out {out} is there, and is no report: name another file") from None

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from facefind.cli import output
 from facefind.detector import DetectionResult
 from facefind.pipeline import reason
 
@@ -34,14 +35,19 @@ class Progress:
     Args:
         command: The name that failures are printed under.
         hand_on_failed: Whether those that failed are handed on, too.
+        needs_reader: Whether what is printed is all that comes of it: the work ends, by a
+            BrokenPipeError, when nobody reads it any more. Otherwise it goes on.
 
     Attributes:
         done: Results without an error so far.
         failed: Results with an error so far.
     """
 
-    def __init__(self, command: str, *, hand_on_failed: bool = False) -> None:
+    def __init__(
+        self, command: str, *, hand_on_failed: bool = False, needs_reader: bool = True
+    ) -> None:
         self._command, self._hand_on_failed = command, hand_on_failed
+        self._needs_reader = needs_reader
         self._bar = tqdm(unit="image", leave=False, disable=not sys.stderr.isatty())
         self.done = self.failed = 0
 
@@ -58,12 +64,16 @@ class Progress:
                 else:
                     self.failed += 1
                     name = getattr(result.source, "name", result.source)
-                    text = f"facefind {self._command}: {name}: {reason(result.error)}"
-                    self._bar.write(text, file=sys.stderr)
+                    output.say(f"facefind {self._command}: {name}: {reason(result.error)}")
                 if result.error is None or self._hand_on_failed:
                     yield result
 
     def print(self, text: str) -> None:
         """Print to stdout, beside the bar."""
-        self._bar.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            self._bar.write(text, file=sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if self._needs_reader:
+                raise
+            output.drop_stdout()

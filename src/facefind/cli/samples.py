@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, Whole
+from facefind.cli.options import File, Flag, Whole, check_written
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def samples(
     from facefind.learn import redistribution
     from facefind.learn.assigners import SimOTA
 
+    check_written(data, out=out, plot=plot, plot_matching=plot_matching)
     chosen = {name: recipes.get(name) for name in recipe}
     if not chosen:
         raise DataError("no recipe was named; expected one or more, such as scrfd-2.5g-nosr")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,8 @@ from facefind.datasets import (
 from facefind.datasets.files import read_text
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
+from facefind.files import atomic
+from facefind.outputs import below, check_distinct, output_path
 
 READERS: dict[str, Callable[..., list[Sample]]] = {
     "wider": wider.read,
@@ -116,10 +119,13 @@ def write(
 
     What a layout cannot hold is left out, as its writer's documentation says (attributes,
     landmarks, ignored boxes). `images` puts the pictures where the layout's reader looks for them:
-    not at all, copied, or linked.
+    not at all, copied, or linked. A picture whose name is an absolute path, or leads upwards, gets
+    the last part of it for a name: nothing is written outside `root`, and no sample's own picture
+    is ever written.
 
     Raises:
-        DataError: on an unknown layout.
+        DataError: on an unknown layout; where two pictures would share a file, or a name cannot be
+            written.
     """
     root = Path(root)
     writers: dict[str, tuple[Callable[[Sequence[Sample], Path], None], str, str]] = {
@@ -133,14 +139,47 @@ def write(
     if layout not in writers:
         raise DataError(f"expected a layout of {', '.join(writers)}, got {layout!r}")
     writer, labels, pictures = writers[layout]
-    root.mkdir(parents=True, exist_ok=True)
-    writer(samples, root / labels)
+    inside = [_inside(sample) for sample in samples]
+    suffix = {"yolo": ".txt", "voc": ".xml"}.get(layout)  # a file a picture
+    targets = [Path(one.name) for one in inside]
+    _check_distinct(samples, [t.with_suffix(suffix) if suffix else t for t in targets], "labels")
     if images != "none":
-        for sample in samples:
-            place = (root / pictures / sample.name).with_suffix(sample.path.suffix)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if images == "copy":
-                shutil.copyfile(sample.path, place)
-            elif not place.exists():
-                os.symlink(sample.path.resolve(), place)
+        places = [t.with_suffix(one.path.suffix) for t, one in zip(targets, inside, strict=True)]
+        _check_distinct(samples, places, "pictures")
+    root.mkdir(parents=True, exist_ok=True)
+    writer(inside, root / labels)
+    if images != "none":
+        _put_pictures([one.path for one in inside], places, root / pictures, link=images == "link")
     return root / labels
+
+
+def _check_distinct(samples: Sequence[Sample], targets: Sequence[Path], what: str) -> None:
+    names = (sample.name for sample in samples)
+    check_distinct(zip(names, targets, strict=True), f"the {what}", "rename one of them")
+
+
+def _inside(sample: Sample) -> Sample:
+    """The sample under a name that leads nowhere else, and that can be written."""
+    name = output_path(sample.name).as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{name!r} is no UTF-8: rename the picture") from None
+    return sample if name == sample.name else replace(sample, name=name)
+
+
+def _put_pictures(
+    pictures: Sequence[Path], places: Sequence[Path], folder: Path, *, link: bool
+) -> None:
+    originals = {os.path.realpath(picture) for picture in pictures}
+    for picture, name in zip(pictures, places, strict=True):
+        place = below(folder, name.as_posix())
+        if place.exists() and place.samefile(picture) and (link or not place.is_symlink()):
+            continue
+        if not place.is_symlink() and os.path.realpath(place) in originals:
+            raise DataError(f"{place} is a picture of the set itself: give another folder")
+        with atomic(place, durable=False) as draft:
+            if link:
+                os.symlink(picture.resolve(), draft)
+            else:
+                shutil.copyfile(picture, draft)

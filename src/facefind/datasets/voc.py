@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from facefind import files
 from facefind.datasets.files import Missing, image_root, locate
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
+from facefind.outputs import below
 
 
 def read(
@@ -60,6 +62,9 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
     """Write `root/Annotations/<name>.xml`; this layout can't hold landmarks.
 
     Reads image headers where the size is not known.
+
+    Raises:
+        DataError: a name leads out of the folder.
     """
     for sample in samples:
         height, width = sample.image_size or read_size(sample.path)
@@ -76,9 +81,8 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
             for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
                 ElementTree.SubElement(corners, key).text = f"{value:.9g}"
         ElementTree.indent(top)
-        file = (Path(root) / "Annotations" / sample.name).with_suffix(".xml")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        ElementTree.ElementTree(top).write(file, encoding="utf-8")
+        file = below(Path(root) / "Annotations", sample.name).with_suffix(".xml")
+        files.write_bytes(file, ElementTree.tostring(top, encoding="utf-8"), durable=False)
 
 
 def _parse(file: Path, folder: Path) -> Sample:

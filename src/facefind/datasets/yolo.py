@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from facefind import files
 from facefind.datasets.files import Flat, bad_line, read_text
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
 from facefind.images.listing import SUFFIXES
+from facefind.outputs import below
 
 log = logging.getLogger("facefind.datasets")
 COLUMNS = (5, 15, 20)
@@ -86,9 +88,8 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
                 points = sample.landmarks[face].astype(np.float64) / scale
                 row += [*np.where(np.isnan(points), -1, points).ravel()]
             lines.append("0 " + " ".join(f"{value:.9g}" for value in row))
-        file = (Path(root) / "labels" / sample.name).with_suffix(".txt")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        file = below(Path(root) / "labels", sample.name).with_suffix(".txt")
+        files.write_text(file, "".join(line + "\n" for line in lines), durable=False)
     if dropped:
         log.warning("%s: %d ignored boxes left out, which this layout can't hold", root, dropped)
 

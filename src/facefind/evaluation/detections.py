@@ -14,6 +14,7 @@ from facefind import files
 from facefind.datasets.files import bad_line, read_text
 from facefind.datasets.files import key as key
 from facefind.errors import DataError
+from facefind.outputs import below
 
 Floats = npt.NDArray[np.floating[Any]]
 Pair = tuple[Floats, Floats]
@@ -132,13 +133,12 @@ def write_wider(detections: Detections, folder: str | Path) -> None:
     """Write `folder/event/name.txt` files, as WIDER FACE's toolbox and server take them."""
     for name, found in detections.items():
         boxes, scores = pair(name, found)
-        file = Path(folder) / f"{key(name)}.txt"
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = below(folder, f"{key(name)}.txt")
         sides = boxes[:, 2:] - boxes[:, :2]
         lines = [Path(key(name)).name, str(len(boxes))]
         for (x, y), (w, h), score in zip(boxes[:, :2], sides, scores, strict=True):
             lines.append(f"{x:.7g} {y:.7g} {w:.7g} {h:.7g} {score:.9g}")
-        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        files.write_text(file, "\n".join(lines) + "\n", durable=False)
 
 
 def write_json_lines(detections: Detections, path: str | Path) -> None:

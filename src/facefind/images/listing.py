@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
 from facefind.errors import ImageError
 
-__all__ = ["SUFFIXES", "Found", "find"]
+__all__ = ["SUFFIXES", "Found", "OnError", "find", "pattern_root"]
 
 SUFFIXES = frozenset(
     f".{name}"
@@ -21,6 +22,8 @@ SUFFIXES = frozenset(
 )
 """Suffixes, in lower case, of the files in a folder that are taken for pictures."""
 
+OnError = Callable[[Path, ImageError], None]
+
 
 class Found(NamedTuple):
     """A picture file and its name below the folder or pattern that it was found by."""
@@ -29,12 +32,25 @@ class Found(NamedTuple):
     name: str
 
 
-def find(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
+def find(
+    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    skip: Iterable[str | os.PathLike[str]] = (),
+    on_error: OnError | None = None,
+) -> Iterator[Found]:
     """The picture files of one or more sources, one at a time: large folders are not listed ahead.
 
     A file is itself, whatever its suffix. A folder means all files below it with one of
     `SUFFIXES`, in order of their names, hidden ones left out. What is neither, but has `*`, `?` or
-    `[`, is a pattern (`**` for any depth) and means such files among its matches.
+    `[`, is a pattern (`**` for any depth) and means such files among its matches. Linked folders
+    are followed; what several ways lead to is found once, under the name without a link where
+    there is one.
+
+    Args:
+        sources: Paths, folders and patterns.
+        skip: Folders that are passed over wherever they turn up, such as those written to.
+        on_error: Takes a folder that cannot be listed and its error, whereupon the others are
+            searched all the same; where None the error is raised.
 
     Raises:
         ImageError: At once if a source does not exist; at the end if no picture was found.
@@ -45,18 +61,26 @@ def find(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
     for source in named:
         if not os.path.exists(source) and not glob.has_magic(source):
             raise ImageError(f"{source!r} does not exist: give a picture, a folder or a pattern")
-    return _walk(named)
+    return _walk(named, frozenset(map(os.path.realpath, skip)), on_error)
 
 
-def _walk(sources: list[str]) -> Iterator[Found]:
+def pattern_root(pattern: str) -> Path:
+    """The folder below which all matches of a pattern lie."""
+    fixed = Path(pattern)
+    while glob.has_magic(str(fixed)):
+        fixed = fixed.parent
+    return fixed
+
+
+def _walk(sources: list[str], skip: frozenset[str], on_error: OnError | None) -> Iterator[Found]:
     none = True
     for source in sources:
         if os.path.isdir(source):
-            found = _in_folder(Path(source), "")
+            found = _Folder(source, skip, on_error).pictures(source, "")
         elif os.path.exists(source):
             found = iter([Found(Path(source), os.path.basename(source))])
         else:
-            found = _by_pattern(source)
+            found = _by_pattern(source, skip, on_error)
         for item in found:
             none = False
             yield item
@@ -67,28 +91,76 @@ def _walk(sources: list[str]) -> Iterator[Found]:
         )
 
 
-def _in_folder(folder: Path, prefix: str) -> Iterator[Found]:
+class _Folder:
+    """A walk through a folder and those that are linked into it, each listed once."""
+
+    def __init__(self, root: str, skip: frozenset[str], on_error: OnError | None) -> None:
+        self._root, self._skip, self._on_error = os.path.realpath(root), skip, on_error
+        self._known: set[str] = set()
+
+    def pictures(self, folder: str, prefix: str) -> Iterator[Found]:
+        real = os.path.realpath(folder)
+        if real in self._known or real in self._skip:
+            return
+        self._known.add(real)
+        try:
+            with os.scandir(folder) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
+        except OSError as error:
+            failure = ImageError(f"the folder {folder!r} cannot be listed: {error}")
+            if self._on_error is None:
+                raise failure from error
+            self._on_error(Path(folder), failure)
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is(entry.is_dir):
+                if not (entry.is_symlink() and self._comes_by_itself(entry.path)):
+                    yield from self.pictures(entry.path, f"{prefix}{entry.name}/")
+            elif _is_picture(entry.name) and _is(entry.is_file):
+                yield Found(Path(entry.path), prefix + entry.name)
+
+    def _comes_by_itself(self, link: str) -> bool:
+        """Whether the walk finds what a link leads to without the link."""
+        inside = os.path.relpath(os.path.realpath(link), self._root)
+        return not any(part.startswith(".") and part != "." for part in Path(inside).parts)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether an entry of a folder is of a kind; one that cannot be looked at is not."""
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise ImageError(f"the folder {str(folder)!r} cannot be listed: {error}") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _in_folder(Path(entry.path), f"{prefix}{entry.name}/")
-        elif _is_picture(entry.name) and entry.is_file():
-            yield Found(Path(entry.path), prefix + entry.name)
+        return kind()
+    except OSError:
+        return False
 
 
-def _by_pattern(pattern: str) -> Iterator[Found]:
-    fixed = Path(pattern)
-    while glob.has_magic(str(fixed)):
-        fixed = fixed.parent
-    for match in sorted(glob.glob(pattern, recursive=True)):
-        if _is_picture(match) and os.path.isfile(match):
-            path = Path(match)
-            yield Found(path, path.relative_to(fixed).as_posix())
+def _by_pattern(pattern: str, skip: frozenset[str], on_error: OnError | None) -> Iterator[Found]:
+    root = pattern_root(pattern)
+    parts = Path(pattern).relative_to(root).parts
+    if "**" in parts:  # `glob` would follow links that go round, again and again
+        for found in _Folder(os.fspath(root), skip, on_error).pictures(os.fspath(root), ""):
+            if _fits(found.name.split("/"), parts):
+                yield found
+        return
+    once: dict[tuple[str, str], str] = {}
+    for match in sorted(filter(_is_picture, glob.glob(pattern))):
+        folder, name = os.path.split(match)
+        real = os.path.realpath(folder)
+        if not any(Path(real).is_relative_to(one) for one in skip):
+            once.setdefault((real, name), match)
+    for match in once.values():
+        if os.path.isfile(match):
+            yield Found(Path(match), Path(match).relative_to(root).as_posix())
+
+
+def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether a path fits a pattern, part by part."""
+    if not parts:
+        return not names
+    if parts[0] == "**":
+        return _fits(names, parts[1:]) or (bool(names) and _fits(names[1:], parts))
+    return bool(names) and fnmatch(names[0], parts[0]) and _fits(names[1:], parts[1:])
 
 
 def _is_picture(name: str) -> bool:

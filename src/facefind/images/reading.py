@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from facefind import forking
 from facefind.errors import ImageError
 from facefind.images.depth import from_array, from_deep, over_white
 
@@ -41,7 +41,7 @@ _FORMATS = (
 )
 _ORIENTATION = 0x0112
 _QUARTER_TURNS = {"TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"}
-_GUARD = threading.RLock()
+_GUARD = forking.guard()
 
 
 def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

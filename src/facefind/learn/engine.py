@@ -21,6 +21,7 @@ import torch
 
 from facefind import datasets
 from facefind.errors import DataError
+from facefind.files import Lock
 from facefind.learn import checkpoints, run_folder
 from facefind.learn.cache import make_cache
 from facefind.learn.checks import check
@@ -41,6 +42,7 @@ from facefind.learn.state import State, TrainingError
 from facefind.learn.step import Step, captures, compiles
 from facefind.learn.validation import Evaluator
 from facefind.nn.detector import DenseDetector
+from facefind.outputs import check_outputs
 from facefind.runtimes import cpu
 
 __all__ = ["TrainingError", "train"]
@@ -77,10 +79,33 @@ def train(
         RuntimeUnavailableError: if bf16 is asked for by name on a device without it.
     """
     device = make_device(recipe.run.device)
-    with process_group(device) as (rank, processes):
+    with process_group(device) as (rank, processes), _locked(recipe, rank):
         run = _Run(recipe, device, rank, processes, resume=resume, clock=clock)
         run.train(stop_at or sys.maxsize)
         return run.folder
+
+
+@contextlib.contextmanager
+def _locked(recipe: Recipe, rank: int) -> Iterator[None]:
+    """The run folder, which is no folder of images, held by the first process of the run."""
+    specs = [datasets.SetSpec.parse(one) for one in (*recipe.data.root, *recipe.data.val)]
+    folder = _folder(recipe)
+    if check_outputs([spec.path for spec in specs], folders={"--out": folder}):
+        raise DataError(f"--out {folder} lies in a set of --data: give a folder elsewhere")
+    if rank:
+        yield
+        return
+    lock = Lock(folder / "lock")
+    if not lock.acquire():
+        raise TrainingError(f"{folder} is being trained by {lock.holder()}: wait for it")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _folder(recipe: Recipe) -> Path:
+    return recipe.run.out or Path("runs") / recipe.name
 
 
 class _Run:
@@ -98,7 +123,7 @@ class _Run:
     ) -> None:
         run, schedule, data = recipe.run, recipe.schedule, recipe.data
         self.recipe, self.device, self.rank, self.clock = recipe, device, rank, clock
-        self.folder = run.out or Path("runs") / recipe.name
+        self.folder = _folder(recipe)
         last = self.folder / checkpoints.LAST
         if last.exists() and not resume:
             raise TrainingError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -49,8 +50,9 @@ class Log:
             self._board.add_image(name, pixels, dataformats="HWC")
 
     def say(self, text: str) -> None:
-        """Print a line on stderr."""
-        print(text, file=sys.stderr, flush=True)
+        """Print a line on stderr; training goes on where nobody is there to read it."""
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Log:
         return self

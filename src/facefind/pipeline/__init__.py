@@ -2,25 +2,21 @@
 
 >>> from facefind import FaceDetector, pipeline
 >>> detector = FaceDetector()
->>> with pipeline.JsonLines("faces.jsonl", resume=True) as lines:
+>>> settings = pipeline.detector_settings(detector)
+>>> with pipeline.JsonLines("faces.jsonl", resume=True, settings=settings) as lines:
 ...     files = (file for file in pipeline.list_images(["photos"]) if file.name not in lines.names)
 ...     for result in pipeline.detect_files(detector, files):
 ...         if result.error is None:
 ...             lines.write(pipeline.to_record(result.source.name, result.faces))
 """
 
+from facefind.outputs import check_distinct, check_outputs, output_path
 from facefind.pipeline.crops import CropFolder
 from facefind.pipeline.drawings import DrawingFolder, MeshFolder
 from facefind.pipeline.kept import DetectorSettings, ExactFaces, KeptDetections, detect_labeled
-from facefind.pipeline.sinks import JsonLines, to_record
-from facefind.pipeline.sources import (
-    Shard,
-    check_distinct,
-    detect_files,
-    list_images,
-    output_path,
-    reason,
-)
+from facefind.pipeline.resuming import detector_settings, image_folders
+from facefind.pipeline.sinks import JsonLines, reason, to_record, write_results
+from facefind.pipeline.sources import Shard, detect_files, list_images
 
 __all__ = [
     "CropFolder",
@@ -32,10 +28,14 @@ __all__ = [
     "MeshFolder",
     "Shard",
     "check_distinct",
+    "check_outputs",
     "detect_files",
     "detect_labeled",
+    "detector_settings",
+    "image_folders",
     "list_images",
     "output_path",
     "reason",
     "to_record",
+    "write_results",
 ]

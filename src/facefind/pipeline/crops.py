@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,14 +13,14 @@ from numpy.typing import NDArray
 from facefind import landmarks
 from facefind.errors import DataError
 from facefind.faces import Face, Faces
-from facefind.files import write_json
+from facefind.files import atomic
+from facefind.outputs import output_path
+from facefind.pipeline.resuming import SETTINGS, Note, check_folder
 from facefind.pipeline.sinks import JsonLines, Sink
-from facefind.pipeline.sources import output_path
 
-__all__ = ["MANIFEST", "SETTINGS", "CropFolder"]
+__all__ = ["MANIFEST", "CropFolder"]
 
 MANIFEST = "manifest.jsonl"
-SETTINGS = "settings.json"
 _JPEG_QUALITY = 95
 _log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class CropFolder(Sink):
 
     Raises:
         DataError: there are crops already, and they are not resumed or were made with other
-            settings.
+            settings; there are other files; or another process writes there.
     """
 
     def __init__(
@@ -64,18 +63,22 @@ class CropFolder(Sink):
         self._folder, self._size, self._largest = Path(folder), size, largest
         self._min_size, self._format = min_size, format
         made_with = dict(settings) | {
+            "holds": "crops",
             "min_size": min_size,
             "faces": "largest" if largest else "all",
             "size": size,
             "format": format,
         }
-        manifest = self._folder / MANIFEST
-        if manifest.exists():
-            self._check(made_with, resume)
-        else:
-            write_json(self._folder / SETTINGS, made_with)
-        self._manifest = JsonLines(manifest, resume=True)
+        self._note = Note(self._folder / SETTINGS, made_with)
+        check_folder(self._folder, self._note, "crops", resume=resume)
+        self._manifest = JsonLines(self._folder / MANIFEST, resume=True)
         self.names = self._manifest.names
+
+    def begin(self) -> None:
+        """Write the settings, and open the manifest."""
+        if not self._note.path.exists():
+            self._note.write()
+        self._manifest.begin()
 
     def write(self, name: str, image: NDArray[np.uint8], faces: Faces) -> dict[str, Any]:
         """Write the crops of an image; gives its line of the manifest.
@@ -85,28 +88,12 @@ class CropFolder(Sink):
         """
         if faces.landmarks is None:
             raise DataError(f"the faces of {name} have no landmarks: use a model that finds them")
+        self.begin()
         height, width = faces.image_size
         crops = list(self._cut(name, image, faces))
         record = {"image": name, "width": width, "height": height, "crops": crops}
         self._manifest.write(record)
         return record
-
-    def _check(self, made_with: Mapping[str, Any], resume: bool) -> None:
-        if not resume:
-            raise DataError(
-                f"{self._folder} has crops already: resume them (--resume), or give another"
-            )
-        note = self._folder / SETTINGS
-        try:
-            before = json.loads(note.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{note} cannot be read, so nothing is resumed: {error}") from None
-        for key, value in made_with.items():
-            if before.get(key) != value:
-                raise DataError(
-                    f"the crops in {self._folder} were made with {key} {before.get(key)}, not "
-                    f"{value}; give another folder"
-                )
 
     def _cut(self, name: str, image: NDArray[np.uint8], faces: Faces) -> Iterator[dict[str, Any]]:
         stem = output_path(name).with_suffix("")
@@ -135,8 +122,9 @@ class CropFolder(Sink):
 
         assert face.landmarks is not None
         crop = landmarks.align(image, face.landmarks, self._size)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(crop).save(path, quality=_JPEG_QUALITY)  # PNG has none
+        kind = "PNG" if self._format == "png" else "JPEG"
+        with atomic(path, durable=False) as draft:
+            Image.fromarray(crop).save(draft, kind, quality=_JPEG_QUALITY)  # PNG has none
         return landmarks.similarity(face.landmarks, landmarks.template(self._size))
 
     def _chosen(self, faces: Faces) -> list[int]:

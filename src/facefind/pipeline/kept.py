@@ -7,10 +7,10 @@ with another model's faces.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,11 @@ from facefind import protocols, weights
 from facefind.datasets.files import bad_line
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import DataError
-from facefind.files import read_json_lines, sha256, write_json
+from facefind.files import read_json_lines
 from facefind.images import Found
-from facefind.pipeline.sinks import JsonLines
-from facefind.pipeline.sources import detect_files, reason
+from facefind.pipeline.resuming import Note, detector_settings
+from facefind.pipeline.sinks import JsonLines, reason
+from facefind.pipeline.sources import detect_files
 from facefind.runtimes import Precision, RuntimeName
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ Watch = Callable[[Iterator[DetectionResult], int], Iterator[DetectionResult]]
 """Hands on results as they come, of which there will be so many: to show progress and errors."""
 
 _MIN_SCORE = 0.02
+_FOLDERS = "image_folders"  # in the note alone: a result says what its images are, not where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +72,8 @@ class DetectorSettings:
         """The detector, and all that its faces depend on, as plain values."""
         protocol = protocols.get(self.protocol)
         floor = _MIN_SCORE if protocol.min_score is None else protocol.min_score
-        model = weights.find(self.model)
         detector = FaceDetector(
-            model,
+            weights.find(self.model),
             runtime=self.runtime,
             threads=self.threads,
             precision=self.precision,
@@ -82,16 +83,7 @@ class DetectorSettings:
             min_score=floor if self.min_score is None else self.min_score,
             batch_size=self.batch_size,
         )
-        return detector, {
-            "model": self.model,
-            "weights_sha256": sha256(model),
-            "test_protocol": protocol.to_dict(),
-            "min_score": detector.min_score,
-            "runtime": detector.runtime.name,
-            "runtime_version": _version(detector.runtime.name),
-            "provider": detector.runtime.provider,
-            "precision": detector.runtime.precision,
-        }
+        return detector, detector_settings(detector) | {"model": self.model}
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,18 +147,23 @@ class KeptDetections(JsonLines):
         path: The file; its note is `<path>.source.json`.
         source: What finds the faces; where the file has some already, it must be what found them.
             Where the model's file lies does not matter.
+        paths: The image files by name; where the file has faces already, they must be of images
+            of the same folders. None leaves that open.
 
     Raises:
         DataError: the file holds something else, or other settings found its faces.
     """
 
-    def __init__(self, path: str | Path, source: Mapping[str, Any]) -> None:
-        path = Path(path)
-        if path.is_file() and path.stat().st_size:
-            _check_source(path, source)
-        else:
-            write_json(_note(path), dict(source))
-        super().__init__(path, resume=True)
+    _otherwise = "give another file, or remove it; --detections evaluates what it holds"
+
+    def __init__(
+        self,
+        path: str | Path,
+        source: Mapping[str, Any],
+        paths: Mapping[str, Path] | None = None,
+    ) -> None:
+        known = {} if paths is None else {_FOLDERS: _folders(paths)}
+        super().__init__(path, resume=True, settings={**source, **known})
 
     def add(self, name: str, faces: ExactFaces, **more: Any) -> None:
         """Append an image's faces; `more` goes into the line, too."""
@@ -191,7 +188,7 @@ def detect_labeled(
     detector, source = settings.open()
     found: dict[str, ExactFaces] = {}
     failed: dict[str, str] = {}
-    with nullcontext() if keep is None else KeptDetections(keep, source) as kept:
+    with nullcontext() if keep is None else KeptDetections(keep, source, paths) as kept:
         if kept is not None and kept.names:
             found = read_kept(kept.path)[0]
         todo = [Found(path, name) for name, path in paths.items() if name not in found]
@@ -236,53 +233,19 @@ def read_kept(path: Path) -> tuple[dict[str, ExactFaces], dict[str, Any]]:
         raise
     except ValueError as error:
         raise DataError(f"{error}; expected {expected}") from None
-    note = _note(path)
-    return found, _read_note(note) if note.is_file() else {}
+    note = Note(path.with_name(path.name + ".source.json"), {})
+    made_by = note.read() if note.path.is_file() else {}
+    return found, {key: value for key, value in made_by.items() if key != _FOLDERS}
 
 
-def _check_source(path: Path, source: Mapping[str, Any]) -> None:
-    note = _note(path)
-    if not note.is_file():
-        raise DataError(
-            f"{path} is there already, and no {note.name} beside it that says what made it; give "
-            "another file, or evaluate it with --detections"
-        )
-    before = _read_note(note)
-    for key, value in source.items():
-        if key != "model" and before.get(key) != value:
-            raise DataError(
-                f"{path} was made with {key} {_short(before.get(key))}, not "
-                f"{_short(value)}; give another file, or remove it and {note.name}"
-            )
-
-
-def _note(path: Path) -> Path:
-    return path.with_name(path.name + ".source.json")
-
-
-def _read_note(note: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{note}: cannot be read ({error})") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{note}: expected a JSON object that says what found the faces")
-    return content
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 400 else text[:397] + "..."
+def _folders(paths: Mapping[str, Path]) -> list[str]:
+    """The folders that names of image files count from."""
+    depths = {(path, len(Path(name).parts)) for name, path in paths.items()}
+    found = {
+        path.parents[min(depth, len(path.parents)) - 1] for path, depth in depths if path.parents
+    }
+    return sorted(map(os.path.realpath, found))
 
 
 def _decimal(values: npt.NDArray[np.float32]) -> Floats:
     return values.astype(np.str_).astype(np.float64)
-
-
-def _version(runtime: str) -> str | None:
-    for package in (runtime, f"{runtime}-gpu"):
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return None

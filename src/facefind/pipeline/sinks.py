@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from errno import EDQUOT, ENOSPC, EROFS
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
+from facefind.detector import DetectionResult
 from facefind.errors import DataError
 from facefind.faces import Faces
-from facefind.files import read_json_lines
+from facefind.files import Lock, read_json_lines
+from facefind.pipeline.resuming import Note
+from facefind.streaming import ITEM_ERRORS
 
-__all__ = ["JsonLines", "Sink", "to_record"]
+__all__ = ["JsonLines", "Sink", "name_of", "reason", "to_record", "write_results"]
 
 _BLOCK = 1 << 16
+_START = b'{"image": "'  # of every line
+_DEVICES = {("/", "dev"), ("/", "proc")}
+_NO_ROOM = {EDQUOT, ENOSPC, EROFS}  # the next image would fail alike
 
 
 def to_record(name: str, faces: Faces) -> dict[str, Any]:
@@ -27,14 +35,55 @@ def to_record(name: str, faces: Faces) -> dict[str, Any]:
     return {"image": name} | {key: value for key, value in found.items() if key not in seldom}
 
 
+def write_results(
+    results: Iterator[DetectionResult],
+    write: Callable[[DetectionResult], None],
+    failures: JsonLines | None = None,
+) -> Iterator[DetectionResult]:
+    """Yield each result once it is written; one that cannot be has the error, and costs no other.
+
+    Args:
+        results: As of `detect_files`.
+        write: Writes a result that has no error.
+        failures: Takes a line for each image that fails, with its name and the reason.
+
+    Raises:
+        OSError: there is no room to write: the images to come would fail alike.
+    """
+    for result in results:
+        if result.error is None:
+            try:
+                write(result)
+            except (*ITEM_ERRORS, ValueError) as error:
+                if getattr(error, "errno", None) in _NO_ROOM:
+                    raise
+                result = replace(result, image=None, error=error)
+        if result.error is not None and failures is not None:
+            failures.write_failure(name_of(result), result.error)
+        yield result
+
+
+def name_of(result: DetectionResult) -> str:
+    """The name of a result's image: that of its file, or its index."""
+    return str(getattr(result.source, "name", result.index))
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class Sink:
-    """What results are written to; it is closed at the end of a `with` block."""
+    """What results are written to: checked as it is made, begun and closed by a `with` block."""
+
+    def begin(self) -> None:
+        """Write the first byte, where that has not been done."""
 
     def close(self) -> None:
         """Close what is open."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
+        self.begin()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,38 +93,114 @@ class Sink:
 class JsonLines(Sink):
     """A file of JSON lines, one an image, each of which is on its way to disk once written.
 
-    Missing parent folders are made.
+    As it is made the file is checked, and locked against other writers; what is there is changed
+    no sooner than with the `with` block, `begin` or the first line. Missing parent folders are
+    made. Pipes and devices are written to as they are.
 
     Args:
         path: The file.
         resume: Whether to append to what an earlier run wrote; its last line, where a kill left
-            it torn, is cut off. Otherwise the file starts empty.
+            it torn, is cut off.
+        overwrite: Whether to replace what an earlier run wrote. With neither, there must be none.
+        settings: What the lines are made with. They are kept in `<path>.source.json`, and lines
+            that were made with others are not resumed; None keeps and checks nothing.
 
     Attributes:
         names: Images that the file held when it was opened.
 
     Raises:
-        DataError: the file that is to be resumed holds something else.
+        DataError: the file is there and is neither resumed nor replaced, is no file of such lines,
+            was made with other settings, or another process writes it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, resume: bool = False) -> None:
+    _otherwise = "give another file, or replace it (--overwrite)"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        if resume and overwrite:
+            raise DataError(f"{os.fspath(path)} is to be resumed and replaced: choose one of them")
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.names: set[str] = self._names() if resume and self.path.exists() else set()
-        if resume and self.path.exists() and _cut_torn_line(self.path):
-            self.names = self._names()  # without that of the torn line
-        self._file = self.path.open("a" if resume else "w", encoding="utf-8")
+        self.names: set[str] = set()
+        self._file: IO[str] | None = None
+        self._note = self._lock = None
+        if _is_device(self.path):
+            return
+        if settings is not None:
+            self._note = Note(self.path.with_name(self.path.name + ".source.json"), settings)
+        self._lock = Lock(self.path.with_name(self.path.name + ".lock"))
+        if not self._lock.acquire():
+            raise DataError(f"{self.path} is being written by {self._lock.holder()}: wait for it")
+        try:
+            self._check(resume, overwrite)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._resume = resume
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record, with the image's name under "image"."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        self.begin()
+        assert self._file is not None
+        try:
+            self._file.write(json.dumps({"image": record["image"], **record}) + "\n")
+            self._file.flush()
+        except BrokenPipeError:
+            raise DataError(f"{self.path}: nobody reads it any more") from None
+
+    def write_failure(self, name: str, error: BaseException) -> None:
+        """Append an image that failed, with the reason."""
+        self.write({"image": name, "error": reason(error), "kind": type(error).__name__})
+
+    def begin(self) -> None:
+        """Open the file, and empty or mend it, where that has not been done."""
+        if self._file is not None:
+            return
+        if self._lock is None:
+            self._file = self.path.open("w", encoding="utf-8")
+            return
+        if self._resume and self.path.exists():
+            os.truncate(self.path, _torn_line(self.path)[0])
+        self._file = self.path.open("a" if self._resume else "w", encoding="utf-8")
+        if self._note is not None and not (self._resume and self.names):
+            self._note.write()
+
+    def close(self) -> None:
+        """Close the file, and let others write it."""
+        if self._file is not None:
+            self._file.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _check(self, resume: bool, overwrite: bool) -> None:
+        if not self.path.exists() or not self.path.stat().st_size:
+            return
+        if resume:
+            if self._note is not None:
+                self._note.check(str(self.path), self._otherwise)
+            self.names = self._names()
+        elif not overwrite:
+            raise DataError(
+                f"{self.path} is there already: resume it (--resume), replace it (--overwrite), or "
+                "give another"
+            )
+        elif not self._is_own():
+            raise DataError(f"{self.path} holds no results of facefind: give another file")
+
+    def _is_own(self) -> bool:
+        with self.path.open("rb") as file:
+            return _START.startswith(file.read(len(_START)))
 
     def _names(self) -> set[str]:
         names: set[str] = set()
         refused = "so this file cannot be resumed; give another"
         try:
-            for number, record in read_json_lines(self.path):
+            for number, record in read_json_lines(self.path, whole=True):
                 name = record.get("image") if isinstance(record, dict) else None
                 if not isinstance(name, str):
                     raise DataError(f"{self.path}, line {number}: names no image, {refused}")
@@ -83,27 +208,30 @@ class JsonLines(Sink):
         except DataError:
             raise
         except ValueError as error:
-            raise DataError(f"{error}, {refused}") from error
+            where = "" if str(self.path) in str(error) else f"{self.path}: "
+            raise DataError(f"{where}{error}, {refused}") from error
+        _, torn = _torn_line(self.path)
+        if not _START.startswith(torn):
+            raise DataError(f"{self.path} ends in a line of something else, {refused}")
         return names
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+
+def _is_device(path: Path) -> bool:
+    """Whether a path leads to a pipe or device, which hold nothing, or is the name of one."""
+    return (path.exists() and not path.is_file()) or path.parts[:2] in _DEVICES
 
 
-def _cut_torn_line(path: Path) -> bool:
-    """Whether the file's last line had no end; it is cut off then."""
-    with path.open("r+b") as file:
-        size = at = file.seek(0, os.SEEK_END)
+def _torn_line(path: Path) -> tuple[int, bytes]:
+    """Where the last line without an end begins, and how it begins; nothing where all have one."""
+    with path.open("rb") as file:
+        at = file.seek(0, os.SEEK_END)
         while at > 0:
             start = max(0, at - _BLOCK)
             file.seek(start)
             newline = file.read(at - start).rfind(b"\n")
-            if newline >= 0:
-                start += newline + 1
-                break
             at = start
-        else:
-            start = 0
-        file.truncate(start)
-    return start < size
+            if newline >= 0:
+                at += newline + 1
+                break
+        file.seek(at)
+        return at, file.read(len(_START))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from facefind import images as image_room
 from facefind.detector import DetectionResult, FaceDetector
-from facefind.errors import DataError
+from facefind.errors import DataError, ImageError
 from facefind.images import Found
+from facefind.images.listing import OnError
 
-__all__ = ["Shard", "check_distinct", "detect_files", "list_images", "output_path", "reason"]
+__all__ = ["Shard", "detect_files", "list_images"]
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,24 @@ class Shard:
 
 
 def list_images(
-    sources: Sequence[str | os.PathLike[str]], shard: Shard | None = None
+    sources: Sequence[str | os.PathLike[str]],
+    shard: Shard | None = None,
+    *,
+    skip: Iterable[str | os.PathLike[str]] = (),
+    on_error: OnError | None = None,
 ) -> Iterator[Found]:
     """The image files that files, folders and patterns mean, each with a name of its own.
 
     A file's name is the source as it was given, that of a file in a folder its path below the
     folder. One folder or pattern is listed as the iterator advances, whatever its size. Several
     sources are listed before the first file comes: two files must not share a name.
+
+    Args:
+        sources: Files, folders and patterns.
+        shard: The part of the images that is wanted; None is all.
+        skip: Folders that are not searched, as of `images.find`.
+        on_error: Takes a folder that cannot be listed and its error, as of `images.find`; of
+            several sources also one without any picture.
 
     Raises:
         DataError: no source is given, or two files would share a name.
@@ -67,7 +79,7 @@ def list_images(
         raise DataError("no images given: name files, folders or globs")
     given = [os.fspath(source) for source in sources]
     files = [source for source in given if os.path.isfile(source)]
-    listed = _list(given)
+    listed = _list(given, list(skip), on_error)
     if len(given) > 1 and len(files) < len(given):
         listed = iter(list(_once(listed)))
     elif len(given) > 1:
@@ -77,13 +89,36 @@ def list_images(
     return (file for file in listed if shard.holds(file.name))
 
 
-def _list(sources: Sequence[str]) -> Iterator[Found]:
-    found = [(source, os.path.isfile(source), image_room.find(source)) for source in sources]
-    return (
-        Found(path, source if single else name)
-        for source, single, files in found
-        for path, name in files
-    )
+def _list(
+    sources: Sequence[str],
+    skip: Sequence[str | os.PathLike[str]],
+    on_error: OnError | None,
+) -> Iterator[Found]:
+    found = [
+        (source, os.path.isfile(source), image_room.find(source, skip=skip, on_error=on_error))
+        for source in sources
+    ]
+    return _named(found, on_error if len(found) > 1 else None)
+
+
+def _named(
+    found: Iterable[tuple[str, bool, Iterator[Found]]],
+    on_error: OnError | None,
+) -> Iterator[Found]:
+    last: ImageError | None = None
+    none = True
+    for source, single, files in found:
+        try:
+            for path, name in files:
+                none = False
+                yield Found(path, source if single else name)
+        except ImageError as error:
+            if on_error is None:
+                raise
+            on_error(Path(source), error)
+            last = error
+    if none and last is not None:
+        raise last
 
 
 def _once(files: Iterable[Found]) -> Iterator[Found]:
@@ -97,28 +132,6 @@ def _once(files: Iterable[Found]) -> Iterator[Found]:
         elif other != file.path:
             raise DataError(
                 f"{other} and {file.path} would both be called {file.name}: "
-                "give the folder above them, or one folder at a time"
-            )
-
-
-def output_path(name: str) -> Path:
-    """Where what is made of an image goes, relative to an output folder: its name, kept inside."""
-    path = Path(name)
-    return Path(path.name) if path.is_absolute() or ".." in path.parts else path
-
-
-def check_distinct(outputs: Mapping[Found, Path], what: str) -> None:
-    """Check that no two images are made into one file.
-
-    Raises:
-        DataError: two are; the message names both and `what` is made of them.
-    """
-    taken: dict[Path, Path] = {}
-    for file, output in outputs.items():
-        other = taken.setdefault(output, file.path)
-        if other != file.path:
-            raise DataError(
-                f"{what} of {other} and {file.path} would both be {output}: "
                 "give the folder above them, or one folder at a time"
             )
 
@@ -137,8 +150,3 @@ def detect_files(
         images=images,
         on_error="yield",
     )
-
-
-def reason(error: BaseException) -> str:
-    """What an error says, on one line; its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -21,7 +21,7 @@ from facefind.errors import FacefindError
 from facefind.evaluation.cost import peak_mib
 from facefind.files import read_json_lines
 from facefind.pipeline.kept import DetectorSettings, ExactFaces, KeptDetections
-from facefind.pipeline.sources import reason
+from facefind.pipeline.sinks import reason
 from facefind.streaming import ITEM_ERRORS
 
 __all__ = ["METHOD", "Timed", "measure"]
@@ -117,7 +117,7 @@ def _timed(settings: DetectorSettings, paths: Mapping[str, str], keep: Path) -> 
     source |= {"threads": detector.runtime.threads, "timed": "one image at a time"}
     failed: dict[str, str] = {}
     warm = False
-    with KeptDetections(keep, source) as kept:
+    with KeptDetections(keep, source, {n: Path(p) for n, p in paths.items()}) as kept:
         todo = [name for name in paths if name not in kept.names]
         quiet = not sys.stderr.isatty()
         for name in tqdm(todo, settings.protocol, unit="image", disable=quiet):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from facefind import forking
 from facefind.errors import RuntimeUnavailableError
 from facefind.runtimes import adapters
 from facefind.runtimes.card import Card
@@ -33,14 +36,29 @@ _log = logging.getLogger(__name__)
 class OnnxModel:
     """An ONNX file opened by a library: images in, candidates out.
 
+    The libraries' threads do not live through a fork: a forked process opens the file again, at
+    its first call.
+
     Args:
+        path: The file.
+        open: Opens it.
         session: The opened file.
         reader: How the file is fed and what its outputs mean.
         batches: Whether several images may go in at once; otherwise they go one by one.
     """
 
-    def __init__(self, session: Session, reader: adapters.Reader, batches: bool = True) -> None:
-        self._session = session
+    def __init__(
+        self,
+        path: Path,
+        open: Callable[[], Session],
+        session: Session,
+        reader: adapters.Reader,
+        batches: bool = True,
+    ) -> None:
+        self.path = path
+        self._open = open
+        # By generation of processes: those of a parent are kept, for a child can't close them.
+        self._sessions = {forking.generation(): session}
         self._reader = reader
         self._batches = batches
         self.name = session.name
@@ -51,7 +69,7 @@ class OnnxModel:
     @property
     def threads(self) -> int:
         """Number of CPU threads one call uses."""
-        return self._session.threads
+        return self._session().threads
 
     def __call__(self, images: ImageBatch) -> Candidates:
         """Return the candidates of (B, 3, H, W) uint8 RGB images.
@@ -71,9 +89,17 @@ class OnnxModel:
             np.concatenate(meshes) if meshes else None,
         )
 
+    def _session(self) -> Session:
+        """The session of this process."""
+        generation = forking.generation()
+        session = self._sessions.get(generation)
+        if session is None:  # several threads may open one each, the first is kept: no lock
+            session = self._sessions.setdefault(generation, self._open())
+        return session
+
     def _run(self, images: ImageBatch) -> Candidates:
         x = np.ascontiguousarray(self._reader.prepare(images))
-        return self._reader.decode(self._session.run(x), (images.shape[2], images.shape[3]))
+        return self._reader.decode(self._session().run(x), (images.shape[2], images.shape[3]))
 
     def __repr__(self) -> str:
         return (
@@ -141,10 +167,12 @@ def open_model(
     path = Path(model)
     own = Card.from_file(path)  # before any library opens it: these errors are the clearest
     session = _open_session(path, runtime, threads, precision, provider, device_id)
+    device = provider if session.name == "openvino" else session.provider
+    again = partial(_session, path, session.name, session.threads, precision, device, device_id)
     if own is not None:
-        return OnnxModel(session, NativeReader(session, own))
+        return OnnxModel(path, again, session, NativeReader(session, own))
     reader = adapters.detect_format(session, path.stem)
-    return OnnxModel(session, reader, adapters.takes_batches(session))
+    return OnnxModel(path, again, session, reader, adapters.takes_batches(session))
 
 
 def _open_session(

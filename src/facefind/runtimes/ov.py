@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facefind import forking
 from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.runtimes.contract import Precision, TensorSpec
 from facefind.runtimes.cpu import usable_cores
@@ -21,8 +22,13 @@ _WORTH_COMPILING = 64  # calls after which a shape has earned a compiled model o
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
 
-@lru_cache(maxsize=1)
 def _core() -> Any:
+    """OpenVINO's core; a forked process has one of its own, and never closes its parent's."""
+    return _core_of(forking.generation())
+
+
+@cache
+def _core_of(generation: int) -> Any:
     try:
         import openvino
     except ImportError as error:
@@ -95,7 +101,8 @@ class OpenvinoSession:
             # of many sizes, and no gain in time.
             self._config["CPU_RUNTIME_CACHE_CAPACITY"] = 0
         try:
-            self._model = core.read_model(str(path))
+            with forking.whole():
+                self._model = core.read_model(str(path))
         except Exception as error:  # openvino raises plain RuntimeError for whatever is wrong
             raise WeightsError(f"OpenVINO cannot open {path}: {error}") from error
         self.inputs = [_spec(port) for port in self._model.inputs]
@@ -107,7 +114,8 @@ class OpenvinoSession:
 
     def run(self, x: NDArray[np.generic]) -> list[NDArray[np.float32]]:
         """Return the model's arrays for its one input; they belong to the caller."""
-        return self._for_shape(x.shape).run(x)
+        with forking.whole():
+            return self._for_shape(x.shape).run(x)
 
     def _for_shape(self, shape: tuple[int, ...]) -> _Compiled:
         with self._lock:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facefind import forking
 from facefind.errors import RuntimeUnavailableError
 from facefind.runtimes.card import Card
 from facefind.runtimes.contract import Candidates, ImageBatch, Precision, check_images
@@ -27,6 +28,7 @@ class TorchRuntime:
             `strides`, `size_multiple`, `landmarks` and `mesh_decoder`, the card's defaults for
             those it lacks, and the class's name.
         threads: CPU threads of torch, which has one number for the whole process; None leaves it.
+            A forked process has one, for torch's others do not live through a fork.
         precision: "fp32", or "bf16" by autocast where the device has such arithmetic. On NVIDIA
             GPUs fp32 convolutions follow torch's own `torch.backends.cudnn.allow_tf32`.
         provider: "cpu", "cuda", "mps", ...; None takes the device that the network is on.
@@ -61,6 +63,7 @@ class TorchRuntime:
         self.precision: Precision = precision
         self.card = card or _card(network)
         self._network = network.to(self._device).eval()
+        self._generation = forking.generation()
 
     @property
     def threads(self) -> int:
@@ -74,6 +77,9 @@ class TorchRuntime:
         import torch
 
         check_images(images, self.card)
+        if self._generation != forking.generation():
+            torch.set_num_threads(1)  # or the first call would wait for its parent's for ever
+            self._generation = forking.generation()
         if self._network.training:
             self._network.eval()
         x = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)

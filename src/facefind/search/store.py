@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from facefind import files
 from facefind.errors import DataError
@@ -63,39 +62,9 @@ class Store:
         The claim is a lock of the operating system, which falls when its holder dies, whatever
         kills it: no claim is ever left behind.
         """
-        with (self.trials / f"{key}.lock").open("a+b") as file:
-            got = _lock(file)
-            try:
-                yield got
-            finally:
-                if got:
-                    _unlock(file)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: IO[bytes]) -> bool:
-        file.seek(0)
+        lock = files.Lock(self.trials / f"{key}.lock")
+        got = lock.acquire()
         try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(file: IO[bytes]) -> None:
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(file: IO[bytes]) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_UN)
+            yield got
+        finally:
+            lock.release()

@@ -11,7 +11,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.reporting import draw
-from facefind.cli.options import File, Flag, Folder, Text
+from facefind.cli.options import File, Flag, Folder, Text, check_written
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ def run(args: Sequence[str], command: str) -> int:
     from facefind.evaluation import comparison, report
 
     options = tyro.cli(_Compare, args=args, prog="facefind evaluate compare")
+    check_written(
+        [*options.results, options.data, options.subset], out=options.out, plot=options.plot
+    )
     if len(options.results) < 2:
         raise DataError("give two results or more")
     results = comparison.read_results(options.results)

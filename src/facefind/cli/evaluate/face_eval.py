@@ -10,7 +10,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.detections import DetectionOptions, LabeledSet, find
-from facefind.cli.evaluate.reporting import CurveOptions, remarks, report
+from facefind.cli.evaluate.reporting import CurveOptions, check_outputs, remarks, report
 
 __all__ = ["run"]
 
@@ -38,6 +38,7 @@ def run(args: Sequence[str], command: str, measure: str) -> int:
     from facefind.evaluation import voc
 
     options = tyro.cli(_FaceEval, args=args, prog=f"facefind evaluate {measure}")
+    check_outputs(options)
     options.check()
     samples = options.samples()
     paths, absent = dict[str, Path](), list[str]()

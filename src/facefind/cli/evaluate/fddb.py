@@ -10,7 +10,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.detections import DetectionOptions, LabeledSet, find
-from facefind.cli.evaluate.reporting import CurveOptions, remarks, report
+from facefind.cli.evaluate.reporting import CurveOptions, check_outputs, remarks, report
 from facefind.evaluation.regions import Mode
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def run(args: Sequence[str], command: str) -> int:
     from facefind.evaluation import fddb
 
     options = tyro.cli(_Fddb, args=args, prog="facefind evaluate fddb")
+    check_outputs(options)
     options.check()
     every = options.samples("fddb")
     paths, absent = present({sample.name: sample.path for sample in every}, options.data)

@@ -10,7 +10,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.detections import DetectionOptions, LabeledSet, find
-from facefind.cli.evaluate.reporting import CurveOptions, remarks, report
+from facefind.cli.evaluate.reporting import CurveOptions, check_outputs, remarks, report
 from facefind.cli.options import File
 from facefind.errors import DataError
 from facefind.evaluation.detections import key
@@ -51,6 +51,7 @@ def run(args: Sequence[str], command: str) -> int:
     from facefind.evaluation import landmarks
 
     options = tyro.cli(_Landmarks, args=args, prog="facefind evaluate landmarks")
+    check_outputs(options)
     if options.points_68 is not None:
         return _aflw2000(options, command)
     options.check()

@@ -13,7 +13,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.detections import LabeledSet, settings
-from facefind.cli.options import File, Flag, Folder, Inference, Number
+from facefind.cli.options import File, Flag, Folder, Inference, Number, check_written
 from facefind.errors import DataError, FacefindError
 from facefind.evaluation.wider import Mode
 from facefind.runtimes import cpu
@@ -68,6 +68,7 @@ def run(args: Sequence[str], command: str) -> int:
     from facefind.pipeline.timing import METHOD, measure
 
     options = tyro.cli(_Protocols, args=args, prog="facefind evaluate protocols")
+    check_written([options.data, options.images], out=options.out)
     names = list(dict.fromkeys(protocols.get(text).name for text in options.test_protocols))
     if not names:
         raise DataError("--test-protocols: name at least one")

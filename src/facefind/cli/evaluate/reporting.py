@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, Folder, Text
+from facefind.cli.options import File, Flag, Folder, Text, check_written
 from facefind.errors import DataError
 
-__all__ = ["CurveOptions", "ReportOptions", "draw", "remarks", "report"]
+__all__ = ["CurveOptions", "ReportOptions", "check_outputs", "draw", "remarks", "report"]
 
 _SHOWN = 3
 
@@ -44,6 +44,15 @@ class CurveOptions(ReportOptions):
     published: Folder = None
     """Plot the curves of other methods, too: a folder of WIDER FACE's wider_pr_info_*.mat or of
     FDDB's *DiscROC.txt and *ContROC.txt files."""
+
+
+def check_outputs(options: Any) -> None:
+    """Raise DataError where a file that a benchmark is to write is one that it reads."""
+    given = {name: getattr(options, name, None) for name in ("data", "images", "detections")}
+    model = getattr(options, "model", None)
+    read = [*given.values(), model if str(model).endswith(".onnx") else None]
+    written = {name: getattr(options, name, None) for name in ("out", "plot", "keep")}
+    check_written(read, **written)
 
 
 def report(

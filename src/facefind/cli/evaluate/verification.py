@@ -11,7 +11,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.reporting import ReportOptions, report
-from facefind.cli.options import File, Flag, Folder
+from facefind.cli.options import File, Flag, Folder, check_written
 from facefind.errors import DataError
 from facefind.files import sha256
 
@@ -56,6 +56,10 @@ def run(args: Sequence[str], command: str) -> int:
     from facefind.evaluation import embeddings
 
     options = tyro.cli(_Verification, args=args, prog="facefind evaluate verification")
+    check_written(
+        [options.embeddings, options.pairs, options.images, options.ijb, options.scores],
+        out=options.out,
+    )
     if (options.pairs is None) == (options.ijb is None):
         raise DataError("give either --pairs (LFW, CFP, AgeDB) or --ijb (IJB-C)")
     given = embeddings.read(options.embeddings)

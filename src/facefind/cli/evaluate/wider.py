@@ -11,7 +11,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.detections import DetectionOptions, LabeledSet, find
-from facefind.cli.evaluate.reporting import CurveOptions, remarks, report
+from facefind.cli.evaluate.reporting import CurveOptions, check_outputs, remarks, report
 from facefind.cli.options import File
 from facefind.evaluation.wider import Mode
 
@@ -42,6 +42,7 @@ def run(args: Sequence[str], command: str) -> int:
     from facefind.evaluation.wider import evaluate, ground_truth, image_files
 
     options = tyro.cli(_Wider, args=args, prog="facefind evaluate wider")
+    check_outputs(options)
     options.check()
     truth = ground_truth(options.data, options.images)
     names = truth.names

@@ -1,0 +1,119 @@
+"""What `detect` and `align` do alike: list images, work through them, say how it went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facefind import pipeline
+from facefind.cli import output
+from facefind.cli.options import Batch
+from facefind.cli.progress import Progress
+from facefind.errors import ImageError
+
+if TYPE_CHECKING:
+    from facefind.detector import DetectionResult, FaceDetector
+    from facefind.images import Found
+
+__all__ = ["Work"]
+
+
+class Work:
+    """The images of a command, from their sources to a line that says what came of them.
+
+    Args:
+        command: Its name, for messages.
+        options: The command's own.
+        files: The files that it writes, by option; `--failures` is added.
+        folders: The folders that it writes into, by option.
+        reads: What it reads beside the images.
+
+    Raises:
+        DataError: an output is, holds or lies where an input is read.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        options: Batch,
+        *,
+        files: Mapping[str, Path | None] = {},
+        folders: Mapping[str, Path | None] = {},
+        reads: Iterable[str] = (),
+    ) -> None:
+        options.check_batch()
+        self._command, self._options = command, options
+        self._inside = pipeline.check_outputs(
+            [*options.images, *reads],
+            files={**files, "--failures": options.failures},
+            folders=folders,
+        )
+        self._unlisted: dict[str, ImageError] = {}
+        self._failures: pipeline.JsonLines | None = None
+        self._failed_before: set[str] = set()
+        self._started = time.perf_counter()
+
+    def images(self) -> Iterator[Found]:
+        """The images; folders that cannot be listed are named on stderr and passed over."""
+        options = self._options
+        shard = None if options.shard is None else pipeline.Shard.from_text(options.shard)
+        for folder in self._inside:
+            self._say(f"{folder} is written to: it is not searched")
+        return pipeline.list_images(
+            options.images, shard, skip=self._inside, on_error=self._pass_over
+        )
+
+    def open_failures(self, *, overwrite: bool = False) -> pipeline.JsonLines | None:
+        """The file of `--failures`, which must be begun and closed; None where there is none."""
+        options = self._options
+        if options.failures is not None:
+            again = overwrite or (options.retry_failed and options.failures.exists())
+            self._failures = pipeline.JsonLines(
+                options.failures, resume=options.resume and not again, overwrite=again
+            )
+            self._failed_before = self._failures.names
+        return self._failures
+
+    def is_left(self, file: Found, done: set[str]) -> bool:
+        """Whether an image is neither done nor known to fail."""
+        return file.name not in done and file.name not in self._failed_before
+
+    def do(
+        self,
+        detector: FaceDetector,
+        files: Iterable[Found],
+        write: Callable[[DetectionResult], None],
+        progress: Progress,
+        total: int | None,
+        *,
+        images: bool,
+    ) -> Iterator[DetectionResult]:
+        """Yield each result that is written; what fails is named on stderr and in `--failures`."""
+        self._started = time.perf_counter()
+        results = pipeline.detect_files(detector, files, images=images)
+        yield from progress(pipeline.write_results(results, write, self._failures), total)
+        for folder, error in self._unlisted.items():
+            if self._failures is not None and folder not in self._failed_before:
+                self._failures.write_failure(folder, error)
+
+    def report(self, parts: list[str], progress: Progress, done: set[str]) -> int:
+        """Say what came of it on stderr; gives the exit code."""
+        failed = progress.failed + len(self._unlisted)
+        before = len(self._failed_before - self._unlisted.keys())
+        if done:
+            parts.append(f"{len(done)} done before")
+        if failed:
+            parts.append(f"{failed} failed")
+        if before:
+            parts.append(f"{before} failed before")
+        output.say(f"{', '.join(parts)} in {time.perf_counter() - self._started:.1f} s")
+        return 1 if failed or before else 0
+
+    def _pass_over(self, folder: Path, error: ImageError) -> None:
+        self._unlisted[f"{folder}/"] = error
+        self._say(pipeline.reason(error))
+
+    def _say(self, text: str) -> None:
+        output.say(f"facefind {self._command}: {text}")

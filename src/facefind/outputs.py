@@ -1,0 +1,139 @@
+"""Where results may be written: never over what is read, never two of them into one file.
+
+Every command asks here before it writes its first byte.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from facefind.errors import DataError
+from facefind.images.listing import SUFFIXES, pattern_root
+
+__all__ = ["LABELS", "below", "check_distinct", "check_outputs", "output_path"]
+
+LABELS = SUFFIXES | {".json", ".txt", ".xml", ".mat", ".yaml", ".yml", ".sqlite", ".csv"}
+"""Suffixes of the files that labeled sets consist of."""
+
+
+def check_outputs(
+    inputs: Iterable[str | os.PathLike[str]],
+    *,
+    files: Mapping[str, str | os.PathLike[str] | None] = {},
+    folders: Mapping[str, str | os.PathLike[str] | None] = {},
+    suffixes: Collection[str] = SUFFIXES,
+) -> list[Path]:
+    """Check that nothing that is to be written is, holds or lies where an input is read.
+
+    Links are followed, and hard links of a file are the file. An output folder that lies inside
+    an input folder is allowed, for it can be left out of the search; an output file there too,
+    unless its suffix is one of the files that are looked for.
+
+    Args:
+        inputs: Files, folders and patterns that are read; those that are not there are passed over.
+        files: Files to be written, by the option that names each; None is none.
+        folders: Folders to be written into, likewise.
+        suffixes: In lower case, those of the files that are read of a folder.
+
+    Returns:
+        The output folders that lie inside an input folder: they must not be searched.
+
+    Raises:
+        DataError: an output is, holds or lies where an input is, or two outputs are the same.
+    """
+    given = {name: Path(path) for name, path in files.items() if path is not None}
+    into = {name: Path(path) for name, path in folders.items() if path is not None}
+    taken: dict[Path, str] = {}
+    for name, path in (given | into).items():
+        other = taken.setdefault(_real(path), name)
+        if other != name:
+            raise DataError(f"{other} and {name} are both {path}: give each a place of its own")
+    for name, path in given.items():
+        if path.is_dir():
+            raise DataError(f"{name} {path} is a folder: expected the name of a file")
+    for name, path in into.items():
+        if path.exists() and not path.is_dir():
+            raise DataError(f"{name} {path} is a file: expected a folder")
+    inside: list[Path] = []
+    for read in map(Path, inputs):
+        source = str(read)
+        if not read.exists():
+            if not glob.has_magic(source):
+                continue
+            read = pattern_root(source)
+        for name, path in given.items():
+            _check_file(name, path, source, read, suffixes)
+        for name, path in into.items():
+            if _check_folder(name, path, source, read) and path not in inside:
+                inside.append(path)
+    return inside
+
+
+def _check_file(name: str, path: Path, source: str, read: Path, suffixes: Collection[str]) -> None:
+    if path.exists() and read.exists() and path.samefile(read):
+        raise DataError(f"{name} {path} is read as {source}: name another file to write")
+    if read.is_dir() and _real(read) in _real(path).parents and (path.suffix.lower() in suffixes):
+        raise DataError(
+            f"{name} {path} lies in {source}, where files like it are read: name a file elsewhere"
+        )
+
+
+def _check_folder(name: str, path: Path, source: str, read: Path) -> bool:
+    """Whether the folder lies inside of what is read."""
+    out, real = _real(path), _real(read)
+    if out == real or out in real.parents:
+        raise DataError(
+            f"{name} {path} is or holds {source}, which is read: give a folder for results alone"
+        )
+    return real in out.parents
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def output_path(name: str) -> Path:
+    """Where what is made of an image goes, relative to an output folder: its name, kept inside."""
+    path = Path(name)
+    return Path(path.name) if path.anchor or ".." in path.parts else path
+
+
+def below(folder: str | os.PathLike[str], name: str) -> Path:
+    """The file of a name from outside in a folder, with its missing parent folders.
+
+    Raises:
+        DataError: the name, or a link on its way, leads out of the folder.
+    """
+    path = Path(folder) / name
+    if output_path(name) == Path(name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if _real(path.parent).is_relative_to(_real(Path(folder))):
+            return path
+    raise DataError(f"{name!r} leads out of {os.fspath(folder)}: nothing is written there")
+
+
+def check_distinct(
+    outputs: Iterable[tuple[object, str | os.PathLike[str]]],
+    what: str,
+    otherwise: str = "give the folder above them, or one folder at a time",
+) -> None:
+    """Check that no two things are made into one file.
+
+    Args:
+        outputs: What is read (a path or name, for the message) and the file made of it, in pairs.
+        what: is made of them, for the message.
+        otherwise: What to do, for the message.
+
+    Raises:
+        DataError: two are; the message names both.
+    """
+    taken: dict[str, object] = {}
+    for source, output in outputs:
+        other = taken.setdefault(os.fspath(output), source)
+        if other != source:
+            raise DataError(
+                f"{what} of {other} and {source} would both be {os.fspath(output)}: {otherwise}"
+            )
