@@ -23,7 +23,7 @@ from facefind.datasets.files import bad_line
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import DataError
 from facefind.files import read_json_lines, sha256, write_json
-from facefind.images import Found
+from facefind.images import MAX_PIXELS, Found, Truncated
 from facefind.pipeline.sinks import JsonLines
 from facefind.pipeline.sources import detect_files, reason
 from facefind.runtimes import Precision, RuntimeName
@@ -65,6 +65,8 @@ class DetectorSettings:
     precision: Precision = "fp32"
     threads: int | None = None
     batch_size: int | None = None
+    max_pixels: int = MAX_PIXELS
+    truncated: Truncated = "error"
 
     def open(self) -> tuple[FaceDetector, dict[str, Any]]:
         """The detector, and all that its faces depend on, as plain values."""
@@ -81,8 +83,11 @@ class DetectorSettings:
             protocol=protocol,
             min_score=floor if self.min_score is None else self.min_score,
             batch_size=self.batch_size,
+            max_pixels=self.max_pixels,
+            truncated=self.truncated,
         )
-        return detector, {
+        filled = {} if self.truncated == "error" else {"truncated": self.truncated}
+        return detector, filled | {
             "model": self.model,
             "weights_sha256": sha256(model),
             "test_protocol": protocol.to_dict(),
