@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,13 +90,13 @@ class Sample:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(height, width) of the upright image, from the file's header.
+    """(height, width) of the upright image, from the file's header, however large it is.
 
     Raises:
         DataError: if the file is missing or no picture.
     """
     try:
-        return images.read_size(path)
+        return images.read_size(path, max_pixels=sys.maxsize)
     except ImageError as error:
         raise DataError(f"{path}: no readable picture ({error})") from None
 
