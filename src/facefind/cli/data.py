@@ -14,6 +14,7 @@ import tyro
 from facefind.cli import output
 from facefind.cli.options import File, Flag, LabeledSetText
 from facefind.errors import DataError
+from facefind.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     from facefind.datasets import Report, Sample
@@ -27,7 +28,7 @@ ACTIONS = {
 }
 _KINDS = {
     "name": "two pictures of one name",
-    "file": "image missing or unreadable",
+    "file": "image missing, unreadable or damaged",
     "size": "image of another size than labeled",
     "area": "box without area",
     "outside": "box outside its image",
@@ -105,6 +106,8 @@ class _Check(_Set):
     """A set that must share no picture with it, such as the one to measure on."""
     tiny: float = 4.0
     """Sides below so many pixels are pointed out."""
+    max_pixels: int = MAX_PIXELS
+    """Images of more pixels are pointed out, as detect and train refuse them."""
     plot: File = None
     """Draw sizes, counts, places and shapes of the faces to this file."""
 
@@ -190,9 +193,11 @@ def _pointed(sample: Sample) -> int:
 def _check(options: _Check, command: str) -> int:
     from facefind import datasets
 
-    samples = datasets.read_labels(options.data, flat="keep")
-    others = [] if options.other is None else datasets.read_labels(options.other)
-    result = datasets.check(samples, others, tiny=options.tiny)
+    samples = datasets.read_labels(options.data, flat="keep", unreadable="keep")
+    others = []
+    if options.other is not None:
+        others = datasets.read_labels(options.other, unreadable="keep")
+    result = datasets.check(samples, others, tiny=options.tiny, max_pixels=options.max_pixels)
     if options.plot is not None:
         _draw(samples, options.plot)
     report = result.to_dict() | {"command": command, "other": options.other or ""}

@@ -204,7 +204,7 @@ def is_hdf5_mat(path: Path) -> bool:
 
     try:
         return bool(matfile_version(path)[0] == 2)
-    except (OSError, ValueError, MatReadError) as error:
+    except (OSError, ValueError, IndexError, MatReadError) as error:
         raise DataError(f"{path} cannot be read as a MATLAB file ({error})") from None
 
 
@@ -220,7 +220,7 @@ def read_mat(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is a MATLAB v7.3 file; save it with '-v7' in MATLAB")
     try:
         content: dict[str, Any] = loadmat(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # damage shows as zlib.error, TypeError, MemoryError and others
         raise DataError(f"{path} cannot be read as a MATLAB file ({error})") from None
     return content
 

@@ -45,7 +45,7 @@ def read_sets(
     if not data:
         raise DataError("no training images were given; name at least one set with --data SET")
     val = val or _named_by(data)
-    sets = [read(root, defaults={"split": "train"}) for root in data]
+    sets = [read(root, defaults={"split": "train", "unreadable": "skip"}) for root in data]
     training: list[Sample] = []
     held_out: list[Sample] = []
     if val:
@@ -120,7 +120,7 @@ def check_complete(samples: Sequence[Sample], title: str) -> None:
 
 def _complete(root: str | Path) -> list[Sample]:
     """The samples of a set to measure on."""
-    samples = read(root, defaults={"split": "val"})
+    samples = read(root, defaults={"split": "val", "unreadable": "skip"})
     check_complete(samples, str(root))
     complete = [sample for sample in samples if not is_partial(sample)]
     if len(complete) < len(samples):

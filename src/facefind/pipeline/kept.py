@@ -124,8 +124,11 @@ class ExactFaces:
         Raises:
             KeyError, TypeError, ValueError: the line holds no faces.
         """
-        boxes = np.array(record["boxes"], np.float64).reshape(-1, 4)
-        scores = np.array(record["scores"], np.float64).reshape(len(boxes))
+        scores = np.array(record["scores"], np.float64).reshape(-1)
+        boxes = np.array(record["boxes"], np.float64)
+        boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
+        if boxes.shape != (len(scores), 4):
+            raise ValueError("as many boxes of four numbers as scores")
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
             raise ValueError("not finite")
         order = np.argsort(-scores, kind="stable")
