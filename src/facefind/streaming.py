@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from facefind.errors import ImageError
+from facefind.errors import ImageError, WeightsError
 from facefind.faces import Faces
 
 __all__ = [
@@ -36,7 +36,7 @@ OnError = Literal["raise", "skip", "yield"]
 
 _GROUP_BYTES = 128 << 20  # images that are run together
 
-ITEM_ERRORS = (ImageError, OSError, RuntimeError, MemoryError)
+ITEM_ERRORS = (ImageError, WeightsError, OSError, RuntimeError, MemoryError)
 """How an image, or a runtime on it, may fail without the next image being any worse for it."""
 
 
