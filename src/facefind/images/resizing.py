@@ -1,4 +1,8 @@
-"""`resize`: bilinear with half-pixel centers, the same with OpenCV and with Pillow alone."""
+"""`resize`: bilinear with half-pixel centers, the same with OpenCV and with Pillow alone.
+
+Pixels differ by rounding, and faces found by it: by at most 0.02 of their longer side and 0.01 in
+score, with the models that ship.
+"""
 
 from __future__ import annotations
 
