@@ -175,6 +175,24 @@ def test_a_yolo_picture_that_cannot_be_opened(tmp_path, caplog, content):
     assert "b.jpg" in caplog.text
 
 
+@pytest.mark.parametrize("layout", ["wider", "coco"])
+def test_a_partial_set_with_a_picture_that_cannot_be_opened(tmp_path, caplog, layout):
+    if layout == "wider":
+        root = wider(tmp_path, f"a.jpg\n1\n{FACE}\nb.jpg\n1\n{FACE}\n")
+        (root / "images" / "b.jpg").write_bytes(b"")
+    else:
+        root = coco(tmp_path, image={"width": None})
+        (tmp_path / "a.jpg").rename(tmp_path / "b.jpg")
+        (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"[ab]\.jpg"):
+        datasets.read(f"partial:{root}")
+    training, _ = datasets.read_sets([f"partial:{root}"])
+    assert [sample.name for sample in training] == ["a.jpg"] * (layout == "wider")
+    assert "skipped an image" in caplog.text
+    kept = datasets.read(f"partial:{root},unreadable=keep")
+    assert datasets.check(kept).counts["file"] == 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

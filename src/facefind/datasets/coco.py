@@ -15,12 +15,13 @@ from facefind.datasets.files import (
     LARGEST,
     Flat,
     Missing,
+    Unreadable,
     decode,
     flag,
     image_root,
     locate,
 )
-from facefind.datasets.sample import Sample, partial, read_size
+from facefind.datasets.sample import Sample, all_partial, read_size
 from facefind.errors import DataError
 
 _OWN = {
@@ -36,6 +37,7 @@ def read(
     exhaustive: bool | None = None,
     missing: Missing = "error",
     flat: Flat = "drop",
+    unreadable: Unreadable = "error",
 ) -> list[Sample]:
     """Samples of a COCO JSON file, or of a folder with exactly one.
 
@@ -54,6 +56,8 @@ def read(
             file's `info.exhaustive` says, True where it says nothing.
         missing: what to do where an image file is absent.
         flat: what to do with boxes without area.
+        unreadable: what to do with pictures that cannot be opened, where not every face is labeled
+            and the file does not give their size.
 
     Raises:
         DataError: where the file is no COCO JSON; names the image or annotation at fault.
@@ -78,7 +82,7 @@ def read(
     ]
     if exhaustive is None:
         exhaustive = flag(info.get("exhaustive", True)) is not False
-    return samples if exhaustive else [partial(sample) for sample in samples]
+    return samples if exhaustive else all_partial(samples, unreadable)
 
 
 def find_labels(root: Path) -> Path:
