@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 import numpy as np
 
 from facefind import protocols, weights
-from facefind.errors import WeightsError
+from facefind.errors import ImageError, WeightsError
 from facefind.faces import Faces
-from facefind.images import MAX_PIXELS, Placement, Source, Truncated, to_nchw
+from facefind.images import MAX_PIXELS, Placement, Source, Truncated, read_size, to_nchw
 from facefind.images import read as read_image
 from facefind.merging import Detections, merge, survivors
 from facefind.mesh import Decoder
@@ -218,6 +219,7 @@ class FaceDetector:
             readers=readers,
             prefetch_bytes=prefetch_bytes,
             keep_images=images,
+            weigh=_weigh,
         )
         if on_error == "raise":
             return (checked(result, "stream") for result in results)
@@ -345,6 +347,18 @@ class _Pass:
     canvas: Image
     placement: Placement
     view: View
+
+
+def _weigh(source: Any) -> int:
+    """Bytes of the image in a file, or in what has a `path`; 0 where its header does not say."""
+    path = getattr(source, "path", source)
+    if not isinstance(path, str | os.PathLike):
+        return 0
+    try:
+        height, width = read_size(path, max_pixels=sys.maxsize)
+    except ImageError:
+        return 0
+    return 3 * height * width
 
 
 @lru_cache(maxsize=2)
