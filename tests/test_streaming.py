@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 import facefind
-from facefind.detector import FaceDetector
+from facefind.detector import FaceDetector, _weigh
 from facefind.errors import ImageError
+from facefind.images import Found
 from facefind.runtimes import Candidates, Card
 from facefind.streaming import read_ahead
 
@@ -171,6 +172,32 @@ def test_what_waits_is_bounded_by_bytes_whatever_the_sizes(readers: int) -> None
     assert gauge.made == 200
     assert gauge.alive == 0
     assert limit / 2 < gauge.peak <= limit + 2 * largest
+
+
+@pytest.mark.parametrize("readers", [2, 4])
+def test_large_images_behind_small_ones_are_weighed_before_they_are_read(readers: int) -> None:
+    """Beside what waits, one large image has its turn and one was yielded: never one a reader."""
+    sides, limit, large = [10] * 20 + [500] * 12, 100_000, 500 * 500 * 3
+    gauge = Gauge()
+
+    def read(side: int) -> Any:
+        image = gauge.read(side)
+        time.sleep(0.002)  # long enough for the others to begin
+        return image
+
+    options: Any = {"readers": readers, "max_bytes": limit, "max_images": 100}
+    for reading in read_ahead(sides, read, weigh=lambda side: side * side * 3, **options):
+        del reading
+    gc.collect()
+    assert gauge.made == len(sides)
+    assert gauge.peak <= limit + 2 * large
+
+
+def test_files_are_weighed_by_their_headers(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((6, 5, 3), np.uint8)).save(path)
+    found = [path, str(path), Found(path, "a"), tmp_path / "gone.png", np.zeros((2, 2, 3)), b"x"]
+    assert [_weigh(source) for source in found] == [90, 90, 90, 0, 0, 0]
 
 
 def test_reading_stops_with_the_consumer() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 import numpy as np
 
 from facefind import forking, protocols, weights
-from facefind.errors import WeightsError
+from facefind.errors import ImageError, WeightsError
 from facefind.faces import Faces
-from facefind.images import Placement, Source, to_nchw
+from facefind.images import MAX_PIXELS, Placement, Source, Truncated, read_size, to_nchw
 from facefind.images import read as read_image
 from facefind.merging import Detections, merge, survivors
 from facefind.mesh import Decoder
@@ -72,6 +73,9 @@ class FaceDetector:
             decoder on its card, or a decoder or its file. WeightsError where there is none.
         color: Order of the channels of arrays, "rgb" or OpenCV's "bgr". Nothing else depends on
             it: images that come back are RGB.
+        max_pixels: Files of larger images are refused, as by `images.read`.
+        truncated: What becomes of JPEG files that lack their end: "error", or "fill" for gray in
+            place of what is missing.
     """
 
     def __init__(
@@ -89,14 +93,19 @@ class FaceDetector:
         batch_size: int | None = None,
         mesh: bool | str | Path | Decoder = False,
         color: Color = "rgb",
+        max_pixels: int = MAX_PIXELS,
+        truncated: Truncated = "error",
     ) -> None:
-        for name, number in (("batch_size", batch_size), ("max_faces", max_faces)):
+        limits = {"batch_size": batch_size, "max_faces": max_faces, "max_pixels": max_pixels}
+        for name, number in limits.items():
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
         if min_score is not None and not 0 <= min_score <= 1:
             raise ValueError(f"min_score must lie in 0..1, got {min_score}")
         if color not in get_args(Color):
             raise ValueError(f"color must be 'rgb' or 'bgr', got {color!r}")
+        if truncated not in get_args(Truncated):
+            raise ValueError(f"truncated must be 'error' or 'fill', got {truncated!r}")
         named = None if protocol is None else protocols.get(protocol)
         if isinstance(model, str | Path) or callable(getattr(model, "candidates", None)):
             self.runtime = open_model(
@@ -118,6 +127,7 @@ class FaceDetector:
         )
         self.max_faces = max_faces
         self.color = color
+        self.max_pixels, self.truncated = max_pixels, truncated
         self._tiling_logged = threading.Lock()  # acquired once, by the first thread that tiles
         if self.card.fixed_size is not None:
             self.protocol.check_fits(self.card.fixed_size, self.card.name)
@@ -144,14 +154,14 @@ class FaceDetector:
             TypeError: The image is a generator or another iterator: these go to `stream`.
         """
         if isinstance(image, list | tuple):
-            results = detect_stream(image, self._read, self._detect_all, batch_size=self.batch_size)
+            results = detect_stream(image, self.read, self._detect_all, batch_size=self.batch_size)
             return [checked(result, "list").faces for result in results]
         if isinstance(image, Iterator) and not hasattr(image, "read"):
             raise TypeError(
                 f"detect takes an image or a list of images, got {type(image).__name__}: use "
                 "FaceDetector.stream, which takes images one by one from any iterable"
             )
-        return self._detect_all([self._read(image)])[0]
+        return self._detect_all([self.read(image)])[0]
 
     __call__ = detect
 
@@ -203,12 +213,13 @@ class FaceDetector:
             )
         results = detect_stream(
             sources,
-            read or self._read,
+            read or self.read,
             self._detect_all,
             batch_size=self.batch_size,
             readers=readers,
             prefetch_bytes=prefetch_bytes,
             keep_images=images,
+            weigh=_weigh,
         )
         if on_error == "raise":
             return (checked(result, "stream") for result in results)
@@ -216,14 +227,18 @@ class FaceDetector:
             return (result for result in results if result.error is None)
         return results
 
-    def _read(self, source: Any) -> Image:
-        """The image of a source, RGB."""
+    def read(self, source: Any) -> Image:
+        """The image of a source, (H, W, 3) uint8 RGB, as `detect` reads it.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
         if self.color == "bgr" and isinstance(source, np.ndarray):
             if source.ndim == 3 and source.shape[2] == 3:
                 source = source[..., ::-1]
             elif source.ndim == 3 and source.shape[2] == 4:
                 source = source[..., [2, 1, 0, 3]]
-        return read_image(source)
+        return read_image(source, max_pixels=self.max_pixels, truncated=self.truncated)
 
     def _detect_all(self, pictures: Sequence[Image]) -> list[Faces]:
         """The faces of images in memory; canvases of them take bounded memory."""
@@ -332,6 +347,18 @@ class _Pass:
     canvas: Image
     placement: Placement
     view: View
+
+
+def _weigh(source: Any) -> int:
+    """Bytes of the image in a file, or in what has a `path`; 0 where its header does not say."""
+    path = getattr(source, "path", source)
+    if not isinstance(path, str | os.PathLike):
+        return 0
+    try:
+        height, width = read_size(path, max_pixels=sys.maxsize)
+    except ImageError:
+        return 0
+    return 3 * height * width
 
 
 @lru_cache(maxsize=2)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefind import forking
-from facefind.errors import ImageError
+from facefind.errors import ImageError, WeightsError
 from facefind.faces import Faces
 
 __all__ = [
@@ -33,11 +33,12 @@ __all__ = [
 
 Image = NDArray[np.uint8]
 Detect = Callable[[Sequence[Image]], list[Faces]]
+Weigh = Callable[[Any], int]
 OnError = Literal["raise", "skip", "yield"]
 
 _GROUP_BYTES = 128 << 20  # images that are run together
 
-ITEM_ERRORS = (ImageError, OSError, RuntimeError, MemoryError)
+ITEM_ERRORS = (ImageError, WeightsError, OSError, RuntimeError, MemoryError)
 """How an image, or a runtime on it, may fail without the next image being any worse for it."""
 
 
@@ -90,6 +91,7 @@ def detect_stream(
     readers: int = 2,
     prefetch_bytes: int = 128 << 20,
     keep_images: bool = False,
+    weigh: Weigh | None = None,
 ) -> Iterator[DetectionResult]:
     """The result of each item of a source, in order, those that failed with their error.
 
@@ -104,6 +106,7 @@ def detect_stream(
         readers: As of `read_ahead`.
         prefetch_bytes: Most bytes of images that wait to be run.
         keep_images: Whether results hold their images.
+        weigh: As of `read_ahead`.
     """
     group: list[Reading] = []
     most = 1 if batch_size == 1 else 4 * batch_size
@@ -114,6 +117,7 @@ def detect_stream(
         readers=readers,
         max_bytes=prefetch_bytes,
         max_images=max(most, 2 * readers),
+        weigh=weigh,
     )
     failure: Exception | None = None
     with closing(readings):
@@ -175,12 +179,13 @@ def read_ahead(
     readers: int = 2,
     max_bytes: int = 128 << 20,
     max_images: int = 16,
+    weigh: Weigh | None = None,
 ) -> Generator[Reading]:
     """The image of each item of a source, in order, while threads read those that come next.
 
     The source is advanced in the caller's thread, and no further than needed. What waits takes at
-    most `max_bytes`, or one image where that is larger. How large an image is, is known once it is
-    read: until then it is taken to be as large as the largest so far.
+    most `max_bytes`, and the image whose turn it is. An image that cannot be weighed before it is
+    read is taken to be as large as the largest so far.
 
     Args:
         sources: Items of any number; arrays are handed on without a thread.
@@ -188,6 +193,7 @@ def read_ahead(
         readers: Threads; 0 reads in the caller's thread, each image when its turn comes.
         max_bytes: Most bytes of decoded images that wait.
         max_images: Most images that wait.
+        weigh: Bytes of an item's image, by its header; 0 where that is not known.
 
     Raises:
         Exception: what the source raises, once all images before have been yielded.
@@ -199,7 +205,7 @@ def read_ahead(
             yield _result(index, source, lambda source=source: read(source))  # type: ignore[misc]
         return
     waiting: deque[tuple[int, Any, Future[Image]]] = deque()
-    memory = _Memory(max_bytes)
+    memory = _Memory(max_bytes, weigh)
     failure: Exception | None = None
     pool = ThreadPoolExecutor(readers, "facefind-reader")
     generation = forking.generation()
@@ -241,32 +247,34 @@ def read_ahead(
 
 
 class _Memory:
-    """Bytes of the images that wait: readers start none while there is no room for the largest.
+    """Bytes of the images that wait: readers start none for which there is no room.
 
     The image whose turn it is has room always, so that readers and consumer never wait for each
     other.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, weigh: Weigh | None = None) -> None:
         self._changed = threading.Condition()
-        self._most = most
+        self._most, self._weigh = most, weigh
         self._held = self._largest = self._reading = 0
         self._turn = 0
         self._closed = False
 
     def read(self, source: Any, read: Callable[[Any], Image], index: int | None = None) -> Image:
         """The image of an item, read once there is room for it, or at once without an index."""
+        need = 0 if self._weigh is None or index is None else self._weigh(source)
         with self._changed:
             self._changed.wait_for(
-                lambda: self._closed or index in (None, self._turn) or self._fits()
+                lambda: self._closed or index in (None, self._turn) or self._fits(need)
             )
-            self._reading += 1
+            expected = need or self._largest
+            self._reading += expected
         image = None
         try:
             image = read(source)
         finally:
             with self._changed:
-                self._reading -= 1
+                self._reading -= expected
                 if image is not None:
                     self._held += image.nbytes
                     self._largest = max(self._largest, image.nbytes)
@@ -296,8 +304,8 @@ class _Memory:
             self._closed = True
             self._changed.notify_all()
 
-    def _fits(self) -> bool:
-        return self._held + (self._reading + 1) * self._largest <= self._most
+    def _fits(self, more: int = 0) -> bool:
+        return self._held + self._reading + (more or self._largest) <= self._most
 
 
 def _result(index: int, source: Any, get: Callable[[], Image]) -> Reading:

@@ -92,7 +92,10 @@ def test_a_set_that_says_it_is_partial_remains_so_in_one_category(labels):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (",image=x", "have no option 'image', but layout, category, sides, images, exhaustive"),
+        (
+            ",image=x",
+            "have no option 'image', but layout, category, sides, unreadable, images, exhaustive",
+        ),
         (",missing=odd", "missing=odd: expected one of error, skip, keep"),
         (",sides=left", "sides=left: expected one of image, subject"),
         (",exhaustive=perhaps", "exhaustive=perhaps: expected true or false"),

@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 import torch
 
-from facefind import datasets
+from facefind import datasets, images
 from facefind.errors import DataError
 from facefind.learn.index_sampler import Epochs, IndexSampler
 from facefind.learn.loader import TrainingSet, loader
@@ -96,6 +96,34 @@ def test_an_unreadable_image_is_skipped(tiny_set, tmp_path, caplog):
         TrainingSet([broken], AugmentConfig(size=64))[(0, 0)]
 
 
+@pytest.mark.parametrize("cache", [None, "host", "folder"])
+def test_an_image_of_another_size_than_labeled_is_skipped(tiny_set, tmp_path, caplog, cache):
+    samples = datasets.read(tiny_set)
+    height, width = images.read_size(samples[0].path)
+    turned = replace(samples[0], image_size=(width, height))  # as it lies in the file, unturned
+    cache = str(tmp_path / "kept") if cache == "folder" else cache
+    dataset = TrainingSet([turned, samples[1]], AugmentConfig(size=64), cache=cache)
+    assert dataset[(0, 0)].name == samples[1].name
+    assert f"{turned.path}: the image is {height} high and {width} wide" in caplog.text
+
+
+def test_images_are_read_as_the_options_say(tiny_set, tmp_path, caplog):
+    sample = datasets.read(tiny_set)[0]
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(sample.path.read_bytes()[:-2])
+    samples, config = [replace(sample, name="cut", path=cut), sample], AugmentConfig(size=64)
+    assert TrainingSet(samples, config)[(0, 0)].name == sample.name
+    assert TrainingSet(samples, config, reading={"truncated": "fill"})[(0, 0)].name == "cut"
+    height, width = images.read_size(sample.path)
+    with pytest.raises(DataError, match="none of the 1"):
+        TrainingSet([sample], config, reading={"max_pixels": height * width - 1})[(0, 0)]
+    assert "max_pixels" in caplog.text
+    for cache in ("host", str(tmp_path / "kept")):
+        reading = {"truncated": "fill"}
+        kept = TrainingSet(samples, config, cache=cache, reading=reading)
+        assert kept[(0, 0)].name == "cut"
+
+
 def test_no_images_is_an_error():
     with pytest.raises(DataError, match="--data SET"):
         TrainingSet([], AugmentConfig())
@@ -111,28 +139,28 @@ RESIZED = AugmentConfig(
 def test_images_of_many_sizes_are_padded_to_a_batch(tiny_set):
     dataset = TrainingSet(datasets.read(tiny_set), RESIZED, seed=5)
     sampler = IndexSampler(Epochs([""] * 12, seed=5))
-    for images, packed, _ in itertools.islice(loader(dataset, sampler, batch=4), 3):
+    for pixels, packed, _ in itertools.islice(loader(dataset, sampler, batch=4), 3):
         sizes = [tuple(map(int, size)) for size in packed.image_sizes]
-        assert images.dtype == torch.uint8
-        assert images.shape[1] % 16 == images.shape[2] % 16 == 0
+        assert pixels.dtype == torch.uint8
+        assert pixels.shape[1] % 16 == pixels.shape[2] % 16 == 0
         assert len(set(sizes)) > 1
-        for number, (image, (height, width)) in enumerate(zip(images, sizes, strict=True)):
+        for number, (image, (height, width)) in enumerate(zip(pixels, sizes, strict=True)):
             below, right = image[height:], image[:, width:]
             for part in (below, right):
                 expected = torch.tensor([9, 8, 7], dtype=torch.uint8).expand_as(part)
                 assert torch.equal(part, expected)
             boxes = packed.boxes[packed.image == number]
             assert (boxes <= torch.tensor([width, height] * 2)).all()
-        assert images.shape[1] - max(height for height, _ in sizes) < 16
+        assert pixels.shape[1] - max(height for height, _ in sizes) < 16
 
 
 def test_one_image_alone_is_padded_to_the_multiple(tiny_set):
     dataset = TrainingSet(datasets.read(tiny_set), RESIZED, seed=5)
     sampler = IndexSampler(Epochs([""] * 12, seed=5))
     seen = set()
-    for images, targets, _ in itertools.islice(loader(dataset, sampler, batch=1), 12):
+    for pixels, targets, _ in itertools.islice(loader(dataset, sampler, batch=1), 12):
         height, width = map(int, targets.image_sizes[0])
-        assert tuple(images.shape[1:3]) == (-(-height // 16) * 16, -(-width // 16) * 16)
+        assert tuple(pixels.shape[1:3]) == (-(-height // 16) * 16, -(-width // 16) * 16)
         assert width <= 100
         seen.add((height, width))
     assert len(seen) > 4

@@ -14,6 +14,7 @@ import tyro
 from facefind.cli import output
 from facefind.cli.options import File, Flag, LabeledSetText, check_written
 from facefind.errors import DataError
+from facefind.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     from facefind.datasets import Report, Sample
@@ -27,7 +28,7 @@ ACTIONS = {
 }
 _KINDS = {
     "name": "two pictures of one name",
-    "file": "image missing or unreadable",
+    "file": "image missing, unreadable or damaged",
     "size": "image of another size than labeled",
     "area": "box without area",
     "outside": "box outside its image",
@@ -105,6 +106,8 @@ class _Check(_Set):
     """A set that must share no picture with it, such as the one to measure on."""
     tiny: float = 4.0
     """Sides below so many pixels are pointed out."""
+    max_pixels: int = MAX_PIXELS
+    """Images of more pixels are pointed out, as detect and train refuse them."""
     plot: File = None
     """Draw sizes, counts, places and shapes of the faces to this file."""
 
@@ -121,6 +124,7 @@ class _Stats(_Set):
 
 def _convert(options: _Convert, command: str) -> int:
     from facefind import datasets
+    from facefind.datasets.conversion import contents, losses, read_written
     from facefind.outputs import check_outputs
 
     check_written([options.data], out=options.out)
@@ -145,18 +149,18 @@ def _convert(options: _Convert, command: str) -> int:
             f"{options.data},images=DIR"
         )
     place = datasets.write(samples, options.target, options.to, images=options.pictures)
-    again = datasets.read_labels(place if place.is_file() else options.target, layout=options.to)
-    lost = _lost(samples, again)
-    gone: dict[str, Any] = {key: a - b for key, (a, b) in lost.items() if a > b}
-    if names := sorted(_attributes(samples) - _attributes(again)):
-        gone["attributes"] = names
+    again = read_written(samples, place, options.to)
+    gone: dict[str, Any] = losses(samples, again)
+    flat = datasets.read_labels(options.data, flat="keep")
+    if without_area := sum(map(len, flat)) - sum(map(len, samples)):
+        gone["boxes without area"] = without_area
     report = {
         "labels": str(place),
         "layout": options.to,
         "images": len(samples),
         "images_absent": len(absent),
         "faces": sum(map(len, samples)),
-        "written": {key: value[1] for key, value in lost.items()},
+        "written": contents(again),
         "lost": gone,
         "digest": datasets.digest(samples),
         "digest_written": datasets.digest(again),
@@ -165,43 +169,22 @@ def _convert(options: _Convert, command: str) -> int:
     lines = [f"{place}: {len(again)} images, {sum(map(len, again))} boxes"]
     for what, number in gone.items():
         shown = f"{what} {', '.join(number)}" if isinstance(number, list) else f"{number} {what}"
+        if what == "pixels":
+            shown = f"corners, which moved by up to {shown}"
         lines.append(f"not kept by {options.to}: {shown}")
     output.emit(report, "\n".join(lines), as_json=options.json, out=options.out)
     return 0
-
-
-def _lost(before: Sequence[Sample], after: Sequence[Sample]) -> dict[str, tuple[int, int]]:
-    """What is counted of each kind before and after."""
-    counts = []
-    for samples in (before, after):
-        counts.append(
-            {
-                "images": len(samples),
-                "faces": sum(int((~sample.ignore).sum()) for sample in samples),
-                "ignored boxes": sum(int(sample.ignore.sum()) for sample in samples),
-                "faces with landmarks": sum(_pointed(sample) for sample in samples),
-            }
-        )
-    return {key: (counts[0][key], counts[1][key]) for key in counts[0]}
-
-
-def _attributes(samples: Sequence[Sample]) -> set[str]:
-    return {key for sample in samples for key in sample.attributes}
-
-
-def _pointed(sample: Sample) -> int:
-    import numpy as np
-
-    return int(np.isfinite(sample.landmarks).all(axis=(1, 2)).sum())
 
 
 def _check(options: _Check, command: str) -> int:
     from facefind import datasets
 
     check_written([options.data, options.other], out=options.out, plot=options.plot)
-    samples = datasets.read_labels(options.data, flat="keep")
-    others = [] if options.other is None else datasets.read_labels(options.other)
-    result = datasets.check(samples, others, tiny=options.tiny)
+    samples = datasets.read_labels(options.data, flat="keep", unreadable="keep")
+    others = []
+    if options.other is not None:
+        others = datasets.read_labels(options.other, unreadable="keep")
+    result = datasets.check(samples, others, tiny=options.tiny, max_pixels=options.max_pixels)
     if options.plot is not None:
         _draw(samples, options.plot)
     report = result.to_dict() | {"command": command, "other": options.other or ""}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from facefind.errors import DataError
+from facefind.images import MAX_PIXELS, Truncated
 from facefind.runtimes import Precision, RuntimeName
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ class Inference:
     """CPU threads; the runtime's own choice where not given."""
     batch_size: Whole = None
     """Images that go through the model together; 1 on a CPU and 8 elsewhere where not given."""
+    max_pixels: int = MAX_PIXELS
+    """Images of more pixels are refused."""
+    truncated: Truncated = "error"
+    """What becomes of JPEG files that lack their end: an error, or fill for gray in place of it."""
 
     def check_inference(self) -> None:
         """Raise DataError where a number is out of range."""
@@ -105,11 +110,16 @@ class Inference:
         check_range("--batch-size", self.batch_size, 1)
         check_range("--threads", self.threads, 1)
         check_range("--device-id", self.device_id, 0)
+        check_range("--max-pixels", self.max_pixels, 1)
 
     def running(self) -> dict[str, Any]:
         """What runs a model, and on what, by the names that detectors and measures have for it."""
         names = ("runtime", "provider", "device_id", "precision", "threads")
         return {name: getattr(self, name) for name in names}
+
+    def reading(self) -> dict[str, Any]:
+        """What of image files is read, by the names that detectors have for it."""
+        return {"max_pixels": self.max_pixels, "truncated": self.truncated}
 
     def detector(self, model: str, **more: Any) -> FaceDetector:
         """The detector of a model with these options; `more` are others of `FaceDetector`."""
@@ -121,6 +131,7 @@ class Inference:
             min_score=self.min_score,
             batch_size=self.batch_size,
             **self.running(),
+            **self.reading(),
             **more,
         )
 

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.sample import Sample, digest, read_size
-from facefind.errors import DataError
+from facefind import images
+from facefind.datasets.sample import Sample, digest
+from facefind.errors import ImageError
 
 SIDES = (8, 16, 32, 64, 128, 256)
+Look: TypeAlias = "npt.NDArray[np.float32] | bytes"
 _BITS = 256
 _SAME_BITS = 12  # of 256 that two prints of one picture may differ in
 
@@ -69,35 +71,41 @@ def check(
     *,
     tiny: float = 4.0,
     files: bool = True,
+    max_pixels: int = images.MAX_PIXELS,
 ) -> Report:
     """A report on the samples.
 
-    Looks for: two pictures of one name (`name`), image files that are missing (`file`), or whose
-    size is not the labeled one (`size`); boxes without area or not finite (`area`), with a side
-    under `tiny` pixels (`tiny`), reaching outside the picture by more than a pixel (`outside`),
-    labeled twice (`twice`); landmarks in an order that no upright or turned face has (`order`) or
-    far from their box (`landmarks`); the same picture twice, here or in `others`, by a hash of its
-    looks that other formats and sizes share (`copy`).
+    Looks for: two pictures of one name (`name`), image files that are missing, damaged, truncated
+    or too large (`file`), or whose size is not the labeled one (`size`); boxes without area or not
+    finite (`area`), with a side under `tiny` pixels (`tiny`), reaching outside the picture by more
+    than a pixel (`outside`), labeled twice (`twice`); landmarks in an order that no upright or
+    turned face has (`order`) or far from their box (`landmarks`); the same picture twice, here or
+    in `others`, by a hash of its looks that other formats and sizes share (`copy`).
 
     Args:
         samples: what to check.
         others: a second set that must share no picture with the first (a test set, say).
         tiny: least side in pixels that is not pointed out.
-        files: read image headers and contents; without it nothing on disk is touched.
+        files: decode the images; without it nothing on disk is touched.
+        max_pixels: images of more are too large.
     """
     findings: list[Finding] = []
     seen: set[str] = set()
+    looks: list[Look | None] = []
     for sample in samples:
         if sample.name in seen:
             findings.append(Finding("name", sample.name, None, "name occurs more than once"))
         seen.add(sample.name)
         size = sample.image_size
         if files:
-            size = _check_file(sample, findings) or size
+            found = _check_file(sample, findings, max_pixels)
+            looks.append(None if found is None else found[1])
+            size = size if found is None else found[0]
         _check_boxes(sample, size, tiny, findings)
         _check_landmarks(sample, findings)
     if files:
-        findings += _copies(samples, others)
+        theirs = [_read_look(sample.path, max_pixels) for sample in others]
+        findings += _copies(samples, looks, others, theirs)
     counted = [sample[~sample.ignore] for sample in samples]
     return Report(
         images=len(samples),
@@ -111,16 +119,20 @@ def check(
     )
 
 
-def _check_file(sample: Sample, findings: list[Finding]) -> tuple[int, int] | None:
+def _check_file(
+    sample: Sample, findings: list[Finding], max_pixels: int
+) -> tuple[tuple[int, int], Look] | None:
+    """The size (H,W) of an image and its look; None where it cannot be decoded to its end."""
     try:
-        size = read_size(sample.path)
-    except DataError as error:
+        size = images.read_size(sample.path, max_pixels=max_pixels)
+        look = _look(sample.path, size, max_pixels)
+    except ImageError as error:
         findings.append(Finding("file", sample.name, None, str(error)))
         return None
     if sample.image_size is not None and tuple(sample.image_size) != size:
         detail = f"labels say {sample.image_size} (height, width), the file has {size}"
         findings.append(Finding("size", sample.name, None, detail))
-    return size
+    return size, look
 
 
 def _check_boxes(
@@ -182,7 +194,12 @@ def _wrong_order(points: npt.NDArray[np.float64]) -> str:
     return ""
 
 
-def _copies(samples: Sequence[Sample], others: Sequence[Sample]) -> list[Finding]:
+def _copies(
+    samples: Sequence[Sample],
+    ours: Sequence[Look | None],
+    others: Sequence[Sample],
+    theirs: Sequence[Look | None],
+) -> list[Finding]:
     """Pictures that look the same as one before them or as one of the other set."""
     titles = [f"{sample.name} of the other set" for sample in others]
     titles += [sample.name for sample in samples]
@@ -190,8 +207,8 @@ def _copies(samples: Sequence[Sample], others: Sequence[Sample]) -> list[Finding
     rows: list[npt.NDArray[np.float32]] = []
     plain: dict[bytes, int] = {}
     findings = []
-    for number, sample in enumerate([*others, *samples]):
-        look = _look(sample.path)
+    looks = zip([*others, *samples], [*theirs, *ours], strict=True)
+    for number, (sample, look) in enumerate(looks):
         if look is None:
             continue
         like: int | None = None
@@ -204,10 +221,10 @@ def _copies(samples: Sequence[Sample], others: Sequence[Sample]) -> list[Finding
         if like is not None and number >= len(others):
             detail = f"same picture as {titles[like]}"
             findings.append(Finding("copy", sample.name, None, detail))
-    looks = np.array(rows, np.float32).reshape(-1, _BITS)
-    for start in range(0, len(looks), 512):
-        part = looks[start : start + 512]
-        apart = (_BITS - part @ looks[: start + len(part)].T) / 2
+    bits = np.array(rows, np.float32).reshape(-1, _BITS)
+    for start in range(0, len(bits), 512):
+        part = bits[start : start + 512]
+        apart = (_BITS - part @ bits[: start + len(part)].T) / 2
         apart[np.arange(len(part))[:, None] + start <= np.arange(start + len(part))] = _BITS
         for row in np.flatnonzero((apart <= _SAME_BITS).any(axis=1)):
             number, like = kept[start + row], kept[int(np.argmin(apart[row]))]
@@ -217,20 +234,27 @@ def _copies(samples: Sequence[Sample], others: Sequence[Sample]) -> list[Finding
     return findings
 
 
-def _look(path: Path) -> npt.NDArray[np.float32] | bytes | None:
+def _read_look(path: Path, max_pixels: int) -> Look | None:
+    try:
+        return _look(path, images.read_size(path, max_pixels=max_pixels), max_pixels)
+    except ImageError:
+        return None
+
+
+def _look(path: Path, size: tuple[int, int], max_pixels: int) -> Look:
     """A difference hash (256,) of -1 and 1 that survives another format or size.
 
     Each bit says which of two neighboring cells of a 17 x 16 thumbnail is brighter. Pictures
-    too plain for that give a digest of their pixels, unreadable ones None.
+    too plain for that give a digest of their pixels.
+
+    Raises:
+        ImageError: if it cannot be decoded to its end.
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            image.draft("L", (68, 64))  # JPEG decodes straight to a smaller size
-            gray = image.convert("L")
-    except OSError:
-        return None
+    shrink = min(size[0] // 64, size[1] // 68)
+    pixels, _ = images.read_reduced(path, shrink, max_pixels=max_pixels)
+    gray = Image.fromarray(pixels).convert("L")
     cells = np.asarray(gray.resize((17, 16), Image.Resampling.BOX), np.float32)
     steps = np.diff(cells, axis=1)
     if np.abs(steps).mean() < 1:

@@ -11,8 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import files
-from facefind.datasets.files import Flat, Missing, image_root, locate
-from facefind.datasets.sample import Sample, partial, read_size
+from facefind.datasets.files import (
+    LARGEST,
+    Flat,
+    Missing,
+    Unreadable,
+    decode,
+    flag,
+    image_root,
+    locate,
+)
+from facefind.datasets.sample import Sample, all_partial, read_size
 from facefind.errors import DataError
 
 _OWN = {
@@ -28,14 +37,15 @@ def read(
     exhaustive: bool | None = None,
     missing: Missing = "error",
     flat: Flat = "drop",
+    unreadable: Unreadable = "error",
 ) -> list[Sample]:
     """Samples of a COCO JSON file, or of a folder with exactly one.
 
     `bbox` is x y w h; boxes without area are dropped; `iscrowd` boxes are ignored. Five
     `keypoints` become landmarks, NaN where their visibility is 0. Every other string, number or
     truth value in an annotation (`mask`, say) becomes an attribute of its name
-    ("", NaN or -1 where a face has none), and where there is more than one category its name
-    becomes the attribute `category`.
+    ("", NaN or -1 where a face has none, or null), and where there is more than one category its
+    name becomes the attribute `category`.
 
     Args:
         root: the JSON file or its folder.
@@ -46,41 +56,33 @@ def read(
             file's `info.exhaustive` says, True where it says nothing.
         missing: what to do where an image file is absent.
         flat: what to do with boxes without area.
+        unreadable: what to do with pictures that cannot be opened, where not every face is labeled
+            and the file does not give their size.
 
     Raises:
-        DataError: where the file is no COCO JSON; names the annotation at fault.
+        DataError: where the file is no COCO JSON; names the image or annotation at fault.
     """
     source = find_labels(Path(root))
-    try:
-        content = json.loads(source.read_text(encoding="utf-8"))
-        pictures, annotations = content["images"], content["annotations"]
-        by_id = {picture["id"]: picture for picture in pictures}
-        categories = {entry["id"]: entry["name"] for entry in content.get("categories", [])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{source}: expected COCO JSON with 'images' and 'annotations' ({error!r})"
-        ) from None
-    faces: dict[Any, list[dict[str, Any]]] = {key: [] for key in by_id}
+    pictures, annotations, categories, info = _parse(source)
+    faces: dict[Any, list[dict[str, Any]]] = {key: [] for key in pictures}
     for annotation in annotations:
-        _check(annotation, by_id, source)
         faces[annotation["image_id"]].append(annotation)
-    if len(categories) > 1:
-        for annotation in annotations:
+        if len(categories) > 1:
             annotation["category"] = categories.get(annotation.get("category_id"), "")
-    names = [str(picture["file_name"]).replace("\\", "/") for picture in pictures]
+    names = [picture["file_name"].replace("\\", "/") for picture in pictures.values()]
     folder = image_root(source.parent, images)
     if images is None and names and (folder / "images" / names[0]).parent.is_dir():
         folder = folder / "images"
     found = locate(names, folder, source, missing)
     kinds = _attribute_kinds(annotations)
     samples = [
-        _sample(picture, name, found[name], faces[picture["id"]], kinds, flat)
-        for picture, name in zip(pictures, names, strict=True)
+        _sample(picture, name, found[name], faces[number], kinds, flat)
+        for (number, picture), name in zip(pictures.items(), names, strict=True)
         if name in found
     ]
     if exhaustive is None:
-        exhaustive = bool((content.get("info") or {}).get("exhaustive", True))
-    return samples if exhaustive else [partial(sample) for sample in samples]
+        exhaustive = flag(info.get("exhaustive", True)) is not False
+    return samples if exhaustive else all_partial(samples, unreadable)
 
 
 def find_labels(root: Path) -> Path:
@@ -96,18 +98,77 @@ def find_labels(root: Path) -> Path:
     return candidates[0]
 
 
-def _check(annotation: dict[str, Any], pictures: dict[Any, Any], source: Path) -> None:
-    where = f"{source}, annotation id {annotation.get('id')!r}"
-    if annotation.get("image_id") not in pictures:
-        raise DataError(f"{where}: image_id {annotation.get('image_id')!r} is no image's id")
-    box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not np.all(np.isfinite(box)):
-        raise DataError(f"{where}: expected a bbox of four numbers x y w h, got {box!r}")
-    points = annotation.get("keypoints")
-    if points is not None and len(points) != 15:
+Objects = list[dict[str, Any]]
+
+
+def _parse(source: Path) -> tuple[dict[Any, dict[str, Any]], Objects, dict[Any, str], Any]:
+    """Pictures by id, annotations, categories' names by id, and info; each checked."""
+    text = decode(source)
+    try:
+        content = json.loads(text)
+        parts = [content["images"], content["annotations"], content.get("categories") or []]
+        if not all(map(_are_objects, parts)):
+            raise ValueError("these must be lists of objects")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{where}: expected 15 keypoint numbers, five times x y visibility, got {len(points)}"
+            f"{source}: expected COCO JSON with 'images' and 'annotations' ({error})"
+        ) from None
+    pictures: dict[Any, dict[str, Any]] = {}
+    for picture in parts[0]:
+        key = picture.get("id")
+        where = f"{source}, image id {key!r}"
+        if not isinstance(key, int | str) or key in pictures:
+            raise DataError(f"{where}: expected a number or a text that no other image has")
+        name = picture.get("file_name")
+        if not isinstance(name, str) or not name.strip():
+            raise DataError(f"{where}: expected a file_name, got {name!r}")
+        sides = [picture.get(side) or 0 for side in ("width", "height")]
+        if not all(isinstance(side, int | float) and 0 <= side <= LARGEST for side in sides):
+            raise DataError(f"{where}: expected width and height in pixels, got {sides}")
+        pictures[key] = picture
+    for annotation in parts[1]:
+        _check(annotation, pictures, source)
+    categories = {
+        entry["id"]: str(entry.get("name") or "")
+        for entry in parts[2]
+        if isinstance(entry.get("id"), int | str)
+    }
+    info = content.get("info")
+    return pictures, parts[1], categories, info if isinstance(info, dict) else {}
+
+
+def _are_objects(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, dict) for value in values)
+
+
+def _check(annotation: dict[str, Any], pictures: dict[Any, Any], source: Path) -> None:
+    """See that an annotation is as it must be; `iscrowd` becomes a truth value."""
+    where = f"{source}, annotation id {annotation.get('id')!r}"
+    picture = annotation.get("image_id")
+    if not isinstance(picture, int | str) or picture not in pictures:
+        raise DataError(f"{where}: image_id {picture!r} is no image's id")
+    box = annotation.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
+        raise DataError(f"{where}: expected a bbox of four numbers x y w h, got {box!r}")
+    points = annotation.get("keypoints") or []
+    if not _are_numbers(points) or len(points) not in (0, 15):
+        raise DataError(
+            f"{where}: expected 15 keypoint numbers, five times x y visibility, got {points!r:.80}"
         )
+    crowd = flag(annotation.get("iscrowd"))
+    if crowd is None:
+        raise DataError(f"{where}: expected iscrowd 0 or 1, got {annotation['iscrowd']!r}")
+    if not isinstance(annotation.get("category_id"), int | str | None):
+        raise DataError(f"{where}: category_id {annotation['category_id']!r} is no category's id")
+    annotation["iscrowd"] = crowd
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether a value is a list of numbers that can be pixels: no texts, truth values or NaN."""
+    return isinstance(values, list) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+        for value in values
+    )
 
 
 def _attribute_kinds(annotations: list[dict[str, Any]]) -> dict[str, type]:
@@ -118,6 +179,8 @@ def _attribute_kinds(annotations: list[dict[str, Any]]) -> dict[str, type]:
             if key in _OWN or not isinstance(value, str | bool | int | float):
                 continue
             kind = int if isinstance(value, bool) else type(value)
+            if isinstance(value, int) and abs(value) >= 1 << 63:
+                kind = str
             former = kinds.get(key, kind)
             if former is not kind:
                 kind = str if str in (former, kind) else float
@@ -144,7 +207,11 @@ def _sample(
     empty = {str: "", int: -1, float: float("nan")}
     attributes: dict[str, npt.NDArray[np.generic]] = {}
     for key, kind in kinds.items():
-        values = [kind(face.get(key, empty[kind])) for face in faces]
+        given = [face.get(key) for face in faces]
+        values = [
+            kind(value) if isinstance(value, str | bool | int | float) else empty[kind]
+            for value in given
+        ]
         attributes[key] = np.array(values, dtype=np.str_ if kind is str else kind)
     size = (picture.get("height"), picture.get("width"))
     return Sample(
@@ -152,7 +219,7 @@ def _sample(
         path=path,
         boxes=boxes.astype(np.float32),
         landmarks=points[..., :2],
-        ignore=np.array([bool(face.get("iscrowd", 0)) for face in faces], bool),
+        ignore=np.array([face["iscrowd"] for face in faces], bool),
         image_size=(int(size[0]), int(size[1])) if size[0] and size[1] else None,
         attributes=attributes,
     )

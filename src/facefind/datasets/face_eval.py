@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facefind.datasets.files import Missing, image_root, locate, read_mat
+from facefind.datasets.files import LARGEST, Missing, image_root, locate, read_mat
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
@@ -36,18 +36,27 @@ def read(
     try:
         table = read_mat(source)["Annotations"]
         rows = [(str(entry["imgname"][0]), entry["objects"]) for entry in table.ravel()]
-    except (DataError, KeyError, ValueError, IndexError) as error:
+    except (DataError, KeyError, ValueError, IndexError, TypeError) as error:
         raise DataError(
             f"{source}: expected a .mat file with Annotations(i).imgname and .objects ({error!r})"
         ) from None
     folder = image_root(source.parent, images, "images", "testimages")
     found = locate((name for name, _ in rows), folder, source, missing)
-    return [_sample(name, found[name], objects) for name, objects in rows if name in found]
+    return [_sample(name, found[name], objects, source) for name, objects in rows if name in found]
 
 
-def _sample(name: str, path: Path, objects: Any) -> Sample:
+def _sample(name: str, path: Path, objects: Any, source: Path) -> Sample:
     boxes, ignore = [], []
-    for entry in _rows(objects):
+    try:
+        entries = _rows(objects)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{source}, {name}: its objects are no numbers ({error})") from None
+    for number, entry in enumerate(entries, 1):
+        if len(entry) < 4 or not np.all(np.abs(entry) <= LARGEST):
+            raise DataError(
+                f"{source}, {name}, object {number}: expected x1 y1 x2 y2 and maybe two further "
+                f"numbers, got {entry}"
+            )
         boxes.append(entry[:4])
         ignore.append(len(entry) >= 6 and entry[5] != 0)
     return Sample(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import Missing, bad_line, image_root, locate, read_text
+from facefind.datasets.files import Missing, bad_line, face_rows, image_root, locate, read_text
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
@@ -75,20 +75,10 @@ def _parse(file: Path) -> list[tuple[str, npt.NDArray[np.float64]]]:
         at += 1
         if not name:
             continue
-        count_line = lines[at].strip() if at < len(lines) else ""
-        at += 1
-        if not count_line.isdecimal():
-            raise bad_line(file, at, count_line, "the number of faces")
-        ellipses = np.empty((int(count_line), 5))
-        for row in range(len(ellipses)):
-            line = lines[at] if at < len(lines) else ""
-            at += 1
-            try:
-                values = [float(part) for part in line.split()]
-                if len(values) not in (5, 6) or min(values[:2]) <= 0:
-                    raise ValueError
-            except ValueError:
-                raise bad_line(file, at, line, _ELLIPSE) from None
-            ellipses[row] = values[:5]
-        blocks.append((name, ellipses))
+        faces = face_rows(file, lines, at, _ELLIPSE, (5, 6), whole=False)
+        for place, values in enumerate(faces, at + 1):
+            if min(values[:2]) <= 0:
+                raise bad_line(file, place + 1, lines[place], _ELLIPSE)
+        at += 1 + len(faces)
+        blocks.append((name, np.array([row[:5] for row in faces], np.float64).reshape(-1, 5)))
     return blocks

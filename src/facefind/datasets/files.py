@@ -1,9 +1,10 @@
-"""Where the image of a label lies, and errors that name the line."""
+"""Label files: their text, numbers and errors that name the line; where their images lie."""
 
 from __future__ import annotations
 
+import codecs
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,13 @@ Missing = Literal["error", "skip", "keep"]
 
 Flat = Literal["drop", "keep"]
 """What to do with boxes without area, which no detector can be judged by: keep them to check."""
+
+Unreadable = Literal["error", "skip", "keep"]
+"""What to do with a picture whose size a layout needs and whose file does not tell it: stop, leave
+the picture out with a warning, or keep it without its faces, for checks to find."""
+
+LARGEST = 1e7
+"""What no number of a label exceeds: pixels of no picture, and exact in float32 and below."""
 
 log = logging.getLogger("facefind.datasets")
 
@@ -102,16 +110,88 @@ def bad_line(source: Path, number: int, line: str, expected: str) -> DataError:
     return DataError(f"{source}, line {number}: expected {expected}, got {shown!r}")
 
 
+def decode(path: Path) -> str:
+    """The text of a label file: UTF-8, or UTF-16 where its first bytes say so.
+
+    Raises:
+        DataError: if it is missing or no such text; names the line.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as a label file ({error})") from None
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: expected UTF-8 text, got the byte {content[error.start]:#04x}; "
+            "save the file as UTF-8"
+        ) from None
+
+
 def read_text(path: Path) -> list[str]:
     """The lines of a label file.
 
     Raises:
-        DataError: if it is missing or no UTF-8 text.
+        DataError: as `decode` does.
     """
+    return decode(path).splitlines()
+
+
+def numbers(line: str, *, whole: bool = False) -> list[float]:
+    """The numbers of a line; none where a part of it is no number, infinite or beyond `LARGEST`.
+
+    Args:
+        line: numbers with spaces between.
+        whole: whether they must be whole; as in Python, 3.0 is written as no whole number.
+    """
+    parts = line.split()
+    if not all(part.isascii() and "_" not in part and len(part) < 100 for part in parts):
+        return []
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a label file ({error})") from None
+        values = [int(part) if whole else float(part) for part in parts]
+    except ValueError:
+        return []
+    return values if all(abs(value) <= LARGEST for value in values) else []  # NaN is not, either
+
+
+def face_rows(
+    source: Path, lines: list[str], at: int, form: str, sizes: Collection[int], *, whole: bool
+) -> list[list[float]]:
+    """The numbers of each line of a block: line `at` (from 0) says of how many that follow it.
+
+    Args:
+        source: the file, for messages.
+        lines: all of it.
+        at: where the block begins.
+        form: what a line must be, in words.
+        sizes: how many numbers it may have.
+        whole: whether they must be whole.
+
+    Raises:
+        DataError: where a line is missing, or not of that form; names file and line.
+    """
+    first = lines[at] if at < len(lines) else ""
+    said = numbers(first, whole=True)
+    if len(said) != 1 or said[0] < 0:
+        raise bad_line(source, at + 1, first, "the number of faces")
+    found = []
+    for place in range(at + 1, at + 1 + int(said[0])):
+        line = lines[place] if place < len(lines) else ""
+        found.append(numbers(line, whole=whole))
+        if len(found[-1]) not in sizes:
+            raise bad_line(source, place + 1, line, form)
+    return found
+
+
+def flag(value: object) -> bool | None:
+    """Whether a label says yes or no, as a truth value, 0 or 1, or text; None: neither of them."""
+    text = str(value).strip().lower()
+    if text in ("", "none", "0", "0.0", "false"):
+        return False
+    return True if text in ("1", "1.0", "true") else None
 
 
 def is_hdf5_mat(path: Path) -> bool:
@@ -124,7 +204,7 @@ def is_hdf5_mat(path: Path) -> bool:
 
     try:
         return bool(matfile_version(path)[0] == 2)
-    except (OSError, ValueError, MatReadError) as error:
+    except (OSError, ValueError, IndexError, MatReadError) as error:
         raise DataError(f"{path} cannot be read as a MATLAB file ({error})") from None
 
 
@@ -140,7 +220,7 @@ def read_mat(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is a MATLAB v7.3 file; save it with '-v7' in MATLAB")
     try:
         content: dict[str, Any] = loadmat(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # damage shows as zlib.error, TypeError, MemoryError and others
         raise DataError(f"{path} cannot be read as a MATLAB file ({error})") from None
     return content
 

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from facefind.datasets.files import Unreadable
 from facefind.datasets.layouts import detect_format, layout_reader
-from facefind.datasets.sample import Sample, is_partial, partial
+from facefind.datasets.sample import Sample, all_partial, is_partial, partial
 from facefind.datasets.spec import SetSpec
 from facefind.errors import DataError
 from facefind.landmarks import FLIP_ORDER
@@ -27,6 +28,7 @@ def read(
     layout: str | None = None,
     category: str | None = None,
     sides: Sides = "image",
+    unreadable: Unreadable = "error",
     defaults: Mapping[str, Any] = {},
     **options: Any,
 ) -> list[Sample]:
@@ -50,6 +52,8 @@ def read(
         category: the only class of object that is a face, by its name or number; None: all are.
         sides: whether left eye and left mouth corner, in the labels, are those at the left of the
             image, or those at the left of the person, which are exchanged here.
+        unreadable: what to do with pictures that cannot be opened, where their size is needed: stop
+            with an error, `skip` them with a warning, or `keep` them without what is missing.
         defaults: options that prevail over a reader's own defaults, for readers that know them.
         options: go to the layout's reader, e.g. `images=` or `missing=`.
 
@@ -61,22 +65,26 @@ def read(
     if not spec.path.exists():
         hint = "; options follow the path as in SET,images=DIR" if "," in str(spec.path) else ""
         raise DataError(f"{spec.path}: no such file or folder{hint}")
-    given = {"layout": layout, "category": category, "sides": sides} | options | dict(spec.options)
+    given = {"layout": layout, "category": category, "sides": sides, "unreadable": unreadable}
+    given |= options | dict(spec.options)
     layout = given.pop("layout") or detect_format(spec.path)
     category, sides = given.pop("category"), _value("sides", given.pop("sides"), Sides)
+    unreadable = _value("unreadable", given["unreadable"], Unreadable)
     reader = layout_reader(layout)
     known = [name for name in inspect.signature(reader).parameters if name != "root"]
+    if "unreadable" not in known:
+        del given["unreadable"]
     if unknown := sorted(given.keys() - set(known)):
         raise DataError(
             f"{root}: sets of the layout {layout} have no option {unknown[0]!r}, but layout, "
-            f"category, sides, {', '.join(known)}"
+            f"category, sides, unreadable, {', '.join(n for n in known if n != 'unreadable')}"
         )
     samples = _read(reader, spec.path, {n: v for n, v in defaults.items() if n in known} | given)
     if category is not None:
         samples = _of_category(samples, str(category), str(root))
     if sides == "subject":
         samples = [replace(one, landmarks=one.landmarks[:, FLIP_ORDER]) for one in samples]
-    return [partial(sample) for sample in samples] if spec.partial else samples
+    return all_partial(samples, unreadable) if spec.partial else samples
 
 
 def _read(

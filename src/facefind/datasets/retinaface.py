@@ -11,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import files
-from facefind.datasets.files import Flat, Missing, bad_line, image_root, locate, read_text
+from facefind.datasets.files import (
+    Flat,
+    Missing,
+    bad_line,
+    image_root,
+    locate,
+    numbers,
+    read_text,
+)
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
 
@@ -123,10 +131,7 @@ def _parse(source: Path, flat: Flat) -> list[_Picture]:
             raise bad_line(source, number, line, "a line '# name' first")
         picture = pictures[-1]
         second = picture.size is not None
-        try:
-            values = [float(part) for part in line.split()]
-        except ValueError:
-            values = []
+        values = numbers(line)
         if len(values) not in ((4, 5, 19) if second else (4, 20)):
             raise bad_line(source, number, line, _V2 if second else _V1)
         box = values[:4] if second else [*values[:2], values[0] + values[2], values[1] + values[3]]
@@ -143,7 +148,8 @@ def _header(line: str) -> _Picture | None:
     text = line[1:].strip()
     parts = text.rsplit(maxsplit=2)
     if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal():
-        return _Picture(parts[0], (int(parts[2]), int(parts[1])))
+        size = numbers(f"{parts[2]} {parts[1]}", whole=True)
+        return _Picture(parts[0], (int(size[0]), int(size[1]))) if size and min(size) > 0 else None
     return _Picture(text, None) if text else None
 
 

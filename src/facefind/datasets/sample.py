@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import images
+from facefind.datasets.files import Unreadable, log
 from facefind.errors import DataError, ImageError
 
 
@@ -89,13 +91,13 @@ class Sample:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(height, width) of the upright image, from the file's header.
+    """(height, width) of the upright image, from the file's header, however large it is.
 
     Raises:
         DataError: if the file is missing or no picture.
     """
     try:
-        return images.read_size(path)
+        return images.read_size(path, max_pixels=sys.maxsize)
     except ImageError as error:
         raise DataError(f"{path}: no readable picture ({error})") from None
 
@@ -124,6 +126,30 @@ def partial(sample: Sample) -> Sample:
         image_size=(height, width),
         attributes=attributes,
     )
+
+
+def all_partial(samples: Iterable[Sample], unreadable: Unreadable = "error") -> list[Sample]:
+    """The samples of a set in whose pictures unlabeled faces may be, each as of `partial`.
+
+    Args:
+        samples: all of the set.
+        unreadable: what to do with pictures that cannot be opened, and whose size is not labeled.
+
+    Raises:
+        DataError: under unreadable="error", if there is one.
+    """
+    found = []
+    for sample in samples:
+        try:
+            found.append(partial(sample))
+        except DataError as error:
+            if unreadable == "error":
+                raise
+            if unreadable == "skip":
+                log.warning("skipped an image: %s", error)
+            else:
+                found.append(sample)
+    return found
 
 
 def is_partial(sample: Sample) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from facefind.datasets import ultralytics
-from facefind.datasets.files import key
+from facefind.datasets.files import Unreadable, key
 from facefind.datasets.layouts import detect_format
 from facefind.datasets.reading import read
 from facefind.datasets.sample import Sample, is_partial
@@ -45,7 +45,7 @@ def read_sets(
     if not data:
         raise DataError("no training images were given; name at least one set with --data SET")
     val = val or _named_by(data)
-    sets = [read(root, defaults={"split": "train"}) for root in data]
+    sets = [read(root, unreadable="skip", defaults={"split": "train"}) for root in data]
     training: list[Sample] = []
     held_out: list[Sample] = []
     if val:
@@ -120,7 +120,7 @@ def check_complete(samples: Sequence[Sample], title: str) -> None:
 
 def _complete(root: str | Path) -> list[Sample]:
     """The samples of a set to measure on."""
-    samples = read(root, defaults={"split": "val"})
+    samples = read(root, unreadable="skip", defaults={"split": "val"})
     check_complete(samples, str(root))
     complete = [sample for sample in samples if not is_partial(sample)]
     if len(complete) < len(samples):
@@ -173,7 +173,12 @@ def only(samples: Sequence[Sample], names: Iterable[str]) -> list[Sample]:
 
 
 def read_labels(
-    root: str | Path, *, layout: str | None = None, images: Path | None = None, **defaults: Any
+    root: str | Path,
+    *,
+    layout: str | None = None,
+    images: Path | None = None,
+    unreadable: Unreadable = "error",
+    **defaults: Any,
 ) -> list[Sample]:
     """Samples of a set in any layout, those whose image file is absent too.
 
@@ -181,10 +186,12 @@ def read_labels(
         root: the set, as in `read`.
         layout: a key of `READERS`; None: detected.
         images: the folder of the pictures; None: the layout's usual one.
+        unreadable: what to do with pictures that cannot be opened, as in `read`.
         defaults: further options of readers; a layout that does not know one goes without it.
 
     Raises:
         DataError: as `read` does.
     """
     given: dict[str, Any] = {} if images is None else {"images": images}
+    given["unreadable"] = unreadable
     return read(root, layout=layout, defaults={"missing": "keep"} | defaults, **given)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facefind.datasets import yolo
-from facefind.datasets.files import Flat, bad_line, read_text
+from facefind.datasets.files import Flat, Unreadable, bad_line, decode, read_text
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError, ImageError
 from facefind.images.listing import SUFFIXES, find
@@ -43,7 +43,13 @@ class Description:
     columns: tuple[int, ...]
 
 
-def read(root: str | Path, *, split: Split | None = None, flat: Flat = "drop") -> list[Sample]:
+def read(
+    root: str | Path,
+    *,
+    split: Split | None = None,
+    flat: Flat = "drop",
+    unreadable: Unreadable = "error",
+) -> list[Sample]:
     """Samples of a `data.yaml`, or of the folder that holds one.
 
     `train`, `val` and `test` are a path or a list of paths: folders, whose pictures at any depth
@@ -59,6 +65,7 @@ def read(root: str | Path, *, split: Split | None = None, flat: Flat = "drop") -
         root: the file or its folder.
         split: which pictures; None: all, each once.
         flat: what to do with boxes without area.
+        unreadable: what to do with pictures that cannot be opened.
 
     Raises:
         DataError: where the file, a list or a label line is not as the format demands, with file
@@ -76,7 +83,7 @@ def read(root: str | Path, *, split: Split | None = None, flat: Flat = "drop") -
     for chosen in described.splits if split is None else (split,):
         for place in described.splits[chosen]:
             pictures |= dict.fromkeys(_pictures(described, base, chosen, place))
-    return [
+    samples = (
         yolo.read_picture(
             _name(path, base),
             path,
@@ -84,9 +91,11 @@ def read(root: str | Path, *, split: Split | None = None, flat: Flat = "drop") -
             flat=flat,
             columns=described.columns,
             classes=described.classes,
+            unreadable=unreadable,
         )
         for path in pictures
-    ]
+    )
+    return [sample for sample in samples if sample is not None]
 
 
 def describe(root: Path) -> Description:
@@ -99,9 +108,10 @@ def describe(root: Path) -> Description:
     import yaml
 
     source = root if root.is_file() else find_file(root)
+    text = decode(source)
     try:
-        content = yaml.safe_load(source.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # of dates, of depth, of syntax
         raise DataError(f"{source}: cannot be read as YAML ({error})") from None
     content = content if isinstance(content, dict) else {}
     splits: dict[Split, tuple[str, ...]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from facefind import files
-from facefind.datasets.files import Missing, image_root, locate
+from facefind.datasets.files import Flat, Missing, flag, image_root, locate, numbers
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
 from facefind.outputs import below
+
+_ENCODING = re.compile(rb"""<\?xml[^>]*?encoding=["']([\w.-]+)["'][^>]*\?>""")
 
 
 def read(
@@ -20,6 +23,7 @@ def read(
     *,
     images: str | Path | None = None,
     missing: Missing = "error",
+    flat: Flat = "drop",
 ) -> list[Sample]:
     """Samples of a folder of VOC XML files, or of one with `Annotations/` and `JPEGImages/`.
 
@@ -32,9 +36,10 @@ def read(
         root: the folder.
         images: the picture folder; left out: `JPEGImages` or `images` beside.
         missing: what to do where an image file is absent.
+        flat: what to do with boxes without area.
 
     Raises:
-        DataError: where a file is no VOC annotation.
+        DataError: where a file is no VOC annotation; names the object at fault.
     """
     root = Path(root)
     folder = root / "Annotations" if (root / "Annotations").is_dir() else root
@@ -42,7 +47,11 @@ def read(
     if not files:
         raise DataError(f"{root}: expected *.xml files in it or in its Annotations folder")
     pictures = image_root(root, images, "JPEGImages", "images")
-    parsed = [_parse(file, file.relative_to(folder).parent) for file in files]
+    parsed = [
+        _parse(file, file.relative_to(folder).parent, flat)
+        for file in files
+        if not file.name.startswith(".")
+    ]
     found = locate((sample.name for sample in parsed), pictures, folder, missing)
     return [
         Sample(
@@ -85,38 +94,51 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
         files.write_bytes(file, ElementTree.tostring(top, encoding="utf-8"), durable=False)
 
 
-def _parse(file: Path, folder: Path) -> Sample:
+def _tree(file: Path) -> ElementTree.Element:
+    """The top element of an XML file, in any encoding that Python knows."""
     try:
-        top = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, OSError) as error:
+        content = file.read_bytes()
+        declared = _ENCODING.match(content)
+        try:
+            return ElementTree.fromstring(content)
+        except ValueError:  # the parser knows few encodings of more than one byte
+            if declared is None:
+                raise
+        return ElementTree.fromstring(content[declared.end() :].decode(declared[1].decode()))
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
         raise DataError(f"{file}: no XML ({error})") from None
+
+
+def _parse(file: Path, folder: Path, flat: Flat) -> Sample:
+    top = _tree(file)
     if top.tag != "annotation":
         raise DataError(f"{file}: expected <annotation> as the top element, got <{top.tag}>")
     boxes, ignore, categories = [], [], []
     for number, entry in enumerate(top.iter("object"), 1):
-        name = entry.findtext("name", "").strip()
-        try:
-            corners = [
-                float(entry.findtext(f"bndbox/{key}", ""))
-                for key in ("xmin", "ymin", "xmax", "ymax")
-            ]
-        except ValueError:
+        sides = ("xmin", "ymin", "xmax", "ymax")
+        given = [entry.findtext(f"bndbox/{key}", "").strip() for key in sides]
+        corners = numbers(" ".join(given))
+        if len(corners) != 4 or not all(given):
             raise DataError(
-                f"{file}, object {number}: expected bndbox with xmin, ymin, xmax, ymax"
-            ) from None
-        if corners[2] <= corners[0] or corners[3] <= corners[1]:
+                f"{file}, object {number}: expected bndbox with xmin, ymin, xmax, ymax, got {given}"
+            )
+        difficult = flag(entry.findtext("difficult"))
+        if difficult is None:
+            raise DataError(f"{file}, object {number}: expected difficult to be 0 or 1")
+        if flat == "drop" and (corners[2] <= corners[0] or corners[3] <= corners[1]):
             continue
         boxes.append(corners)
-        ignore.append(entry.findtext("difficult", "0").strip() == "1")
-        categories.append(name)
+        ignore.append(difficult)
+        categories.append(entry.findtext("name", "").strip())
     named = top.findtext("filename", "").strip() or file.stem
-    size = top.findtext("size/height", "0"), top.findtext("size/width", "0")
-    height, width = (int(float(value or 0)) for value in size)
+    # Tools leave 0, nothing or a question mark where they did not look at the picture.
+    size = numbers(f"{top.findtext('size/height', '')} {top.findtext('size/width', '')}")
+    height, width = (int(side) for side in size) if len(size) == 2 else (0, 0)
     return Sample(
         name=(folder / named).as_posix(),
         path=file,
         boxes=np.array(boxes, np.float32),
         ignore=np.array(ignore, bool),
-        image_size=(height, width) if height and width else None,
+        image_size=(height, width) if height > 0 and width > 0 else None,
         attributes={"category": np.array(categories, np.str_)},
     )

@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import files
-from facefind.datasets.files import Flat, Missing, bad_line, image_root, locate, read_text
+from facefind.datasets.files import (
+    Flat,
+    Missing,
+    bad_line,
+    face_rows,
+    image_root,
+    locate,
+    numbers,
+    read_text,
+)
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
@@ -92,22 +101,11 @@ def _blocks(source: Path) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
             problem = "a name that did not come before" if name in seen else "an image name"
             raise bad_line(source, at, name, problem)
         seen.add(name)
-        count_line = lines[at] if at < len(lines) else ""
-        at += 1
-        if not count_line.strip().isdecimal():
-            raise bad_line(source, at, count_line, "the number of faces")
-        count = int(count_line)
-        rows = np.empty((count, 10), np.int64)
-        for row in range(count):
-            line = lines[at] if at < len(lines) else ""
-            at += 1
-            try:
-                rows[row] = [int(part) for part in line.split()]
-            except ValueError:
-                raise bad_line(source, at, line, _FACE) from None
-        if count == 0 and at < len(lines) and lines[at].split() == ["0"] * 10:
+        faces = face_rows(source, lines, at, _FACE, (10,), whole=True)
+        at += 1 + len(faces)
+        if not faces and at < len(lines) and lines[at].split() == ["0"] * 10:
             at += 1  # the official files put one line of zeros below a count of zero
-        yield name, rows
+        yield name, np.array(faces, np.int64).reshape(-1, 10)
 
 
 def _sample(
@@ -170,12 +168,9 @@ def _read_points(source: Path) -> dict[str, Points]:
             continue
         if current is None:
             raise bad_line(source, number, line, "a line '# event/name.jpg' first")
-        try:
-            values = np.array([float(part) for part in line.split()])
-            if len(values) != 16 or np.any(values[:4] % 1):
-                raise ValueError
-        except ValueError:
-            raise bad_line(source, number, line, _POINTS) from None
+        values = np.array(numbers(line))
+        if len(values) != 16 or np.any(values[:4] % 1):
+            raise bad_line(source, number, line, _POINTS)
         x, y, w, h = (int(value) for value in values[:4])
         current.setdefault((x, y, w, h), []).append(values[4:])
     return pictures

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import files
-from facefind.datasets.files import Flat, bad_line, read_text
+from facefind.datasets.files import Flat, Unreadable, bad_line, numbers, read_text
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
 from facefind.images.listing import SUFFIXES
@@ -27,19 +27,27 @@ _FORMS = {
 
 
 def read(
-    root: str | Path, *, images: str | Path | None = None, flat: Flat = "drop"
+    root: str | Path,
+    *,
+    images: str | Path | None = None,
+    flat: Flat = "drop",
+    unreadable: Unreadable = "error",
 ) -> list[Sample]:
     """Samples of a folder with `images/` and `labels/` side by side.
 
-    Every picture below `images` counts; one without a label file has no faces. A line is
+    Every picture below `images` counts; one without a label file has no faces. Hidden files, such
+    as macOS leaves, are no pictures, and texts without a picture that hold no label, such as
+    `classes.txt`, no label files. A line is
     `class cx cy w h` in fractions of the image, which may be followed by five landmarks, x y each
     (negative: not labeled) or x y visibility each (0: not labeled). The class becomes the
     attribute `category`.
 
     Args:
         root: the folder that holds both.
-        images: the picture folder, if it is not `root/images`.
+        images: the picture folder, if it is not `root/images`; a split's, such as
+            `root/images/train`, has its labels in the folder of that name in `root/labels`.
         flat: what to do with boxes without area.
+        unreadable: what to do with pictures that cannot be opened.
 
     Raises:
         DataError: with file and line, where a line is not as the format demands; where a label
@@ -48,17 +56,26 @@ def read(
     root = Path(root)
     folder = Path(images) if images is not None else root / "images"
     labels = root / "labels"
+    if folder.resolve().is_relative_to((root / "images").resolve()):
+        split = labels / folder.resolve().relative_to((root / "images").resolve())
+        labels = split if split.is_dir() else labels
     if not folder.is_dir() or not labels.is_dir():
         raise DataError(f"{root}: expected the folders {folder} and {labels}")
     samples = []
     unused = {path.relative_to(labels) for path in labels.rglob("*.txt")}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES:
-            continue
         name = path.relative_to(folder)
+        if path.suffix.lower() not in SUFFIXES or path.is_dir():
+            continue
+        if any(part.startswith(".") for part in name.parts):
+            continue
         label = name.with_suffix(".txt")
         unused.discard(label)
-        samples.append(read_picture(name.as_posix(), path, labels / label, flat=flat))
+        sample = read_picture(
+            name.as_posix(), path, labels / label, flat=flat, unreadable=unreadable
+        )
+        samples += [] if sample is None else [sample]
+    unused = {path for path in unused if path.name[0] != "." and _is_label(labels / path)}
     if unused:
         raise DataError(
             f"{labels}: {len(unused)} label files have no image in {folder}, e.g. {min(unused)}"
@@ -110,7 +127,8 @@ def read_picture(
     flat: Flat = "drop",
     columns: Sequence[int] = COLUMNS,
     classes: Mapping[int, str] | None = None,
-) -> Sample:
+    unreadable: Unreadable = "error",
+) -> Sample | None:
     """The sample of a picture and its label file; without such a file it has no faces.
 
     Args:
@@ -120,21 +138,27 @@ def read_picture(
         flat: what to do with boxes without area.
         columns: how many numbers a line may have, of `COLUMNS`.
         classes: names by number, for the attribute `category`; None: the numbers themselves.
+        unreadable: what to do with a picture that cannot be opened; None is returned to skip it.
 
     Raises:
         DataError: with file and line, where a line is not as the format demands.
     """
-    height, width = read_size(path)
+    try:
+        height, width = read_size(path)
+    except DataError as error:
+        if unreadable == "error":
+            raise
+        if unreadable == "skip":
+            log.warning("skipped an image: %s", error)
+            return None
+        return Sample(name=name, path=path, boxes=np.zeros((0, 4), np.float32))
     scale = np.array([width, height], np.float64)
     boxes, points, categories = [], [], []
     for number, line in enumerate(read_text(label) if label.is_file() else [], 1):
         if not line.strip():
             continue
-        try:
-            values = np.array([float(part) for part in line.split()])
-        except ValueError:
-            values = np.zeros(0)
-        if len(values) not in columns or values[0] % 1 or not np.isfinite(values).all():
+        values = np.array(numbers(line))
+        if len(values) not in columns or values[0] % 1 or values[0] < 0:
             forms = ", or ".join(f"{_FORMS[count]} ({count} numbers)" for count in columns)
             raise bad_line(label, number, line, forms)
         if np.abs(values[1:5]).max() > 2:
@@ -156,6 +180,15 @@ def read_picture(
         image_size=(height, width),
         attributes={"category": np.array(categories, np.int64 if classes is None else np.str_)},
     )
+
+
+def _is_label(path: Path) -> bool:
+    """Whether a text file holds labels, as an empty one does of a picture without faces."""
+    try:
+        lines = [line for line in read_text(path) if line.strip()]
+    except DataError:  # names of classes in another encoding
+        return False
+    return not lines or any(len(numbers(line)) in COLUMNS for line in lines)
 
 
 def _points(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import files
-from facefind.datasets.files import bad_line, read_text
+from facefind.datasets.files import bad_line, numbers, read_text
 from facefind.datasets.files import key as key
 from facefind.errors import DataError
 from facefind.outputs import below
@@ -92,12 +92,11 @@ def _read_wider(file: Path) -> Pair:
     count = int(float(lines[1]))
     if len(lines) != count + 2:
         raise DataError(f"{file}: line 2 says {count} faces, {len(lines) - 2} lines follow")
-    rows = np.empty((count, 5))
-    for row, line in enumerate(lines[2:]):
-        try:
-            rows[row] = [float(part) for part in line.split()]
-        except ValueError:
-            raise bad_line(file, row + 3, line, "5 numbers: x y w h score") from None
+    found = [numbers(line) for line in lines[2:]]
+    for number, (values, line) in enumerate(zip(found, lines[2:], strict=True), 3):
+        if len(values) != 5:
+            raise bad_line(file, number, line, "5 numbers: x y w h score")
+    rows = np.array(found, np.float64).reshape(-1, 5)
     return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1), rows[:, 4]
 
 
@@ -113,8 +112,11 @@ def _read_json_lines(path: Path) -> dict[str, Pair]:
     try:
         for number, record in files.read_json_lines(path):
             try:
-                boxes = np.array(record["boxes"], np.float64).reshape(-1, 4)
-                scores = np.array(record["scores"], np.float64).reshape(-1)
+                scores = np.array(record["scores"], np.float64)
+                boxes = np.array(record["boxes"], np.float64)
+                boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
+                if scores.ndim != 1 or boxes.shape != (len(scores), 4):
+                    raise ValueError
                 name = str(record["image"])
             except (ValueError, KeyError, TypeError):
                 fields = 'JSON with "image", "boxes" (N x 4) and "scores" (N)'

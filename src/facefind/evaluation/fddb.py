@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import files
-from facefind.datasets.files import bad_line, read_text
+from facefind.datasets.files import bad_line, face_rows, read_text
 from facefind.datasets.sample import Sample, digest, read_size
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.detections import FacesLike, key
@@ -202,21 +202,12 @@ def read_detections(path: str | Path) -> dict[str, tuple[Floats, Floats]]:
         at += 1
         if not name:
             continue
-        count = lines[at].strip() if at < len(lines) else ""
-        at += 1
-        if not count.isdecimal():
-            raise bad_line(source, at, count, "the number of faces")
-        rows: list[list[float]] = []
-        for _ in range(int(count)):
-            line = lines[at] if at < len(lines) else ""
-            at += 1
-            try:
-                rows.append([float(part) for part in line.split()])
-                if len(rows[-1]) not in (5, 6) or len(rows[-1]) != len(rows[0]):
-                    raise ValueError
-            except ValueError:
-                expected = "'x y w h score' or 'major minor angle cx cy score', one kind a picture"
-                raise bad_line(source, at, line, expected) from None
+        form = "'x y w h score' or 'major minor angle cx cy score', one kind a picture"
+        rows = face_rows(source, lines, at, form, (5, 6), whole=False)
+        for place, row in enumerate(rows, at + 1):
+            if len(row) != len(rows[0]):
+                raise bad_line(source, place + 1, lines[place], form)
+        at += 1 + len(rows)
         table = np.array(rows).reshape(len(rows), -1 if rows else 5)
         regions = table[:, :-1].copy()
         if regions.shape[1] == 4:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import bad_line, read_text
+from facefind.datasets.files import bad_line, numbers, read_text
 from facefind.errors import DataError, ProtocolError
 
 Floats = npt.NDArray[np.float64]
@@ -273,11 +273,10 @@ def read_ijb_scores(path: str | Path) -> Floats:
     for number, line in enumerate(read_text(Path(path)), 1):
         if not line.strip():
             continue
-        try:
-            values.append(float(line.split()[-1]))
-        except ValueError:
-            expected = "a line that ends in the face's score"
-            raise bad_line(Path(path), number, line, expected) from None
+        score = numbers(line.split()[-1])
+        if not score:
+            raise bad_line(Path(path), number, line, "a line that ends in the face's score")
+        values += score
     return np.array(values)
 
 

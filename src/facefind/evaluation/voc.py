@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import files
-from facefind.datasets.files import bad_line, read_text
+from facefind.datasets.files import bad_line, numbers, read_text
 from facefind.datasets.sample import Sample, digest
 from facefind.datasets.selection import check_complete
 from facefind.errors import DataError, ProtocolError
@@ -165,12 +165,9 @@ def read_detections(path: str | Path) -> dict[str, Pair]:
         parts = line.split()
         if not parts:
             continue
-        try:
-            values = [float(part) for part in parts[1:]]
-            if len(values) != 5:
-                raise ValueError
-        except ValueError:
-            raise bad_line(source, number, line, "'name score x1 y1 x2 y2'") from None
+        values = numbers(" ".join(parts[1:]))
+        if len(values) != 5:
+            raise bad_line(source, number, line, "'name score x1 y1 x2 y2'")
         rows.setdefault(parts[0], []).append(values)
     tables = {name: np.array(values) for name, values in rows.items()}
     return {name: (table[:, 1:], table[:, 0]) for name, table in tables.items()}
@@ -181,8 +178,8 @@ def write_detections(detections: Detections, path: str | Path) -> None:
     lines = []
     for name, found in detections.items():
         for box, score in zip(*pair(name, found), strict=True):
-            numbers = " ".join(f"{value:.9g}" for value in (score, *box))
-            lines.append(f"{_key(name)} {numbers}\n")
+            values = " ".join(f"{value:.9g}" for value in (score, *box))
+            lines.append(f"{_key(name)} {values}\n")
     files.write_text(path, "".join(lines))
 
 

@@ -7,7 +7,7 @@ points back to the original's pixels.
 
 from facefind.images.letterboxing import Placement, fit, letterbox, pyramid, to_nchw
 from facefind.images.listing import SUFFIXES, Found, find
-from facefind.images.reading import MAX_PIXELS, Source, read, read_reduced, read_size
+from facefind.images.reading import MAX_PIXELS, Source, Truncated, read, read_reduced, read_size
 from facefind.images.resizing import resize
 from facefind.images.tiling import Window, tiles
 
@@ -17,6 +17,7 @@ __all__ = [
     "Found",
     "Placement",
     "Source",
+    "Truncated",
     "Window",
     "find",
     "fit",

@@ -36,8 +36,21 @@ def from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     return from_deep(array, "the array")
 
 
-def from_deep(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """RGB of an array whose shape is right, whatever its depth."""
+def from_deep(
+    array: NDArray[Any], name: str, most: int | None = None, *, inverted: bool = False
+) -> NDArray[np.uint8]:
+    """RGB of an array whose shape is right, whatever its depth.
+
+    Args:
+        array: (H,W) or (H,W,C).
+        name: what messages call it.
+        most: what whole numbers reach at most; None: 65535, or 255 where numbers of 32 bits are no
+            larger.
+        inverted: whether 0 is white.
+
+    Raises:
+        ImageError: If its type or values are not those of an image.
+    """
     kind = array.dtype.kind
     if array.dtype == np.uint8:
         eight = array
@@ -45,20 +58,22 @@ def from_deep(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
         eight = array.astype(np.uint8) * np.uint8(255)
     elif kind in "iu":
         low, high = int(array.min()), int(array.max())
-        if low < 0 or high > 65535:
+        limit = 65535 if most is None else most
+        if low < 0 or high > limit:
             raise ImageError(
-                f"{name} holds whole numbers from {low} to {high}, beyond 16 bits; "
-                "scale it to uint8 before"
+                f"{name} holds whole numbers from {low} to {high}, beyond {limit.bit_length()} "
+                "bits; scale it to uint8 before"
             )
-        if array.dtype.itemsize > 2 and high <= 255:
-            eight = array.astype(np.uint8)
-        else:
-            eight = ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        if most is None and array.dtype.itemsize > 2 and high <= 255:
+            limit = 255
+        eight = ((array.astype(np.uint32) * 255 + limit // 2) // limit).astype(np.uint8)
+        if inverted:
+            eight = 255 - eight
     elif kind == "f":
-        least, most = float(array.min()), float(array.max())
-        if not (least >= 0 and most <= 1):  # NaN ends here too
+        least, greatest = float(array.min()), float(array.max())
+        if not (least >= 0 and greatest <= 1):  # NaN ends here too
             raise ImageError(
-                f"{name} holds floats from {least:g} to {most:g}; floats must lie in 0..1: "
+                f"{name} holds floats from {least:g} to {greatest:g}; floats must lie in 0..1: "
                 "convert 0..255 with array.round().clip(0, 255).astype(numpy.uint8)"
             )
         eight = (array * 255 + array.dtype.type(0.5)).astype(np.uint8)

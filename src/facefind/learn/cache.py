@@ -6,9 +6,9 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,10 +29,13 @@ class Cache(Protocol):
         """The whole image of sample `number` of the set, (H,W,3) uint8 RGB, not to be changed."""
 
 
-def make_cache(name: str | None, samples: Sequence[Sample]) -> Cache | None:
+def make_cache(
+    name: str | None, samples: Sequence[Sample], reading: Mapping[str, Any] = {}
+) -> Cache | None:
     """The cache that `--cache` names: `auto`, `host`, a folder; None where images are not kept.
 
-    `auto` is `host` where all images take at most half of the free shared memory.
+    `auto` is `host` where all images take at most half of the free shared memory. `reading` is how
+    image files are read, in `images.read`'s options.
 
     Raises:
         DataError: if the images do not fit into shared memory.
@@ -40,12 +43,12 @@ def make_cache(name: str | None, samples: Sequence[Sample]) -> Cache | None:
     if name is None:
         return None
     if name not in ("auto", "host"):
-        return FolderCache(Path(name))
-    sizes = [header_size(sample) for sample in samples]
+        return FolderCache(Path(name), reading)
+    sizes = [header_size(sample, reading) for sample in samples]
     need = sum(h * w * 3 for h, w in sizes) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     free = _free_shared_memory()
     if need <= (free // 2 if name == "auto" else free):
-        return HostCache(sizes)
+        return HostCache(sizes, reading)
     fact = f"the decoded images take {need / 2**30:.1f} GiB, of shared memory {free / 2**30:.1f}"
     if name == "host":
         raise DataError(f"--cache host: {fact} GiB are free; name a folder instead")
@@ -56,8 +59,8 @@ def make_cache(name: str | None, samples: Sequence[Sample]) -> Cache | None:
 class FolderCache:
     """Images in a folder, a file each, found by the original's path, size and time of change."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, reading: Mapping[str, Any] = {}) -> None:
+        self._folder, self._reading = folder, reading
         self._files: dict[Path, Path] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -79,14 +82,15 @@ class FolderCache:
         file = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
         if not file.exists():
             with atomic(file) as draft, draft.open("wb") as opened:
-                np.save(opened, images.read(path))
+                np.save(opened, images.read(path, **self._reading))
         return file
 
 
 class HostCache:
     """Images in shared memory; whichever process reads one first decodes it for all."""
 
-    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, sizes: Sequence[tuple[int, int]], reading: Mapping[str, Any] = {}) -> None:
+        self._reading = reading
         ends = np.cumsum([h * w * 3 for h, w in sizes]).tolist()
         self._sizes, self._starts = list(sizes), [0, *ends[:-1]]
         # Memory is taken as it is written, so that an empty cache costs nothing.
@@ -102,7 +106,7 @@ class HostCache:
         start = self._starts[number]
         kept = self._pixels[start : start + height * width * 3].numpy().reshape(height, width, 3)
         if not self._filled[number]:
-            image = images.read(sample.path)
+            image = images.read(sample.path, **self._reading)
             if image.shape != kept.shape:
                 return image
             kept[:] = image
@@ -116,12 +120,28 @@ def shared_bytes(count: int) -> torch.Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
-def header_size(sample: Sample) -> tuple[int, int]:
-    """(H,W) as the label or the file's header says; (0,0) where there is no picture."""
+def header_size(sample: Sample, reading: Mapping[str, Any] = {}) -> tuple[int, int]:
+    """(H,W) as the label or the file's header says; (0,0) where there is no picture to be read."""
     try:
-        return sample.image_size or read_size(sample.path)
+        height, width = sample.image_size or read_size(sample.path)
     except (FacefindError, OSError):  # the loader warns of it when it is drawn
         return 0, 0
+    within = height * width <= reading.get("max_pixels", images.MAX_PIXELS)
+    return (height, width) if within else (0, 0)
+
+
+def check_size(sample: Sample, image: Image, size: tuple[int, int], factor: int = 1) -> None:
+    """Raise DataError unless an image has the (H,W) that its label or header says.
+
+    Boxes would lie elsewhere: labels may be of the picture as it is stored, before EXIF turns it.
+    `factor` is how many times smaller the image was decoded.
+    """
+    if image.shape[:2] != (-(-size[0] // factor), -(-size[1] // factor)):
+        height, width = image.shape[:2] if factor == 1 else read_size(sample.path)
+        raise DataError(
+            f"{sample.path}: the image is {height} high and {width} wide, its label or header says "
+            f"{size[0]} and {size[1]}: its boxes lie elsewhere"
+        )
 
 
 def _free_shared_memory() -> int:

@@ -21,7 +21,7 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "1 or more",
         lambda value: value >= 1,
-        "schedule.batch optim.accumulate run.threads run.log_every augment.size "
+        "data.max_pixels schedule.batch optim.accumulate run.threads run.log_every augment.size "
         "augment.phases.size augment.resized.short_sides augment.resized.long_side "
         "augment.resized.multiple criterion.assigner.topk criterion.assigner.max_anchors "
         "criterion.sampler.total",

@@ -8,8 +8,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from facefind import images
 from facefind.datasets import Sample
 from facefind.errors import DataError, FacefindError
-from facefind.learn.cache import header_size
+from facefind.learn.cache import check_size, header_size
 from facefind.learn.loader import Batch, TrainingSet, packed
 from facefind.learn.rendering import numbers, render
 from facefind.learn.targets import BatchTargets, Target
@@ -42,6 +42,7 @@ class DeviceImages:
         workers: processes that share the decoding (0: this one decodes).
         fill: RGB of what lies beyond an image's right and lower border, where a pixel of a smaller
             level reaches over it.
+        reading: how image files are read, in `images.read`'s options.
 
     Attributes:
         pixels: (N,3) uint8 RGB of all levels of all images, row by row.
@@ -62,6 +63,7 @@ class DeviceImages:
         *,
         workers: int = 0,
         fill: tuple[int, int, int] = (0, 0, 0),
+        reading: Mapping[str, Any] = {},
     ) -> None:
         self.sides = _sides(sizes)
         counts = self.sides.prod(-1)
@@ -70,7 +72,7 @@ class DeviceImages:
         self.pixels = torch.empty(int(ends[-1, -1]), 3, dtype=torch.uint8, device=device)
         self.readable: NDArray[np.bool_] = np.zeros(len(samples), np.bool_)
         decoded = DataLoader(
-            _Decoded(samples, sizes),
+            _Decoded(samples, sizes, reading),
             batch_size=None,
             num_workers=workers,
             prefetch_factor=8 if workers else None,
@@ -110,6 +112,7 @@ def on_device(
     *,
     workers: int = 0,
     fill: tuple[int, int, int] = (0, 0, 0),
+    reading: Mapping[str, Any] = {},
 ) -> DeviceImages | None:
     """The images of a set on a device, where `--cache` says so; None where it says otherwise.
 
@@ -120,7 +123,7 @@ def on_device(
     """
     if cache not in ("auto", "device") or (cache == "auto" and device.type == "cpu"):
         return None
-    sizes = [header_size(sample) for sample in samples]
+    sizes = [header_size(sample, reading) for sample in samples]
     need, free = DeviceImages.bytes_needed(sizes), _free_memory(device)
     if cache == "auto" and need > 0.6 * free:
         return None
@@ -129,7 +132,7 @@ def on_device(
             f"--cache device: the decoded images take {need / 2**30:.1f} GiB, of the memory of "
             f"{device} {free / 2**30:.1f} GiB are free; try --cache host or --cache FOLDER"
         )
-    return DeviceImages(samples, sizes, device, workers=workers, fill=fill)
+    return DeviceImages(samples, sizes, device, workers=workers, fill=fill, reading=reading)
 
 
 def _free_memory(device: torch.device) -> int:
@@ -162,20 +165,24 @@ def _halved(image: Tensor, border: Tensor) -> Tensor:
 class _Decoded(Dataset["Tensor | str"]):
     """Decoded images, (H,W,3) uint8; where one cannot be used, why."""
 
-    def __init__(self, samples: Sequence[Sample], sizes: Sequence[tuple[int, int]]) -> None:
-        self._samples, self._sizes = samples, sizes
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        sizes: Sequence[tuple[int, int]],
+        reading: Mapping[str, Any],
+    ) -> None:
+        self._samples, self._sizes, self._reading = samples, sizes, reading
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, number: int) -> Tensor | str:
-        path, size = self._samples[number].path, tuple(self._sizes[number])
+        sample = self._samples[number]
         try:
-            image = images.read(path)
+            image = images.read(sample.path, **self._reading)
+            check_size(sample, image, self._sizes[number])
         except (FacefindError, OSError) as error:
             return str(error)
-        if image.shape[:2] != size:
-            return f"{path} has {image.shape[:2]} pixels, not {size} as its header or label says"
         return torch.from_numpy(np.ascontiguousarray(image))
 
 

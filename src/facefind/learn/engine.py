@@ -137,7 +137,8 @@ class _Run:
         samples, held_out = datasets.read_sets(data.root, val=data.val, hold_out=data.hold_out)
         if held_out and not samples:
             raise DataError(f"--data.hold-out {data.hold_out} leaves no image to train on")
-        self.dataset = TrainingSet(samples, recipe.augment, run.seed)
+        self.reading = {"max_pixels": data.max_pixels, "truncated": data.truncated}
+        self.dataset = TrainingSet(samples, recipe.augment, run.seed, reading=self.reading)
         self.fingerprint = run_folder.fingerprint(samples)
         content = checkpoints.load(last) if last.exists() else {}
         if content:
@@ -199,9 +200,11 @@ class _Run:
         """Endless batches; images that are kept on the device are decoded here."""
         recipe, dataset, loading = self.recipe, self.dataset, self.loading
         cache, fill, workers = recipe.data.cache, recipe.augment.fill, loading["workers"]
-        kept = on_device(cache, dataset.samples, self.device, workers=workers, fill=fill)
+        kept = on_device(
+            cache, dataset.samples, self.device, workers=workers, fill=fill, reading=self.reading
+        )
         if kept is None:
-            dataset.cache = make_cache(cache, dataset.samples)
+            dataset.cache = make_cache(cache, dataset.samples, self.reading)
         if log:
             log.say(cache_line(cache, kept or dataset.cache))
         if kept:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from facefind import images
 from facefind.datasets import Sample, read_size
 from facefind.errors import DataError, ImageError
 from facefind.learn.augment import View, draw_view, render, view_labels
-from facefind.learn.cache import make_cache, shared_bytes
+from facefind.learn.cache import check_size, make_cache, shared_bytes
 from facefind.learn.checks import check_augment
 from facefind.learn.jitter import Image
 from facefind.learn.labels import Labels
@@ -57,6 +57,7 @@ class TrainingSet(Dataset[Item]):
         config: how they are augmented.
         seed: of the augmentation.
         cache: `--cache`: auto, host, a folder; None: no cache.
+        reading: what of image files is read, as `images.read` takes it: `max_pixels`, `truncated`.
 
     Raises:
         DataError: if there are no images, or values of `config` or `cache` make no sense.
@@ -68,12 +69,14 @@ class TrainingSet(Dataset[Item]):
         config: AugmentConfig,
         seed: int = 0,
         cache: str | None = None,
+        reading: Mapping[str, Any] = {},
     ) -> None:
         if not samples:
             raise DataError("no training images were given; name at least one set with --data SET")
         check_augment(config)
         self.samples, self.config, self.seed = list(samples), config, seed
-        self.cache = make_cache(cache, self.samples)
+        self.reading = reading
+        self.cache = make_cache(cache, self.samples, reading)
         self._sizes: dict[int, tuple[int, int]] = {}
 
     def __len__(self) -> int:
@@ -129,11 +132,18 @@ class TrainingSet(Dataset[Item]):
         return self._sizes[number]
 
     def read(self, number: int, shrink: int) -> tuple[Image, int]:
-        """A sample's image, perhaps decoded up to `shrink` times smaller, and how many times."""
-        sample = self.samples[number]
+        """A sample's image, perhaps decoded up to `shrink` times smaller, and how many times.
+
+        Raises:
+            DataError: if it is not as large as its label or header says.
+        """
+        sample, factor = self.samples[number], 1
         if self.cache is None:
-            return images.read_reduced(sample.path, shrink)
-        return self.cache.read(number, sample), 1
+            image, factor = images.read_reduced(sample.path, shrink, **self.reading)
+        else:
+            image = self.cache.read(number, sample)
+        check_size(sample, image, self.image_size(number), factor)
+        return image, factor
 
 
 def packed(

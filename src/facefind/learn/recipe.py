@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from facefind.images import MAX_PIXELS, Truncated
 from facefind.learn.criterion_config import CriterionConfig
 from facefind.nn import genotypes
 
@@ -68,6 +69,11 @@ class DataConfig:
     each is decoded whenever it is used."""
     workers: int | None = 2
     """Processes that load and augment; None: one for each processor core, at most 8."""
+    max_pixels: int = MAX_PIXELS
+    """Images of more pixels are left out, with a warning."""
+    truncated: Truncated = "error"
+    """What becomes of JPEG files that lack their end: an `error` leaves them out with a warning,
+    `fill` puts gray in place of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,7 +94,13 @@ def validate(network: nn.Module, recipe: Recipe, held_out: Sequence[Sample]) -> 
         return {}
     rank, processes = world()
     share_buffers(network)
-    detector = FaceDetector(TorchRuntime(network), protocol=recipe.protocol, min_score=0.02)
+    detector = FaceDetector(
+        TorchRuntime(network),
+        protocol=recipe.protocol,
+        min_score=0.02,
+        max_pixels=recipe.data.max_pixels,
+        truncated=recipe.data.truncated,
+    )
     found = {}
     for sample in samples[rank::processes]:
         try:

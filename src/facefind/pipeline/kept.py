@@ -23,7 +23,7 @@ from facefind.datasets.files import bad_line
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import DataError
 from facefind.files import read_json_lines
-from facefind.images import Found
+from facefind.images import MAX_PIXELS, Found, Truncated
 from facefind.pipeline.resuming import Note, detector_settings
 from facefind.pipeline.sinks import JsonLines, reason
 from facefind.pipeline.sources import detect_files
@@ -67,6 +67,8 @@ class DetectorSettings:
     precision: Precision = "fp32"
     threads: int | None = None
     batch_size: int | None = None
+    max_pixels: int = MAX_PIXELS
+    truncated: Truncated = "error"
 
     def open(self) -> tuple[FaceDetector, dict[str, Any]]:
         """The detector, and all that its faces depend on, as plain values."""
@@ -82,6 +84,8 @@ class DetectorSettings:
             protocol=protocol,
             min_score=floor if self.min_score is None else self.min_score,
             batch_size=self.batch_size,
+            max_pixels=self.max_pixels,
+            truncated=self.truncated,
         )
         return detector, detector_settings(detector) | {"model": self.model}
 
@@ -111,8 +115,11 @@ class ExactFaces:
         Raises:
             KeyError, TypeError, ValueError: the line holds no faces.
         """
-        boxes = np.array(record["boxes"], np.float64).reshape(-1, 4)
-        scores = np.array(record["scores"], np.float64).reshape(len(boxes))
+        scores = np.array(record["scores"], np.float64).reshape(-1)
+        boxes = np.array(record["boxes"], np.float64)
+        boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
+        if boxes.shape != (len(scores), 4):
+            raise ValueError("as many boxes of four numbers as scores")
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
             raise ValueError("not finite")
         order = np.argsort(-scores, kind="stable")

@@ -125,7 +125,11 @@ def detector_settings(detector: FaceDetector) -> dict[str, Any]:
         "precision": runtime.precision,
         "facefind": __version__,
     }
-    seldom = {"max_faces": detector.max_faces, "mesh": detector.mesh_decoder is not None}
+    seldom = {
+        "max_faces": detector.max_faces,
+        "mesh": detector.mesh_decoder is not None,
+        "truncated": detector.truncated != "error" and detector.truncated,
+    }
     return settings | {key: value for key, value in seldom.items() if value}
 
 

@@ -145,7 +145,7 @@ def detect_files(
     """
     return detector.stream(
         files,
-        read=lambda file: image_room.read(file.path),
+        read=lambda file: detector.read(file.path),
         readers=readers,
         images=images,
         on_error="yield",

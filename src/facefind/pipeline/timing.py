@@ -16,7 +16,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from facefind import images
 from facefind.errors import FacefindError
 from facefind.evaluation.cost import peak_mib
 from facefind.files import read_json_lines
@@ -122,7 +121,7 @@ def _timed(settings: DetectorSettings, paths: Mapping[str, str], keep: Path) -> 
         quiet = not sys.stderr.isatty()
         for name in tqdm(todo, settings.protocol, unit="image", disable=quiet):
             try:
-                image = images.read(paths[name])
+                image = detector.read(paths[name])
                 if not warm:
                     detector.detect(image)
                     warm = True

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from facefind.errors import WeightsError
 from facefind.runtimes.card import Card
-from facefind.runtimes.contract import Candidates, FloatArray, ImageBatch, Session
+from facefind.runtimes.contract import (
+    Candidates,
+    FloatArray,
+    ImageBatch,
+    Session,
+    check_candidates,
+    fixed_input,
+    fixed_protocol,
+)
 
 _PROBE = 256  # side of the image that a file of any size is tried with: 2 cells at stride 128
 
@@ -183,7 +191,8 @@ def detect_format(session: Session, name: str) -> Reader:
     """Return the reader of a file that is not ours, found by running it once.
 
     Raises:
-        WeightsError: the layout is not known; the message lists the file's inputs and outputs.
+        WeightsError: the layout is not known; the message lists the file's inputs and outputs. Or
+            it gives no scores in 0..1 or nothing finite.
     """
     described = (
         f"inputs {[(p.name, p.shape, p.dtype) for p in session.inputs]}, "
@@ -200,26 +209,26 @@ def detect_format(session: Session, name: str) -> Reader:
     shape = session.inputs[0].shape
     if shape is None or len(shape) != 4 or shape[1] not in (3, None):
         raise WeightsError(problem + described + known)
-    height, width = shape[2], shape[3]
-    fixed = (height, width) if height is not None and width is not None else None
-    size = (height or _PROBE, width or _PROBE)
+    batch, fixed = fixed_input(session)
+    size = fixed or (_PROBE, _PROBE)
     try:
-        outputs = session.run(np.zeros((1, 3, *size), np.float32))
+        outputs = session.run(np.zeros((batch or 1, 3, *size), np.float32))
     except Exception as error:  # each runtime raises its own kind
         raise WeightsError(f"{problem}{described}; it fails on a gray image: {error}") from error
     for reader in READERS:
         found = reader.match(name, outputs, size, fixed)
         if found is not None:
+            check_candidates(found.decode(outputs, size), name)
             return found
     given = f", giving arrays {[array.shape for array in outputs]} for an input {size}"
     raise WeightsError(problem + described + given + known)
 
 
-def takes_batches(session: Session) -> bool:
-    """Return whether a file takes more than one image at a time and keeps them apart."""
-    shape = session.inputs[0].shape
-    free = shape is not None and shape[0] is None
-    return free and all(port.shape is None or len(port.shape) == 3 for port in session.outputs)
+def batch_size(session: Session) -> int | None:
+    """Return how many images a file takes at a time, None for any number that it keeps apart."""
+    batch, _ = fixed_input(session)
+    apart = all(port.shape is None or len(port.shape) == 3 for port in session.outputs)
+    return batch or (None if apart else 1)
 
 
 def _card(
@@ -237,8 +246,7 @@ def _card(
         size_multiple=strides[-1],
         fixed_size=fixed_size,
         landmarks=landmarks,
-        # On a canvas of one size a small pass would cost as much as the large one.
-        protocol=Card.protocol if fixed_size is None else "640",
+        protocol=Card.protocol if fixed_size is None else fixed_protocol(fixed_size),
         notes="A published file in another layout, recognized by its outputs.",
     )
 

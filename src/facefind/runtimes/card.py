@@ -74,6 +74,9 @@ class Card:
             )
         if self.size_multiple < 1:
             raise WeightsError(f"size_multiple must be at least 1, got {self.size_multiple}")
+        for name, sides in (("strides", self.strides), ("fixed_size", self.fixed_size or ())):
+            if min(sides, default=1) < 1:
+                raise WeightsError(f"{name} must be at least 1, got {sides}")
         if not 0 <= self.min_score <= 1:
             raise WeightsError(f"min_score must lie in 0..1, got {self.min_score}")
 

@@ -5,13 +5,14 @@ Shapes: B batch, A anchors over all levels, H W input height and width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facefind.errors import ImageError
+from facefind.errors import ImageError, WeightsError
 from facefind.mesh.decoding import PARAMETERS
 from facefind.runtimes.card import Card
 
@@ -19,6 +20,8 @@ FloatArray = NDArray[np.float32]
 ImageBatch = NDArray[np.uint8]
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+_SLACK = 1e-3  # by which rounding may take a score beyond 0..1
+_COUNTS = 0.01  # score from which a candidate may count as a face
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,15 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates], count: int) -> Candidates:
+        """Those of the first `count` images of several batches."""
+        arrays: dict[str, Any] = {}
+        for name in ("boxes", "scores", "landmarks", "mesh"):
+            found = [getattr(part, name) for part in parts]
+            arrays[name] = None if found[0] is None else np.concatenate(found)[:count]
+        return cls(**arrays)
 
 
 class Runtime(Protocol):
@@ -103,6 +115,56 @@ class Session(Protocol):
 
         The arrays belong to the caller: no later call changes them.
         """
+
+
+def fixed_input(session: Session) -> tuple[int | None, tuple[int, int] | None]:
+    """The number of images, and their (height, width), that a file takes; None for any.
+
+    Where one side alone is fixed, the other is taken to be as long.
+    """
+    shape = session.inputs[0].shape
+    if shape is None or len(shape) != 4:
+        return None, None
+    batch, _, height, width = shape
+    high, wide = height or width, width or height
+    return batch, None if high is None or wide is None else (high, wide)
+
+
+def fixed_protocol(size: tuple[int, int]) -> str:
+    """The test protocol of a model that takes images of one (height, width) alone.
+
+    On a canvas of one size a small pass would cost as much as the large one.
+    """
+    return "640" if size == (640, 640) else f"{size[1]}x{size[0]}"
+
+
+def check_candidates(candidates: Candidates, name: str) -> Candidates:
+    """The candidates of the model of this name, scores that are rounded beyond 0..1 put back there.
+
+    Raises:
+        WeightsError: Scores are no probabilities, or what counts as a face lies nowhere.
+    """
+    scores = candidates.scores
+    if scores.size == 0:
+        return candidates
+    low, high = float(scores.min()), float(scores.max())
+    if not (low >= -_SLACK and high <= 1 + _SLACK):  # NaN ends here, too
+        raise WeightsError(
+            f"the model {name} gives scores from {low:g} to {high:g}, which must lie in 0..1: its "
+            "file lacks the sigmoid or softmax at the end, or is damaged"
+        )
+    for values in (candidates.boxes, candidates.landmarks):
+        if values is None or np.isfinite(values).all():
+            continue
+        lost = ~np.isfinite(values.reshape(*scores.shape, -1)).all(-1)
+        if (scores[lost] >= _COUNTS).any():
+            raise WeightsError(
+                f"the model {name} gives boxes or points that are not finite for faces of a score "
+                f"of {scores[lost].max():.3g}: its file is damaged, or overflows on this device"
+            )
+    if low < 0 or high > 1:
+        return replace(candidates, scores=scores.clip(0, 1))
+    return candidates
 
 
 def check_images(images: ImageBatch, card: Card) -> None:

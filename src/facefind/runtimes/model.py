@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from facefind import forking
-from facefind.errors import RuntimeUnavailableError
+from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.runtimes import adapters
 from facefind.runtimes.card import Card
 from facefind.runtimes.contract import (
@@ -22,7 +22,9 @@ from facefind.runtimes.contract import (
     Precision,
     Runtime,
     Session,
+    check_candidates,
     check_images,
+    fixed_input,
 )
 from facefind.runtimes.native import NativeReader
 
@@ -44,7 +46,7 @@ class OnnxModel:
         open: Opens it.
         session: The opened file.
         reader: How the file is fed and what its outputs mean.
-        batches: Whether several images may go in at once; otherwise they go one by one.
+        batch: How many images go in at a time, blank ones among them; None for any number.
     """
 
     def __init__(
@@ -53,14 +55,14 @@ class OnnxModel:
         open: Callable[[], Session],
         session: Session,
         reader: adapters.Reader,
-        batches: bool = True,
+        batch: int | None = None,
     ) -> None:
         self.path = path
         self._open = open
         # By generation of processes: those of a parent are kept, for a child can't close them.
         self._sessions = {forking.generation(): session}
         self._reader = reader
-        self._batches = batches
+        self._batch = batch
         self.name = session.name
         self.card = reader.card
         self.precision = session.precision
@@ -74,20 +76,18 @@ class OnnxModel:
     def __call__(self, images: ImageBatch) -> Candidates:
         """Return the candidates of (B, 3, H, W) uint8 RGB images.
 
-        The height and width must suit the card, or ImageError is raised.
+        Raises:
+            ImageError: The height and width do not suit the card.
+            WeightsError: What the file gives is not what its kind of file gives.
         """
         check_images(images, self.card)
-        if self._batches or len(images) == 1:
+        if self._batch in (None, len(images)):
             return self._run(images)
-        parts = [self._run(images[i : i + 1]) for i in range(len(images))]
-        landmarks = [p.landmarks for p in parts if p.landmarks is not None]
-        meshes = [p.mesh for p in parts if p.mesh is not None]
-        return Candidates(
-            np.concatenate([p.boxes for p in parts]),
-            np.concatenate([p.scores for p in parts]),
-            np.concatenate(landmarks) if landmarks else None,
-            np.concatenate(meshes) if meshes else None,
-        )
+        blank = -len(images) % self._batch
+        padded = np.pad(images, ((0, blank), (0, 0), (0, 0), (0, 0)))
+        starts = range(0, len(padded), self._batch)
+        parts = [self._run(padded[start : start + self._batch]) for start in starts]
+        return Candidates.joined(parts, len(images))
 
     def _session(self) -> Session:
         """The session of this process."""
@@ -98,8 +98,15 @@ class OnnxModel:
         return session
 
     def _run(self, images: ImageBatch) -> Candidates:
-        x = np.ascontiguousarray(self._reader.prepare(images))
-        return self._reader.decode(self._session().run(x), (images.shape[2], images.shape[3]))
+        outputs = self._session().run(np.ascontiguousarray(self._reader.prepare(images)))
+        try:
+            found = self._reader.decode(outputs, (images.shape[2], images.shape[3]))
+        except (ValueError, IndexError) as error:  # arrays that do not belong together
+            raise WeightsError(
+                f"the model {self.card.name} gives arrays {[array.shape for array in outputs]} for "
+                f"images {images.shape}, which do not fit each other: {error}"
+            ) from error
+        return check_candidates(found, self.card.name)
 
     def __repr__(self) -> str:
         return (
@@ -170,9 +177,10 @@ def open_model(
     device = provider if session.name == "openvino" else session.provider
     again = partial(_session, path, session.name, session.threads, precision, device, device_id)
     if own is not None:
-        return OnnxModel(path, again, session, NativeReader(session, own))
+        native = NativeReader(session, own)
+        return OnnxModel(path, again, session, native, fixed_input(session)[0])
     reader = adapters.detect_format(session, path.stem)
-    return OnnxModel(path, again, session, reader, adapters.takes_batches(session))
+    return OnnxModel(path, again, session, reader, adapters.batch_size(session))
 
 
 def _open_session(

@@ -98,7 +98,10 @@ class OrtSession:
 
     def run(self, x: NDArray[np.generic]) -> list[NDArray[np.float32]]:
         """Return the model's arrays for its one input; they belong to the caller."""
-        arrays: list[NDArray[np.float32]] = self._session.run(None, {self.inputs[0].name: x})
+        try:
+            arrays: list[NDArray[np.float32]] = self._session.run(None, {self.inputs[0].name: x})
+        except Exception as error:  # onnxruntime's errors share no base of their own
+            raise RuntimeError(f"onnxruntime fails on an input {x.shape}: {error}") from error
         return arrays
 
 

@@ -9,7 +9,13 @@ import numpy as np
 from facefind import forking
 from facefind.errors import RuntimeUnavailableError
 from facefind.runtimes.card import Card
-from facefind.runtimes.contract import Candidates, ImageBatch, Precision, check_images
+from facefind.runtimes.contract import (
+    Candidates,
+    ImageBatch,
+    Precision,
+    check_candidates,
+    check_images,
+)
 from facefind.runtimes.cpu import has_bf16
 
 if TYPE_CHECKING:
@@ -87,7 +93,7 @@ class TorchRuntime:
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, bf16):
             found = self._network.candidates(x)  # type: ignore[operator]
         arrays = (None if t is None else t.float().cpu().numpy() for t in found)
-        return Candidates(*arrays)  # type: ignore[arg-type]
+        return check_candidates(Candidates(*arrays), self.card.name)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return (

@@ -12,6 +12,7 @@ import tyro
 from facefind.cli import output
 from facefind.cli.options import File, Flag, Inference
 from facefind.errors import DataError
+from facefind.images import MAX_PIXELS, Truncated
 
 if TYPE_CHECKING:
     from facefind.evaluation.cost import Cost
@@ -42,6 +43,8 @@ class _CostOfModels(Inference):
     test_protocol: tyro.conf.Suppress[None] = None  # images are run at the sizes
     min_score: tyro.conf.Suppress[None] = None
     batch_size: tyro.conf.Suppress[None] = None
+    max_pixels: tyro.conf.Suppress[int] = MAX_PIXELS  # no file is read
+    truncated: tyro.conf.Suppress[Truncated] = "error"
     markdown: Flag = False
     """Print a Markdown table."""
     out: File = None

@@ -92,6 +92,7 @@ def settings(options: Inference, model: str, protocol: str | None = None) -> Det
         min_score=options.min_score,
         batch_size=options.batch_size,
         **options.running(),
+        **options.reading(),
     )
 
 
