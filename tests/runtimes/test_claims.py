@@ -170,7 +170,7 @@ def test_foreign_files_of_fixed_inputs(shape: Any, batch: Any, size: Any) -> Non
     reader = detect_format(session, "x")
     assert reader.card.fixed_size == size
     assert batch_size(session) == batch
-    model = OnnxModel(session, reader, batch_size(session))
+    model = OnnxModel(Path("x.onnx"), lambda: session, session, reader, batch_size(session))
     height, width = size or (64, 96)
     assert len(model(np.zeros((5, 3, height, width), np.uint8))) == 5
     assert {shape[0] for shape in session.seen[1:]} == {batch or 5}
@@ -183,7 +183,7 @@ def test_a_foreign_file_of_logits_is_refused_as_it_is_opened() -> None:
 
 def test_arrays_that_do_not_fit_each_other_are_one_clear_error() -> None:
     session = Foreign((None, 3, None, None))
-    model = OnnxModel(session, detect_format(session, "x"))
+    model = OnnxModel(Path("x.onnx"), lambda: session, session, detect_format(session, "x"))
     assert isinstance(model._reader, RetinaFaceReader)
     full = session.run
     session.run = lambda x: [array[:, :-1] for array in full(x)]  # type: ignore[method-assign]
