@@ -69,7 +69,7 @@ def parts(options: argparse.Namespace, root: Path) -> Iterator[tuple[str, faults
             yield f"{name}, kills", faults.kill(job, given, whole, out / "killed", kills, seed)
             yield f"{name}, full disks", faults.fill(job, given, whole, out / "disks", disks, seed)
     if options.images:
-        yield "detect, memory", faults.memory(root / "many", face, options.images, seed)
+        yield "detect, memory", faults.memory(root / "many", face, options.images, seed=seed)
 
 
 if __name__ == "__main__":
