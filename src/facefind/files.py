@@ -43,8 +43,9 @@ def atomic(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Short and of its own: a name at the file system's limit leaves no room for a longer one.
-    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
-    draft = path.with_name(f".{digest[:8]}-{os.getpid()}")
+    draft = path.with_name(
+        f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-{os.getpid()}"
+    )
     draft = draft.with_suffix(f"{path.suffix[:16]}.tmp")
     try:
         yield draft

@@ -123,7 +123,7 @@ def test_resume_makes_what_is_missing_and_nothing_else(
     assert main([*args, "--resume", "--size", "128"]) == 2
     assert "size 112, not 128" in capsys.readouterr().err
     assert main([*args, "--resume"]) == 0
-    assert "1 images, 2 crops in " in capsys.readouterr().err
+    assert "1 images, 2 crops, 1 done before in " in capsys.readouterr().err
     again = (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     assert again[0] == lines[0]
     assert len(again) == 2

@@ -75,7 +75,7 @@ def test_json_tells_the_same(
     [
         (["gone.pth", "--out", "x.pt"], "no file gone.pth"),
         (["{file}", "--out", "x.onnx"], "facefind export makes it .onnx"),
-        (["{file}", "--out", "{file}"], "the published file itself"),
+        (["{file}", "--out", "{file}"], "name another file to write"),
         (["{file}", "--out", "x.pt", "--row", "scrfd-10g"], "is no scrfd-10g"),
         (["{file}", "--out", "x.pt", "--format", "keras"], "scrfd-mmdet, scrfd-onnx"),
     ],

@@ -50,7 +50,7 @@ def test_convert_refuses_its_own_folder_and_absent_pictures(
     labeled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["data", "convert", str(labeled), str(labeled), "--to", "coco"]) == 2
-    assert "is the set itself" in capsys.readouterr().err
+    assert "which is read: give a folder for results alone" in capsys.readouterr().err
     (labeled / "images" / "0--Parade" / "a.png").unlink()
     assert main(["data", "convert", str(labeled), str(tmp_path / "x"), "--to", "yolo"]) == 2
     assert "1 of 1 images are not there" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_drawn_copies_lie_in_the_same_tree(album: Path, model: str, tmp_path: Pa
     drawn = tmp_path / "drawn"
     main(["detect", str(album), "--model", model, "--draw", str(drawn)])
     made = sorted(p.relative_to(drawn).as_posix() for p in drawn.rglob("*") if p.is_file())
-    assert made == ["a.jpg", "blank.gif.png", "deep/b.png"]
+    assert made == ["a.jpg", "blank.gif.png", "deep/b.png", "settings.json"]
     before = np.asarray(Image.open(album / "deep" / "b.png").convert("RGB")).astype(int)
     after = np.asarray(Image.open(drawn / "deep" / "b.png").convert("RGB")).astype(int)
     changed = (np.abs(before - after).max(axis=-1) > 0).mean()
@@ -171,7 +171,7 @@ def test_resume_refuses_a_file_that_is_something_else(
     out.write_text("shopping list\n")
     args = ["detect", str(album), "--model", model, "--out", str(out), "--resume"]
     assert main(args) == 2
-    assert "notes.txt, line 1" in capsys.readouterr().err
+    assert "no notes.txt.source.json beside it" in capsys.readouterr().err
     assert out.read_text() == "shopping list\n"
 
 

@@ -328,3 +328,62 @@ def test_labelv2_of_wider_val_equals_its_text_labels(shared):
     by_name = {sample.name: sample for sample in second}
     same = sum(np.array_equal(s.boxes, by_name[s.name].boxes) for s in official)
     assert same > 3200
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("images", ["none", "copy", "link"])
+def test_names_never_lead_out_of_the_folder(layout, images, tmp_path):
+    """Absolute names and names that lead upwards, as label files of others have them."""
+    for name in ("here/a.png", "there/b.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (80, 60)).save(tmp_path / name)
+    samples = [
+        Sample(name, tmp_path / path, np.array([[1, 2, 30, 40]], np.float32), image_size=(60, 80))
+        for name, path in (
+            (str(tmp_path / "here/a.png"), "here/a.png"),
+            ("../there/b.png", "there/b.png"),
+        )
+    ]
+    before = sorted(tmp_path.rglob("*"))
+    datasets.write(samples, tmp_path / "new", layout, images=images)
+    made = [path for path in tmp_path.rglob("*") if path not in before]
+    assert all(path.is_relative_to(tmp_path / "new") for path in made)
+    if images != "none":
+        again = datasets.read(tmp_path / "new", layout=layout)
+        assert sorted(sample.name for sample in again) == ["a.png", "b.png"]
+        assert [len(sample) for sample in again] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("layout", "names"),
+    [
+        ("yolo", ("a.jpg", "a.png")),
+        ("voc", ("e/a.jpg", "e/a.bmp")),
+        ("coco", ("/x/a.jpg", "/y/a.jpg")),
+    ],
+)
+def test_pictures_that_would_share_a_label_are_refused(layout, names, picture, tmp_path):
+    samples = [Sample(name, picture, np.zeros((0, 4)), image_size=(60, 80)) for name in names]
+    with pytest.raises(DataError, match=f"the labels of {names[0]} and {names[1]} would both be"):
+        datasets.write(samples, tmp_path / "new", layout)
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_picture_of_the_set_is_written_over(tmp_path):
+    for number, name in enumerate("ab"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.new("L", (80, 60), 50 * number).save(tmp_path / "images" / f"{name}.png")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "images").iterdir()}
+    boxes = np.zeros((0, 4), np.float32)
+    own, other = (
+        [Sample(f"{name}.png", tmp_path / "images" / f"{path}.png", boxes, image_size=(60, 80))]
+        for name, path in (("a", "a"), ("a", "b"))
+    )
+    datasets.write(own, tmp_path, "wider", images="copy")  # it is there already
+    (tmp_path / "new" / "images").mkdir(parents=True)
+    (tmp_path / "new" / "images" / "a.png").symlink_to(tmp_path / "images" / "a.png")
+    datasets.write(other, tmp_path / "new", "wider", images="copy")  # the link goes, no more
+    swapped = [replace(own[0], name="b.png"), replace(other[0], name="a.png")]
+    with pytest.raises(DataError, match="is a picture of the set itself"):
+        datasets.write(swapped, tmp_path, "coco", images="copy")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "images").iterdir()} == before

@@ -76,6 +76,51 @@ def test_a_link_that_leads_nowhere_is_found_for_reading_to_tell(folder):
                 images.read(item.path)
 
 
+def test_linked_folders_are_followed_and_everything_is_found_once(folder, tmp_path):
+    other = tmp_path / "other"
+    (other / "more").mkdir(parents=True)
+    for name in ("x.jpg", "more/y.jpg"):
+        (other / name).write_bytes(b"x")
+    os.symlink(folder, other / "back", target_is_directory=True)  # a loop through both
+    for name in ("1-link", "sub/2-link"):
+        os.symlink(other, folder / name, target_is_directory=True)
+    os.symlink(folder / "sub", folder / "0-inside", target_is_directory=True)
+    os.symlink(folder / ".cache", folder / "seen", target_is_directory=True)
+    own = ["a.PNG", "b.jpg", "seen/e.jpg", "sub/c.webp", "sub/deep/d.tif"]
+    assert names(folder) == ["1-link/more/y.jpg", "1-link/x.jpg", *own]
+    linked = ["1-link/more/y.jpg", "1-link/x.jpg"]
+    assert names(f"{folder}/**/*.jpg") == [*linked, "b.jpg", "seen/e.jpg"]
+    assert names(f"{folder}/**/deep/*") == ["sub/deep/d.tif"]
+    assert names(f"{folder}/**") == names(folder)
+    assert names(f"{folder}/*/*.jpg") == ["1-link/x.jpg", "seen/e.jpg"]
+
+
+def test_folders_to_skip_are_passed_over_by_any_way(folder):
+    os.symlink(folder / "sub", folder / "way", target_is_directory=True)
+    for source in (folder, f"{folder}/**/*"):
+        found = list(images.find(source, skip=[folder / "sub" / "deep"]))
+        assert [item.name for item in found] == ["a.PNG", "b.jpg", "sub/c.webp"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_passed_over(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refusing(path):
+        if os.fspath(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    said = []
+    found = list(images.find(folder, on_error=lambda *what: said.append(what)))
+    assert [item.name for item in found] == ["a.PNG", "b.jpg", "sub/c.webp"]
+    ((path, error),) = said
+    assert path == folder / "sub" / "deep"
+    assert "cannot be listed" in str(error)
+    with pytest.raises(ImageError, match="deep' cannot be listed"):
+        list(images.find(folder))
+
+
 def test_missing_source_is_an_error_at_once(folder):
     with pytest.raises(ImageError, match=r"nowhere\.jpg' does not exist"):
         images.find([folder, folder / "nowhere.jpg"])

@@ -71,8 +71,10 @@ def test_a_torn_line_longer_than_a_block_is_cut_off(
     ("text", "said"),
     [
         ("shopping list\nmilk", "line 1"),
-        ('{"image": "a"}\n{"boxes": []}\n{"ima', "line 2: names no image"),
+        ('{"notes": "a"}\n{"boxes": []}\n{"ima', "line 1: names no image"),
         ("[1]\n", "line 1: names no image"),
+        ("notes on one line", "a line of something else"),
+        ("\xff\xfe", "a line of something else"),
     ],
 )
 def test_what_is_no_list_of_results_is_refused_and_left_as_it_is(
@@ -82,9 +84,11 @@ def test_what_is_no_list_of_results_is_refused_and_left_as_it_is(
     path.write_text(text)
     with pytest.raises(DataError, match=rf"notes\.txt.*{said}.*cannot be resumed"):
         JsonLines(path, resume=True)
+    for more in ({}, {"overwrite": True}):
+        with pytest.raises(DataError, match=r"notes\.txt"):
+            JsonLines(path, **more)
     assert path.read_text() == text
-    with JsonLines(path):
-        assert path.read_text() == ""
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_kept_detections_are_never_mixed(tmp_path: Path) -> None:

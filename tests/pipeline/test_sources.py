@@ -16,7 +16,7 @@ from facefind import images
 from facefind.detector import FaceDetector
 from facefind.errors import DataError, ImageError
 from facefind.images import Found
-from facefind.pipeline import Shard, check_distinct, detect_files, list_images, output_path, reason
+from facefind.pipeline import Shard, detect_files, list_images, reason
 from facefind.runtimes import Candidates, Card
 
 
@@ -61,7 +61,7 @@ def test_a_folder_is_listed_no_further_than_needed(
 ) -> None:
     seen = []
 
-    def find(source: Any) -> Any:
+    def find(source: Any, **_: Any) -> Any:
         for number in range(10**9):
             seen.append(number)
             yield Found(Path(f"{number}.jpg"), f"{number}.jpg")
@@ -109,24 +109,22 @@ def test_a_shard_that_cannot_be_is_refused(text: str) -> None:
         Shard.from_text(text)
 
 
-@pytest.mark.parametrize(
-    ("name", "place"),
-    [
-        ("a.jpg", "a.jpg"),
-        ("deep/a.jpg", "deep/a.jpg"),
-        ("/x/a.jpg", "a.jpg"),
-        ("../a.jpg", "a.jpg"),
-    ],
-)
-def test_what_is_made_of_an_image_stays_below_the_output_folder(name: str, place: str) -> None:
-    assert output_path(name) == Path(place)
+def test_a_source_that_cannot_be_listed_stops_no_other(album: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    said: dict[Path, str] = {}
 
+    def note(folder: Path, error: ImageError) -> None:
+        said[folder] = str(error)
 
-def test_two_images_never_make_one_file() -> None:
-    files = [Found(Path("x/a.jpg"), "a.jpg"), Found(Path("x/a.png"), "a.png")]
-    with pytest.raises(DataError, match=r"crops of x/a\.jpg and x/a\.png would both be a"):
-        check_distinct(dict.fromkeys(files, Path("a")), "crops")
-    check_distinct({file: Path(file.name) for file in files}, "crops")
+    files = list(list_images([empty, album], on_error=note))
+    assert [file.name for file in files] == names(album)
+    assert "no pictures" in said[empty]
+    with pytest.raises(ImageError, match="no pictures"):
+        list(list_images([empty, empty], on_error=note))
+    assert [f.name for f in list_images([album], skip=[album / "deep"])] == [
+        name for name in names(album) if "/" not in name
+    ]
 
 
 def test_files_are_read_ahead_and_those_that_fail_keep_their_place(tmp_path: Path) -> None:

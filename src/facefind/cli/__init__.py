@@ -79,15 +79,11 @@ def _run(argv: Sequence[str] | None) -> int:
         if extra is None:
             raise
         return _fail(program, f"needs {error.name}: pip install 'facefind[{extra}]'")
-    except BrokenPipeError as error:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader has enough, but not all was done
-            from facefind.cli import output
+    except BrokenPipeError:  # the reader has enough, but not all was done
+        from facefind.cli import output
 
-            output.drop_stdout()
-            return 141
-        return _fail(program, str(error))
+        output.drop_stdout()
+        return 141
     except (FacefindError, OSError) as error:
         return _fail(program, " ".join(str(error).split()))
     except _Terminated:

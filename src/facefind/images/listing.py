@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,7 +80,7 @@ def _walk(sources: list[str], skip: frozenset[str], on_error: OnError | None) ->
         elif os.path.exists(source):
             found = iter([Found(Path(source), os.path.basename(source))])
         else:
-            found = _by_pattern(source, skip)
+            found = _by_pattern(source, skip, on_error)
         for item in found:
             none = False
             yield item
@@ -134,22 +135,32 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _by_pattern(pattern: str, skip: frozenset[str]) -> Iterator[Found]:
-    fixed = pattern_root(pattern)
-    folders: dict[str, str] = {}
+def _by_pattern(pattern: str, skip: frozenset[str], on_error: OnError | None) -> Iterator[Found]:
+    root = pattern_root(pattern)
+    parts = Path(pattern).relative_to(root).parts
+    if "**" in parts:  # `glob` would follow links that go round, again and again
+        for found in _Folder(os.fspath(root), skip, on_error).pictures(os.fspath(root), ""):
+            if _fits(found.name.split("/"), parts):
+                yield found
+        return
     once: dict[tuple[str, str], str] = {}
-    matches = [match for match in glob.glob(pattern, recursive=True) if _is_picture(match)]
-    for match in sorted(matches, key=lambda match: (match.count(os.sep), match)):
+    for match in sorted(filter(_is_picture, glob.glob(pattern))):
         folder, name = os.path.split(match)
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        real = folders[folder]
-        if not any(real == one or real.startswith(one.rstrip(os.sep) + os.sep) for one in skip):
+        real = os.path.realpath(folder)
+        if not any(Path(real).is_relative_to(one) for one in skip):
             once.setdefault((real, name), match)
-    for match in sorted(once.values()):
+    for match in once.values():
         if os.path.isfile(match) or _leads_nowhere(match):
-            path = Path(match)
-            yield Found(path, path.relative_to(fixed).as_posix())
+            yield Found(Path(match), Path(match).relative_to(root).as_posix())
+
+
+def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether a path fits a pattern, part by part."""
+    if not parts:
+        return not names
+    if parts[0] == "**":
+        return _fits(names, parts[1:]) or (bool(names) and _fits(names[1:], parts))
+    return bool(names) and fnmatch(names[0], parts[0]) and _fits(names[1:], parts[1:])
 
 
 def _leads_nowhere(path: str) -> bool:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -104,6 +106,34 @@ def _locked(recipe: Recipe, rank: int) -> Iterator[None]:
         lock.release()
 
 
+@contextlib.contextmanager
+def _until_the_step_ends(processes: int) -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM has come; it takes effect when the block ends.
+
+    Several processes end at once, at the checkpoint they have: none could wait for the others.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if processes > 1 or not main:
+        yield lambda: False
+        return
+    came, owner = threading.Event(), os.getpid()
+
+    def note(number: int, frame: object) -> None:
+        if os.getpid() == owner:
+            came.set()
+        else:  # a process that loads images
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if came.is_set():
+            signal.raise_signal(signal.SIGTERM)
+
+
 def _folder(recipe: Recipe) -> Path:
     return recipe.run.out or Path("runs") / recipe.name
 
@@ -123,6 +153,7 @@ class _Run:
     ) -> None:
         run, schedule, data = recipe.run, recipe.schedule, recipe.data
         self.recipe, self.device, self.rank, self.clock = recipe, device, rank, clock
+        self.processes = processes
         self.folder = _folder(recipe)
         last = self.folder / checkpoints.LAST
         if last.exists() and not resume:
@@ -210,7 +241,11 @@ class _Run:
         return loader(dataset, self.sampler, pin_memory=pinned, **loading)
 
     def train(self, stop_at: int) -> None:
-        """Take steps until the run is over, or `stop_at` of them are done."""
+        """Take steps until the run is over, `stop_at` of them are done, or SIGTERM comes."""
+        with _until_the_step_ends(self.processes) as terminated:
+            self._train(stop_at, terminated)
+
+    def _train(self, stop_at: int, terminated: Callable[[], bool]) -> None:
         recipe, run, progress, watch = self.recipe, self.recipe.run, self.progress, self.watch
         with Log(self.folder) if self.rank == 0 else contextlib.nullcontext() as log:
             if log:
@@ -223,7 +258,8 @@ class _Run:
             waits = LoadingWatch(self.loading["workers"], recipe.data.cache)
             meter, saved = Meter(lambda: watch.seconds), self.clock()
             watch.start()
-            while not progress.done(self.step) and self.step < stop_at:
+            stopped = False
+            while not (stopped or progress.done(self.step)) and self.step < stop_at:
                 asked = watch.seconds
                 batch = list(itertools.islice(supply, recipe.optim.accumulate))
                 waited = watch.seconds - asked if work.is_done() else 0.0
@@ -241,7 +277,8 @@ class _Run:
                 names = [name for part in batch for name in part.names]
                 meter.add(self.step, result, names, waited)
                 over = progress.done(self.step)
-                at_end = over or self.step == stop_at
+                stopped = terminated()
+                at_end = over or self.step == stop_at or stopped
                 if self.step % run.log_every == 0 or self.step == begin + 1 or at_end:
                     means = meter.take(recipe.schedule.batch)
                     if log:

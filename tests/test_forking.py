@@ -1,0 +1,210 @@
+"""A forked process works, wherever the other threads of its parent were."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+TESTS = Path(__file__).parent
+FORK = """
+import os, pathlib, sys, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on: threads are what is tried
+
+def child(work, seconds=20):
+    "Exit code of a forked process that does the work; -1 where it hangs."
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException as error:
+            print("child:", repr(error), file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    return -1
+"""
+
+
+def run(code: str) -> None:
+    """Run Python code in a process of its own, in which `child` forks."""
+    paths = os.pathsep.join([*sys.path, str(TESTS / "reference")])
+    done = subprocess.run(
+        [sys.executable, "-c", FORK + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime", "torch"])
+def test_runtimes_are_opened_anew_whatever_the_parents_threads_do(
+    runtime: str, tmp_path: Path
+) -> None:
+    run(f"""
+        import numpy as np, block_model
+        from facefind.runtimes import open_model
+        if {runtime!r} == "torch":
+            import torch
+            torch.set_num_threads(2)
+            model = open_model(block_model.network(), card=block_model.card())
+        else:
+            path = block_model.write(pathlib.Path({str(tmp_path)!r}, "blocks.onnx"))
+            model = open_model(path, {runtime!r}, threads=2)
+        images = np.random.default_rng(0).integers(0, 256, (1, 3, 320, 320), dtype=np.uint8)
+        expected = block_model.candidates(images).boxes
+
+        def work():
+            assert np.abs(model(images).boxes - expected).max() < 1e-3
+
+        stop = threading.Event()
+        def busy():
+            while not stop.is_set():
+                model(images)
+        thread = threading.Thread(target=busy)
+        thread.start()
+        codes = []
+        for wait in (0.0, 0.02, 0.3):  # while the first call prepares the model, and later
+            time.sleep(wait)
+            codes.append(child(work))
+        stop.set()
+        thread.join()
+        codes.append(child(work))
+        codes.append(child(lambda: sys.exit(child(work))))  # SystemExit counts as a failure
+        assert codes == [0, 0, 0, 0, 1], codes
+        work()
+    """)
+
+
+def test_a_fork_waits_for_what_must_not_be_cut_and_finds_it_free() -> None:
+    run("""
+        from facefind import forking
+        lock, inside, ended = forking.guard(), threading.Event(), []
+
+        def hold(block):
+            with block:
+                inside.set()
+                time.sleep(0.2)
+                ended.append(1)
+
+        for number, block in enumerate((lock, forking.whole()), 1):
+            inside.clear()
+            thread = threading.Thread(target=hold, args=(block,))
+            thread.start()
+            inside.wait()
+
+            def work():
+                assert len(ended) == number
+                assert lock.acquire(timeout=5)
+                with forking.whole():
+                    assert forking.generation() == 1
+
+            assert child(work) == 0
+            thread.join()
+        with lock, forking.whole():  # its own blocks do not hinder a thread from forking
+            assert child(lambda: None) == 0
+        assert forking.generation() == 0
+    """)
+
+
+def test_a_fork_waits_for_imports_of_other_threads(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.5)\nready = True\n")
+    run(f"""
+        import facefind.forking
+        sys.path.insert(0, {str(tmp_path)!r})
+        thread = threading.Thread(target=__import__, args=("slow",))
+        thread.start()
+        time.sleep(0.1)
+
+        def work():
+            import slow
+            assert slow.ready
+
+        assert child(work, 5) == 0
+        thread.join()
+    """)
+
+
+def test_pictures_are_read_in_a_child_while_the_parent_reads(tmp_path: Path) -> None:
+    run("""
+        import io, numpy as np
+        from PIL import Image
+        from facefind import images
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(file, "png")
+        images.read(file.getvalue())
+        stop, filters = threading.Event(), list(warnings.filters)
+
+        def busy():
+            while not stop.is_set():
+                images.read(file.getvalue())
+
+        threads = [threading.Thread(target=busy) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+
+        def work():
+            assert images.read(file.getvalue()).shape == (64, 64, 3)
+            assert warnings.filters == filters
+
+        codes = [child(work, 5) for _ in range(20)]
+        stop.set()
+        assert codes == [0] * 20, codes
+    """)
+
+
+def test_a_stream_belongs_to_the_process_that_began_it() -> None:
+    run("""
+        import numpy as np
+        from facefind.streaming import read_ahead
+        stream = read_ahead(range(100), lambda n: np.zeros((1, 1, 3), np.uint8))
+        next(stream)
+
+        def work():
+            try:
+                next(stream)
+            except RuntimeError as error:
+                assert "forked" in str(error)
+            else:
+                raise AssertionError
+
+        assert child(work, 5) == 0
+        assert child(stream.close, 5) == 0
+        assert len(list(stream)) == 99
+    """)
+
+
+def test_a_child_neither_holds_nor_drops_its_parents_lock(tmp_path: Path) -> None:
+    run(f"""
+        from facefind.files import Lock
+        path = {str(tmp_path / "lock")!r}
+        lock = Lock(path)
+        assert lock.acquire()
+        assert lock.holder().startswith(f"process {{os.getpid()}} on ")
+
+        def work():
+            assert not Lock(path).acquire()
+            lock.release()
+
+        assert child(work, 5) == 0
+        assert not Lock(path).acquire()
+        lock.release()
+        assert not os.path.exists(path)
+        assert Lock(path).acquire()
+    """)
