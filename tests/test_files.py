@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -28,6 +29,12 @@ def test_a_name_as_long_as_the_file_system_allows(tmp_path):
     path = tmp_path / ("n" * 250 + ".json")
     files.write_json(path, {"ä": 1})
     assert json.loads(path.read_text(encoding="utf-8")) == {"ä": 1}
+
+
+def test_a_name_that_no_encoding_knows(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.bin")
+    files.write_bytes(path, b"new")
+    assert [os.fsencode(p.name) for p in tmp_path.iterdir()] == [b"caf\xe9.bin"]
 
 
 def test_the_digest_is_that_of_the_content(tmp_path):

@@ -65,6 +65,17 @@ def test_links_that_go_round_do_not_trap(folder):
     assert len(names(folder)) == 4
 
 
+def test_a_link_that_leads_nowhere_is_found_for_reading_to_tell(folder):
+    for name, target in (("gone.jpg", "nowhere"), ("itself.jpg", "itself.jpg"), ("note", "no")):
+        os.symlink(target, folder / name)
+    for sources in (folder, f"{folder}/*.jpg"):
+        lost = [item for item in images.find(sources) if not item.path.exists()]
+        assert [item.name for item in lost] == ["gone.jpg", "itself.jpg"]
+        for item in lost:
+            with pytest.raises(ImageError, match=item.name):
+                images.read(item.path)
+
+
 def test_linked_folders_are_followed_and_everything_is_found_once(folder, tmp_path):
     other = tmp_path / "other"
     (other / "more").mkdir(parents=True)

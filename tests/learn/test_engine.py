@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -374,6 +375,21 @@ def test_a_loss_that_is_not_finite_stops_the_run(recipe):
 def test_no_data_is_an_error(recipe):
     with pytest.raises(DataError, match="--data SET"):
         train(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=())))
+
+
+def test_a_disk_that_is_full_is_told_as_such(monkeypatch, tmp_path):
+    """As open files say it, not as torch does."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no device without room")
+
+    @contextlib.contextmanager
+    def full(path):
+        yield Path("/dev/full")
+
+    monkeypatch.setattr(checkpoints, "atomic", full)
+    for size in (1, 100_000):
+        with pytest.raises(OSError, match="No space left"):
+            checkpoints.save(tmp_path / "a.pt", {"network": {"w": torch.ones(size)}})
 
 
 def test_checkpoints_are_whole_or_absent(tmp_path):

@@ -1,14 +1,20 @@
-"""A few hundred damaged, odd and lying picture files, the same ones for the same seed."""
+"""Damaged, odd and lying picture files, the same ones for the same seed; a folder full of them."""
 
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from facefind.images.listing import SUFFIXES
 
 FORMATS = {
     "jpg": ("JPEG", {"quality": 85}),
@@ -18,6 +24,13 @@ FORMATS = {
     "tif": ("TIFF", {"compression": "tiff_lzw"}),
     "gif": ("GIF", {}),
 }
+
+NAMES = [
+    b"plain", b"caf\xe9", b"\xff\xfe", "snow ☃".encode(), "right \u202e left".encode(), b"a b ",
+    b"two\nlines", b"tab\t", b"\x1b[31mred", b"-dash", b"'quote\"", b"[a]*?", b"back\\slash",
+    b"%s%d{}", b"~", b"$HOME", b"x" * 240,
+]  # fmt: skip
+"""File names, without suffix, that have broken programs."""
 
 
 def picture(rng: np.random.Generator, height: int = 37, width: int = 53) -> Image.Image:
@@ -142,6 +155,42 @@ def every(seed: int = 0) -> Iterator[tuple[str, bytes]]:
     yield from flipped(seed)
     yield from lying(seed)
     yield from odd(seed)
+
+
+class Album(NamedTuple):
+    """The names of images that show a face, and of all else that must be accounted for."""
+
+    good: set[str]
+    bad: set[str]
+
+
+def album(folder: Path, face: Image.Image, bad: int, seed: int = 0) -> Album:
+    """Write so many bad files into a new folder, good ones among them, links, loops and a pipe."""
+    found = Album(set(), set())
+    files = chain.from_iterable(every(seed * 1000 + more) for more in count())
+    for number, (name, data) in enumerate(islice(files, bad)):
+        place = folder / f"{number // 100}"
+        place.mkdir(parents=True, exist_ok=True)
+        strange = os.fsdecode(NAMES[number % len(NAMES)])
+        stem = strange if number % 3 == 0 else Path(name).stem
+        path = place / f"{stem}-{number}{Path(name).suffix}"
+        path.write_bytes(data)
+        if path.suffix in SUFFIXES:
+            found.bad.add(f"{place.name}/{path.name}")
+        if number % 10 == 0:
+            path = place / f"{strange}+{number}.PNG"
+            face.save(path, "PNG")
+            found.good.add(f"{place.name}/{path.name}")
+    (folder / "link.png").symlink_to(min(found.good))
+    found.good.add("link.png")
+    for name, to in {"gone.png": "nowhere", "itself.png": "itself.png"}.items():
+        (folder / name).symlink_to(to)
+        found.bad.add(name)
+    (folder / "loop").symlink_to(".", target_is_directory=True)
+    (folder / "again").symlink_to("0", target_is_directory=True)
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    return found
 
 
 def png(width: int, height: int, pixels: bytes, depth: int = 8, color: int = 2) -> bytes:

@@ -44,7 +44,7 @@ def find(
     `SUFFIXES`, in order of their names, hidden ones left out. What is neither, but has `*`, `?` or
     `[`, is a pattern (`**` for any depth) and means such files among its matches. Linked folders
     are followed; what several ways lead to is found once, under the name without a link where
-    there is one.
+    there is one. A link of a picture's name that leads nowhere is found, too, and reading it fails.
 
     Args:
         sources: Paths, folders and patterns.
@@ -118,7 +118,7 @@ class _Folder:
             if _is(entry.is_dir):
                 if not (entry.is_symlink() and self._comes_by_itself(entry.path)):
                     yield from self.pictures(entry.path, f"{prefix}{entry.name}/")
-            elif _is_picture(entry.name) and _is(entry.is_file):
+            elif _is_picture(entry.name) and (_is(entry.is_file) or _leads_nowhere(entry.path)):
                 yield Found(Path(entry.path), prefix + entry.name)
 
     def _comes_by_itself(self, link: str) -> bool:
@@ -150,7 +150,7 @@ def _by_pattern(pattern: str, skip: frozenset[str], on_error: OnError | None) ->
         if not any(Path(real).is_relative_to(one) for one in skip):
             once.setdefault((real, name), match)
     for match in once.values():
-        if os.path.isfile(match):
+        if os.path.isfile(match) or _leads_nowhere(match):
             yield Found(Path(match), Path(match).relative_to(root).as_posix())
 
 
@@ -161,6 +161,11 @@ def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
     if parts[0] == "**":
         return _fits(names, parts[1:]) or (bool(names) and _fits(names[1:], parts))
     return bool(names) and fnmatch(names[0], parts[0]) and _fits(names[1:], parts[1:])
+
+
+def _leads_nowhere(path: str) -> bool:
+    """Whether a path is a link to what is not there: reading will tell, silence would not."""
+    return os.path.islink(path) and not os.path.exists(path)
 
 
 def _is_picture(name: str) -> bool:

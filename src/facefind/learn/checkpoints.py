@@ -25,8 +25,13 @@ _PREFIX = "module."  # what torch's data parallel wrappers put before every name
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain values to `path`; a kill leaves the old file or the new, whole."""
-    with atomic(path) as draft:
-        torch.save(content, draft)
+    with atomic(path) as draft, draft.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # such as no space left: torch hides it
+                raise error.__context__ from None
+            raise
 
 
 def path_of(run: Path) -> Path:
