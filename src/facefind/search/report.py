@@ -122,8 +122,8 @@ def recipe_file(study: Study, recipe: Recipe, content: dict[str, Any]) -> str:
     return (
         f'"""The result of a search for {candidates.title}: '
         f"{sum(cost.multiply_adds.values()) / 1e9:.3f} GF.\n\n"
-        f"After {content['epochs']:g} epochs the best of step {last}, of {step['networks']}, had an "
-        f"AP of {step['best']['score']:.4f}\n({content['subset']}, {content['protocol']}, "
+        f"After {content['epochs']:g} epochs the best of step {last}, of {step['networks']}, had "
+        f"an AP of {step['best']['score']:.4f}\n({content['subset']}, {content['protocol']}, "
         f"{data['images_measured']} held-out images,\ndigest {data['digest_measured']}).\n\n"
         'Train it in full: facefind train found.py:found --data SET ...\n"""\n\n'
         "from facefind import recipes\n\n"
