@@ -102,6 +102,12 @@ class Supernet:
         """What is chosen, as data."""
         return self.read(self.chosen())
 
+    def edges(self) -> dict[str, Edge]:
+        """What is chosen, by the names of the choices."""
+        genotype = self.genotype()
+        rows = genotype.nodes if isinstance(genotype, PyramidGenotype) else genotype.levels
+        return dict(zip(self.choices, (edge for row in rows for edge in row), strict=True))
+
     def entropies(self) -> list[float]:
         """Entropy of each choice's probabilities, 1 where all are alike and 0 where one is sure."""
         with torch.no_grad():
