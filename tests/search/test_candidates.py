@@ -75,9 +75,7 @@ class Widths:
         return {"widths": list(self.widths)}
 
 
-def test_another_system_is_searched(
-    squares: Path, settings: Settings, tmp_path: Path
-) -> None:
+def test_another_system_is_searched(squares: Path, settings: Settings, tmp_path: Path) -> None:
     recipe = recipes.get("retinaface-mobile")
     trial = dataclasses.replace(recipe, data=settings.trial.data, run=settings.trial.run)
     candidates: Candidates = Widths((16, 24, 32, 48))

@@ -44,7 +44,8 @@ def draw_pyramid(path: str | Path, nodes: Sequence[Edges]) -> Path:
                 _arrow(axes, inputs[level], outputs[level], name, bend=0.1)
                 continue
             results = down if source > level else up
-            _arrow(axes, results[source], results[level], name)
+            begin, end = results[source], results[level]
+            _arrow(axes, begin, end, name, at=0.5 if begin[0] == end[0] else 0.3)
             _arrow(axes, inputs[level], results[level], bend=-0.1)
             _arrow(axes, results[level], outputs[level], bend=-0.1)
     places = {*inputs.values(), *outputs.values(), *down.values(), *up.values()}
@@ -104,17 +105,20 @@ def _tree(sources: Sequence[int]) -> list[Place]:
     return [places[number] for number in range(len(sources) + 1)]
 
 
-def _arrow(axes: Axes, start: Place, end: Place, name: str = "", bend: float = 0.0) -> None:
+def _arrow(
+    axes: Axes, start: Place, end: Place, name: str = "", *, bend: float = 0.0, at: float = 0.5
+) -> None:
+    """An arrow from dot to dot, its name at a fraction of the way."""
     style = {"arrowstyle": "-|>", "shrinkA": 11, "shrinkB": 11, "color": "C0" if name else "0.7"}
     style["connectionstyle"] = f"arc3,rad={bend}"
     axes.annotate("", xy=end, xytext=start, arrowprops=style)
     if name:
         # A bent arrow's middle lies beside the straight one's by half of `rad` of its length; a
         # pyramid's columns are twice as far from each other as its rows.
-        middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+        x, y = (a + at * (b - a) for a, b in zip(start, end, strict=True))
         shift = 2 * bend * (start[0] - end[0]) / 2
         box = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8}
-        axes.text(middle[0], middle[1] + shift, name, ha="center", va="center", size=6, bbox=box)
+        axes.text(x, y + shift, name, ha="center", va="center", size=6, bbox=box)
 
 
 def _dot(axes: Axes, place: Place, text: str, *, filled: bool = False) -> None:
