@@ -88,6 +88,6 @@ def searched(settings: Settings, around: ASFDConfig) -> Recipe:
         criterion=DRMC,
         augment=AugmentConfig(size=64),
         optim=OptimConfig(name="sgd", lr=1e-4, clip=1.0),
-        schedule=ScheduleConfig(epochs=3, batch=2, warmup_epochs=0),
+        schedule=ScheduleConfig(epochs=2.4, batch=2, warmup_epochs=0),
         run=RunConfig(device="cpu", log_every=2, threads=1, evaluate_images=1),
     )
