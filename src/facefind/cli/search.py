@@ -85,8 +85,6 @@ class _Search:
 
     def trial(self, base: Recipe) -> Recipe:
         """A budget's training with what the options change in it."""
-        size = base.augment.size if self.size is None else self.size
-        shrink = size / base.augment.size
         return replace(
             base,
             data=replace(
@@ -96,11 +94,7 @@ class _Search:
                 cache=None if self.cache is None else str(self.cache),
                 **_given(workers=self.workers),
             ),
-            augment=replace(
-                base.augment,
-                size=size,
-                crop_sides=tuple(side * shrink for side in base.augment.crop_sides),
-            ),
+            augment=base.augment.at(self.size or base.augment.size),
             schedule=replace(base.schedule, **_given(epochs=self.epochs, batch=self.batch)),
             run=replace(
                 base.run,

@@ -108,17 +108,11 @@ def autofem_small() -> Budget:
     large as in a test. What is found is trained by `asfd-d0-short`.
     """
     base = asfd.short()
-    shrink = 160 / base.augment.size
     trial = replace(
         base,
         name="search-asfd-small",
         data=replace(base.data, workers=0),
-        augment=replace(
-            base.augment,
-            size=160,
-            crop_sides=tuple(side * shrink for side in base.augment.crop_sides),
-            color=False,
-        ),
+        augment=replace(base.augment.at(160), color=False),
         optim=replace(base.optim, ema=0.0),
         schedule=replace(base.schedule, epochs=24.0),
         run=RunConfig(threads=2, evaluate_images=100, log_every=20),

@@ -122,9 +122,10 @@ def recipe_file(study: Study, recipe: Recipe, content: dict[str, Any]) -> str:
     return (
         f'"""The result of a search for {candidates.title}: '
         f"{sum(cost.multiply_adds.values()) / 1e9:.3f} GF.\n\n"
-        f"After {content['epochs']:g} epochs the best of step {last}, of {step['networks']}, had "
-        f"an AP of {step['best']['score']:.4f}\n({content['subset']}, {content['protocol']}, "
-        f"{data['images_measured']} held-out images,\ndigest {data['digest_measured']}).\n\n"
+        f"The best trial of step {last}, of {step['networks']}, had an AP of "
+        f"{step['best']['score']:.4f} after {content['epochs']:g} epochs\n({content['subset']}, "
+        f"{content['protocol']}, {data['images_measured']} held-out images,\ndigest "
+        f"{data['digest_measured']}).\n\n"
         'Train it in full: facefind train found.py:found --data SET ...\n"""\n\n'
         "from facefind import recipes\n\n"
         f"CONTENT = {pprint.pformat(recipe.to_dict(), sort_dicts=False, width=96)}\n\n\n"
