@@ -1,13 +1,15 @@
 """Does DSFD's first shot help, and what do its other parts add? At equal cost of inference.
 
 Usage: python benchmarks/dual_shot.py --data WIDER_train --out runs/dual-shot --cache FOLDER
-           [--size 256] [--steps 400] [--seeds 0 1 2] [--only dual single] [--threads 1]
+           [--init-from scrfd-500m-kps] [--size 160] [--steps 600] [--seeds 0 1 2]
+           [--only dual single] [--threads 1]
 
 Trains the light network with both shots, and without one part each: `single` has no first shot,
 `nopal` gives the first shot the second's anchors, `nofem` has neither product nor dilation. All
-take the same number of steps from random weights; AP is measured on the held-out tenth of the first
-set. Killed, it resumes where it was; what is finished is not done again, so that several processes
-may take one part each (`--only`) and a last one prints the tables.
+take the same number of steps from random weights, or from those of `--init-from`, of which the
+backbone fits; AP is measured on the held-out tenth of the first set. Killed, it resumes where it
+was; what is finished is not done again, so that several processes may take one part each (`--only`)
+and a last one prints the tables.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def variant(name: str, options: argparse.Namespace, seed: int) -> Recipe:
         recipe,
         data=replace(recipe.data, root=tuple(options.data), cache=options.cache, workers=0),
         augment=replace(recipe.augment, size=options.size, crop_sides=sides),
-        run=replace(recipe.run, seed=seed, threads=options.threads),
+        run=replace(recipe.run, seed=seed, threads=options.threads, init_from=options.init_from),
     )
 
 
@@ -59,8 +61,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=256, help="side of the windows, in pixels")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--size", type=int, default=160, help="side of the windows, in pixels")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--init-from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=tuple(NAMES), default=tuple(NAMES))
     parser.add_argument("--cache")

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import time
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from conditions import darkened
 from PIL import Image
 
 from facefind import datasets, images, recipes
@@ -30,14 +30,11 @@ from facefind.runtimes import Runtime
 from facefind.runtimes.pytorch import TorchRuntime
 
 
-def darkened(sample: Sample, folder: Path) -> Sample:
+def written_dark(sample: Sample, folder: Path) -> Sample:
     """The sample with an image of little light, written below a folder."""
-    light = (images.read(sample.path).astype(np.float32) / 255) ** 2.2 * 0.12
-    noise = np.random.default_rng(zlib.crc32(sample.name.encode())).normal(0, 0.012, light.shape)
     path = folder / "images" / Path(sample.name).with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    dark = ((light + noise).clip(0, 1) * 255).round().astype(np.uint8)
-    Image.fromarray(dark).save(path)
+    Image.fromarray(darkened(images.read(sample.path), sample.name)).save(path)
     return replace(sample, name=path.relative_to(folder / "images").as_posix(), path=path)
 
 
@@ -70,7 +67,7 @@ def main() -> None:
     order = np.random.default_rng(0).permutation(len(samples))[: args.images + args.others]
     samples = [samples[place] for place in order]
     if args.dark:
-        samples = [darkened(sample, args.out / "set") for sample in samples]
+        samples = [written_dark(sample, args.out / "set") for sample in samples]
     few, others = samples[: args.images], samples[args.images :]
     datasets.write(few, args.out / "few", "coco", images="link")
 

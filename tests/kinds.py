@@ -8,7 +8,7 @@ from facefind.learn.criterion import Criterion
 from facefind.learn.criterion_config import AssignerConfig, CriterionConfig
 from facefind.learn.recipe import NetworkConfig
 from facefind.learn.targets import BatchTargets, Target
-from facefind.systems import SYSTEMS, retinaface, scrfd, smallhardface
+from facefind.systems import SYSTEMS, asfd, retinaface, scrfd, smallhardface
 
 SCRFD = {
     row: scrfd.FAMILY[row]  # depthwise and basic, with and without points, and a bottleneck
@@ -45,11 +45,16 @@ SMALLHARDFACE = {
     "smallhardface-resnet": replace(_ROWS["smallhardface-three"], **_RESNET, **_SMALL, norm=True),
 }
 
-KINDS: dict[str, NetworkConfig] = {**SCRFD, **RETINAFACE, **SMALLHARDFACE}
+ASFD = {
+    "asfd-d0": asfd.ROWS["asfd-d0"],
+    "asfd-cpm": replace(asfd.ROWS["asfd-d0-cpm"], width=12, cosine=16.0, repeats=2),
+}
+
+KINDS: dict[str, NetworkConfig] = {**SCRFD, **RETINAFACE, **SMALLHARDFACE, **ASFD}
 KINDS |= {
     name: row
     for system, where in SYSTEMS.items()
-    if system not in ("scrfd", "retinaface", "smallhardface")
+    if system not in {config.system for config in KINDS.values()}
     for name, row in where.rows.items()
     if name.endswith("-light")
 }

@@ -62,3 +62,12 @@ def test_scores_and_overlaps():
     kept = detect(boxes, np.array([0.9, 0.04, 0.04, 0.06]), "lightdsfd")
     assert kept.scores.tolist() == [np.float32(0.9), np.float32(0.06)]
     assert len(detect(apart(900), np.full(900, 0.5), "lightdsfd")) == 500
+
+
+def test_asfd_s_single_pass_keeps_as_many_and_does_not_round():
+    scores = np.linspace(0.9, 0.011, 6000)
+    found = detect(apart(6000), scores, "asfd-single")
+    assert len(found) == 750
+    np.testing.assert_allclose(found.boxes[0], [0.4, 0.7, 6.7, 9.3], atol=1e-4)
+    heaps = np.repeat(apart(200), 40, 0)  # of 2,000 boxes 50 heaps
+    assert len(detect(heaps, np.linspace(0.9, 0.06, len(heaps)), "dsfdv2")) == 50

@@ -12,6 +12,7 @@ from PIL import Image
 
 from facefind import weights
 from facefind.cli import main
+from facefind.nn import genotypes
 from facefind.recipes import by_system, names
 from facefind.runtimes import Card
 
@@ -309,3 +310,19 @@ def test_export_mistakes_are_one_line(
     shown = capsys.readouterr().err
     assert message in shown
     assert shown.count("\n") == 1
+
+
+def test_a_genotype_s_file_is_an_option(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "found.json"
+    genotypes.write(genotypes.RELEASED_PYRAMID, path)
+    assert main(["cost", "scrfd-500m", "--network.pyramid", str(path)]) == 0
+    assert main(["cost", "scrfd-500m", "--network.pyramid", "autofem"]) == 0
+    by_file, by_name = capsys.readouterr().out.split("part ")[1:]
+    assert by_file == by_name
+    path.write_text('{"version": 1, "kind": "fpn", "nodes": [[["sep_conv_9x9", 0]]]}')
+    with pytest.raises(SystemExit) as stop:
+        main(["cost", "scrfd-500m", "--network.pyramid", str(path)])
+    assert stop.value.code == 2
+    assert "sep_conv_9x9" in capsys.readouterr().err
+    assert main(["cost", "scrfd-500m", "--network.pyramid", "bi-fpn"]) == 2
+    assert "no pyramid is called 'bi-fpn'; expected none" in capsys.readouterr().err

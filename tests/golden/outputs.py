@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from facefind.learn.recipe import NetworkConfig
 from facefind.nn.detector import DenseOutput
-from facefind.systems import dsfd, retinaface, scrfd, smallhardface
+from facefind.systems import asfd, dsfd, retinaface, scrfd, smallhardface
 
 FOLDER = Path(__file__).parent
 SHOWN = 20
@@ -45,10 +45,19 @@ ROWS: dict[str, dict[str, NetworkConfig]] = {
         for row, config in smallhardface.ROWS.items()
     },
     "dsfd": {
-        **{row: replace(dsfd.ROWS[row], width=24) for row in ("dsfd-vgg16", "dsfd-r50")},
+        **{row: replace(dsfd.ROWS[row], enhanced=(24,) * 6) for row in ("dsfd-vgg16", "dsfd-r50")},
         "dsfd-release": replace(dsfd.ROWS["dsfd-release"], backbone="resnet-50"),
         "dsfd-light": dsfd.ROWS["dsfd-light"],
         "lightdsfd": dsfd.ROWS["lightdsfd"],
+    },
+    "asfd": {
+        "asfd-d0": asfd.ROWS["asfd-d0"],
+        "asfd-d1-cpm": replace(asfd.ROWS["asfd-d1-cpm"], width=24),
+        "asfd-d2": replace(asfd.ROWS["asfd-d2"], width=24),
+        "asfd-d3": replace(asfd.ROWS["asfd-d3"], width=24),
+        "asfd-r50": replace(
+            asfd.ROWS["asfd-r50"], width=24, pyramid="bifpn", context="rfe", cosine=16.0
+        ),
     },
 }
 
@@ -58,6 +67,7 @@ FROZEN_KEYS = {
     "retinaface": (("context.", "contexts."), ("head.landmarks.", "head.points.")),
     "smallhardface": (),
     "dsfd": (),
+    "asfd": (),
 }
 """Beginnings of names in a state dict, and what they were when the outputs were frozen."""
 FROZEN_OUTPUTS = {
@@ -65,6 +75,7 @@ FROZEN_OUTPUTS = {
     "retinaface": {"logits": "classes", "boxes": "deltas", "landmarks": "offsets"},
     "smallhardface": {"logits": "logits", "boxes": "deltas"},
     "dsfd": {"logits": "logits", "boxes": "boxes"},
+    "asfd": {"logits": "logits", "boxes": "boxes"},
 }
 """Names of outputs, and what they were."""
 

@@ -65,6 +65,20 @@ def test_a_number_deep_in_the_tree_is_named(resized, message):
         check(wrong)
 
 
+def test_the_numbers_of_a_criterion_are_checked():
+    base = recipes.get("dsfd-vgg16")
+    for part, field, value, expected in (
+        ("assigner", "positive_iou", 1.4, "0 to 1"),
+        ("sampler", "ratio", -3.0, "0 or more"),
+        ("box", "smooth_l1_beta", 0.0, "more than 0"),
+    ):
+        changed = dataclasses.replace(getattr(base.criterion, part), **{field: value})
+        wrong = change(base, "criterion", **{part: changed})
+        name = f"--criterion.{part}.{field.replace('_', '-')}"
+        with pytest.raises(DataError, match=f"^{name}: expected {expected}, got {value}"):
+            check(wrong)
+
+
 @pytest.mark.parametrize(
     ("phases", "message"),
     [

@@ -63,7 +63,7 @@ def test_cross_entropy_is_divided_by_the_positives_and_not_by_what_was_sampled()
 
 def learn(config, landmarks=True):
     class Network:
-        mesh, inclusive_pixels = None, False
+        mesh, inclusive_pixels, logit_scale = None, False, 1.0
 
     made = config.build(Network())
     if not landmarks:

@@ -61,6 +61,7 @@ TRAINED = [
     "retinaface-authors",
     "smallhardface-full",
     "smallhardface-released",
+    "asfd-d0",
     "mesh",
 ]
 

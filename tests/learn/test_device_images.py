@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import shutil
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 
 from facefind import datasets
 from facefind.errors import DataError
-from facefind.learn import checkpoints, device_images
+from facefind.learn import augment, checkpoints, device_images, rendering
 from facefind.learn.device_images import DeviceImages, device_loader, on_device
 from facefind.learn.engine import train
 from facefind.learn.index_sampler import Epochs, IndexSampler, sized
+from facefind.learn.jitter import Colors
 from facefind.learn.loader import TrainingSet, loader
 from facefind.learn.recipe import AugmentConfig, ResizedConfig
 
@@ -76,6 +78,32 @@ def test_windows_are_the_same_and_pixels_within_a_level(photographs, config):
         off = (host.images.float() - device.images.float()).abs().mean((1, 2, 3))
         assert off.mean() < 1
         assert off.max() < 3
+
+
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+def test_darkened_pixels_differ_by_their_noise_alone(photographs, noise, monkeypatch):
+    def darkened(*_):
+        return Colors(gamma=1.7, light=0.6, noise=noise, seed=5)
+
+    monkeypatch.setattr(augment, "draw_colors", darkened)
+    for host, device in both(photographs, dataclasses.replace(SQUARE, dark=1.0, flip=0)):
+        off = host.images.float() - device.images.float()
+        assert off.mean().abs() < 0.3
+        assert off.abs().mean() == pytest.approx(noise * (4 / math.pi) ** 0.5, abs=0.6)
+
+
+def test_noise_is_normal_and_of_its_seed():
+    like = torch.zeros(3, 120, 160, 3)
+    seeds = torch.tensor([1, 2, 2**24 - 1])[:, None, None, None]
+    noise = rendering._normal(seeds, like)
+    assert torch.equal(noise[1:2], rendering._normal(seeds[1:2], like[:1]))
+    assert noise.mean((1, 2, 3)).abs().max() < 0.02
+    assert (noise.std((1, 2, 3)) - 1).abs().max() < 0.02
+    assert abs((noise.abs() < 1).float().mean() - 0.683) < 0.02
+    assert abs((noise.abs() < 2).float().mean() - 0.954) < 0.01
+    neighbors = (noise[:, 1:], noise[:, :-1]), (noise[:, :, 1:], noise[:, :, :-1])
+    for one, other in (*neighbors, (noise[..., 1:], noise[..., :-1]), (noise[1:], noise[:-1])):
+        assert (one * other).mean().abs() < 0.015
 
 
 def test_a_crop_size_of_its_own_reaches_the_device(photographs):

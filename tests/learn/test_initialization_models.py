@@ -108,6 +108,24 @@ def test_a_branch_that_the_file_lacks_stays_fresh(tmp_path):
     assert torch.equal(now["head.mesh.0.weight"], before["head.mesh.0.weight"])
 
 
+def test_a_backbone_of_another_system_is_taken_with_its_statistics():
+    light = recipes.get("dsfd-light").network.build()
+    before = state_of(light)
+    assert initialize(light, "scrfd-500m-kps") == "backbone"
+    whole = recipes.get("scrfd-500m-kps").network.build()
+    initialize(whole, "scrfd-500m-kps")
+    now = light.state_dict()
+    for name, value in whole.backbone.state_dict().items():
+        assert torch.equal(now[f"backbone.{name}"], value), name
+    rest = {name for name, value in before.items() if torch.equal(value, now[name])}
+    assert {name for name in before if not name.startswith("backbone.")} == {
+        name for name in rest if not name.startswith("backbone.")
+    }
+    with pytest.raises(WeightsError, match="is of another network"):
+        initialize(light, "scrfd-2.5g-kps")
+    assert unchanged(light, now)
+
+
 def test_another_network_or_decoding_is_refused_and_changes_nothing():
     for recipe, said in {
         "scrfd-500m-kps": r"scrfd by the recipe scrfd-2.5g-kps-gpu, is of another network: network",

@@ -126,6 +126,22 @@ def test_gray_is_the_gray_of_each_pixel():
     assert 0.2 < np.mean(drawn) < 0.4
 
 
+def test_a_darkened_image_has_a_gamma_less_light_and_noise():
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    out = recolor(image, Colors(gamma=2, light=0.5))
+    assert np.abs(out - 127.5 * (image / 255.0) ** 2).max() <= 0.5 + 1e-4
+    even = np.full((200, 200, 3), 100, np.uint8)
+    noisy = recolor(even, Colors(noise=4, seed=3)).astype(float)
+    assert abs(noisy.mean() - 100) < 0.1
+    assert abs(noisy.std() - 4) < 0.1
+    assert np.array_equal(noisy, recolor(even, Colors(noise=4, seed=3)))
+    assert not np.array_equal(noisy, recolor(even, Colors(noise=4, seed=4)))
+    drawn = [draw_colors(AugmentConfig(dark=0.5), np.random.default_rng(s)) for s in range(400)]
+    dark = [colors for colors in drawn if colors.gamma != 1]
+    assert 160 < len(dark) < 240
+    assert all(0.05 <= c.light <= 1 < c.gamma < 3 and 0 < c.noise < 5 for c in dark)
+
+
 def test_without_color_nothing_changes():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     colors = draw_colors(AugmentConfig(color=False), np.random.default_rng(5))

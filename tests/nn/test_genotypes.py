@@ -47,12 +47,12 @@ def test_a_file_holds_a_genotype(genotype, tmp_path):
     assert genotypes.read(path) == genotype
     text = json.loads(path.read_text())
     assert (text["version"], text["kind"]) == (1, genotype.kind)
-    line = genotypes.inline(str(path))
+    line = genotypes.inline(str(path), type(genotype))
     assert "\n" not in line
-    assert genotypes.inline(line) == line
+    assert genotypes.inline(line, type(genotype)) == line
     assert genotypes.of_kind(type(genotype), line) == genotype
     other = ContextGenotype if isinstance(genotype, PyramidGenotype) else PyramidGenotype
-    with pytest.raises(DataError, match="was given; expected"):
+    with pytest.raises(DataError, match=r"found\.json is of kind .*; expected"):
         genotypes.of_kind(other, str(path))
 
 
@@ -89,7 +89,7 @@ def test_a_file_that_holds_none_is_named_with_its_fault(content, message, tmp_pa
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"no genotype file .*none\.json"):
-        genotypes.inline(str(tmp_path / "none.json"))
+        genotypes.inline(str(tmp_path / "none.json"), PyramidGenotype)
 
 
 def test_a_network_of_fewer_levels_takes_those_of_its_strides():

@@ -13,8 +13,8 @@ from facefind.nn.context import ContextModule
 from facefind.nn.cost import measure
 from facefind.nn.deform import DeformConv2d
 from facefind.nn.detector import AuxiliaryShot, DenseDetector, DenseOutput, Normalize
-from facefind.nn.heads import LinearHead
-from facefind.nn.layers import group_norm
+from facefind.nn.heads import DeepHead, LinearHead
+from facefind.nn.layers import group_norm, xavier
 from facefind.nn.necks import FPN, PAFPN
 
 
@@ -353,3 +353,36 @@ def test_cost_counts_by_hand_and_leaves_the_network_alone():
     assert cost.parameters == 8 * 28 + 16 + 8 * 10
     assert network.training
     assert torch.equal(network[1].running_mean, before)
+
+
+@pytest.mark.parametrize("head", ["linear", "deep"])
+def test_scores_may_be_scaled_cosines(head):
+    """Whatever the length of a cell's channels, its scores are the same and within the scale."""
+    torch.manual_seed(0)
+    if head == "linear":
+        outputs = {"cls": 2, "box": 4}
+        made = LinearHead(6, outputs, levels=1, anchors_per_cell=1, shared=True, cosine=20.0)
+        plain = LinearHead(6, outputs, levels=1, anchors_per_cell=1, shared=True)
+    else:
+        made, plain = (DeepHead(6, (), levels=1, cosine=cosine) for cosine in (20.0, 0.0))
+    x = torch.randn(2, 6, 4, 5)
+    logits = made([x]).logits
+    assert torch.allclose(made([3 * x]).logits, logits, atol=1e-4)
+    assert not torch.allclose(made([3 * x]).boxes, made([x]).boxes)
+    assert 5 < logits.abs().max() <= 20
+    weight = next(p for name, p in made.named_parameters() if name.startswith("cls"))
+    cell, row = x[1, :, 2, 3], weight[1, :, 0, 0]
+    wanted = 20 * torch.dot(cell, row) / cell.norm() / row.norm()
+    assert logits[1, 2 * 5 + 3, 1].item() == pytest.approx(wanted.item(), abs=1e-4)
+    assert (made.logit_scale, plain.logit_scale) == (20, 1)
+
+
+def test_separable_convolutions_begin_as_loud_as_full_ones():
+    torch.manual_seed(0)
+    x = torch.randn(1, 64, 32, 32)
+    loudness = []
+    for groups in (1, 4, 64):
+        conv = torch.nn.Conv2d(64, 64, 3, padding=1, groups=groups)
+        xavier(conv)
+        loudness.append(conv(x)[..., 1:-1, 1:-1].std().item())
+    assert loudness == pytest.approx([1, 1, 1], rel=0.15)

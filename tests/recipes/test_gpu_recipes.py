@@ -65,7 +65,7 @@ def square(tmp_path_factory):
     return root
 
 
-LIGHTEST = ("scrfd-500m-kps-gpu", "retinaface-mobile-gpu", "smallhardface-light-gpu")
+LIGHTEST = ("scrfd-500m-kps-gpu", "retinaface-mobile-gpu", "smallhardface-light-gpu", "asfd-d0-gpu")
 
 
 @pytest.mark.slow

@@ -24,10 +24,11 @@ SYSTEM_RECIPES = {
     "retinaface": "retinaface-mobile-short",
     "smallhardface": "smallhardface-light-short",
     "dsfd": "dsfd-light-short",
+    "asfd": "asfd-d0-short",
 }
 ASSIGNERS = [AssignerConfig(kind=kind) for kind in ("atss", "max-iou", "simota")]
 SAMPLERS = [SamplerConfig(kind=kind) for kind in ("all", "ohem", "ohem-quota")]
-SCORES = [ClassificationConfig(kind=kind) for kind in ("quality-focal", "cross-entropy")]
+SCORES = [ClassificationConfig(kind=kind) for kind in ("quality-focal", "cross-entropy", "margin")]
 BOXES = [BoxConfig(kind=kind) for kind in ("diou", "smooth-l1")]
 TARGETS = packed(
     [replace(FACE, boxes=torch.tensor([[20.0, 20, 52, 56], [2, 40, 18, 56]]),
@@ -44,7 +45,11 @@ FEWER_CHANNELS = {
     "scrfd": {"depths": (1, 1, 1, 1), "widths": (8, 8, 8, 8), "stem": (8, 8), "head": 16},
     "retinaface": {"width": 16},
     "smallhardface": {"reduced": 8, "fused": 12, "head": 8},
-    "dsfd": {"stem": (8, 8), "depths": (1, 1, 1, 1), "widths": (8, 8, 8, 8), "width": 12},
+    "dsfd": {
+        **{"stem": (8, 8), "depths": (1, 1, 1, 1), "widths": (8, 8, 8, 8)},
+        "enhanced": (12,) * 6,
+    },
+    "asfd": {"width": 12},
 }
 
 

@@ -13,7 +13,7 @@ from facefind.nn.cost import measure
 from facefind.systems.dsfd import CRITERION, RELEASED_CRITERION, ROWS, DSFDConfig
 
 _FEW = {"backbone": "mobilenet", "stem": (8, 8), "depths": (1, 1, 1, 1), "widths": (8, 12, 16, 16)}
-SMALL = replace(ROWS["dsfd-light"], **_FEW, width=12)
+SMALL = replace(ROWS["dsfd-light"], **_FEW, enhanced=(12,) * 6)
 RELEASE = replace(ROWS["dsfd-release"], **_FEW)
 LIGHT = ROWS["lightdsfd"]
 COUNTS = {
@@ -25,7 +25,7 @@ COUNTS = {
     "dsfd-se-rx101": (131_850_376, 117.57),
     "dsfd-dpn98": (217_573_560, 217.13),
     "dsfd-release": (120_058_406, 259.07),
-    "dsfd-light": (782_864, 0.632),
+    "dsfd-light": (1_025_786, 0.836),
     "lightdsfd": (986_916, 1.066),
 }
 

@@ -21,15 +21,15 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def network() -> torch.nn.Module:
     torch.manual_seed(0)
-    few = {"stem": (8, 8), "depths": (1, 1, 1, 1), "widths": (8, 12, 16, 20), "width": 12}
-    made = replace(ROWS["dsfd-light"], **few).build()
+    few = {"stem": (8, 8), "depths": (1, 1, 1, 1), "widths": (8, 12, 16, 20)}
+    made = replace(ROWS["dsfd-light"], **few, enhanced=(12,) * 6).build()
     for module in made.modules():  # as after training: statistics that are not the initial ones
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     with torch.no_grad():
         for output in (*made.head.cls, *made.head.box):
-            output.weight.mul_(10)
+            output.weight.mul_(50)
     return made.eval()
 
 

@@ -23,24 +23,33 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         lambda value: value >= 1,
         "schedule.batch optim.accumulate run.threads run.log_every augment.size "
         "augment.phases.size augment.resized.short_sides augment.resized.long_side "
-        "augment.resized.multiple",
+        "augment.resized.multiple criterion.assigner.topk criterion.assigner.max_anchors "
+        "criterion.sampler.total",
     ),
     (
         "0 or more",
         lambda value: value >= 0,
         "data.workers optim.lr optim.weight_decay optim.clip schedule.warmup_epochs "
-        "run.checkpoint_every run.evaluate_every run.evaluate_images augment.min_face",
+        "run.checkpoint_every run.evaluate_every run.evaluate_images augment.min_face "
+        "augment.anchor_octaves criterion.assigner.at_least "
+        "criterion.sampler.ratio criterion.sampler.min_negatives criterion.sampler.positives "
+        "criterion.classification.weight criterion.box.weight criterion.landmarks.weight "
+        "criterion.auxiliary_weight",
     ),
     (
         "more than 0",
         lambda value: value > 0,
-        "schedule.epochs schedule.minutes augment.crop_sides",
+        "schedule.epochs schedule.minutes augment.crop_sides augment.anchor_sides "
+        "criterion.assigner.radius criterion.box.smooth_l1_beta "
+        "criterion.landmarks.smooth_l1_beta",
     ),
     (
         "0 to 1",
         lambda value: 0 <= value <= 1,
         "schedule.warmup_factor schedule.steps schedule.final augment.background augment.flip "
-        "augment.gray augment.turned augment.resized.crop_prob",
+        "augment.dark augment.gray augment.turned augment.anchor_prob augment.resized.crop_prob "
+        "criterion.assigner.positive_iou criterion.assigner.negative_iou "
+        "criterion.assigner.low_quality_iou criterion.assigner.box_iou",
     ),
     (
         "0 to less than 1",
@@ -72,7 +81,7 @@ def check(recipe: Recipe, processes: int = 1) -> None:
         DataError: if one does not; names the option, what was expected and what was given.
         ProtocolError: if there is no such test protocol.
     """
-    for part in ("data", "optim", "schedule", "run"):
+    for part in ("criterion", "data", "optim", "schedule", "run"):
         _check_numbers(getattr(recipe, part), f"{part}.")
     check_augment(recipe.augment)
     protocols.get(recipe.protocol)

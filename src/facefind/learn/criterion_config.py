@@ -168,7 +168,7 @@ class CriterionConfig:
         from facefind.learn.criterion import Criterion
 
         terms: dict[str, Term] = {
-            "cls": self.classification.build(getattr(network.head, "logit_scale", 1.0)),
+            "cls": self.classification.build(network.logit_scale),
             "box": self.box.build(),
             "landmarks": self.landmarks.build(),
         }

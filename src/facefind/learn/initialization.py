@@ -79,7 +79,9 @@ def initialize(network: nn.Module, source: str | Path) -> str:
     dict (torch's or `.safetensors`), or one that the `READERS` know. It may lack branches of the
     network (landmarks, mesh), which then keep their random weights, or have more, which are
     ignored. Or it holds tensors in the names of the network's `backbone`, such as torchvision's, of
-    which the classifier and whatever else the backbone lacks is ignored.
+    which the classifier and whatever else the backbone lacks is ignored. Of a model of another
+    system that has the same backbone, as `scrfd-500m-kps` has that of `dsfd-light`, the backbone is
+    taken.
 
     Weights out of ONNX and published files are kept only if the network then gives the same
     outputs: its normalization, anchors and encoding, too, must be those that they were trained for.
@@ -112,7 +114,8 @@ def initialize(network: nn.Module, source: str | Path) -> str:
 
 
 def _from_export(network: nn.Module, path: Path, card: Card) -> str:
-    """Load what an exported file holds."""
+    """Load what an exported file holds; of another system's network, its backbone alone."""
+    leading = "" if card.system == getattr(network, "system", card.system) else "backbone."
     has = {"landmarks": card.landmarks, "mesh": bool(card.mesh)}
     wanted = {
         "landmarks": bool(getattr(network, "landmarks", False)),
@@ -123,9 +126,9 @@ def _from_export(network: nn.Module, path: Path, card: Card) -> str:
     surplus += [old for old, now in _RENAMED.items() if now in surplus]
     text = metadata(path).get(STATISTICS_KEY)
     try:
-        found = match(network, read_graph(path), without=without, surplus=surplus)
+        found = match(network, read_graph(path), without=without, surplus=surplus, leading=leading)
         if text is not None:
-            statistics.restore(found, network, text)
+            statistics.restore(found, network, text, leading=leading)
     except WeightsError as error:
         raise WeightsError(
             f"{path}, {card.system} by the recipe {card.recipe or '?'}, is of another network: "
@@ -139,6 +142,8 @@ def _from_export(network: nn.Module, path: Path, card: Card) -> str:
         )
     before = _copied(network)
     network.load_state_dict(before | found.state)
+    if leading:
+        return "backbone"
     _check(network, open_model(path), path, before)
     counters = {name for name in before if name.endswith("num_batches_tracked")}
     return _but_for({_part(name) for name in before.keys() - counters - found.state.keys()})

@@ -35,6 +35,10 @@ class Colors:
         mild: changes of another kind, in their order, as pairs of `BRIGHTNESS`, `CONTRAST` or
             `SATURATION` and a factor: of every value, of its distance from the mean gray of the
             image, of its distance from the gray of its pixel. Rounded once, after the last.
+        gamma: power of every value, as a fraction of 255, then.
+        light: factor of every value then: how much light is left of a darkened image.
+        noise: standard deviation, in levels of 255, of what each value is off then.
+        seed: of the noise, below 2 ** 24.
         gray: whether each pixel becomes its gray in the end.
     """
 
@@ -46,6 +50,10 @@ class Colors:
     order: tuple[int, int, int] = (0, 1, 2)
     rounded: bool = True
     mild: tuple[tuple[int, float], ...] = ()
+    gamma: float = 1.0
+    light: float = 1.0
+    noise: float = 0.0
+    seed: int = 0
     gray: bool = False
 
     def mild_affine(self) -> tuple[NDArray[np.float64], float]:
@@ -77,6 +85,9 @@ def draw_colors(config: AugmentConfig, rng: np.random.Generator) -> Colors:
     `mild`: brightness, contrast and saturation by up to an eighth each, in a random order.
     `brightness`: the first of them alone, as RetinaFace's mobile model was trained.
 
+    `config.dark` of the images are darkened, as by a camera with too little light: a gamma of 1 to
+    3, a twentieth of the light to all of it, noise of up to 5 levels of 255.
+
     Source: SSD (arXiv:1512.02325), sec. 2.2 and its released code; SCRFD, sec. 5.1 ("color
     distortion"); SmallHardFace, sec. 3.3, and its released code; RetinaFace's released code
     (insightface), COLOR_MODE 2 and 1, where the paper says only "photo-metric color distortion"
@@ -89,6 +100,14 @@ def draw_colors(config: AugmentConfig, rng: np.random.Generator) -> Colors:
     elif config.color:
         changes = (BRIGHTNESS,) if config.jitter == "brightness" else rng.permutation(3)
         colors = Colors(mild=tuple((int(c), 1 + rng.uniform(-0.125, 0.125)) for c in changes))
+    if config.dark and rng.random() < config.dark:
+        colors = replace(
+            colors,
+            gamma=rng.uniform(1, 3),
+            light=float(np.exp(rng.uniform(np.log(0.05), 0))),
+            noise=rng.uniform(0, 5),
+            seed=int(rng.integers(2**24)),
+        )
     if config.gray and rng.random() < config.gray:
         colors = replace(colors, gray=True)
     return colors
@@ -118,6 +137,8 @@ def recolor(image: Image, colors: Colors) -> Image:
         image = _affine(image, matrix, offset * mean_gray)
     image = _stepwise(image, colors) if colors.rounded else _at_once(image, colors)
     image = _affine(image, np.eye(3)[list(colors.order)], 0)
+    if colors.light != 1 or colors.gamma != 1 or colors.noise:
+        image = _darkened(image, colors)
     return _affine(image, np.tile(LUMA, (3, 1)), 0) if colors.gray else image
 
 
@@ -165,3 +186,14 @@ def _at_once(image: Image, colors: Colors) -> Image:
     np.minimum(rows, np.tile(most, image.shape[1]), out=rows)
     rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     return np.asarray(cv2.convertScaleAbs(rgb, alpha=colors.gain_after), np.uint8)
+
+
+def _darkened(image: Image, colors: Colors) -> Image:
+    """The image in little light, rounded once."""
+    import cv2
+
+    table = 255 * colors.light * (np.arange(256) / 255) ** colors.gamma
+    dark = np.asarray(cv2.LUT(image, table.astype(np.float32)), np.float32)
+    noise = np.random.default_rng(colors.seed).standard_normal(dark.shape, np.float32)
+    dark = dark + np.float32(colors.noise) * noise
+    return np.asarray(dark.round().clip(0, 255), np.uint8)

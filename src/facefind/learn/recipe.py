@@ -31,10 +31,11 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Files of genotypes are read: what is built of a recipe must not need them again."""
-        for name in ("pyramid", "context"):
+        kinds = {"pyramid": genotypes.PyramidGenotype, "context": genotypes.ContextGenotype}
+        for name, kind in kinds.items():
             value = getattr(self, name, None)
             if isinstance(value, str):
-                object.__setattr__(self, name, genotypes.inline(value))
+                object.__setattr__(self, name, genotypes.inline(value, kind))
 
     def build(self) -> DenseDetector:
         """The network with fresh weights."""
@@ -158,8 +159,11 @@ class AugmentConfig:
     released code."""
     channel_shuffle: bool = False
     """Whether `ssd` also swaps color channels, as the released code of SCRFD does."""
+    dark: float = 0.0
+    """Probability that a crop is darkened, after its colors have changed: gamma, a part of the
+    light, noise."""
     gray: float = 0.0
-    """Probability that a crop is made gray, after its colors have changed."""
+    """Probability that a crop is made gray, after that."""
     turned: float = 0.0
     """Probability that a crop is turned by 90, 180 or 270 degrees, each alike."""
     flip: float = 0.5

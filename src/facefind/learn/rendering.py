@@ -23,7 +23,10 @@ PLACE = (
 """Numbers that place a view, lengths in pixels of the level that it is taken from: where its part
 begins, how long it is, how many pixels of the result it gives, whether they run backwards; the
 level's sides; whether rows and columns change places."""
-COLORS = ("gain", "bias", "saturation", "hue", "gain_after", "gray", "red", "green", "blue")
+COLORS = (
+    *("gain", "bias", "saturation", "hue", "gain_after", "gamma", "light", "noise", "seed"),
+    *("gray", "red", "green", "blue"),
+)
 """Numbers of `jitter.Colors`; hue in sixths of the circle, a channel's number for red .. blue."""
 MILD = 10
 """Numbers of `Colors.mild_affine`: a (3,3) matrix, row by row, and the share of the mean gray."""
@@ -52,6 +55,7 @@ def numbers(view: View, shrink: int, level_size: tuple[int, int]) -> list[float]
         *(view.top / shrink, view.height / shrink, height, y_reversed),
         *(level_size[1], level_size[0], transposed),
         *(colors.gain, colors.bias, colors.saturation, colors.hue / 60, colors.gain_after),
+        *(colors.gamma, colors.light, colors.noise, colors.seed),
         *(colors.gray, *colors.order),
         *(*matrix.flatten().tolist(), share),
     ]
@@ -79,11 +83,13 @@ def render(
         else:
             image = _distorted(image, colors, rounded=config.jitter == "ssd")
         if config.channel_shuffle:
-            order = colors[:, 6:].long()[:, None, None].expand_as(image)
+            order = colors[:, -3:].long()[:, None, None].expand_as(image)
             image = image.gather(-1, order)
+    if config.dark:
+        image = _darkened(image, colors)
     if config.gray:
         gray = (image.clamp(0, 255) * constant(LUMA, image)).sum(-1, keepdim=True)
-        image = torch.where(colors[:, 5, None, None, None] > 0, gray, image)
+        image = torch.where(colors[:, -4, None, None, None] > 0, gray, image)
     if config.crop == "resized":
         image = torch.where(_covered(place, size), image, constant(config.fill, image))
     return image.round().clamp(0, 255).to(torch.uint8)
@@ -169,6 +175,29 @@ def _hue_and_saturation(image: Tensor, hue: Tensor, saturation: Tensor) -> Tenso
         return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
 
     return torch.stack([channel(5), channel(3), channel(1)], -1)
+
+
+def _darkened(image: Tensor, colors: Tensor) -> Tensor:
+    """Images in little light, those that stay as they are included."""
+    gamma, light, noise, seed = colors[:, 5:9, None, None, None].unbind(1)
+    # A power of 1 is not exact, and what is not darkened has to stay as it is.
+    dark = 255 * light * (image.clamp(0, 255) / 255) ** gamma + noise * _normal(seed.long(), image)
+    return torch.where((gamma != 1) | (light != 1) | (noise != 0), dark, image)
+
+
+def _normal(seed: Tensor, like: Tensor) -> Tensor:
+    """Normal noise (B,H,W,3) by seeds (B,1,1,1), the same on every device and in a captured graph.
+
+    A number of 32 bits is mixed from the place and the seed; the sum of its four bytes is normal
+    enough. Values go as far as 3.45 deviations.
+    """
+    place = torch.arange(like[0].numel(), device=like.device).reshape(like.shape[1:])
+    mixed = place * 40_503 + seed * 1_103_515_245
+    for _ in range(3):
+        mixed &= 0xFFFF_FFFF
+        mixed = (mixed ^ (mixed >> 15)) * 739_982_445
+    values = torch.stack([(mixed >> shift) & 255 for shift in (16, 24, 32, 40)])
+    return (values.sum(0) - 510.0) / 147.8
 
 
 def _mixed(image: Tensor, mild: Tensor) -> Tensor:

@@ -197,6 +197,11 @@ class DenseDetector(nn.Module):
         return getattr(self.head, "landmarks", None) is not None
 
     @property
+    def logit_scale(self) -> float:
+        """What the head multiplies scores by that are cosines, 1 for plain ones."""
+        return float(getattr(self.head, "logit_scale", 1.0))
+
+    @property
     def mesh_decoder(self) -> str:
         """Name of the decoder that mesh parameters are for, "" without any."""
         return str(self.mesh.name) if self.mesh else ""

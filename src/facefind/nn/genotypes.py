@@ -296,29 +296,32 @@ def write(genotype: Genotype, path: str | Path) -> None:
     write_text(path, f"{head}, {json.dumps(name)}: [\n{lines}\n]}}\n")
 
 
-Kind = TypeVar("Kind", PyramidGenotype, ContextGenotype)
+Kind = TypeVar("Kind", bound=Genotype)
 
 
-def inline(value: str) -> str:
+def inline(value: str, kind: type[Kind]) -> str:
     """`value`, or where it names a file (`*.json`) the file's genotype as one line of JSON.
 
     A recipe that has passed through here no longer needs the file.
 
     Raises:
-        DataError: if the file is none of a genotype.
+        DataError: if the file is none of a genotype of that kind.
     """
-    return to_json(read(value)) if value.endswith(".json") else value
+    return to_json(_checked(read(value), kind, value)) if value.endswith(".json") else value
 
 
-def of_kind(kind: type[Kind], text: str) -> Kind:
+def of_kind(kind: type[Kind], value: str) -> Kind:
     """The genotype in a JSON text, or of a file, which must be of a kind.
 
     Raises:
         DataError: if it is of the other kind or none.
     """
-    found = from_json(inline(text))
+    return _checked(from_json(inline(value, kind)), kind, "genotype")
+
+
+def _checked(found: Genotype, kind: type[Kind], where: str) -> Kind:
     if not isinstance(found, kind):
-        raise DataError(f"a genotype of kind {found.kind!r} was given; expected {kind.kind!r}")
+        raise DataError(f"{where} is of kind {found.kind!r}; expected {kind.kind!r}")
     return found
 
 

@@ -5,6 +5,7 @@ Legend: B batch, C channels, H W feature-map height and width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -135,12 +136,18 @@ def initialize_convs(*parts: nn.Module) -> None:
 def xavier(*parts: nn.Module) -> None:
     """Fresh weights for all convolutions: Xavier's uniform ones and zero biases.
 
+    Each group of a convolution counts by itself: a depthwise one, whose outputs see one channel,
+    would otherwise begin so small that what follows hardly sees anything.
+
     Source: Glorot and Bengio (2010), eq. 16; DSFD, sec. 4.1.
     """
     for part in parts:
         for module in part.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.xavier_uniform_(module.weight)
+                inputs, kernel = module.weight.shape[1], module.weight[0, 0].numel()
+                fans = kernel * (inputs + module.out_channels // module.groups)
+                bound = math.sqrt(6 / fans)
+                nn.init.uniform_(module.weight, -bound, bound)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

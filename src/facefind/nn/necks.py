@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -163,6 +164,8 @@ class ProductPyramid(nn.Module):
             convolution alone.
         align_corners: how maps are enlarged: by their corner pixels' centers, as torch 0.3 did.
         normalized: how many of the finest maps have batch normalization after their convolutions.
+            If any, all factors are about 1 at first: a product of six random maps is next to
+            nothing, and would be long in learning anything from scratch.
 
     Source: DSFD, eq. 1 and fig. 3.
     Differs: where ReLUs go is a port's and the released code's; the paper does not say.
@@ -191,6 +194,12 @@ class ProductPyramid(nn.Module):
             for level in range(merged * product)
         )
         xavier(self)
+        if normalized:
+            for part in self.down:
+                last: Any = [*part.modules()][-1]
+                nn.init.ones_(last.bias)
+                if isinstance(last, nn.BatchNorm2d):
+                    nn.init.constant_(last.weight, 0.1)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """One map a level, of `widths` channels."""

@@ -119,7 +119,12 @@ def run_order(network: nn.Module) -> list[tuple[str, Any]]:
 
 
 def match(
-    network: nn.Module, graph: Graph, *, without: Sequence[str] = (), surplus: Sequence[str] = ()
+    network: nn.Module,
+    graph: Graph,
+    *,
+    without: Sequence[str] = (),
+    surplus: Sequence[str] = (),
+    leading: str = "",
 ) -> Matched:
     """Weights of a graph for a network of the kind that it was made of, which stays as it is.
 
@@ -133,6 +138,8 @@ def match(
         graph: nodes and weights of a file.
         without: parts of the network that the graph lacks, by the start of their names.
         surplus: parts of the graph that the network lacks, by what their tensors' names hold.
+        leading: the part of the network that runs first and is to be matched alone, by the start of
+            its names: `backbone.`; what the graph then does is its own.
 
     Raises:
         WeightsError: if the layers differ; says where and how.
@@ -145,6 +152,8 @@ def match(
     found, place = Matched({}, {}, []), 0
     conv = ""  # the convolution before: its bias may be that of a folded normalization
     for name, module in run_order(network):
+        if not name.startswith(leading):
+            break
         if name.startswith(tuple(without)):
             continue
         layer = layers[place] if place < len(layers) else None
@@ -167,7 +176,7 @@ def match(
                 f"{next(word for kind, word in _WORDS.items() if isinstance(module, kind))}, {name}"
             )
         conv = name if isinstance(module, nn.Conv2d) else ""
-    if place < len(layers):
+    if place < len(layers) and not leading:
         raise WeightsError(
             f"the file has {len(layers)} layers, the network {place}; the first that the network "
             f"lacks is {_shown(layers[place], graph)}"

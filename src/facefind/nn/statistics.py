@@ -36,18 +36,29 @@ def pack(network: nn.Module) -> str:
     return base64.b64encode(numbers.astype("<f4").tobytes()).decode()
 
 
-def restore(found: Matched, network: nn.Module, text: str) -> None:
+def restore(found: Matched, network: nn.Module, text: str, *, leading: str = "") -> None:
     """Give the folded batch normalizations among a file's weights the statistics of `pack`.
 
     Their scales and shifts undo them: in evaluation all outputs stay the same.
 
+    Args:
+        found: the file's weights; changed.
+        network: the network that they are for.
+        text: what `pack` made of the network of the file.
+        leading: as of `match`: the text goes on with what is not of this part.
+
     Raises:
         WeightsError: if the text is damaged or of another network.
     """
-    norms = {name: norm for name, (norm, _) in _normalizations(network).items()}
+    norms = {
+        name: norm
+        for name, (norm, _) in _normalizations(network).items()
+        if name.startswith(leading)
+    }
     sizes = [norm.num_features for norm in norms.values() for _ in range(2)]
     try:
         numbers = np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
+        numbers = numbers[: sum(sizes)] if leading else numbers
         parts = iter(torch.split(torch.from_numpy(numbers), sizes))
     except (ValueError, RuntimeError) as error:
         raise WeightsError(f"the statistics of batch normalization do not fit: {error}") from error

@@ -20,7 +20,7 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
-from facefind.recipes.finetune import finetune
+from facefind.recipes.finetune import dark, finetune
 from facefind.systems.scrfd import CRITERION, FAMILY, ROWS
 
 BASELINE_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
@@ -155,6 +155,11 @@ def tuned(row: str) -> Recipe:
     return finetune(short(row), row)
 
 
+def for_dark_faces(row: str) -> Recipe:
+    """The fine-tuning of a model that ships for faces in little light."""
+    return dark(short(row), row)
+
+
 SHIPPED = ("scrfd-500m-kps", "scrfd-2.5g-kps")
 """Rows whose weights come with the package."""
 _TABLE = [row for row in ROWS if row not in _VARIANTS]
@@ -165,5 +170,6 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **{f"{row}-short": partial(short, row) for row in FAMILY},
     **{f"{row}-gpu": partial(gpu, row) for row in FAMILY},
     **{f"{row}-finetune": partial(tuned, row) for row in SHIPPED},
+    **{f"{row}-dark": partial(for_dark_faces, row) for row in SHIPPED},
 }
 """SCRFD's recipes by name."""

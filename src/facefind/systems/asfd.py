@@ -214,7 +214,9 @@ def within(multiply_adds: float, parameters: float = math.inf, *, step: float = 
 
     if not fits(0):
         raise ValueError(f"no ASFD has at most {multiply_adds:g} multiply-adds; D0 is the smallest")
-    low, high = 0, round(12 / step) + 1  # low fits, high does not or is not tried
+    low, high, most = 0, 1, round(12 / step) + 1  # low fits; high does not, or is the end
+    while high < most and fits(high):
+        low, high = high, min(2 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

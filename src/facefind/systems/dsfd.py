@@ -82,22 +82,23 @@ class DSFDConfig(NetworkConfig):
     or those of lightDSFD. The fields from here on to `ratio` are the paper's."""
     pyramid: str = "fem"
     """The pyramid: `none`, `fpn`, `pafpn`, `bifpn`, `fem`, `autofem`, or the `.json` file of a
-    genotype; the paper's is `fem`; others need a `width`."""
+    genotype; the paper's is `fem`; others give maps of one width."""
     context: str = "fem"
     """The context modules: `none`, `ssh`, `fem`, `rfe`, `cpm`, or the `.json` file of a genotype;
     the paper's is `fem`."""
     enhance: bool = True
     """Whether a feature enhance module makes the second shot's maps; without it they are the
     backbone's own."""
-    width: int = 0
-    """Channels of the enhanced maps; 0: each as many as its map of the backbone."""
+    enhanced: tuple[int, ...] = ()
+    """Channels of the six enhanced maps; none: each as many as its map of the backbone."""
     product: bool = True
     """Whether a map is multiplied by the next coarser one."""
     dilation: int = 3
     """Of the convolutions of the feature enhance module."""
     normalized: int = 0
-    """How many of the finest maps have batch normalization in the feature enhance module, for
-    training from scratch; the coarsest have too few cells for it."""
+    """How many of the finest maps have batch normalization in the feature enhance module; the
+    coarsest have too few cells for it. Where any has, first weights are those for training from
+    scratch, else the paper's."""
     first_shot: Literal["half", "same", "none"] = "half"
     """Anchors of the first shot: half the second's (progressive anchor loss), the same, or no first
     shot at all (single shot)."""
@@ -185,7 +186,7 @@ class DSFDConfig(NetworkConfig):
                 kernel=3,
             )
 
-        widths = (self.width,) * len(maps) if self.width and self.enhance else maps
+        widths = (self.enhanced or maps) if self.enhance else maps
         neck: nn.Module | None = None
         context: list[nn.Module] = norms(widths)
         if self.enhance and self.pyramid == "fem":
@@ -197,9 +198,12 @@ class DSFDConfig(NetworkConfig):
                 normalized=self.normalized,
             )
         elif self.enhance:
-            if not self.width:
-                raise ValueError(f"pyramid {self.pyramid} needs a width of its maps, got 0")
-            neck = features.pyramid(self.pyramid, maps, self.width, STRIDES)
+            if len(set(widths)) > 1:
+                raise ValueError(
+                    f"pyramid {self.pyramid} has maps of one width; expected as many enhanced "
+                    f"channels on all six, got {widths}"
+                )
+            neck = features.pyramid(self.pyramid, maps, widths[0], STRIDES)
         if self.enhance and self.context == "fem":
             branches = (
                 DilatedBranches(width, dilation=self.dilation, norm=level < self.normalized)
@@ -214,7 +218,9 @@ class DSFDConfig(NetworkConfig):
             smaller = anchors.halved() if self.first_shot == "half" else anchors
             shots.append(AuxiliaryShot(first, smaller))
         second = head(widths)
-        xavier(*context, second, *shots)
+        xavier(*context)
+        if not self.normalized:  # from scratch, heads do better by small weights
+            xavier(second, *shots)
         return {
             "neck": neck,
             "context": nn.Sequential(*context) if context else None,
@@ -276,7 +282,7 @@ _LIGHT = DSFDConfig(
     depths=(2, 3, 2, 6),
     widths=(40, 72, 152, 288),
     coarser=((64, 96), (64, 96)),
-    width=24,
+    enhanced=(24, 48, 64, 64, 64, 64),
     normalized=4,
     mean=(127.5, 127.5, 127.5),
     std=(128.0, 128.0, 128.0),
@@ -297,4 +303,4 @@ ROWS: dict[str, DSFDConfig] = {
     ),
 }
 """Every network by name: the paper's two shots on seven backbones (tables 2 to 5), the released
-network, a light one of ours under 1 GF to be trained from scratch, and the authors' small one."""
+network, a light one of ours under 1 GF, and the authors' small one."""
