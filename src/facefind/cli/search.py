@@ -231,7 +231,7 @@ class _ASFD(_Search):
         return f"search-asfd-{self.budget}"
 
     def settings(self) -> Settings:
-        from facefind.nn.genotypes import inline
+        from facefind.nn.genotypes import PyramidGenotype, inline
         from facefind.search.autofem import AutoFEM
         from facefind.search.bilevel import Method
         from facefind.search.budgets import AUTOFEM_BUDGETS
@@ -240,7 +240,7 @@ class _ASFD(_Search):
         budget = AUTOFEM_BUDGETS[self.budget]()
         method = Method(mode=self.mode, nodes=self.nodes, concat=self.concat, begin=self.begin)
         return Settings(
-            candidates=AutoFEM(method=method, pyramid=inline(self.pyramid or "")),
+            candidates=AutoFEM(method=method, pyramid=inline(self.pyramid or "", PyramidGenotype)),
             models=budget.models,
             trial=self.trial(budget.trial),
             final=budget.final,

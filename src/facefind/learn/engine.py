@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -36,14 +35,12 @@ from facefind.learn.opening import cache_line, opening_lines, write_first_batch
 from facefind.learn.optimizers import freeze, make_optimizer
 from facefind.learn.precision import choose_precision
 from facefind.learn.recipe import Recipe
-from facefind.learn.schedule import Progress, Stopwatch, crop_size
+from facefind.learn.schedule import Progress, Stopwatch, crop_size, step_limit
 from facefind.learn.state import State, TrainingError
 from facefind.learn.step import Step, captures, compiles
 from facefind.learn.validation import Evaluator
 
 __all__ = ["TrainingError", "train"]
-
-MAX_STEPS = "FACEFIND_MAX_STEPS"
 
 
 def train(
@@ -130,7 +127,7 @@ class _Run:
         )
         self.step = self.state.restore(content) if content else 0
         self.watch = Stopwatch(content.get("seconds", 0.0), clock)
-        self.progress = Progress(schedule, len(samples), self.watch, limit=_max_steps())
+        self.progress = Progress(schedule, len(samples), self.watch, limit=step_limit())
         self.evaluator = Evaluator(self.folder, recipe, held_out, len(samples))
         over = self.progress.done(self.step)
         self.finished = over and run_folder.is_finished(self.folder, self.step)
@@ -259,12 +256,3 @@ class _Run:
             if best := self.evaluator.best():
                 ap = best["evaluation"]["mean_ap"]
                 log.say(f"best evaluation: after {best['step']} steps, mean_ap {ap:.4f}: best.pt")
-
-
-def _max_steps() -> int:
-    text = os.environ.get(MAX_STEPS, "")
-    if not text:
-        return sys.maxsize
-    if not text.isdecimal() or int(text) < 1:
-        raise DataError(f"{MAX_STEPS}: expected a number of steps from 1 on, got {text!r}")
-    return int(text)

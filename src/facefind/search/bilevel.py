@@ -31,7 +31,7 @@ from facefind.learn.logs import Log, Meter, clock_time
 from facefind.learn.optimizers import freeze, make_optimizer
 from facefind.learn.precision import choose_precision
 from facefind.learn.recipe import Recipe
-from facefind.learn.schedule import Progress, Stopwatch, crop_size
+from facefind.learn.schedule import Progress, Stopwatch, crop_size, step_limit
 from facefind.learn.state import State, TrainingError
 from facefind.learn.step import Step
 from facefind.learn.validation import validate
@@ -121,7 +121,9 @@ class Search:
             adam.load_state_dict(content["architecture"])
             self.states[ARCHITECTURE].scaler.load_state_dict(content["architecture_scaler"])
         self.watch = Stopwatch(content.get("seconds", 0.0))
-        self.progress = Progress(recipe.schedule, len(self.halves[WEIGHTS]), self.watch)
+        self.progress = Progress(
+            recipe.schedule, len(self.halves[WEIGHTS]), self.watch, limit=step_limit()
+        )
         assert self.progress.steps is not None
         self.steps = self.progress.steps
         self.begin = round(method.begin * self.steps)
