@@ -20,7 +20,7 @@ from facefind.learn import checkpoints, engine
 from facefind.learn.ema import EMA
 from facefind.learn.engine import TrainingError, train
 from facefind.learn.index_sampler import Epochs, IndexSampler
-from facefind.learn.loader import TrainingSet, loader
+from facefind.learn.loader import TrainingSet, loader, worker_count
 from facefind.learn.mining import passes
 from facefind.learn.recipe import (
     AugmentConfig,
@@ -339,8 +339,8 @@ def test_two_processes_mine_lists_of_their_own_and_resume(recipe, tmp_path):
 def test_loading_processes_follow_the_machine(monkeypatch, cores, processes, expected):
     monkeypatch.setattr(cpu, "usable_cores", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert engine._workers(DataConfig(workers=None)) == expected
-    assert engine._workers(DataConfig(workers=5)) == 5
+    assert worker_count(DataConfig(workers=None)) == expected
+    assert worker_count(DataConfig(workers=5)) == 5
 
 
 def test_nothing_left_to_train_on_is_said(recipe):

@@ -171,21 +171,3 @@ def test_a_context_cell_by_hand():
     conv, norm, _ = cell.join
     assert conv.weight.shape == (6, 18, 1, 1)
     assert torch.allclose(cell(x), norm(conv(leaves)).relu() + x, atol=1e-6)
-
-
-def test_a_search_may_make_other_edges():
-    """What an edge computes comes from a function that is told its operation and channels."""
-    asked = []
-
-    def make(name: str, width: int) -> nn.Module:
-        asked.append((name, width))
-        return nn.Identity()
-
-    maps = [torch.rand(1, 3, 8 >> n, 8 >> n) for n in range(3)]
-    assert [m.shape for m in PyramidCell(RELEASED_PYRAMID.at((4, 8, 16)), 3, make)(maps)] == [
-        m.shape for m in maps
-    ]
-    ContextCell((("skip_connect", 0),), (1,), 3, make)
-    assert asked[0] == ("sep_conv_3x3", 3)
-    assert asked[-1] == ("skip_connect", 3)
-    assert len(asked) == 7 + 1

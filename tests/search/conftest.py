@@ -20,6 +20,7 @@ from facefind.learn.recipe import (
 from facefind.search.redistribution import Redistribution
 from facefind.search.settings import Settings
 from facefind.search.space import Goal
+from facefind.systems.asfd import DRMC, ASFDConfig
 from facefind.systems.scrfd import FAMILY
 
 
@@ -62,4 +63,31 @@ def settings(squares: Path) -> Settings:
         trial=trial,
         final=dataclasses.replace(trial, name="final"),
         subset="height>=16",
+    )
+
+
+@pytest.fixture
+def around() -> ASFDConfig:
+    """A small ASFD, whose feature modules may be searched."""
+    return ASFDConfig(
+        backbone="mobilenet-0.25",
+        coarser=((8, 16), (8, 16)),
+        width=8,
+        pyramid="none",
+        first_shot="none",
+    )
+
+
+@pytest.fixture
+def searched(settings: Settings, around: ASFDConfig) -> Recipe:
+    """A search of six steps of two images."""
+    return dataclasses.replace(
+        settings.trial,
+        name="searched",
+        network=around,
+        criterion=DRMC,
+        augment=AugmentConfig(size=64),
+        optim=OptimConfig(name="sgd", lr=1e-4, clip=1.0),
+        schedule=ScheduleConfig(epochs=2.4, batch=2, warmup_epochs=0),
+        run=RunConfig(device="cpu", log_every=2, threads=1, evaluate_images=1),
     )

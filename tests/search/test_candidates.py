@@ -15,7 +15,6 @@ import pytest
 import facefind.search
 from facefind import recipes
 from facefind.learn.recipe import NetworkConfig
-from facefind.search import study as study_module
 from facefind.search.candidates import Candidates, Entry, NetworkCost
 from facefind.search.report import draw, report
 from facefind.search.settings import Settings
@@ -48,6 +47,14 @@ class Widths:
         like = study.settings.trial.network
         return [dataclasses.replace(like, width=width) for width in self.widths]  # type: ignore[call-arg]
 
+    def train(self, step: int, content: dict[str, Any]) -> dict[str, Any]:
+        width = content["network"]["width"]
+        measured = {"images_measured": 1, "digest_measured": "a" * 64}
+        return {"ap": {"height>=9": 1 / (1 + abs(width - 24))}, "seconds": 1.0} | measured
+
+    def found(self, study: Study) -> NetworkConfig:
+        return study.best(1).network
+
     def cost(self, network: NetworkConfig) -> NetworkCost:
         width: int = network.width  # type: ignore[attr-defined]
         return NetworkCost({"neck": width**2}, {"neck": 9 * width**2, "head": 1})
@@ -58,19 +65,17 @@ class Widths:
     def panels(self, entries: Sequence[Entry], step: int) -> dict[str, dict[str, list[float]]]:
         return {"widths": self.shares(entries, step)}
 
+    def details(self, study: Study) -> dict[str, Any]:
+        return {"tried": len(self.widths)}
+
+    def figures(self, study: Study, folder: Path) -> list[Path]:
+        return [folder / "own.png"]
+
     def to_dict(self) -> dict[str, Any]:
         return {"widths": list(self.widths)}
 
 
-def test_another_system_is_searched(
-    squares: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def train(content: dict[str, Any]) -> dict[str, Any]:
-        width = content["network"]["width"]
-        measured = {"images_measured": 1, "digest_measured": "a" * 64}
-        return {"ap": {"height>=9": 1 / (1 + abs(width - 24))}, "seconds": 1.0} | measured
-
-    monkeypatch.setattr(study_module, "train_candidate", train)
+def test_another_system_is_searched(squares: Path, settings: Settings, tmp_path: Path) -> None:
     recipe = recipes.get("retinaface-mobile")
     trial = dataclasses.replace(recipe, data=settings.trial.data, run=settings.trial.run)
     candidates: Candidates = Widths((16, 24, 32, 48))
@@ -79,12 +84,13 @@ def test_another_system_is_searched(
     assert study.best(1).network == dataclasses.replace(recipe.network, width=24)  # type: ignore[call-arg]
     found = report(study)
     assert found["candidates"] == {"widths": [16, 24, 32, 48]}
+    assert found["tried"] == 4
     assert found["step1"]["best"]["shares"]["neck"] == pytest.approx(5184 / 5185)
     kept = recipes.from_dict(json.loads((tmp_path / "found.json").read_text()))
     assert (kept.name, kept.network) == ("retinaface-found", study.best(1).network)
     assert recipes.get(f"{tmp_path}/found.py:found") == kept
     pytest.importorskip("matplotlib")
-    assert [path.name for path in draw(study)] == ["widths.png"]
+    assert [path.name for path in draw(study)] == ["widths.png", "own.png"]
 
 
 @pytest.mark.parametrize("name", GENERAL)
@@ -93,7 +99,10 @@ def test_what_serves_any_search_imports_no_system(name: str) -> None:
     special = ("facefind.systems", "facefind.recipes.")
     special += tuple(
         f"facefind.search.{other}"
-        for other in ("budgets", "cost", "redistribution", "sampling", "space")
+        for other in (
+            *("budgets", "cost", "redistribution", "sampling", "space"),
+            *("autofem", "supernet", "bilevel"),
+        )
     )
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):

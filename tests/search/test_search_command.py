@@ -45,6 +45,8 @@ def test_mistakes_are_errors_with_a_word(squares: Path, tmp_path: Path) -> None:
     args = [*TINY, "--out", str(tmp_path)]
     with pytest.raises(DataError, match="no training images"):
         main(args)
+    with pytest.raises(DataError, match="no search for 'dsfd'; there are scrfd, asfd"):
+        main(["dsfd"])
     with pytest.raises(DataError, match="residual"):
         main([*args, "--data", str(squares), "--space", "released"])
     with pytest.raises(DataError, match="multiple"):
@@ -52,9 +54,33 @@ def test_mistakes_are_errors_with_a_word(squares: Path, tmp_path: Path) -> None:
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["--help"])
-    assert stop.value.code == 0
-    saved = capsys.readouterr().out
-    assert "usage: facefind search" in saved
-    assert "--halving" in saved
+    assert main(["--help"]) == main([]) == 0
+    assert "usage: facefind search SYSTEM" in capsys.readouterr().out
+    for system, option in (("scrfd", "--halving"), ("asfd", "--nodes")):
+        with pytest.raises(SystemExit) as stop:
+            main([system, "--help"])
+        assert stop.value.code == 0
+        saved = capsys.readouterr().out
+        assert f"usage: facefind search {system}" in saved
+        assert option in saved
+
+
+@pytest.mark.slow
+def test_feature_modules_from_command_to_recipe(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "study"
+    args = ["asfd", "--data", str(squares), "--out", str(study), "--epochs", "0.4", "--size", "64"]
+    args += ["--batch", "2", "--evaluate-images", "1", "--hold-out", "0.3", "--threads", "1"]
+    args += ["--nodes", "1", "--begin", "0", "--subset", "height>=16"]
+    assert main(args) == 0
+    text = capsys.readouterr().out
+    assert "pyramid 5" in text
+    assert "step2: context searched in" in text
+    assert f"facefind train {study}/found.py:found" in text
+    network = recipes.get(f"{study}/found.py:found").network
+    assert '"kind":"fpn"' in network.pyramid  # type: ignore[attr-defined]
+    assert '"kind":"cpm"' in network.context  # type: ignore[attr-defined]
+    assert (study / "pyramid_choices.png").exists()
+    with pytest.raises(StudyError, match="candidates"):
+        main([*args, "--mode", "darts"])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facefind.errors import DataError
-from facefind.search.statistics import agreement, bootstrap, error_distribution
+from facefind.search.statistics import agreement, bootstrap, error_distribution, standing
 
 
 def test_it_finds_a_peak() -> None:
@@ -74,3 +74,25 @@ def test_agreement() -> None:
     assert agreement([1, 2, 3], [1, 3, 2]).kendall == pytest.approx(1 / 3)
     assert agreement([1, 2], [1, 2]).kendall is None
     assert agreement([1, 1, 1], [1, 2, 3]).spearman is None
+
+
+def test_where_one_stands_among_others() -> None:
+    rng = np.random.default_rng(0)
+    others = rng.normal(0.5, 0.01, (8, 5))
+    best = standing(others.max() + rng.normal(0.1, 0.01, 5), others)
+    assert (best.rank, best.of) == (1, 9)
+    assert (best.rank_interval.low, best.rank_interval.high) == (1, 1)
+    assert 0.05 < best.lead.low < best.lead.median < best.lead.high < 0.2
+    worst = standing(np.zeros(5), others)
+    assert worst.rank == 9
+    assert worst.lead.high < -0.4
+    # One among its like: nothing is sure, and the interval says so.
+    middle = others.mean(1).argsort()[4]
+    alike = standing(others[middle], np.delete(others, middle, 0))
+    assert alike.rank_interval.high - alike.rank_interval.low >= 3
+    assert alike.lead.low < 0 < alike.lead.high
+    once = standing([0.5], [[0.4], [0.5], [0.7]])
+    assert (once.rank, once.rank_interval.low, once.rank_interval.high) == (2, 2, 2)
+    assert once.lead.median == pytest.approx(-1 / 30, abs=0.04)
+    with pytest.raises(DataError, match=r"\(2,\) and \(1, 3\)"):
+        standing([1, 2], [[1, 2, 3]])

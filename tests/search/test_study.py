@@ -19,7 +19,7 @@ import pytest
 
 from facefind import datasets, recipes
 from facefind.errors import DataError
-from facefind.search import study as study_module
+from facefind.search import redistribution
 from facefind.search.budgets import BUDGETS
 from facefind.search.cost import BACKBONE, cost
 from facefind.search.redistribution import Redistribution
@@ -74,7 +74,7 @@ def pretend(
             return {"failed": "the loss is no longer finite", "seconds": 1.0}
         return {"ap": {subset: score}, "seconds": 1.0} | MEASURED
 
-    monkeypatch.setattr(study_module, "train_candidate", train)
+    monkeypatch.setattr(redistribution, "train_candidate", train)
     return done
 
 

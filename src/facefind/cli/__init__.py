@@ -34,7 +34,7 @@ COMMANDS: dict[str, str] = {
     "mesh": "pre-train a mesh decoder on a template of your own, write templates",
     "train": "train a recipe, or resume a run",
     "mining": "show how many images a run's hard image mining skipped",
-    "search": "find the best network of a compute budget",
+    "search": "find the best network of a budget, or feature modules",
     "convert": "turn a published checkpoint into one of facefind",
     "export": "turn a run or checkpoint into one checked ONNX file",
     "cost": "count a recipe's parameters and multiply-adds by part",

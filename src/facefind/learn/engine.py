@@ -31,25 +31,21 @@ from facefind.learn.device_images import device_loader, on_device
 from facefind.learn.distributed import make_device, process_group
 from facefind.learn.ema import EMA
 from facefind.learn.index_sampler import Epochs, IndexSampler, sized
-from facefind.learn.initialization import initialize
-from facefind.learn.loader import Batch, TrainingSet, loader
+from facefind.learn.initialization import prepared
+from facefind.learn.loader import Batch, TrainingSet, loader, worker_count
 from facefind.learn.logs import DeviceWork, LoadingWatch, Log, Meter, clock_time
 from facefind.learn.mining import batches_ahead, make_miner
 from facefind.learn.opening import cache_line, opening_lines, write_first_batch
 from facefind.learn.optimizers import freeze, make_optimizer
 from facefind.learn.precision import choose_precision
-from facefind.learn.recipe import DataConfig, Recipe
-from facefind.learn.schedule import Progress, Stopwatch, crop_size
+from facefind.learn.recipe import Recipe
+from facefind.learn.schedule import Progress, Stopwatch, crop_size, step_limit
 from facefind.learn.state import State, TrainingError
 from facefind.learn.step import Step, captures, compiles
 from facefind.learn.validation import Evaluator
-from facefind.nn.detector import DenseDetector
 from facefind.outputs import check_outputs
-from facefind.runtimes import cpu
 
 __all__ = ["TrainingError", "train"]
-
-MAX_STEPS = "FACEFIND_MAX_STEPS"
 
 
 def train(
@@ -177,7 +173,7 @@ class _Run:
         begun_in = run_folder.begun_in(content)
         self.precision, why = choose_precision(run.precision, device, begun_in)
 
-        network = _make_network(recipe, device, fresh=not content)
+        network = prepared(recipe.network.build(), run, device, fresh=not content)
         epochs = Epochs([s.group for s in samples], run.seed, balance=data.balance)
         self.state = State(
             network,
@@ -189,7 +185,7 @@ class _Run:
         )
         self.step = self.state.restore(content) if content else 0
         self.watch = Stopwatch(content.get("seconds", 0.0), clock)
-        self.progress = Progress(schedule, len(samples), self.watch, limit=_max_steps())
+        self.progress = Progress(schedule, len(samples), self.watch, limit=step_limit())
         self.evaluator = Evaluator(self.folder, recipe, held_out, len(samples))
         over = self.progress.done(self.step)
         self.finished = over and run_folder.is_finished(self.folder, self.step)
@@ -210,8 +206,8 @@ class _Run:
         self.sampler = self._sampler(epochs, processes)
         self.loading: dict[str, Any] = {
             "batch": schedule.batch // processes // recipe.optim.accumulate,
-            "workers": _workers(data),
-            "prefetch": batches_ahead(recipe, _workers(data)),
+            "workers": worker_count(data),
+            "prefetch": batches_ahead(recipe, worker_count(data)),
             "steady": captures(chosen, device, processes),
         }
         self.compiled = compiles(chosen, device, processes)
@@ -326,31 +322,3 @@ class _Run:
             if best := self.evaluator.best():
                 ap = best["evaluation"]["mean_ap"]
                 log.say(f"best evaluation: after {best['step']} steps, mean_ap {ap:.4f}: best.pt")
-
-
-def _make_network(recipe: Recipe, device: torch.device, *, fresh: bool) -> DenseDetector:
-    """The network on its device, with the weights of `--init-from` where it is fresh."""
-    network = recipe.network.build()
-    if recipe.run.init_from and fresh:
-        initialize(network, recipe.run.init_from)
-    network = network.to(device)
-    if recipe.run.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
-
-
-def _workers(data: DataConfig) -> int:
-    """Loading processes of each process that trains."""
-    if data.workers is not None:
-        return data.workers
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(min(cpu.usable_cores() // here, 8), 1)
-
-
-def _max_steps() -> int:
-    text = os.environ.get(MAX_STEPS, "")
-    if not text:
-        return sys.maxsize
-    if not text.isdecimal() or int(text) < 1:
-        raise DataError(f"{MAX_STEPS}: expected a number of steps from 1 on, got {text!r}")
-    return int(text)

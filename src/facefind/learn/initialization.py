@@ -7,19 +7,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from facefind import weights
 from facefind.errors import WeightsError
 from facefind.learn import checkpoints
+from facefind.learn.recipe import RunConfig
 from facefind.nn import statistics
+from facefind.nn.detector import DenseDetector
 from facefind.nn.onnx_weights import match
 from facefind.runtimes import STATISTICS_KEY, Card, Runtime, open_model
 from facefind.runtimes.agreement import difference
 from facefind.runtimes.onnx_file import metadata, read_graph
 from facefind.runtimes.pytorch import TorchRuntime
 
-__all__ = ["READERS", "initialize", "locate"]
+__all__ = ["READERS", "initialize", "locate", "prepared"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,18 @@ def locate(source: str | Path) -> Path:
         "--init-from: expected a run folder, a file of weights, or the name of a model "
         f"({', '.join(names)}); got {source}: {path} is no file"
     )
+
+
+def prepared(
+    network: DenseDetector, run: RunConfig, device: torch.device, *, fresh: bool
+) -> DenseDetector:
+    """The network on the device that it is trained on, with the weights to start from if fresh."""
+    if run.init_from and fresh:
+        initialize(network, run.init_from)
+    network = network.to(device)
+    if run.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def initialize(network: nn.Module, source: str | Path) -> str:

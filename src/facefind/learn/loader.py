@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,8 +23,9 @@ from facefind.learn.cache import check_size, make_cache, shared_bytes
 from facefind.learn.checks import check_augment
 from facefind.learn.jitter import Image
 from facefind.learn.labels import Labels
-from facefind.learn.recipe import AugmentConfig
+from facefind.learn.recipe import AugmentConfig, DataConfig
 from facefind.learn.targets import BatchTargets, Target
+from facefind.runtimes import cpu
 
 logger = logging.getLogger(__name__)
 
@@ -235,3 +237,11 @@ def loader(
         pin_memory=pin_memory,
     )
     return batches
+
+
+def worker_count(data: DataConfig) -> int:
+    """Loading processes of each process that trains."""
+    if data.workers is not None:
+        return data.workers
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(min(cpu.usable_cores() // here, 8), 1)

@@ -6,7 +6,7 @@ short one (`--data`, `--out`). Nothing here imports torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -176,6 +176,13 @@ class AugmentConfig:
     """Probability of a horizontal flip."""
     min_face: float = 0.0
     """Faces with a side below this, in pixels after the crop, are ignored instead of learned."""
+
+    def at(self, size: int) -> AugmentConfig:
+        """The same for square inputs of another side: crops shrink with it, so that faces stay as
+        large.
+        """
+        sides = tuple(side * size / self.size for side in self.crop_sides)
+        return replace(self, size=size, crop_sides=sides)
 
 
 @dataclass(frozen=True, kw_only=True)

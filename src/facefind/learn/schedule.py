@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 
+from facefind.errors import DataError
 from facefind.learn.distributed import first_process
 from facefind.learn.recipe import AugmentConfig, ScheduleConfig
+
+MAX_STEPS = "FACEFIND_MAX_STEPS"
 
 
 def learning_rate(at: float, end: float, warmup: float, config: ScheduleConfig) -> float:
@@ -142,3 +146,17 @@ class Progress:
             return f"{step}/{self.steps}"
         steps = min(step + round(self.left(step) / (self._pace or math.inf)), self._limit)
         return f"{step}/~{steps}"
+
+
+def step_limit() -> int:
+    """Steps after which any run is over, by the environment variable FACEFIND_MAX_STEPS.
+
+    Raises:
+        DataError: if it is no number.
+    """
+    text = os.environ.get(MAX_STEPS, "")
+    if not text:
+        return sys.maxsize
+    if not text.isdecimal() or int(text) < 1:
+        raise DataError(f"{MAX_STEPS}: expected a number of steps from 1 on, got {text!r}")
+    return int(text)

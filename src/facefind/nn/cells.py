@@ -1,7 +1,6 @@
 """Cells: the modules that genotypes are built as, and the operations on their edges.
 
-What an edge computes is made by a function, `operation` by default, so that the same cells serve a
-search, whose edges weigh or choose among many operations.
+A search puts nodes that choose among many operations in the place of these.
 
 Legend: B batch, C channels, H_l W_l the size of level l's map.
 """
@@ -18,9 +17,6 @@ from torch.nn import functional
 from facefind.nn.genotypes import OPERATIONS, Edge, PyramidGenotype
 from facefind.nn.layers import xavier
 from facefind.nn.upsampling import enlarged
-
-MakeEdge = Callable[[str, int], nn.Module]
-"""Makes what an edge computes, (B,C,H,W) -> (B,C,H,W), for an operation's name and C channels."""
 
 
 class Zero(nn.Module):
@@ -72,16 +68,15 @@ class PyramidCell(nn.Module):
     Args:
         genotype: the edges of each level.
         width: channels C.
-        make: makes what an edge computes.
 
     Source: ASFD, sec. 4.2 (what was found); the released code of DSFDv2 (everything else).
     """
 
-    def __init__(self, genotype: PyramidGenotype, width: int, make: MakeEdge = operation) -> None:
+    def __init__(self, genotype: PyramidGenotype, width: int) -> None:
         super().__init__()
         self.sources = tuple(tuple(source for _, source in node) for node in genotype.nodes)
         self.edges = nn.ModuleList(
-            nn.ModuleList(make(name, width) for name, _ in node) for node in genotype.nodes
+            nn.ModuleList(operation(name, width) for name, _ in node) for node in genotype.nodes
         )
         self.weights = nn.ParameterList(
             nn.Parameter(1e-3 * torch.randn(len(node))) for node in genotype.nodes
@@ -139,7 +134,6 @@ class ContextCell(nn.Module):
         nodes: operation and source of each node; 0 is the cell's input.
         joined: numbers of the nodes that are joined (`ContextGenotype.joined`).
         width: channels C.
-        make: makes what a node computes.
 
     Source: ASFD, sec. 4.1 and table 2, for nodes and leaves. How they are joined, and that the
     input is added, is ours: neither text nor code was released.
@@ -150,11 +144,10 @@ class ContextCell(nn.Module):
         nodes: Sequence[Edge],
         joined: Sequence[int],
         width: int,
-        make: MakeEdge = operation,
     ) -> None:
         super().__init__()
         self.sources, self.joined = tuple(source for _, source in nodes), tuple(joined)
-        self.nodes = nn.ModuleList(make(name, width) for name, _ in nodes)
+        self.nodes = nn.ModuleList(operation(name, width) for name, _ in nodes)
         self.join = nn.Sequential(
             nn.Conv2d(len(joined) * width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
         )

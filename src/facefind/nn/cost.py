@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds, by part."""
+"""What a network costs: parameters and multiply-adds by part, and memory in training."""
 
 from __future__ import annotations
 
@@ -60,6 +60,27 @@ def measure(network: nn.Module, height: int, width: int) -> Cost:
         multiply_adds=sum(counts.values()),
         parts=parts,
     )
+
+
+def kept_bytes(work: Callable[[], Tensor]) -> int:
+    """Bytes that a pass keeps for its backward pass, parameters left out.
+
+    On the device `meta` nothing is computed, and the result is that of any other.
+
+    Args:
+        work: the pass; returns what the backward pass would start from.
+    """
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        if not isinstance(value, nn.Parameter):
+            storage = value.untyped_storage()
+            kept[storage._cdata] = storage
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        work()
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]

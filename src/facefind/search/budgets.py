@@ -1,4 +1,4 @@
-"""How many networks a search trains, and how long each."""
+"""How many networks a search trains, how long each, and on what."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from facefind.learn.recipe import AugmentConfig, Recipe, RunConfig, ScheduleConfig
+from facefind.recipes import asfd
 from facefind.recipes.scrfd import paper as paper_recipe
 from facefind.recipes.scrfd import short
 
@@ -80,4 +81,47 @@ def small() -> Budget:
 
 
 BUDGETS: dict[BudgetName, Callable[[], Budget]] = {"paper": paper, "small": small}
-"""The budgets by name."""
+"""The budgets of SCRFD's search by name."""
+
+
+def autofem_paper() -> Budget:
+    """ASFD's search: 50 epochs around a light DSFD on ResNet-50 with maps of 256 channels.
+
+    Source: ASFD, sec. 4.1 and 4.2.
+    Differs: what the paper does not say of a search is as for its trainings. So an epoch is a pass
+    through the half of the images that weights learn from.
+    """
+    base = asfd.ablated("none", "none")
+    trial = replace(
+        base,
+        name="search-asfd-paper",
+        optim=replace(base.optim, clip=5.0),
+        run=RunConfig(evaluate_images=300),
+    )
+    return Budget(name="paper", models=1, trial=trial, final=base, source="ASFD, sec. 4.1 and 4.2")
+
+
+def autofem_small() -> Budget:
+    """A search of D0's modules meant for two hours on two cores: windows of 160 pixels.
+
+    As in SCRFD's small budget, crops are a quarter of a full training's, so that faces are as
+    large as in a test. What is found is trained by `asfd-d0-short`.
+    """
+    base = asfd.short()
+    trial = replace(
+        base,
+        name="search-asfd-small",
+        data=replace(base.data, workers=0),
+        augment=replace(base.augment.at(160), color=False),
+        optim=replace(base.optim, ema=0.0),
+        schedule=replace(base.schedule, epochs=24.0),
+        run=RunConfig(threads=2, evaluate_images=100, log_every=20),
+    )
+    return Budget(name="small", models=1, trial=trial, final=base, source="ours, for two hours")
+
+
+AUTOFEM_BUDGETS: dict[BudgetName, Callable[[], Budget]] = {
+    "paper": autofem_paper,
+    "small": autofem_small,
+}
+"""The budgets of ASFD's search by name."""

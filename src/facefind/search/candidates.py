@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from facefind.learn.recipe import NetworkConfig
@@ -64,6 +65,16 @@ class Candidates(Protocol):
     def draw(self, study: Study, step: int) -> Sequence[NetworkConfig]:
         """The `study.settings.models` networks of a step, drawn with the study's seed."""
 
+    def train(self, step: int, content: dict[str, Any]) -> dict[str, Any]:
+        """The result of a trial of a step, by a recipe (`Recipe.to_dict`), in plain values.
+
+        `trial.train_candidate` trains and measures a network. A result has at least what that
+        gives, `ap` or `failed`, and resumes in the recipe's folder what a killed trial has left.
+        """
+
+    def found(self, study: Study) -> NetworkConfig:
+        """The network that a finished study has come to."""
+
     def cost(self, network: NetworkConfig) -> NetworkCost:
         """What a network costs."""
 
@@ -72,6 +83,15 @@ class Candidates(Protocol):
 
     def panels(self, entries: Sequence[Entry], step: int) -> dict[str, dict[str, list[float]]]:
         """Figures of a step: file name without suffix -> title -> a number of each entry."""
+
+    def details(self, study: Study) -> dict[str, Any]:
+        """What the report of a finished study says beside its steps, in plain values.
+
+        May write files of the search's own into the study's folder.
+        """
+
+    def figures(self, study: Study, folder: Path) -> list[Path]:
+        """Draw what there is beside the panels into a folder; the files' paths."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON, that differ for other candidates."""

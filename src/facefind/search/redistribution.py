@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facefind.learn.recipe import NetworkConfig
@@ -12,6 +13,7 @@ from facefind.search import sampling
 from facefind.search.candidates import Entry, NetworkCost
 from facefind.search.cost import BACKBONE, SCRFDConfig, cost
 from facefind.search.space import SPACES, Goal, PaperSpace, SpaceName
+from facefind.search.trial import train_candidate
 
 if TYPE_CHECKING:
     from facefind.search.study import Study
@@ -60,6 +62,14 @@ class Redistribution:
         shares = {part: i.widened(space.slack) for part, i in study.intervals(1).items()}
         return sampling.detectors(space, self.goal, models, seed, shares=shares)
 
+    def train(self, step: int, content: dict[str, Any]) -> dict[str, Any]:
+        """A network trained and measured."""
+        return train_candidate(content)
+
+    def found(self, study: Study) -> NetworkConfig:
+        """The best network of the last step."""
+        return study.best(self.steps[-1]).network
+
     def cost(self, network: NetworkConfig) -> NetworkCost:
         """Cost of a network for an image of 640 x 480."""
         return cost(_scrfd(network))
@@ -89,6 +99,14 @@ class Redistribution:
             "step1": {_label(part): shares[part] for part in BACKBONE},
             "shallow_deep": sums,
         }
+
+    def details(self, study: Study) -> dict[str, Any]:
+        """Nothing: the steps say it all."""
+        return {}
+
+    def figures(self, study: Study, folder: Path) -> list[Path]:
+        """None beside the panels."""
+        return []
 
     def to_dict(self) -> dict[str, Any]:
         """Goal and space in plain values."""

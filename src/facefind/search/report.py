@@ -21,7 +21,7 @@ from facefind.search.study import Study, StudyError, ranks
 def report(study: Study) -> dict[str, Any]:
     """All numbers of a finished study, in plain values; written to `report.json` too.
 
-    The recipe of the best network of step 2 is written to `found.json` (`Recipe.to_dict`) and
+    The recipe of the network that was found is written to `found.json` (`Recipe.to_dict`) and
     `found.py` (`facefind train found.py:found`).
     """
     settings = study.settings
@@ -35,6 +35,7 @@ def report(study: Study) -> dict[str, Any]:
         "epochs": settings.trial.schedule.epochs,
         "data": known["data"] | _measured(study),
         **steps,
+        **settings.candidates.details(study),
         "found": recipe.name,
     }
     study.store.write("found.json", recipe.to_dict())
@@ -103,26 +104,28 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 
 def found_recipe(study: Study) -> Recipe:
-    """The final recipe with the best network of the last step, on the study's training sets."""
+    """The final recipe with the network that was found, on the study's training sets."""
     settings = study.settings
     return replace(
         settings.final,
         name=settings.candidates.found_name,
-        network=study.best(settings.candidates.steps[-1]).network,
+        network=settings.candidates.found(study),
         data=replace(settings.final.data, root=settings.trial.data.root),
     )
 
 
 def recipe_file(study: Study, recipe: Recipe, content: dict[str, Any]) -> str:
     """The text of a recipe file with one function, `found`."""
-    step, data = content[f"step{study.settings.candidates.steps[-1]}"], content["data"]
-    best = step["best"]
+    candidates, data = study.settings.candidates, content["data"]
+    last = candidates.steps[-1]
+    step, cost = content[f"step{last}"], candidates.cost(recipe.network)
     return (
-        f'"""The best network of a search for {study.settings.candidates.title}: '
-        f"{best['multiply_adds'] / 1e9:.3f} GF.\n\n"
-        f"Its AP of {content['subset']} after {content['epochs']:g} epochs was "
-        f"{best['score']:.4f} ({content['protocol']}, {data['images_measured']} held-out images,\n"
-        f"digest {data['digest_measured']}), the best of {step['networks']}.\n\n"
+        f'"""The result of a search for {candidates.title}: '
+        f"{sum(cost.multiply_adds.values()) / 1e9:.3f} GF.\n\n"
+        f"The best trial of step {last}, of {step['networks']}, had an AP of "
+        f"{step['best']['score']:.4f} after {content['epochs']:g} epochs\n({content['subset']}, "
+        f"{content['protocol']}, {data['images_measured']} held-out images,\ndigest "
+        f"{data['digest_measured']}).\n\n"
         'Train it in full: facefind train found.py:found --data SET ...\n"""\n\n'
         "from facefind import recipes\n\n"
         f"CONTENT = {pprint.pformat(recipe.to_dict(), sort_dicts=False, width=96)}\n\n\n"
@@ -153,7 +156,7 @@ def draw(study: Study, folder: str | Path | None = None) -> list[Path]:
                     errors=None if number else _errors(entries, study),
                 )
             )
-    return made
+    return made + candidates.figures(study, folder)
 
 
 def _panel(values: list[float], entries: Sequence[Entry], study: Study) -> Panel:

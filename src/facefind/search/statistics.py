@@ -6,6 +6,7 @@ Legend: N networks, R rounds.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """Median and 95 % interval of where the best network lies."""
+    """Median and 95 % interval of a number, such as where the best network lies."""
 
     median: float
     low: float
@@ -71,8 +72,64 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     rows = rng.integers(len(xs), size=(rounds, drawn))
     best = xs[np.take_along_axis(rows, scores[rows].argmax(1)[:, None], 1)[:, 0]]
-    low, median, high = np.percentile(best, [2.5, 50, 97.5])
+    return _interval(best)
+
+
+def _interval(values: npt.NDArray[Any]) -> Interval:
+    low, median, high = np.percentile(values, [2.5, 50, 97.5])
     return Interval(float(median), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one network stands among others that were trained alike.
+
+    Attributes:
+        rank: by the mean score over seeds, 1 for the best; equals share the better rank.
+        of: networks, itself included.
+        rank_interval: its 95 % interval over other seeds.
+        lead: its mean score less that of the others, over other seeds and other such networks.
+    """
+
+    rank: int
+    of: int
+    rank_interval: Interval
+    lead: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, ready for JSON."""
+        return asdict(self)
+
+
+def standing(
+    one: npt.ArrayLike, others: npt.ArrayLike, *, rounds: int = 10_000, seed: int = 0
+) -> Standing:
+    """Where a network stands among N others, by their scores with the same S seeds.
+
+    Intervals are of the bootstrap: in each round seeds are drawn with replacement, the same for
+    all, and for the lead the others too. With one seed the rank has no interval: its ends are it.
+
+    Args:
+        one: (S,) scores.
+        others: (N,S) scores of the others.
+        rounds: of the bootstrap.
+        seed: of its draws.
+
+    Raises:
+        DataError: if the shapes do not fit, or there are none.
+    """
+    mine, theirs = np.asarray(one, np.float64), np.asarray(others, np.float64)
+    if mine.ndim != 1 or theirs.ndim != 2 or theirs.shape[1] != len(mine) or 0 in theirs.shape:
+        raise DataError(f"expected scores (S,) and (N,S), got {mine.shape} and {theirs.shape}")
+    rng = np.random.default_rng(seed)
+    seeds = rng.integers(len(mine), size=(rounds, len(mine)))
+    drawn, means = mine[seeds].mean(1), theirs[:, seeds].mean(2)  # (R,) and (N,R)
+    ranks = 1 + (means > drawn).sum(0)
+    cells = rng.integers(len(theirs), size=(rounds, len(theirs)))
+    leads = drawn - np.take_along_axis(means.T, cells, 1).mean(1)
+
+    rank = 1 + int((theirs.mean(1) > mine.mean()).sum())
+    return Standing(rank, len(theirs) + 1, _interval(ranks), _interval(leads))
 
 
 def error_distribution(scores: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -24,7 +24,7 @@ from facefind.search.candidates import Entry
 from facefind.search.settings import Settings, Trial, same_for_all_machines, trial_key
 from facefind.search.statistics import Agreement, Interval, agreement, bootstrap
 from facefind.search.store import Store
-from facefind.search.trial import clear, train_candidate
+from facefind.search.trial import clear
 
 _POLL = 0.5
 
@@ -249,7 +249,8 @@ def here(study: Study, trials: Sequence[Trial]) -> bool:
     for trial in trials:
         with study.store.claim(trial.key) as got:
             if got and study.store.result(trial.key) is None:
-                study.finish(trial, train_candidate(trial.recipe.to_dict()))
+                result = study.settings.candidates.train(trial.step, trial.recipe.to_dict())
+                study.finish(trial, result)
                 any_done = True
     return any_done
 

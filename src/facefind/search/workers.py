@@ -11,9 +11,9 @@ from typing import Any
 
 from facefind.datasets import SetSpec
 from facefind.errors import RuntimeUnavailableError
+from facefind.search.candidates import Candidates
 from facefind.search.settings import Settings, Trial
 from facefind.search.study import Study, StudyError
-from facefind.search.trial import train_candidate
 
 
 def run_processes(folder: Path, settings: Settings, processes: int) -> Study:
@@ -89,7 +89,7 @@ class RayRunner:
         if not ray.is_initialized():
             ray.init(address=address, **options)
         self._ray, self._cpus, self._gpus = ray, cpus, gpus
-        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(train_candidate)
+        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(_train)
 
     def slots(self) -> int:
         """Trials that the cluster can do at once; at least 1."""
@@ -111,7 +111,9 @@ class RayRunner:
                     trial, claim = waiting.pop(0), contextlib.ExitStack()
                     got = claim.enter_context(study.store.claim(trial.key))
                     if got and study.store.result(trial.key) is None:
-                        task = self._task.remote(_absolute(trial))
+                        task = self._task.remote(
+                            study.settings.candidates, trial.step, _absolute(trial)
+                        )
                         under_way[task] = trial, claim
                     else:
                         claim.close()
@@ -131,6 +133,10 @@ class RayRunner:
     def close(self) -> None:
         """Leave the cluster."""
         self._ray.shutdown()
+
+
+def _train(candidates: Candidates, step: int, content: dict[str, Any]) -> dict[str, Any]:
+    return candidates.train(step, content)
 
 
 def _absolute(trial: Trial) -> dict[str, Any]:
