@@ -28,6 +28,7 @@ MODELS = {
     "retinaface-mobile-finetune": "network",
     "retinaface-mobile-mesh-finetune": "network but for mesh",
     "smallhardface-light-finetune": "network",
+    "dsfd-light-finetune": "network",
 }
 OTHERS = {
     "scrfd_500m.onnx": "scrfd-500m",

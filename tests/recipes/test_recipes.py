@@ -41,6 +41,15 @@ def test_every_row_has_its_trainings(name):
     assert with_sr.schedule.batch == 32
 
 
+@pytest.mark.parametrize("name", ["scrfd-500m-kps", "scrfd-2.5g-kps", "dsfd-light"])
+def test_dark_faces_are_fine_tuned_on_darkened_crops(name):
+    dark, tuned = recipes.get(f"{name}-dark"), recipes.get(f"{name}-finetune")
+    assert (dark.augment.dark, tuned.augment.dark) == (0.5, 0)
+    assert dark.run.init_from == name
+    assert dark.network == tuned.network
+    assert dark.schedule.epochs == 1
+
+
 def test_the_released_settings():
     assert recipes.get("scrfd-10g").augment.fill == scrfd.MEAN_COLOR
     released = recipes.get("scrfd-10g-released")

@@ -20,6 +20,7 @@ from facefind.learn.recipe import (
     RunConfig,
     ScheduleConfig,
 )
+from facefind.recipes.finetune import dark, finetune
 from facefind.recipes.scrfd import MEAN_COLOR, REDISTRIBUTED_SIDES, WIDER_IMAGES
 from facefind.systems.dsfd import (
     CRITERION,
@@ -211,6 +212,21 @@ def _variant(ending: str) -> Recipe:
     return VARIANTS[ending](short())
 
 
+def _shipped() -> Recipe:
+    """The training that the weights that ship are of, to go on from them."""
+    return replace(single_shot(short()), name="dsfd-light-short")
+
+
+def tuned() -> Recipe:
+    """The fine-tuning of the light network that ships."""
+    return finetune(_shipped(), "dsfd-light")
+
+
+def for_dark_faces() -> Recipe:
+    """Its fine-tuning for faces in little light."""
+    return dark(_shipped(), "dsfd-light")
+
+
 TABLE_2: dict[str, Callable[[], Recipe]] = {
     "dsfd-vgg16-fssd": partial(
         paper, "dsfd-vgg16", "dsfd-vgg16-fssd", fem=False, pal=False, iam=False
@@ -249,5 +265,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "dsfd-light": light,
     "dsfd-light-short": short,
     **{f"dsfd-light-short-{ending}": partial(_variant, ending) for ending in VARIANTS},
+    "dsfd-light-finetune": tuned,
+    "dsfd-light-dark": for_dark_faces,
 }
 """DSFD's recipes by name. Table 1 is the networks' anchors; its rows need no training."""
