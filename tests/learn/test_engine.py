@@ -15,6 +15,7 @@ import torch
 
 from facefind import datasets, recipes
 from facefind.errors import DataError, WeightsError
+from facefind.files import Lock
 from facefind.learn import checkpoints, engine
 from facefind.learn.ema import EMA
 from facefind.learn.engine import TrainingError, train
@@ -93,6 +94,42 @@ def test_a_resumed_run_equals_an_uninterrupted_one(recipe, tmp_path):
     train(parts, resume=True)
     for key in ("network", "ema"):
         assert same(weights(tmp_path / "whole", key), weights(tmp_path / "parts", key))
+
+
+def test_sigterm_ends_a_run_after_its_step_and_nothing_is_done_twice(recipe, tmp_path, monkeypatch):
+    ended = []
+    before = signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+    try:
+        whole, parts = at(recipe, tmp_path / "whole"), at(recipe, tmp_path / "parts")
+        train(whole)
+        with monkeypatch.context() as patch:
+            update = engine.Step.__call__
+
+            def killed(self, *args):
+                signal.raise_signal(signal.SIGTERM)
+                return update(self, *args)
+
+            patch.setattr(engine.Step, "__call__", killed)
+            train(parts)
+        assert ended == [1]
+        assert checkpoints.load(tmp_path / "parts" / "last.pt")["step"] == 1
+        assert not (tmp_path / "parts" / "final.pt").exists()
+        train(parts, resume=True)
+        assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_run_has_one_trainer_and_a_folder_of_its_own(recipe, tiny_set, tmp_path):
+    lock = Lock(tmp_path / "run" / "lock")
+    assert lock.acquire()
+    with pytest.raises(TrainingError, match=f"is being trained by process {os.getpid()}"):
+        train(recipe)
+    lock.release()
+    for folder in (tiny_set, tiny_set.parent, tiny_set / "run"):
+        with pytest.raises(DataError, match="--out"):
+            train(at(recipe, folder))
+    assert {path.name for path in tiny_set.iterdir()} == {"images", "tiny_bbx_gt.txt"}
 
 
 def test_a_resumed_run_with_a_mesh_equals_an_uninterrupted_one(recipe, tmp_path):
