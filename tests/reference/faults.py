@@ -176,7 +176,7 @@ def _compare(report: Report, job: Job, out: Path, whole: Unbroken, what: str) ->
         report.expect(job.result(out) == whole.result, f"{what}: not as unbroken")
     except (OSError, ValueError, KeyError) as error:
         report.expect(False, f"{what}: no result: {error}")
-    shutil.rmtree(out)
+    shutil.rmtree(out, ignore_errors=True)
 
 
 _ON_DISK = """
