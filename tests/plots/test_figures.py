@@ -9,11 +9,12 @@ import pytest
 
 from facefind.datasets.statistics import Geometry
 from facefind.errors import DataError
+from facefind.plots.cells import draw_context, draw_pyramid
 from facefind.plots.faces import draw_faces
 from facefind.plots.figure import new_figure, save
 from facefind.plots.mining import draw_skipped
 from facefind.plots.samples import draw_counts, draw_matching
-from facefind.plots.search import Panel, draw_scores
+from facefind.plots.search import Panel, draw_choices, draw_scores
 
 pytest.importorskip("matplotlib")
 
@@ -76,6 +77,29 @@ def test_scores_of_a_search(tmp_path):
         assert word in text
     with pytest.raises(DataError, match="not one trial"):
         draw_scores(path, panels, [], [], score_name="AP hard")
+
+
+def test_choices_of_a_search(tmp_path):
+    course = {
+        1: {"level 0, node 1": (1.0, "sep_conv_3x3", 0), "level 0, node 2": (1.0, "skip", 1)},
+        20: {"level 0, node 1": (0.5, "skip", 0), "level 0, node 2": (0.75, "skip", 0)},
+    }
+    text = words(draw_choices(tmp_path / "choices.svg", course))
+    for word in ("level 0, node 2", "sep_conv_3x3", "entropy"):
+        assert word in text
+    with pytest.raises(DataError, match="no step"):
+        draw_choices(tmp_path / "choices.svg", {})
+
+
+def test_modules_as_graphs(tmp_path):
+    nodes = [[("dil_conv_5x5", 1), ("conv_1x1", 0)], [("sep_conv_3x3", 0), ("conv_3x1", 1)]]
+    text = words(draw_pyramid(tmp_path / "pyramid.svg", nodes))
+    for word in ("dil_conv_5x5", "sep_conv_3x3", "conv_3x1", "down", "up"):
+        assert word in text
+    levels = [[("sep_conv_5x5", 0), ("skip_connect", 1)], [("conv_1x5", 0)]]
+    text = words(draw_context(tmp_path / "context.svg", levels, [[2], [1]]))
+    for word in ("stride 4", "stride 8", "sep_conv_5x5", "conv_1x5"):
+        assert word in text
 
 
 def test_faces_of_a_set(tmp_path):
