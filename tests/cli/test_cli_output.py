@@ -53,6 +53,15 @@ def test_table_that_can_not_fit_becomes_blocks(monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
+def test_names_neither_tear_a_line_nor_reach_the_terminal_as_commands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert output.printable("é two\nlines\x1b[2J\udcff") == "é two\\nlines\\x1b[2J\\udcff"
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [("a\nb.jpg", "1"), ("c.jpg", "22")]
+    assert output.table(("image", "faces"), rows).split("\n")[1:] == ["a\\nb.jpg  1", "c.jpg    22"]
+
+
 def test_numbers_end_flush(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     text = output.table(("name", "n"), [("a", "5"), ("b", "1234")], right=(1,))

@@ -118,6 +118,8 @@ def account(command: str, given: Path, found: Album, out: Path) -> Report:
         faces = {record["image"]: record.get("boxes", record.get("crops")) for record in done}
         for name in found.good:
             report.expect(faces.get(name), f"no face in {name!r}, which shows one")
+        for line in ended.stderr.split("\n")[:-2]:  # the last one counts
+            report.expect(line.startswith(f"facefind {command}: "), f"{line!r} on stderr")
         printed += map(json.loads, ended.stdout.split("\n")[:-1])
     report.expect(printed == done, f"{len(printed)} lines were printed, {len(done)} kept")
     report.counts.update(good=len(found.good), done=len(done), failed=len(failed))

@@ -116,4 +116,4 @@ class Work:
         self._say(pipeline.reason(error))
 
     def _say(self, text: str) -> None:
-        output.say(f"facefind {self._command}: {text}")
+        output.say(f"facefind {self._command}: {output.printable(text)}")

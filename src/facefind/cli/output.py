@@ -19,6 +19,7 @@ __all__ = [
     "emit",
     "line",
     "markdown",
+    "printable",
     "say",
     "shorten",
     "table",
@@ -36,6 +37,11 @@ def columns() -> int:
     return 10_000
 
 
+def printable(text: str) -> str:
+    """`text` on one line that no terminal takes for commands: what shows nothing is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def shorten(text: str, width: int) -> str:
     """`text` cut to `width` characters, its end kept: that is where paths differ."""
     return text if len(text) <= width else "…" + text[len(text) - max(width, 1) + 1 :]
@@ -48,7 +54,7 @@ def widths(
 
     The first column keeps at least `narrowest` characters, so the sum may still be over `limit`.
     """
-    needed = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    needed = [max(len(printable(cell)) for cell in column) for column in zip(*rows, strict=True)]
     over = sum(needed) + len(_GAP) * (len(needed) - 1) - (columns() if limit is None else limit)
     if over > 0:
         needed[0] = min(needed[0], max(needed[0] - over, narrowest))
@@ -57,6 +63,7 @@ def widths(
 
 def line(cells: Sequence[str], wide: Sequence[int], right: Collection[int] = ()) -> str:
     """One row of a table; the columns whose numbers are in `right` end flush."""
+    cells = [printable(cell) for cell in cells]
     placed = [
         shorten(cell, width).rjust(width) if index in right else shorten(cell, width).ljust(width)
         for index, (cell, width) in enumerate(zip(cells, wide, strict=True))

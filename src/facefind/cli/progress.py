@@ -64,7 +64,8 @@ class Progress:
                 else:
                     self.failed += 1
                     name = getattr(result.source, "name", result.source)
-                    output.say(f"facefind {self._command}: {name}: {reason(result.error)}")
+                    text = output.printable(f"{name}: {reason(result.error)}")
+                    output.say(f"facefind {self._command}: {text}")
                 if result.error is None or self._hand_on_failed:
                     yield result
 

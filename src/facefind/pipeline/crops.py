@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from facefind import landmarks
 from facefind.errors import DataError
-from facefind.faces import Face, Faces
+from facefind.faces import Faces
 from facefind.files import atomic
 from facefind.outputs import output_path
 from facefind.pipeline.resuming import SETTINGS, Note, check_folder
@@ -101,12 +101,14 @@ class CropFolder(Sink):
             face = faces[index]
             suffix = f".{self._format}" if self._largest else f"_{index}.{self._format}"
             file = stem.with_name(stem.name + suffix)
+            assert face.landmarks is not None
             try:
-                matrix = self._write(self._folder / file, image, face)
+                crop = landmarks.align(image, face.landmarks, self._size)
+                matrix = landmarks.similarity(face.landmarks, landmarks.template(self._size))
             except ValueError as error:  # landmarks on top of each other fix no crop
                 _log.warning("%s, face %d: %s", name, index, error)
                 continue
-            assert face.landmarks is not None
+            self._write(self._folder / file, crop)
             yield {
                 "file": file.as_posix(),
                 "face": index,
@@ -116,16 +118,12 @@ class CropFolder(Sink):
                 "transform": [[round(float(v), 8) for v in row] for row in matrix],
             }
 
-    def _write(self, path: Path, image: NDArray[np.uint8], face: Face) -> NDArray[Any]:
-        """Write one crop; gives its transform."""
+    def _write(self, path: Path, crop: NDArray[np.uint8]) -> None:
         from PIL import Image
 
-        assert face.landmarks is not None
-        crop = landmarks.align(image, face.landmarks, self._size)
         kind = "PNG" if self._format == "png" else "JPEG"
         with atomic(path, durable=False) as draft:
             Image.fromarray(crop).save(draft, kind, quality=_JPEG_QUALITY)  # PNG has none
-        return landmarks.similarity(face.landmarks, landmarks.template(self._size))
 
     def _chosen(self, faces: Faces) -> list[int]:
         """Which of an image's faces are cut out, by falling score."""
