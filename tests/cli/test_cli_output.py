@@ -59,7 +59,10 @@ def test_names_neither_tear_a_line_nor_reach_the_terminal_as_commands(
     assert output.printable("é two\nlines\x1b[2J\udcff") == "é two\\nlines\\x1b[2J\\udcff"
     monkeypatch.setenv("COLUMNS", "80")
     rows = [("a\nb.jpg", "1"), ("c.jpg", "22")]
-    assert output.table(("image", "faces"), rows).split("\n")[1:] == ["a\\nb.jpg  1", "c.jpg    22"]
+    assert output.table(("image", "faces"), rows).split("\n")[1:] == [
+        "a\\nb.jpg  1",
+        "c.jpg     22",
+    ]
 
 
 def test_numbers_end_flush(monkeypatch: pytest.MonkeyPatch) -> None:
