@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
 
+from facefind import datasets
 from facefind.datasets import Sample
-from facefind.datasets.conversion import contents, losses
+from facefind.datasets.conversion import contents, losses, read_written
 
 POINTS = np.array([[1, 1], [9, 1], [5, 5], [2, 8], [8, 8]], np.float32)
 LABELED = Sample(
@@ -46,3 +49,13 @@ def test_each_loss_is_named():
         "pixels": 0.25,
     }
     assert losses([LABELED], [])["images"] == 1
+
+
+@pytest.mark.parametrize("layout", ["wider", "coco", "retinaface", "scrfd", "yolo", "voc"])
+def test_a_name_that_leads_elsewhere_is_no_loss(layout, tmp_path):
+    """It is written under a name of its own, and found there again."""
+    Image.new("RGB", (80, 60)).save(tmp_path / "a.png")
+    box = np.array([[1, 2, 30, 40]], np.float32)
+    samples = [Sample(str(tmp_path / "a.png"), tmp_path / "a.png", box, image_size=(60, 80))]
+    again = read_written(samples, datasets.write(samples, tmp_path / "new", layout), layout)
+    assert losses(samples, again) == {}

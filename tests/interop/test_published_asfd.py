@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from reference.published_shapes import Shapes, conv, norm
 
 from facefind import interop, recipes
 from facefind.errors import WeightsError
 from facefind.interop import asfd as published
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-def conv(name: str, inputs: int, outputs: int, side: int, bias: bool = True) -> Shapes:
-    found = {f"{name}.weight": (outputs, inputs, side, side)}
-    return found | ({f"{name}.bias": (outputs,)} if bias else {})
-
-
-def norm(name: str, channels: int) -> Shapes:
-    kinds = ("weight", "bias", "running_mean", "running_var")
-    return {f"{name}.{kind}": (channels,) for kind in kinds} | {f"{name}.num_batches_tracked": ()}
 
 
 def released_shapes() -> Shapes:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from reference import published_shapes
+from reference.published_shapes import Shapes, conv
 
 from facefind import interop, recipes
 from facefind.detector import FaceDetector
@@ -16,17 +19,7 @@ from facefind.interop.formats import read_state
 from facefind.runtimes.pytorch import TorchRuntime
 from facefind.systems.dsfd import ROWS
 
-Shapes = dict[str, tuple[int, ...]]
-
-
-def conv(name: str, inputs: int, outputs: int, side: int, bias: bool = True) -> Shapes:
-    found = {f"{name}.weight": (outputs, inputs, side, side)}
-    return found | ({f"{name}.bias": (outputs,)} if bias else {})
-
-
-def norm(name: str, channels: int) -> Shapes:
-    kinds = ("weight", "bias", "running_mean", "running_var")
-    return {f"{name}.{kind}": (channels,) for kind in kinds}
+norm = partial(published_shapes.norm, counted=False)
 
 
 def release_shapes() -> Shapes:
@@ -45,8 +38,12 @@ def release_shapes() -> Shapes:
                 found |= norm(f"{block}.downsample.1", 4 * width)
             inputs = 4 * width
     for layer, (into, inner, out) in ((5, (2048, 512, 512)), (6, (512, 128, 256))):
-        found |= conv(f"layer{layer}.0", into, inner, 1) | norm(f"layer{layer}.1", inner)
-        found |= conv(f"layer{layer}.3", inner, out, 3) | norm(f"layer{layer}.4", out)
+        found |= conv(f"layer{layer}.0", into, inner, 1) | norm(
+            f"layer{layer}.1", inner, counted=False
+        )
+        found |= conv(f"layer{layer}.3", inner, out, 3) | norm(
+            f"layer{layer}.4", out, counted=False
+        )
     widths = (256, 512, 1024, 2048, 512, 256)
     for level in range(3):
         found |= conv(f"latlayer{level + 1}", widths[level + 1], widths[level], 1)

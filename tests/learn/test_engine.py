@@ -1,4 +1,3 @@
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -14,24 +13,21 @@ import pytest
 import torch
 
 from facefind import datasets, recipes
-from facefind.errors import DataError, WeightsError
+from facefind.errors import DataError
 from facefind.files import Lock
 from facefind.learn import checkpoints, engine
-from facefind.learn.ema import EMA
 from facefind.learn.engine import TrainingError, train
 from facefind.learn.index_sampler import Epochs, IndexSampler
-from facefind.learn.loader import TrainingSet, loader, worker_count
+from facefind.learn.loader import TrainingSet, loader
 from facefind.learn.mining import passes
 from facefind.learn.recipe import (
     AugmentConfig,
-    DataConfig,
     MiningConfig,
     OptimConfig,
     ParameterGroup,
     ResizedConfig,
     ScheduleConfig,
 )
-from facefind.runtimes import cpu
 from facefind.systems.mesh.config import MeshConfig
 from facefind.systems.retinaface import ROWS as RETINAFACE
 
@@ -335,14 +331,6 @@ def test_two_processes_mine_lists_of_their_own_and_resume(recipe, tmp_path):
         train(at(mined, tmp_path / "whole"), resume=True)
 
 
-@pytest.mark.parametrize(("cores", "processes", "expected"), [(3, 1, 3), (64, 1, 8), (2, 4, 1)])
-def test_loading_processes_follow_the_machine(monkeypatch, cores, processes, expected):
-    monkeypatch.setattr(cpu, "usable_cores", lambda: cores)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert worker_count(DataConfig(workers=None)) == expected
-    assert worker_count(DataConfig(workers=5)) == 5
-
-
 def test_nothing_left_to_train_on_is_said(recipe):
     data = dataclasses.replace(recipe.data, hold_out=0.999)
     with pytest.raises(DataError, match=r"--data\.hold-out 0\.999 leaves no image"):
@@ -375,42 +363,3 @@ def test_a_loss_that_is_not_finite_stops_the_run(recipe):
 def test_no_data_is_an_error(recipe):
     with pytest.raises(DataError, match="--data SET"):
         train(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=())))
-
-
-def test_a_disk_that_is_full_is_told_as_such(monkeypatch, tmp_path):
-    """As open files say it, not as torch does."""
-    if not Path("/dev/full").exists():
-        pytest.skip("no device without room")
-
-    @contextlib.contextmanager
-    def full(path):
-        yield Path("/dev/full")
-
-    monkeypatch.setattr(checkpoints, "atomic", full)
-    for size in (1, 100_000):
-        with pytest.raises(OSError, match="No space left"):
-            checkpoints.save(tmp_path / "a.pt", {"network": {"w": torch.ones(size)}})
-
-
-def test_checkpoints_are_whole_or_absent(tmp_path):
-    path = tmp_path / "a.pt"
-    checkpoints.save(path, {"network": {"w": torch.ones(2)}})
-    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(WeightsError, match=r"a\.pt"):
-        checkpoints.load(path)
-    with pytest.raises(WeightsError, match="no checkpoint"):
-        checkpoints.load(tmp_path / "b.pt")
-
-
-def test_ema_is_the_moving_mean():
-    network = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.zeros_(network.weight)
-    ema = EMA(network, 0.5)
-    torch.nn.init.ones_(network.weight)
-    want = 0.0
-    for n in range(1, 20):
-        ema.update(network)
-        decay = min(0.5, (1 + n) / (10 + n))
-        want = decay * want + (1 - decay)
-        assert ema.module.weight.item() == pytest.approx(want, rel=1e-5)

@@ -9,8 +9,9 @@ import torch
 from facefind import datasets, images
 from facefind.errors import DataError
 from facefind.learn.index_sampler import Epochs, IndexSampler
-from facefind.learn.loader import TrainingSet, loader
-from facefind.learn.recipe import AugmentConfig, ResizedConfig
+from facefind.learn.loader import TrainingSet, loader, worker_count
+from facefind.learn.recipe import AugmentConfig, DataConfig, ResizedConfig
+from facefind.runtimes import cpu
 
 
 def take(sampler, count):
@@ -242,3 +243,11 @@ def test_labels_lie_where_the_pixels_do_in_images_decoded_smaller(tmp_path, size
     assert len(errors) > 5
     assert np.abs(errors).max() < 0.12
     assert np.abs(np.mean(errors, 0)).max() < 0.06
+
+
+@pytest.mark.parametrize(("cores", "processes", "expected"), [(3, 1, 3), (64, 1, 8), (2, 4, 1)])
+def test_loading_processes_follow_the_machine(monkeypatch, cores, processes, expected):
+    monkeypatch.setattr(cpu, "usable_cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert worker_count(DataConfig(workers=None)) == expected
+    assert worker_count(DataConfig(workers=5)) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-SYSTEMS = {
-    "scrfd": "the depths and widths of an SCRFD of a compute budget",
-    "asfd": "ASFD's feature modules, by a differentiable search",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
-class _Search:
+class _Search(ABC):
     """Options of every search."""
 
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SET ...")] = ()
@@ -71,17 +67,17 @@ class _Search:
     """Write the report to this file too; it is always in the study's folder."""
 
     @property
+    @abstractmethod
     def default_folder(self) -> str:
         """Name of the study's folder below `runs`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settings(self) -> Settings:
         """The study that the options ask for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text(self, found: dict[str, Any]) -> list[str]:
         """Lines that tell a report."""
-        raise NotImplementedError
 
     def trial(self, base: Recipe) -> Recipe:
         """A budget's training with what the options change in it."""
@@ -263,18 +259,24 @@ class _ASFD(_Search):
         return [output.table(("level", "operations and what they are given"), rows), "", *lines]
 
 
+SYSTEMS: dict[str, tuple[type[_Search], str]] = {
+    "scrfd": (_SCRFD, "the depths and widths of an SCRFD of a compute budget"),
+    "asfd": (_ASFD, "ASFD's feature modules, by a differentiable search"),
+}
+"""The searches that there are: their options, and what they look for."""
+
+
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind search` with these arguments."""
     name, *rest = args or ["--help"]
     if name in ("-h", "--help"):
         lines = ["usage: facefind search SYSTEM [OPTION ...]", "", "Search for networks.", ""]
-        lines += ["systems:", *(f"  {system:<5}  {text}" for system, text in SYSTEMS.items())]
+        lines += ["systems:", *(f"  {system:<5}  {text}" for system, (_, text) in SYSTEMS.items())]
         print("\n".join([*lines, "", "facefind search SYSTEM --help lists its options."]))
         return 0
     if name not in SYSTEMS:
         raise DataError(f"there is no search for {name!r}; there are {', '.join(SYSTEMS)}")
-    kind: type[_Search] = {"scrfd": _SCRFD, "asfd": _ASFD}[name]
-    options = tyro.cli(kind, args=rest, prog=f"facefind search {name}")
+    options = tyro.cli(SYSTEMS[name][0], args=rest, prog=f"facefind search {name}")
     if not options.data:
         raise DataError("no training images were given; name at least one set with --data")
     settings = options.settings()

@@ -11,6 +11,7 @@ from facefind.datasets import yolo
 from facefind.datasets.files import key
 from facefind.datasets.sample import Sample
 from facefind.datasets.selection import read_labels
+from facefind.outputs import output_path
 
 __all__ = ["contents", "losses", "read_written"]
 
@@ -62,7 +63,9 @@ def read_written(samples: Sequence[Sample], place: Path, layout: str) -> list[Sa
     if layout != "yolo":
         return read_labels(place if place.is_file() else place.parent, layout=layout)
     written = (
-        yolo.read_picture(sample.name, sample.path, (place / sample.name).with_suffix(".txt"))
+        yolo.read_picture(
+            sample.name, sample.path, (place / output_path(sample.name)).with_suffix(".txt")
+        )
         for sample in samples
     )
     return [sample for sample in written if sample is not None]
