@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from trials import HEIGHTS, row, trial
+from trials import HEIGHTS, add_options, placed, row, trial
 
 from facefind import datasets, recipes
 from facefind.errors import DataError
@@ -72,8 +72,7 @@ def shown_cost(network: NetworkConfig) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--found", type=Path, required=True, help="folder of a search")
-    parser.add_argument("--data", nargs="+", required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    add_options(parser)
     parser.add_argument("--random", type=int, default=8)
     parser.add_argument("--hand", nargs="*", default=["fem,cpm"], help="PYRAMID,CONTEXT by name")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -81,8 +80,6 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--hold-out", type=float, default=0.1, help="as in the search")
     parser.add_argument("--only", nargs="+")
-    parser.add_argument("--cache")
-    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
 
     base: Recipe = recipes.get(f"{args.found / 'found.py'}:found")
@@ -101,12 +98,10 @@ def main() -> None:
         "images": [datasets.digest(samples), datasets.digest(held_out)],
     }
     write_plan(args.out, plan)
-    data = replace(base.data, root=tuple(args.data), cache=args.cache, workers=1)
     scores: dict[str, list[dict[str, float]]] = {}
     for seed in args.seeds:
         for name in args.only or chosen:
-            run = replace(base.run, seed=seed, threads=args.threads)
-            recipe = replace(base, name=name, network=chosen[name], data=data, run=run)
+            recipe = placed(replace(base, name=name, network=chosen[name]), args, seed)
             folder = args.out / f"{name.replace(' ', '-').replace(',', '-')}-seed{seed}"
             scores.setdefault(name, []).append(trial(recipe, folder, steps=args.steps))
             print(name, seed, scores[name][-1], flush=True)

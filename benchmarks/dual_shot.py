@@ -1,8 +1,8 @@
 """Does DSFD's first shot help, and what do its other parts add? At equal cost of inference.
 
 Usage: python benchmarks/dual_shot.py --data WIDER_train --out runs/dual-shot --cache FOLDER
-           [--init-from scrfd-500m-kps] [--size 160] [--steps 600] [--seeds 0 1 2]
-           [--only dual single] [--threads 1]
+           [--init-from scrfd-500m-kps] [--size 160] [--batch 16] [--steps 600] [--seeds 0 1 2]
+           [--only dual single] [--threads 1] [--workers 0]
 
 Trains the light network with both shots, and without one part each: `single` has no first shot,
 `nopal` gives the first shot the second's anchors, `nofem` has neither product nor dilation. All
@@ -17,9 +17,8 @@ from __future__ import annotations
 import argparse
 import statistics
 from dataclasses import replace
-from pathlib import Path
 
-from trials import HEIGHTS, row, trial
+from trials import HEIGHTS, add_options, placed, row, trial
 
 from facefind import recipes
 from facefind.learn.recipe import Recipe
@@ -38,12 +37,13 @@ def variant(name: str, options: argparse.Namespace, seed: int) -> Recipe:
     """One training: the recipe in windows of so many pixels, faces at their scale."""
     recipe = recipes.get(NAMES[name])
     sides = tuple(side * options.size / recipe.augment.size for side in recipe.augment.crop_sides)
-    return replace(
+    recipe = replace(
         recipe,
-        data=replace(recipe.data, root=tuple(options.data), cache=options.cache, workers=0),
         augment=replace(recipe.augment, size=options.size, crop_sides=sides),
-        run=replace(recipe.run, seed=seed, threads=options.threads, init_from=options.init_from),
+        schedule=replace(recipe.schedule, batch=options.batch),
+        run=replace(recipe.run, init_from=options.init_from),
     )
+    return placed(recipe, options, seed)
 
 
 def gain(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> str:
@@ -59,15 +59,13 @@ def gain(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", nargs="+", required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    add_options(parser)
     parser.add_argument("--size", type=int, default=160, help="side of the windows, in pixels")
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--init-from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=tuple(NAMES), default=tuple(NAMES))
-    parser.add_argument("--cache")
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
 
     found: dict[str, list[dict[str, float]]] = {name: [] for name in options.only}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 from collections.abc import Iterable
@@ -15,6 +16,24 @@ from facefind.search.trial import held_out_ap
 
 HEIGHTS = ("height>=34", "height>=16", "height>=9")
 """Faces that count: at least so many pixels high."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of where and how fast trainings run, which change nothing of what they learn."""
+    parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="processes that load images")
+
+
+def placed(recipe: Recipe, options: argparse.Namespace, seed: int) -> Recipe:
+    """The recipe with these options and a seed; on a GPU its steps are captured as graphs."""
+    data = replace(
+        recipe.data, root=tuple(options.data), cache=options.cache, workers=options.workers
+    )
+    run = replace(recipe.run, seed=seed, threads=options.threads, graphs=True)
+    return replace(recipe, data=data, run=run)
 
 
 def trial(recipe: Recipe, folder: Path, *, steps: int, warmup: float = 0.1) -> dict[str, float]:

@@ -98,13 +98,8 @@ def short() -> Recipe:
 
 
 def gpu() -> Recipe:
-    """The training of D0 for minutes on a GPU: what `short` learns, as `scrfd.on_gpu` has it.
-
-    Its crops go by faces' centers alone, as there.
-    """
-    base = on_gpu(short())
-    augment = replace(base.augment, crop_policy="face-center", anchor_octaves=0.0)
-    return replace(base, augment=augment)
+    """The training of D0 for minutes on a GPU: what `short` learns, as `scrfd.on_gpu` has it."""
+    return on_gpu(replace(short(), run=RunConfig()))
 
 
 COLUMNS = (

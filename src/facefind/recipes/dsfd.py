@@ -2,8 +2,9 @@
 
 `dsfd-BACKBONE` is the paper's whole method: feature enhance module, progressive anchor loss,
 improved anchor matching. `-fssd` is its baseline, to which `-fem`, `-pal` and `-iam` add these
-parts. `dsfd-light` has the same training for our light network, `dsfd-light-short` one for a CPU,
-of which each of three variants leaves one part out at equal cost of inference.
+parts. `dsfd-light` has the same training for our light network, `dsfd-light-gpu` one for minutes
+on a GPU, and `dsfd-light-short` one for a CPU, of which each of three variants leaves one part out
+at equal cost of inference.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from facefind.learn.recipe import (
     ScheduleConfig,
 )
 from facefind.recipes.finetune import dark, finetune
-from facefind.recipes.scrfd import MEAN_COLOR, REDISTRIBUTED_SIDES, WIDER_IMAGES
+from facefind.recipes.scrfd import MEAN_COLOR, REDISTRIBUTED_SIDES, WIDER_IMAGES, on_gpu
 from facefind.systems.dsfd import (
     CRITERION,
     RELEASED_CRITERION,
@@ -146,7 +147,7 @@ def short() -> Recipe:
     """A training of the light network on a CPU, in windows of 320 pixels.
 
     Its backbone begins with the weights of the SCRFD of which it has the layers, as the paper's
-    begin with those for ImageNet: from scratch 900 steps of 160 pixels teach it next to nothing.
+    begin with those for ImageNet: from scratch it learns far more slowly.
     Window and crop sides are half of the full training's, which keeps the scale at which faces are
     seen. Two crops in five go by anchors, as in the paper, but by PyramidBox's continuous sizes;
     three in ten of the others are taken anywhere, so that no faces are found in empty pictures.
@@ -173,6 +174,11 @@ def short() -> Recipe:
         schedule=ScheduleConfig(epochs=18.0, batch=16, kind="cosine", warmup_epochs=1.0),
         run=RunConfig(precision="auto", init_from="scrfd-500m-kps"),
     )
+
+
+def gpu() -> Recipe:
+    """The light network's training for minutes on a GPU, in the course of `scrfd.on_gpu`."""
+    return on_gpu(short())
 
 
 def _changed(recipe: Recipe, ending: str, **fields: object) -> Recipe:
@@ -263,6 +269,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "dsfd-release": released,
     "lightdsfd": lightdsfd,
     "dsfd-light": light,
+    "dsfd-light-gpu": gpu,
     "dsfd-light-short": short,
     **{f"dsfd-light-short-{ending}": partial(_variant, ending) for ending in VARIANTS},
     "dsfd-light-finetune": tuned,
