@@ -1,7 +1,8 @@
 """Found feature modules against random ones and a hand-made one, all trained alike.
 
     python benchmarks/cells.py --found runs/search-asfd-small --data WIDER_train --out runs/cells
-        [--random 8] [--seeds 0 1 2] [--steps 500] [--size 160] [--hand fem,cpm ...] [--only found]
+        [--random 8] [--seeds 0 1 2] [--steps 500] [--size 160] [--init-from BACKBONE.pt]
+        [--evaluate-images 0] [--hand fem,cpm ...] [--only found]
 
 Each is put into the recipe that the search has left (`found.py`), and trained for the same steps
 with the same seeds on windows of `--size` pixels; AP is that of the held-out tenth of the first
@@ -95,6 +96,8 @@ def main() -> None:
         "modules": {n: [c.pyramid, c.context] for n, c in chosen.items()},  # type: ignore[attr-defined]
         "seeds": args.seeds,
         "steps": args.steps,
+        "init_from": args.init_from,
+        "evaluate_images": args.evaluate_images,
         "images": [datasets.digest(samples), datasets.digest(held_out)],
     }
     write_plan(args.out, plan)

@@ -41,7 +41,7 @@ def variant(name: str, options: argparse.Namespace, seed: int) -> Recipe:
         recipe,
         augment=replace(recipe.augment, size=options.size, crop_sides=sides),
         schedule=replace(recipe.schedule, batch=options.batch),
-        run=replace(recipe.run, init_from=options.init_from),
+        run=replace(recipe.run, init_from=None),
     )
     return placed(recipe, options, seed)
 
@@ -63,7 +63,6 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160, help="side of the windows, in pixels")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--init-from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=tuple(NAMES), default=tuple(NAMES))
     options = parser.parse_args()

@@ -15,11 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
-from trials import row, trial
+from trials import add_options, placed, row, trial
 
 from facefind import recipes
 from facefind.learn.recipe import MiningConfig, Recipe
@@ -67,25 +66,19 @@ def empty_pictures(side: int = 640) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", nargs="+", required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    add_options(parser)
     parser.add_argument("--recipe", default="scrfd-2.5g-kps-short")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+")
-    parser.add_argument("--cache")
-    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
 
     chosen = variants(recipes.get(args.recipe))
     rows = []
     for seed in args.seeds:
         for name in args.only or chosen:
-            recipe = chosen[name]
-            data = replace(recipe.data, root=tuple(args.data), cache=args.cache, workers=1)
             folder = args.out / f"{args.recipe}-{name}-seed{seed}"
-            run = replace(recipe.run, seed=seed, threads=args.threads)
-            found = trial(replace(recipe, data=data, run=run), folder, steps=args.steps)
+            found = trial(placed(chosen[name], args, seed), folder, steps=args.steps)
             done = folder / "empty.json"
             if not done.exists():
                 _, network = recipes.load_network(folder)

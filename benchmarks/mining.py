@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
-from trials import row, trial
+from trials import add_options, placed, row, trial
 
 from facefind import recipes
 from facefind.learn.recipe import MiningConfig
@@ -23,34 +22,25 @@ from facefind.learn.recipe import MiningConfig
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", nargs="+", required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    add_options(parser)
     parser.add_argument("--recipe", default="smallhardface-light-short")
-    parser.add_argument("--init-from", type=Path)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threshold", type=float, default=0.85)
     parser.add_argument("--skip", type=float, default=0.7)
     parser.add_argument("--lr", type=float, help="peak rate; by default the recipe's")
     parser.add_argument("--only", nargs="+", choices=("plain", "mined"), default=("plain", "mined"))
-    parser.add_argument("--cache")
-    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
 
     base = recipes.get(args.recipe)
-    base = replace(
-        base,
-        data=replace(base.data, root=tuple(args.data), cache=args.cache, workers=1),
-        optim=replace(base.optim, lr=args.lr or base.optim.lr),
-    )
+    base = replace(base, optim=replace(base.optim, lr=args.lr or base.optim.lr))
     mined = MiningConfig(on=True, threshold=args.threshold, skip=args.skip)
     kinds = {"plain": MiningConfig(), "mined": mined}
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in args.only}
     for seed in args.seeds:
         for kind, trials in found.items():
-            run = replace(base.run, seed=seed, threads=args.threads, init_from=args.init_from)
             folder = args.out / f"{args.recipe}-{kind}-seed{seed}"
-            recipe = replace(base, mining=kinds[kind], run=run)
+            recipe = placed(replace(base, mining=kinds[kind]), args, seed)
             trials.append(trial(recipe, folder, steps=args.steps))
             print(folder, trials[-1], flush=True)
     print("\n| training | AP, 34 px and more | 16 | 9 |\n|---|---|---|---|")

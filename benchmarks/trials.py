@@ -19,9 +19,11 @@ HEIGHTS = ("height>=34", "height>=16", "height>=9")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of where and how fast trainings run, which change nothing of what they learn."""
+    """Options of trainings and of their evaluations that all of them share."""
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--init-from", help="weights to begin with, a backbone's at least")
+    parser.add_argument("--evaluate-images", type=int, default=0, help="held-out images; 0: all")
     parser.add_argument("--cache")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="processes that load images")
@@ -32,12 +34,19 @@ def placed(recipe: Recipe, options: argparse.Namespace, seed: int) -> Recipe:
     data = replace(
         recipe.data, root=tuple(options.data), cache=options.cache, workers=options.workers
     )
-    run = replace(recipe.run, seed=seed, threads=options.threads, graphs=True)
+    run = replace(
+        recipe.run,
+        seed=seed,
+        threads=options.threads,
+        graphs=True,
+        init_from=options.init_from or recipe.run.init_from,
+        evaluate_images=options.evaluate_images,
+    )
     return replace(recipe, data=data, run=run)
 
 
 def trial(recipe: Recipe, folder: Path, *, steps: int, warmup: float = 0.1) -> dict[str, float]:
-    """AP by the least height of faces, after so many steps; measured on all held-out images.
+    """AP by the least height of faces, after so many steps; as the recipe evaluates.
 
     Killed, it resumes where it was; what is finished is read, not done again.
     """
@@ -49,7 +58,7 @@ def trial(recipe: Recipe, folder: Path, *, steps: int, warmup: float = 0.1) -> d
             replace(
                 recipe,
                 schedule=replace(recipe.schedule, epochs=epochs, warmup_epochs=warmup * epochs),
-                run=replace(recipe.run, out=folder, evaluate_images=0),
+                run=replace(recipe.run, out=folder),
             ),
             resume=True,
         )
