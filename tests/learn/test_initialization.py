@@ -11,6 +11,7 @@ from facefind.errors import WeightsError
 from facefind.learn import checkpoints
 from facefind.learn.engine import train
 from facefind.learn.initialization import initialize
+from facefind.systems.asfd import ROWS as ASFD
 from facefind.systems.retinaface import ROWS as RETINAFACE
 from facefind.systems.smallhardface import ROWS
 
@@ -69,6 +70,21 @@ def test_branches_that_the_weights_lack_stay_fresh(tmp_path):
     torch.save({"network": part}, tmp_path / "last.pt")
     with pytest.raises(WeightsError, match="holds neither"):
         initialize(mine, tmp_path)
+
+
+@pytest.mark.parametrize("changed", [{"pyramid": "fem"}, {"context": "cpm"}, {"pyramid": "none"}])
+def test_feature_modules_of_another_kind_stay_fresh(tmp_path, changed):
+    row = replace(ASFD["asfd-d0"], context="rfe")
+    theirs, mine = row.build(), replace(row, **changed).build()
+    before = {name: v.clone() for name, v in mine.state_dict().items()}
+    torch.save({"network": theirs.state_dict()}, tmp_path / "last.pt")
+    initialize(mine, tmp_path)
+    same_parts = {"backbone", "extension", "head"} | ({"neck"} if "context" in changed else set())
+    for name, value in mine.state_dict().items():
+        part = name.partition(".")[0]
+        taken = part in same_parts or (part == "context" and "pyramid" in changed)
+        source = theirs.state_dict() if taken else before
+        assert torch.equal(value, source[name]), name
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):

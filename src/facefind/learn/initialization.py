@@ -78,10 +78,11 @@ def initialize(network: nn.Module, source: str | Path) -> str:
     folder or checkpoint, whose averaged weights are taken where it has them, a file of its state
     dict (torch's or `.safetensors`), or one that the `READERS` know. It may lack branches of the
     network (landmarks, mesh), which then keep their random weights, or have more, which are
-    ignored. Or it holds tensors in the names of the network's `backbone`, such as torchvision's, of
-    which the classifier and whatever else the backbone lacks is ignored. Of a model of another
-    system that has the same backbone, as `scrfd-500m-kps` has that of `dsfd-light`, the backbone is
-    taken.
+    ignored; in a checkpoint neck and context may be of another kind, such as a searched one in
+    place of a pyramid, and keep them, too. Or it holds tensors in the names of the network's
+    `backbone`, such as torchvision's, of which the classifier and whatever else the backbone lacks
+    is ignored. Of a model of another system that has the same backbone, as `scrfd-500m-kps` has
+    that of `dsfd-light`, the backbone is taken.
 
     Weights out of ONNX and published files are kept only if the network then gives the same
     outputs: its normalization, anchors and encoding, too, must be those that they were trained for.
@@ -99,7 +100,7 @@ def initialize(network: nn.Module, source: str | Path) -> str:
         ours = isinstance(content, dict) and "network" in content
         found = checkpoints.state_dict(content, path)
         state = {_now(name): value for name, value in found.items()}
-        if part := _load(network, state):
+        if part := _load(network, state) or _load(network, _without_modules(network, state)):
             return part
         backbone = getattr(network, "backbone", network)
         some = _mismatches(backbone, state) or _mismatches(network, state)
@@ -193,7 +194,7 @@ def _load(network: nn.Module, state: Mapping[str, Tensor]) -> str:
 def _fresh(network: nn.Module, state: Mapping[str, Tensor]) -> set[str] | None:
     """Branches of a network that a state lacks, if all else matches; otherwise None.
 
-    Branches are the parts of its head, and all but backbone, neck and head. Instead of lacking some
+    Branches are the parts of its head, and all but backbone and head. Instead of lacking some
     the state may have some that the network lacks.
     """
     expected = network.state_dict()
@@ -202,8 +203,24 @@ def _fresh(network: nn.Module, state: Mapping[str, Tensor]) -> set[str] | None:
         return None
     missing = {_part(name) for name in expected.keys() - shared}
     surplus = {_part(name) for name in state.keys() - shared}
-    trunk = {_part(name) for name in shared} | {"backbone", "neck"}
+    trunk = {_part(name) for name in shared} | {"backbone"}
     return None if (missing | surplus) & trunk or (missing and surplus) else missing
+
+
+def _without_modules(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state without the neck and context of another kind than the network's own."""
+    expected = network.state_dict()
+    other = {
+        part
+        for part in ("neck", "context")
+        if any(_part(name) == part for name in state)
+        and _shapes(expected, part) != _shapes(state, part)
+    }
+    return {name: value for name, value in state.items() if _part(name) not in other}
+
+
+def _shapes(state: Mapping[str, Tensor], part: str) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items() if _part(name) == part}
 
 
 def _but_for(fresh: set[str]) -> str:

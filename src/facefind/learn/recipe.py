@@ -275,8 +275,8 @@ class RunConfig:
     ] = None
     """Weights to start from instead of random ones: the name of a model that ships, a run folder,
     or a file (.pt, .safetensors, .onnx of ours, published files) of the same network, or of it
-    without some of its branches (landmarks, mesh), which then start at random; or a torch file of
-    its backbone alone, such as torchvision's for ImageNet."""
+    without some of its branches (landmarks, mesh) or with another neck or context, which then start
+    at random; or a torch file of its backbone alone, such as torchvision's for ImageNet."""
     device: Annotated[
         str, arg(name="device", prefix_name=False, metavar="auto|cpu|cuda[:N]|mps")
     ] = "auto"
