@@ -40,7 +40,7 @@ def test_a_star_import_brings_the_public_names() -> None:
 
 
 def test_importing_the_package_is_quick() -> None:
-    code = "import time; t = time.perf_counter(); import facefind; print(time.perf_counter() - t)"
+    code = "import time; t = time.process_time(); import facefind; print(time.process_time() - t)"
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         for _ in range(3)

@@ -48,3 +48,11 @@ def broken(album: Path) -> Path:
     (album / "broken.jpg").write_bytes(whole[: len(whole) // 2])
     shutil.copy(album / "a.jpg", album / "z.jpg")
     return album
+
+
+@pytest.fixture
+def stub_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network is exported: a shipped file gets its card."""
+    from reference import exported
+
+    monkeypatch.setattr("facefind.export.export", exported.stub)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-from facefind import interop, weights
+from facefind import interop
 from facefind.cli import main
-from facefind.export import relabel
 from facefind.recipes import load_network
 from facefind.runtimes import Card
 from facefind.systems.scrfd import ROWS
@@ -31,7 +27,7 @@ def official(tmp_path: Path) -> Path:
 def test_a_published_file_becomes_a_model(
     official: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    stub_export: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ours, model = tmp_path / "made" / "ours.pt", tmp_path / "ours.onnx"
@@ -44,12 +40,6 @@ def test_a_published_file_becomes_a_model(
         assert torch.equal(value, theirs[name]), name
     assert f"facefind export {ours} --out" in said
 
-    def write(network: nn.Module, path: Path, card: Card) -> Path:
-        """In place of the slow export: a shipped file with the card; exports have own tests."""
-        shutil.copy(weights.find("scrfd-500m-kps"), path)
-        return relabel(path, replace(card, landmarks=True, parameters=1))
-
-    monkeypatch.setattr("facefind.export.export", write)
     assert main(["export", str(ours), "--out", str(model)]) == 0
     card = Card.from_file(model)
     assert card is not None

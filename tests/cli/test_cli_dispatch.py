@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -157,10 +157,13 @@ def test_a_typo_in_an_action_gets_the_near_ones(
 
 
 def test_help_is_there_at_once() -> None:
+    """In processor time, which is what a free machine takes; a busy one lets everybody wait."""
     code = "import sys, facefind.cli; sys.exit(facefind.cli.main(['--help']))"
-    times = []
+    seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = os.times()
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.3
+        after = os.times()
+        used = after.children_user + after.children_system
+        seconds.append(used - before.children_user - before.children_system)
+    assert 0 < min(seconds) < 0.3

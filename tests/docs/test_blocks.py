@@ -2,7 +2,7 @@
 
 The blocks of one page share a folder, and its Python blocks their names. A Python block whose first
 line is a file's name in a comment is also written to that file. The lines of a Bash block are
-commands of `facefind`, run with all their options; trainings end after two steps.
+commands of `facefind`, run with all their options; trainings end after two steps of small windows.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reference import exported
 
 from facefind.cli import main
 
@@ -32,6 +33,10 @@ NOT_RUN = {
     "torchrun": "starts four processes; tests/learn/test_engine.py trains with two",
 }
 """First words of lines that are not run, with the reason."""
+WINDOWS = ("--augment.size", "96")
+"""What trainings get besides: what is tried is the command, not its speed."""
+EXPORTS = {"README.md"}
+"""Pages whose exports are real, which takes long; elsewhere a shipped file is in their place."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def run(words: list[str]) -> int | str | None:
     """Exit code of `facefind` with these arguments."""
+    begins = words[0] == "train" and "--resume" not in words
+    words = [*words, *WINDOWS] if begins else words
     try:
         return main(words)
     except SystemExit as stop:  # --help ends so
@@ -107,6 +114,8 @@ def test_block_runs(block: Block, pages: dict[Path, Page], monkeypatch: pytest.M
     page = pages[block.page]
     monkeypatch.chdir(page.folder)
     monkeypatch.setenv("FACEFIND_MAX_STEPS", "2")
+    if block.page.name not in EXPORTS:
+        monkeypatch.setattr("facefind.export.export", exported.stub)
     if block.language == "bash":
         for words in commands(block.text):
             if words[0] not in NOT_RUN:

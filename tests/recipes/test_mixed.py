@@ -49,7 +49,7 @@ FEWER_CHANNELS = {
         **{"stem": (8, 8), "depths": (1, 1, 1, 1), "widths": (8, 8, 8, 8)},
         "enhanced": (12,) * 6,
     },
-    "asfd": {"width": 12},
+    "asfd": {"width": 12, "head_depth": 1},
 }
 
 

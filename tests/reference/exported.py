@@ -1,14 +1,18 @@
-"""Networks as after training, and whether a runtime gives for their files what they give."""
+"""Exports: networks as after training, what runtimes give for their files, and no export at all."""
 
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from facefind import weights
+from facefind.export import relabel
 from facefind.runtimes import Card, open_model
 
 Shape = tuple[int, int, int, int]
@@ -53,3 +57,10 @@ def check_runtime(
         np.testing.assert_allclose(got.scores, wanted.scores, atol=1e-4)
         np.testing.assert_allclose(got.boxes, wanted.boxes, atol=atol)
     return model.card
+
+
+def stub(network: object, path: Path, card: Card) -> Path:
+    """In place of the slow export: a shipped file with the card, as far as it fits the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(weights.find("scrfd-500m-kps"), path)
+    return relabel(path, replace(card, landmarks=True, parameters=1))

@@ -7,6 +7,7 @@ loaded in the order in which both networks run their layers.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -125,10 +126,8 @@ def recognize(state: State) -> str:
     """
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     nearest, differing = "", set(shapes.items())
-    for row, config in ROWS.items():
-        with torch.device("meta"):
-            expected = {k: tuple(v.shape) for k, v in config.build().state_dict().items()}
-        difference = expected.items() ^ shapes.items()
+    for row in ROWS:
+        difference = _shapes(row) ^ shapes.items()
         if not difference:
             return row
         if not nearest or len(difference) < len(differing):
@@ -138,6 +137,14 @@ def recognize(state: State) -> str:
         f"the weights fit no SCRFD of ours; {nearest} comes nearest and differs in "
         f"{len(differing)} entries: {some}"
     )
+
+
+@functools.cache
+def _shapes(row: str) -> frozenset[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of a row's state dict."""
+    with torch.device("meta"):
+        state = ROWS[row].build().state_dict()
+    return frozenset((name, tuple(value.shape)) for name, value in state.items())
 
 
 def load_mmdet(path: str | Path) -> tuple[str, DenseDetector]:
