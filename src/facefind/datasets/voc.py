@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from facefind import files
-from facefind.datasets.files import Flat, Missing, flag, image_root, locate, numbers
+from facefind.datasets.files import ONE_LABEL, Flat, Missing, flag, image_root, locate, numbers
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
 from facefind.outputs import below
@@ -47,11 +47,11 @@ def read(
     if not files:
         raise DataError(f"{root}: expected *.xml files in it or in its Annotations folder")
     pictures = image_root(root, images, "JPEGImages", "images")
-    parsed = [
-        _parse(file, file.relative_to(folder).parent, flat)
-        for file in files
-        if not file.name.startswith(".")
-    ]
+    parsed = []
+    for file in files:
+        if not file.name.startswith("."):
+            with ONE_LABEL:
+                parsed.append(_parse(file, file.relative_to(folder).parent, flat))
     found = locate((sample.name for sample in parsed), pictures, folder, missing)
     return [
         Sample(
@@ -117,19 +117,21 @@ def _parse(file: Path, folder: Path, flat: Flat) -> Sample:
     for number, entry in enumerate(top.iter("object"), 1):
         sides = ("xmin", "ymin", "xmax", "ymax")
         given = [entry.findtext(f"bndbox/{key}", "").strip() for key in sides]
-        corners = numbers(" ".join(given))
-        if len(corners) != 4 or not all(given):
-            raise DataError(
-                f"{file}, object {number}: expected bndbox with xmin, ymin, xmax, ymax, got {given}"
-            )
-        difficult = flag(entry.findtext("difficult"))
-        if difficult is None:
-            raise DataError(f"{file}, object {number}: expected difficult to be 0 or 1")
-        if flat == "drop" and (corners[2] <= corners[0] or corners[3] <= corners[1]):
-            continue
-        boxes.append(corners)
-        ignore.append(difficult)
-        categories.append(entry.findtext("name", "").strip())
+        where = f"{file}, object {number}"
+        with ONE_LABEL:
+            corners = numbers(" ".join(given))
+            if len(corners) != 4 or not all(given):
+                raise DataError(
+                    f"{where}: expected bndbox with xmin, ymin, xmax, ymax, got {given}"
+                )
+            difficult = flag(entry.findtext("difficult"))
+            if difficult is None:
+                raise DataError(f"{where}: expected difficult to be 0 or 1")
+            if flat == "drop" and (corners[2] <= corners[0] or corners[3] <= corners[1]):
+                continue
+            boxes.append(corners)
+            ignore.append(difficult)
+            categories.append(entry.findtext("name", "").strip())
     named = top.findtext("filename", "").strip() or file.stem
     # Tools leave 0, nothing or a question mark where they did not look at the picture.
     size = numbers(f"{top.findtext('size/height', '')} {top.findtext('size/width', '')}")
