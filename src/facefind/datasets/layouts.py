@@ -142,10 +142,11 @@ def write(
     inside = [_inside(sample) for sample in samples]
     suffix = {"yolo": ".txt", "voc": ".xml"}.get(layout)  # a file a picture
     targets = [Path(one.name) for one in inside]
-    _check_distinct(samples, [t.with_suffix(suffix) if suffix else t for t in targets], "labels")
+    labeled = [t.with_suffix(suffix) if suffix else t for t in targets]
+    _check_distinct(samples, labeled, root, "labels")
     if images != "none":
         places = [t.with_suffix(one.path.suffix) for t, one in zip(targets, inside, strict=True)]
-        _check_distinct(samples, places, "pictures")
+        _check_distinct(samples, places, root, "pictures")
     root.mkdir(parents=True, exist_ok=True)
     writer(inside, root / labels)
     if images != "none":
@@ -153,9 +154,11 @@ def write(
     return root / labels
 
 
-def _check_distinct(samples: Sequence[Sample], targets: Sequence[Path], what: str) -> None:
+def _check_distinct(
+    samples: Sequence[Sample], targets: Sequence[Path], root: Path, what: str
+) -> None:
     names = (sample.name for sample in samples)
-    check_distinct(zip(names, targets, strict=True), f"the {what}", "rename one of them")
+    check_distinct(zip(names, targets, strict=True), root, f"the {what}", "rename one of them")
 
 
 def _inside(sample: Sample) -> Sample:
