@@ -20,7 +20,7 @@ from facefind.datasets import (
     wider,
     yolo,
 )
-from facefind.datasets.files import read_text
+from facefind.datasets.files import key, read_text
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 from facefind.files import atomic
@@ -141,11 +141,11 @@ def write(
     writer, labels, pictures = writers[layout]
     inside = [_inside(sample) for sample in samples]
     suffix = {"yolo": ".txt", "voc": ".xml"}.get(layout)  # a file a picture
-    targets = [Path(one.name) for one in inside]
-    labeled = [t.with_suffix(suffix) if suffix else t for t in targets]
-    _check_distinct(samples, labeled, root, "labels")
+    stems = [key(one.name) for one in inside]
+    files = [f"{s}{suffix}" if suffix else one.name for s, one in zip(stems, inside, strict=True)]
+    _check_distinct(samples, files, root, "labels")
     if images != "none":
-        places = [t.with_suffix(one.path.suffix) for t, one in zip(targets, inside, strict=True)]
+        places = [f"{s}{one.path.suffix}" for s, one in zip(stems, inside, strict=True)]
         _check_distinct(samples, places, root, "pictures")
     root.mkdir(parents=True, exist_ok=True)
     writer(inside, root / labels)
@@ -155,7 +155,7 @@ def write(
 
 
 def _check_distinct(
-    samples: Sequence[Sample], targets: Sequence[Path], root: Path, what: str
+    samples: Sequence[Sample], targets: Sequence[str], root: Path, what: str
 ) -> None:
     names = (sample.name for sample in samples)
     check_distinct(zip(names, targets, strict=True), root, f"the {what}", "rename one of them")
@@ -172,11 +172,11 @@ def _inside(sample: Sample) -> Sample:
 
 
 def _put_pictures(
-    pictures: Sequence[Path], places: Sequence[Path], folder: Path, *, link: bool
+    pictures: Sequence[Path], places: Sequence[str], folder: Path, *, link: bool
 ) -> None:
     originals = {os.path.realpath(picture) for picture in pictures}
     for picture, name in zip(pictures, places, strict=True):
-        place = below(folder, name.as_posix())
+        place = below(folder, name)
         if place.exists() and place.samefile(picture) and (link or not place.is_symlink()):
             continue
         if not place.is_symlink() and os.path.realpath(place) in originals:

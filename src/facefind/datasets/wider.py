@@ -203,9 +203,11 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
         rows = np.column_stack(
             [boxes, blur, expression, illumination, sample.ignore, occlusion, pose]
         )
-        labels += [sample.name, str(len(rows))]
+        # The layout tells names by their suffix, which FDDB's, for one, do not have.
+        name = sample.name + ("" if Path(sample.name).suffix else sample.path.suffix or ".jpg")
+        labels += [name, str(len(rows))]
         labels += [" ".join(map(str, row)) for row in rows.tolist()] or [" ".join("0" * 10)]
-        points.append(f"# {sample.name}")
+        points.append(f"# {name}")
         visible = sample.attributes.get("landmarks_visible", zero)
         blurs = sample.attributes.get("landmarks_blur", zero)
         for face, box in enumerate(boxes.tolist()):

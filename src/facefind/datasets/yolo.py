@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import files
-from facefind.datasets.files import ONE_LABEL, Flat, Unreadable, bad_line, numbers, read_text
+from facefind.datasets.files import ONE_LABEL, Flat, Unreadable, bad_line, key, numbers, read_text
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
 from facefind.images.listing import SUFFIXES
@@ -106,7 +106,7 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
                 points = sample.landmarks[face].astype(np.float64) / scale
                 row += [*np.where(np.isnan(points), -1, points).ravel()]
             lines.append("0 " + " ".join(f"{value:.9g}" for value in row))
-        file = below(Path(root) / "labels", sample.name).with_suffix(".txt")
+        file = below(Path(root) / "labels", f"{key(sample.name)}.txt")
         files.write_text(file, "".join(line + "\n" for line in lines), durable=False)
     if dropped:
         log.warning("%s: %d ignored boxes left out, which this layout can't hold", root, dropped)
