@@ -98,7 +98,7 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def output_path(name: str) -> Path:
+def output_path(name: str | Path) -> Path:
     """Where what is made of an image goes, relative to an output folder: its name, kept inside."""
     path = Path(name)
     return Path(path.name) if path.anchor or ".." in path.parts else path
