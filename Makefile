@@ -2,6 +2,8 @@
 # make demo    find the faces of two public-domain portraits and of a crowd made from them
 # make lint    ruff (check and format) and mypy
 # make test    lint, then the whole test suite
+# make test-oldest, make test-newest   the test suite (or TESTS="tests/images ...") with the oldest
+#              or newest versions that pyproject.toml allows, each in an environment of its own
 # make clean   remove what the other targets made, the environment excepted
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -13,7 +15,7 @@ STAMP := $(VENV)/setup.stamp
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-oldest test-newest lint clean
 
 setup: $(STAMP)
 
@@ -42,6 +44,19 @@ lint: $(STAMP)
 # Two processes, each with one thread; a file's tests share what they build and stay together.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Torch is the same one in all: its old builds bring gigabytes of CUDA. Old versions warn of what has
+# become old since.
+test-oldest: RESOLUTION := lowest-direct
+test-newest: RESOLUTION := highest
+test-oldest test-newest: $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/$@
+	$(BIN)/python -m pip --python $(VENV)/$@/bin/python install --quiet "$(TORCH)"
+	$(BIN)/uv pip install --quiet --python $(VENV)/$@/bin/python --resolution $(RESOLUTION) \
+	  "$(TORCH)" --editable . --group test
+	$(BIN)/uv pip list --python $(VENV)/$@/bin/python
+	OMP_NUM_THREADS=1 $(VENV)/$@/bin/python -m pytest -n 2 --dist loadfile \
+	  --no-loadscope-reorder -W ignore::DeprecationWarning $(TESTS)
 
 clean:
 	rm -rf demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,6 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from reference import faults, malformed
 from reference.jobs import JOBS, LINES, materials
 
+SHOWN = 20
+"""How many faults of a kind are printed."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -43,7 +46,7 @@ def main() -> int:
             told += [f"{name} {value:.1f}" for name, value in report.figures.items()]
             print(f"{title}: {', '.join(told)}; {len(found)} faults, "
                   f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
-            print(*(f"    {fault}" for fault in found), sep="\n", end="\n" * bool(found))
+            print(*(f"    {fault}" for fault in found[:SHOWN]), sep="\n", end="\n" * bool(found))
             bad, began = bad + len(found), time.monotonic()
     return int(bad > 0)
 

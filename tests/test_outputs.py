@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from facefind.errors import DataError
-from facefind.outputs import LABELS, below, check_distinct, check_outputs, output_path
+from facefind.outputs import (
+    LABELS,
+    below,
+    check_distinct,
+    check_outputs,
+    folds_case,
+    output_path,
+)
 
 
 @pytest.fixture
@@ -113,5 +120,32 @@ def test_names_from_outside_lead_nowhere_else(photos: Path, tmp_path: Path) -> N
 def test_two_images_never_make_one_file() -> None:
     twins = [(Path("x/a.jpg"), "a"), (Path("x/a.png"), Path("a"))]
     with pytest.raises(DataError, match=r"crops of x/a\.jpg and x/a\.png would both be a: give"):
-        check_distinct(twins, "crops")
-    check_distinct([*twins[:1], *twins[:1], (Path("x/b.jpg"), "b")], "crops")
+        check_distinct(twins, "out", "crops")
+    check_distinct([*twins[:1], *twins[:1], (Path("x/b.jpg"), "b")], "out", "crops")
+
+
+def test_names_that_differ_in_case_are_one_file_on_disks_that_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    twins = [(name, f"deep/{name}") for name in ("É.jpg", "e\u0301.JPG", "b.jpg")]
+    check_distinct(twins, "out", "crops")
+    monkeypatch.setattr("facefind.outputs.folds_case", lambda folder: folder == "out")
+    check_distinct(twins, "elsewhere", "crops")
+    with pytest.raises(DataError, match=r"crops of É\.jpg and .*JPG, as this disk takes upper for"):
+        check_distinct(twins, "out", "crops")
+
+
+def test_a_disk_that_folds_case_is_seen_by_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out" / "new"
+    before = folds_case(folder)
+    assert not folder.parent.exists()
+    (tmp_path / "Photos").mkdir()
+    assert folds_case(folder) == before
+    if not before:
+        (tmp_path / "pHOTOS").symlink_to("Photos")  # what such a disk shows
+        assert folds_case(folder)
+        (tmp_path / "pHOTOS").unlink()
+        (tmp_path / "pHOTOS").mkdir()
+        assert not folds_case(folder)

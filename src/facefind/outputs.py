@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import glob
 import os
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from facefind.errors import DataError
 from facefind.images.listing import SUFFIXES, pattern_root
 
-__all__ = ["LABELS", "below", "check_distinct", "check_outputs", "output_path"]
+__all__ = ["LABELS", "below", "check_distinct", "check_outputs", "folds_case", "output_path"]
 
 LABELS = SUFFIXES | {".json", ".txt", ".xml", ".mat", ".yaml", ".yml", ".sqlite", ".csv"}
 """Suffixes of the files that labeled sets consist of."""
@@ -95,13 +98,13 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def output_path(name: str) -> Path:
+def output_path(name: str | Path) -> Path:
     """Where what is made of an image goes, relative to an output folder: its name, kept inside."""
     path = Path(name)
     return Path(path.name) if path.anchor or ".." in path.parts else path
 
 
-def below(folder: str | os.PathLike[str], name: str) -> Path:
+def below(folder: str | os.PathLike[str], name: str | Path) -> Path:
     """The file of a name from outside in a folder, with its missing parent folders.
 
     Raises:
@@ -112,28 +115,57 @@ def below(folder: str | os.PathLike[str], name: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         if _real(path.parent).is_relative_to(_real(Path(folder))):
             return path
-    raise DataError(f"{name!r} leads out of {os.fspath(folder)}: nothing is written there")
+    raise DataError(
+        f"{os.fspath(name)!r} leads out of {os.fspath(folder)}: nothing is written there"
+    )
 
 
 def check_distinct(
     outputs: Iterable[tuple[object, str | os.PathLike[str]]],
+    folder: str | os.PathLike[str],
     what: str,
     otherwise: str = "give the folder above them, or one folder at a time",
 ) -> None:
-    """Check that no two things are made into one file.
+    """Check that no two things are made into one file; some disks take A.jpg and a.jpg for one.
 
     Args:
         outputs: What is read (a path or name, for the message) and the file made of it, in pairs.
+        folder: which the files are written into.
         what: is made of them, for the message.
         otherwise: What to do, for the message.
 
     Raises:
         DataError: two are; the message names both.
     """
+    alike = folds_case(folder)
     taken: dict[str, object] = {}
     for source, output in outputs:
-        other = taken.setdefault(os.fspath(output), source)
+        name = os.fspath(output)
+        other = taken.setdefault(_folded(name) if alike else name, source)
         if other != source:
+            disk = ", as this disk takes upper for lower case" if alike else ""
             raise DataError(
-                f"{what} of {other} and {source} would both be {os.fspath(output)}: {otherwise}"
+                f"{what} of {other} and {source} would both be {name}{disk}: {otherwise}"
             )
+
+
+def folds_case(folder: str | os.PathLike[str]) -> bool:
+    """Whether the disk of a folder, which need not be there, finds files by names of another case.
+
+    It is seen by the name of something that is there, so that nothing is written.
+    """
+    there = _real(Path(folder))
+    while not there.is_dir():
+        there = there.parent
+    with suppress(OSError), os.scandir(there) as entries:
+        for path in chain((Path(entry.path) for entry in entries), (there, *there.parents)):
+            if path.name != (other := path.name.swapcase()):
+                try:
+                    return path.samefile(path.with_name(other))
+                except OSError:
+                    return False
+    return False
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())

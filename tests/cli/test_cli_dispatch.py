@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+import weakref
+from itertools import count
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
-import facefind
+import facefind.cli
 from facefind.cli import COMMANDS, main
 from facefind.errors import WeightsError
 
@@ -103,6 +110,77 @@ def test_what_users_cause_is_one_line_and_a_code(
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+def ended_at(moment: int, args: list[str], file: str | None = None) -> int | None:
+    """Exit code of a command that gets SIGTERM in its so-manieth line of a file, or call of any.
+
+    None: it has fewer.
+    """
+    left, event_of = moment, "call" if file is None else "line"
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal left
+        counts = event == event_of and file in (None, frame.f_code.co_filename)
+        if counts and signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return trace
+
+    former = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        code = main(args)
+    finally:
+        sys.settrace(former)
+    return code if left <= 0 else None
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+
+@posix
+def test_sigterm_at_any_line_of_the_start_ends_cleanly(capsys: pytest.CaptureFixture[str]) -> None:
+    for moment in count(1):
+        code = ended_at(moment, ["--version"], facefind.cli.__file__)
+        said = capsys.readouterr()
+        if code is None:
+            break
+        assert (code, said.err) == (143, "facefind: ended by SIGTERM\n")
+    assert moment > 20
+    assert said.out.startswith("facefind ")
+
+
+@posix
+def test_sigterm_at_many_moments_of_a_command_ends_cleanly(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for step in count():
+        code = ended_at(int(1.6**step), ["models", "--json"])
+        said = capsys.readouterr().err
+        if code is None:
+            break
+        assert (code, said) == (143, "facefind models: ended by SIGTERM\n")
+    assert step > 8
+
+
+@posix
+def test_a_sigterm_that_comes_in_a_callback_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An import has such a callback, and ends well whatever is raised there."""
+
+    def command(args: list[str]) -> int:
+        thing = threading.Event()
+        finished = weakref.ref(thing, lambda gone: os.kill(os.getpid(), signal.SIGTERM))
+        del thing
+        threading.Event().wait(20)
+        return int(finished() is None)
+
+    monkeypatch.setattr("facefind.cli.doctor.main", command)
+    assert main(["doctor"]) == 143
+    assert capsys.readouterr().err == "facefind doctor: ended by SIGTERM\n"
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,21 @@ def test_checks_find_damaged_and_large_pictures(
     assert "more than max_pixels=1000" in capsys.readouterr().out
 
 
+def test_checks_name_every_wrong_label_and_go_on_to_the_pictures(
+    cut: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = labeled(tmp_path / "set", cut)
+    rows = "".join(f"{number} 60 95\n" for number in range(12))
+    (root / "own_bbx_gt.txt").write_text(f"a.jpg\n13\n{rows}177 60 95 130 0 0 0 0 0 0\n")
+    assert main(["data", "check", str(root)]) == 1
+    said = capsys.readouterr().out
+    assert all(f"own_bbx_gt.txt, line {line}: expected" in said for line in range(3, 15))
+    assert "1 images (0 without faces), 1 faces" in said
+    assert "image missing, unreadable or damaged: 1" in said
+    assert main(["data", "stats", str(root)]) == 2
+    assert "line 3: expected" in capsys.readouterr().err
+
+
 def test_an_empty_picture_does_not_end_the_check_of_a_yolo_set(
     cut: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

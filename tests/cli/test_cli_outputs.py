@@ -178,6 +178,53 @@ def test_an_image_that_cannot_be_saved_costs_only_itself(
     assert {path.name for path in Path("d").rglob("*.jpg")} == {"a.jpg", "b.jpg"}
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["detect", "p", "--draw", "d"],
+        ["align", "p", "--out", "d"],
+        ["data", "convert", "set", "d", "--to", "yolo", "--pictures", "copy"],
+    ],
+)
+def test_names_that_differ_in_case_are_refused_where_the_disk_takes_them_for_one(
+    args: list[str],
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    picture(photos / "A.jpg")
+    Path("set").mkdir()
+    Path("set/images").symlink_to("../p")
+    Path("set/x_bbx_gt.txt").write_text("a.jpg\n0\nA.jpg\n0\n")
+    monkeypatch.setattr("facefind.outputs.folds_case", lambda folder: True)
+    assert main([*args, *(FAST if args[0] != "data" else [])]) == 2
+    said = capsys.readouterr().err
+    assert "A.jpg" in said
+    assert "takes upper for lower case" in said
+    assert not Path("d").exists()
+
+
+@pytest.mark.parametrize("link", ["../p/deep", "deep", "nowhere/at/all"])
+def test_links_in_an_output_folder_lead_to_no_image(
+    link: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One to the originals, one round and round, one to nothing."""
+    before = (photos / "deep" / "b.jpg").read_bytes()
+    assert main(["detect", "p", "--draw", "d", *FAST]) == 1
+    for path in sorted(Path("d/deep").iterdir()):
+        path.unlink()
+    Path("d/deep").rmdir()
+    Path("d/deep").symlink_to(link)
+    capsys.readouterr()
+    assert main(["detect", "p", "--draw", "d", "--overwrite", *FAST]) == 1
+    said = capsys.readouterr().err
+    assert "facefind detect: deep/b.jpg: " in said
+    assert "Traceback" not in said
+    assert "1 image, " in said
+    assert (photos / "deep" / "b.jpg").read_bytes() == before
+    assert not Path("nowhere").exists()
+
+
 def test_a_folder_that_cannot_be_listed_is_named_and_the_others_searched(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

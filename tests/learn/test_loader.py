@@ -9,8 +9,8 @@ import torch
 from facefind import datasets, images
 from facefind.errors import DataError
 from facefind.learn.index_sampler import Epochs, IndexSampler
-from facefind.learn.loader import TrainingSet, loader, worker_count
-from facefind.learn.recipe import AugmentConfig, DataConfig, ResizedConfig
+from facefind.learn.loader import TrainingSet, ahead, loader, worker_count
+from facefind.learn.recipe import AugmentConfig, DataConfig, Phase, ResizedConfig
 from facefind.runtimes import cpu
 
 
@@ -251,3 +251,36 @@ def test_loading_processes_follow_the_machine(monkeypatch, cores, processes, exp
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert worker_count(DataConfig(workers=None)) == expected
     assert worker_count(DataConfig(workers=5)) == 5
+
+
+def test_what_waits_is_bounded_by_bytes(monkeypatch, tiny_set):
+    monkeypatch.setattr("facefind.learn.loader.AHEAD", 1000)
+    assert [ahead(size, 2, 4) for size in (1, 125, 126, 250, 251, 10**9)] == [4, 4, 3, 2, 1, 1]
+    assert ahead(10**9, 0, 4) is None
+    config = AugmentConfig(size=64, phases=(Phase(until=0.5, size=96),))
+    for augment, side in ((config, 96), (RESIZED, 100)):
+        monkeypatch.setattr("facefind.learn.loader.AHEAD", 2 * 3 * 3 * side**2 * 4)
+        dataset = TrainingSet(datasets.read(tiny_set), augment)
+        pairs = IndexSampler(Epochs([""] * 12, seed=5))
+        given = [loader(dataset, pairs, batch=n, workers=2, prefetch=9) for n in (4, 5, 99)]
+        assert [batches.prefetch_factor for batches in given] == [3, 2, 1]
+
+
+def test_one_large_image_at_a_time_is_decoded(monkeypatch, tiny_set):
+    """Whoever decodes one holds the lock that all loading processes share."""
+    samples, free, read = datasets.read(tiny_set), [], images.read_reduced
+
+    def watched(path, *args, **options):
+        free.append(dataset._large.acquire(block=False))
+        if free[-1]:
+            dataset._large.release()
+        return read(path, *args, **options)
+
+    monkeypatch.setattr(images, "read_reduced", watched)
+    dataset = TrainingSet(samples, AugmentConfig(size=64))
+    height, width = images.read_size(samples[0].path)
+    for large in (height * width, height * width - 1):
+        monkeypatch.setattr("facefind.learn.loader.LARGE", large)
+        dataset[(0, 0)]
+    assert free == [True, False]
+    assert dataset._large.acquire(block=False)

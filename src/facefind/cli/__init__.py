@@ -59,18 +59,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Mistakes of the user end in one line on stderr. `SystemExit` comes only from tyro, for `--help`
     and for options it can't read.
     """
-    _open_streams()
-    with _termination():
-        return _run(argv)
+    name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    program = f"facefind {name}" if name in COMMANDS else "facefind"
+    try:
+        with _termination():
+            _open_streams()
+            return _run(program, name, rest)
+    except _Terminated:
+        return _fail(program, "ended by SIGTERM", code=143)
+    except KeyboardInterrupt:
+        return _fail(program, "interrupted", code=130)
 
 
 class _Terminated(KeyboardInterrupt):
     """SIGTERM has come: what is open is closed, and the command ends."""
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    program = f"facefind {name}" if name in COMMANDS else "facefind"
+def _run(program: str, name: str, rest: Sequence[str]) -> int:
     try:
         code = _command(name, rest)
         sys.stdout.flush()
@@ -86,10 +91,6 @@ def _run(argv: Sequence[str] | None) -> int:
         return 141
     except (FacefindError, OSError) as error:
         return _fail(program, " ".join(str(error).split()))
-    except _Terminated:
-        return _fail(program, "ended by SIGTERM", code=143)
-    except KeyboardInterrupt:
-        return _fail(program, "interrupted", code=130)
     return code
 
 
@@ -127,12 +128,15 @@ def _open_streams() -> None:
 
 @contextmanager
 def _termination() -> Iterator[None]:
-    """SIGTERM ends the block like an interruption; a second one at once."""
+    """SIGTERM ends the block like an interruption; a second one at once.
+
+    What is raised in a callback, such as each import has, is lost: then it is sent again.
+    """
     mine = threading.current_thread() is threading.main_thread()
     if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield  # whoever runs this has plans of its own
         return
-    owner = os.getpid()
+    owner, unraisable = os.getpid(), sys.unraisablehook
 
     def end(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -140,11 +144,20 @@ def _termination() -> Iterator[None]:
             os.kill(os.getpid(), number)
         raise _Terminated
 
-    signal.signal(signal.SIGTERM, end)
+    def again(lost: sys.UnraisableHookArgs) -> None:
+        if isinstance(lost.exc_value, _Terminated):
+            signal.signal(signal.SIGTERM, end)
+            threading.Timer(0.01, os.kill, (owner, signal.SIGTERM)).start()
+        else:
+            unraisable(lost)
+
+    sys.unraisablehook = again
     try:
+        signal.signal(signal.SIGTERM, end)
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.unraisablehook = unraisable
 
 
 def _help() -> str:

@@ -63,7 +63,7 @@ def main(args: Sequence[str]) -> int:
     work = Work("align", options, folders={"--out": options.out}, reads=reads)
     files = list(work.images())
     stems = ((file.path, pipeline.output_path(file.name).with_suffix("")) for file in files)
-    pipeline.check_distinct(stems, "the crops")
+    pipeline.check_distinct(stems, options.out, "the crops")
     detector = options.detector(options.model)
     if not detector.card.landmarks:
         raise DataError(

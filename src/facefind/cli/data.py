@@ -27,6 +27,7 @@ ACTIONS = {
     "stats": "count what a set holds",
 }
 _KINDS = {
+    "label": "label that is not as its format demands",
     "name": "two pictures of one name",
     "file": "image missing, unreadable or damaged",
     "size": "image of another size than labeled",
@@ -95,7 +96,9 @@ class _Convert(_Set):
 class _Check(_Set):
     """Look for what is wrong in a set, and for pictures it shares with another.
 
-    The exit code is 1 where something is wrong; tiny boxes alone are no fault.
+    Labels that are not as their format demands are all named, with file and line, and the rest of
+    the set is looked at without them. The exit code is 1 where something is wrong; tiny boxes alone
+    are no fault.
     """
 
     data: Place
@@ -180,11 +183,14 @@ def _check(options: _Check, command: str) -> int:
     from facefind import datasets
 
     check_written([options.data, options.other], out=options.out, plot=options.plot)
-    samples = datasets.read_labels(options.data, flat="keep", unreadable="keep")
     others = []
-    if options.other is not None:
-        others = datasets.read_labels(options.other, unreadable="keep")
-    result = datasets.check(samples, others, tiny=options.tiny, max_pixels=options.max_pixels)
+    with datasets.collected_faults() as faults:
+        samples = datasets.read_labels(options.data, flat="keep", unreadable="keep")
+        if options.other is not None:
+            others = datasets.read_labels(options.other, unreadable="keep")
+    result = datasets.check(
+        samples, others, tiny=options.tiny, max_pixels=options.max_pixels, faults=faults
+    )
     if options.plot is not None:
         _draw(samples, options.plot)
     report = result.to_dict() | {"command": command, "other": options.other or ""}
@@ -209,10 +215,13 @@ def _text(result: Report) -> str:
         if not counts[kind]:
             continue
         lines.append(f"{text}: {counts[kind]}")
-        some = [finding for finding in result.findings if finding.kind == kind][:_EXAMPLES]
+        some = [finding for finding in result.findings if finding.kind == kind]
+        if kind != "label":  # whose lines are what is to be corrected
+            some = some[:_EXAMPLES]
         for finding in some:
             face = "" if finding.face is None else f", face {finding.face}"
-            lines.append(f"  {finding.image}{face}: {finding.detail}")
+            picture = f"{finding.image}{face}: " if finding.image else ""
+            lines.append(f"  {picture}{finding.detail}")
         if counts[kind] > len(some):
             lines.append("  ...")
     return "\n".join([*lines, "", "--json or --out names every one"])

@@ -141,9 +141,10 @@ def _distinct(files: list[Found], options: _Detect) -> list[Found]:
 
     if options.draw is not None:
         copies = ((file.path, DrawingFolder.target(file.name)) for file in files)
-        check_distinct(copies, "drawn copies")
+        check_distinct(copies, options.draw, "drawn copies")
     if options.mesh_out is not None:
-        check_distinct(((file.path, MeshFolder.target(file.name)) for file in files), "the meshes")
+        meshes = ((file.path, MeshFolder.target(file.name)) for file in files)
+        check_distinct(meshes, options.mesh_out, "the meshes")
     return files
 
 

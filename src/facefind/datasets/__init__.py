@@ -15,7 +15,7 @@ from facefind.datasets import (
     yolo,
 )
 from facefind.datasets.check import Finding, Report, check
-from facefind.datasets.files import Missing
+from facefind.datasets.files import Missing, collected_faults
 from facefind.datasets.layouts import READERS, detect_format, write
 from facefind.datasets.pairs import Pairs
 from facefind.datasets.reading import read
@@ -42,6 +42,7 @@ __all__ = [
     "check",
     "check_complete",
     "coco",
+    "collected_faults",
     "detect_format",
     "digest",
     "evenly_spaced",

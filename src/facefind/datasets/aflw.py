@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import LARGEST, Missing, image_root, locate, read_mat
+from facefind.datasets.files import LARGEST, ONE_LABEL, Missing, image_root, locate, read_mat
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
@@ -49,19 +49,26 @@ def read(
         raise DataError(f"{source}: no AFLW database ({error})") from None
     points: dict[int, npt.NDArray[np.float64]] = {}
     for face, feature, x, y in marks:
-        if feature not in range(1, 22):
-            raise DataError(f"{source}: face {face} has the feature {feature!r}, none of 1 to 21")
-        place = _numbers(source, f"feature {feature} of face {face}", x, y)
-        points.setdefault(face, np.full((21, 2), np.nan))[feature - 1] = place
-    pose = {row[0]: _numbers(source, f"the pose of face {row[0]}", *row[1:]) for row in poses}
+        with ONE_LABEL:
+            if feature not in range(1, 22):
+                raise DataError(
+                    f"{source}: face {face} has the feature {feature!r}, none of 1 to 21"
+                )
+            place = _numbers(source, f"feature {feature} of face {face}", x, y)
+            points.setdefault(face, np.full((21, 2), np.nan))[feature - 1] = place
+    pose = {}
+    for face, *angles in poses:
+        with ONE_LABEL:
+            pose[face] = _numbers(source, f"the pose of face {face}", *angles)
     pictures: dict[str, list[tuple[int, list[float]]]] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for face, name, width, height, *box in faces:
-        x, y, w, h = _numbers(source, f"the rectangle of face {face}", *box)
-        if w > 0 and h > 0:
-            pictures.setdefault(name, []).append((face, [x, y, x + w, y + h]))
-            high, wide = _numbers(source, f"the image of face {face}", height, width)
-            sizes[name] = (int(high), int(wide))
+        with ONE_LABEL:
+            x, y, w, h = _numbers(source, f"the rectangle of face {face}", *box)
+            if w > 0 and h > 0:
+                high, wide = _numbers(source, f"the image of face {face}", height, width)
+                sizes[name] = (int(high), int(wide))
+                pictures.setdefault(name, []).append((face, [x, y, x + w, y + h]))
     folder = image_root(source.parent, images, "flickr", "images")
     found = locate(pictures, folder, source, missing)
     blank = np.full((21, 2), np.nan)
@@ -115,27 +122,32 @@ def read_2000(
     for file in files:
         if file.stem not in found:
             continue
-        try:
-            content = read_mat(file)
-            points = np.asarray(content["pt3d_68"], np.float64).T.reshape(68, 3)
-            pose = np.degrees(np.asarray(content["Pose_Para"], np.float64).ravel()[:3])
-            if len(pose) != 3 or not (np.isfinite(points).all() and np.isfinite(pose).all()):
-                raise ValueError("not finite")
-        except (DataError, KeyError, ValueError) as error:
-            raise DataError(f"{file}: expected pt3d_68 (3 x 68), Pose_Para ({error!r})") from None
-        flat = points[:, :2]
-        samples.append(
-            Sample(
-                name=found[file.stem].name,
-                path=found[file.stem],
-                boxes=np.concatenate([flat.min(axis=0), flat.max(axis=0)])[None].astype(np.float32),
-                landmarks=five_of_68(flat)[None],
-                attributes={
-                    "points_68": points[None].astype(np.float32),
-                    "pose": pose[None].astype(np.float32),
-                },
+        with ONE_LABEL:
+            try:
+                content = read_mat(file)
+                points = np.asarray(content["pt3d_68"], np.float64).T.reshape(68, 3)
+                pose = np.degrees(np.asarray(content["Pose_Para"], np.float64).ravel()[:3])
+                if len(pose) != 3 or not (np.isfinite(points).all() and np.isfinite(pose).all()):
+                    raise ValueError("not finite")
+            except (DataError, KeyError, ValueError) as error:
+                raise DataError(
+                    f"{file}: expected pt3d_68 (3 x 68), Pose_Para ({error!r})"
+                ) from None
+            flat = points[:, :2]
+            samples.append(
+                Sample(
+                    name=found[file.stem].name,
+                    path=found[file.stem],
+                    boxes=np.concatenate([flat.min(axis=0), flat.max(axis=0)])[None].astype(
+                        np.float32
+                    ),
+                    landmarks=five_of_68(flat)[None],
+                    attributes={
+                        "points_68": points[None].astype(np.float32),
+                        "pose": pose[None].astype(np.float32),
+                    },
+                )
             )
-        )
     return samples
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from facefind import images
 from facefind.datasets.sample import Sample, digest
-from facefind.errors import ImageError
+from facefind.errors import DataError, ImageError
 
 SIDES = (8, 16, 32, 64, 128, 256)
 Look: TypeAlias = "npt.NDArray[np.float32] | bytes"
@@ -25,7 +25,10 @@ _SAME_BITS = 12  # of 256 that two prints of one picture may differ in
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: `kind`, the picture, the face in it (from 0) or None, and what."""
+    """One thing that is wrong: `kind`, the picture, the face in it (from 0) or None, and what.
+
+    Of a label that cannot be read there is no picture, "", and what is wrong names its file.
+    """
 
     kind: str
     image: str
@@ -72,6 +75,7 @@ def check(
     tiny: float = 4.0,
     files: bool = True,
     max_pixels: int = images.MAX_PIXELS,
+    faults: Iterable[DataError] = (),
 ) -> Report:
     """A report on the samples.
 
@@ -88,8 +92,9 @@ def check(
         tiny: least side in pixels that is not pointed out.
         files: decode the images; without it nothing on disk is touched.
         max_pixels: images of more are too large.
+        faults: wrong labels (`label`) that reading left out, as `collected_faults` gives them.
     """
-    findings: list[Finding] = []
+    findings = [Finding("label", "", None, str(fault)) for fault in faults]
     seen: set[str] = set()
     looks: list[Look | None] = []
     for sample in samples:

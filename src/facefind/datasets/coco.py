@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from facefind import files
 from facefind.datasets.files import (
     LARGEST,
+    ONE_LABEL,
     Flat,
     Missing,
     Unreadable,
@@ -115,37 +116,48 @@ def _parse(source: Path) -> tuple[dict[Any, dict[str, Any]], Objects, dict[Any, 
         ) from None
     pictures: dict[Any, dict[str, Any]] = {}
     for picture in parts[0]:
-        key = picture.get("id")
-        where = f"{source}, image id {key!r}"
-        if not isinstance(key, int | str) or key in pictures:
-            raise DataError(f"{where}: expected a number or a text that no other image has")
-        name = picture.get("file_name")
-        if not isinstance(name, str) or not name.strip():
-            raise DataError(f"{where}: expected a file_name, got {name!r}")
-        sides = [picture.get(side) or 0 for side in ("width", "height")]
-        if not all(isinstance(side, int | float) and 0 <= side <= LARGEST for side in sides):
-            raise DataError(f"{where}: expected width and height in pixels, got {sides}")
-        pictures[key] = picture
+        with ONE_LABEL:
+            _check_picture(picture, pictures, source)
+            pictures[picture["id"]] = picture
+    named = [picture.get("id") for picture in parts[0]]
+    ids = {key for key in named if isinstance(key, int | str)}
+    annotations = []
     for annotation in parts[1]:
-        _check(annotation, pictures, source)
+        with ONE_LABEL:
+            _check(annotation, ids, source)
+            if annotation["image_id"] in pictures:
+                annotations.append(annotation)
     categories = {
         entry["id"]: str(entry.get("name") or "")
         for entry in parts[2]
         if isinstance(entry.get("id"), int | str)
     }
     info = content.get("info")
-    return pictures, parts[1], categories, info if isinstance(info, dict) else {}
+    return pictures, annotations, categories, info if isinstance(info, dict) else {}
 
 
 def _are_objects(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, dict) for value in values)
 
 
-def _check(annotation: dict[str, Any], pictures: dict[Any, Any], source: Path) -> None:
+def _check_picture(picture: dict[str, Any], others: Collection[Any], source: Path) -> None:
+    key = picture.get("id")
+    where = f"{source}, image id {key!r}"
+    if not isinstance(key, int | str) or key in others:
+        raise DataError(f"{where}: expected a number or a text that no other image has")
+    name = picture.get("file_name")
+    if not isinstance(name, str) or not name.strip():
+        raise DataError(f"{where}: expected a file_name, got {name!r}")
+    sides = [picture.get(side) or 0 for side in ("width", "height")]
+    if not all(isinstance(side, int | float) and 0 <= side <= LARGEST for side in sides):
+        raise DataError(f"{where}: expected width and height in pixels, got {sides}")
+
+
+def _check(annotation: dict[str, Any], ids: Collection[Any], source: Path) -> None:
     """See that an annotation is as it must be; `iscrowd` becomes a truth value."""
     where = f"{source}, annotation id {annotation.get('id')!r}"
     picture = annotation.get("image_id")
-    if not isinstance(picture, int | str) or picture not in pictures:
+    if not isinstance(picture, int | str) or picture not in ids:
         raise DataError(f"{where}: image_id {picture!r} is no image's id")
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):

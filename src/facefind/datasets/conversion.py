@@ -43,7 +43,8 @@ def losses(before: Sequence[Sample], after: Sequence[Sample]) -> dict[str, int |
     boxes = {key(sample.name): sample.boxes[~sample.ignore] for sample in after}
     moved = 0.0
     for sample in before:
-        ours, theirs = sample.boxes[~sample.ignore], boxes.get(key(sample.name))
+        name = key(output_path(sample.name).as_posix())
+        ours, theirs = sample.boxes[~sample.ignore], boxes.get(name)
         if theirs is not None and len(ours) and ours.shape == theirs.shape:
             moved = max(moved, float(np.abs(ours - theirs).max()))
     if moved > 0.01:
@@ -62,11 +63,10 @@ def read_written(samples: Sequence[Sample], place: Path, layout: str) -> list[Sa
     """
     if layout != "yolo":
         return read_labels(place if place.is_file() else place.parent, layout=layout)
+    names = (output_path(sample.name).as_posix() for sample in samples)
     written = (
-        yolo.read_picture(
-            sample.name, sample.path, (place / output_path(sample.name)).with_suffix(".txt")
-        )
-        for sample in samples
+        yolo.read_picture(name, sample.path, place / f"{key(name)}.txt")
+        for name, sample in zip(names, samples, strict=True)
     )
     return [sample for sample in written if sample is not None]
 

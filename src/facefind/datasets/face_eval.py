@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facefind.datasets.files import LARGEST, Missing, image_root, locate, read_mat
+from facefind.datasets.files import LARGEST, ONE_LABEL, Missing, image_root, locate, read_mat
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
@@ -47,18 +47,21 @@ def read(
 
 def _sample(name: str, path: Path, objects: Any, source: Path) -> Sample:
     boxes, ignore = [], []
-    try:
-        entries = _rows(objects)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{source}, {name}: its objects are no numbers ({error})") from None
+    entries: list[list[float]] = []
+    with ONE_LABEL:
+        try:
+            entries = _rows(objects)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{source}, {name}: its objects are no numbers ({error})") from None
     for number, entry in enumerate(entries, 1):
-        if len(entry) < 4 or not np.all(np.abs(entry) <= LARGEST):
-            raise DataError(
-                f"{source}, {name}, object {number}: expected x1 y1 x2 y2 and maybe two further "
-                f"numbers, got {entry}"
-            )
-        boxes.append(entry[:4])
-        ignore.append(len(entry) >= 6 and entry[5] != 0)
+        with ONE_LABEL:
+            if len(entry) < 4 or not np.all(np.abs(entry) <= LARGEST):
+                raise DataError(
+                    f"{source}, {name}, object {number}: expected x1 y1 x2 y2 and maybe two "
+                    f"further numbers, got {entry}"
+                )
+            boxes.append(entry[:4])
+            ignore.append(len(entry) >= 6 and entry[5] != 0)
     return Sample(
         name=name, path=path, boxes=np.array(boxes, np.float32), ignore=np.array(ignore, bool)
     )

@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from facefind.datasets.files import Missing, bad_line, face_rows, image_root, locate, read_text
+from facefind.datasets.files import (
+    ONE_LABEL,
+    Missing,
+    bad_line,
+    face_rows,
+    image_root,
+    locate,
+    read_text,
+)
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
@@ -67,7 +75,9 @@ def bounding_boxes(ellipses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]
 
 
 def _parse(file: Path) -> list[tuple[str, npt.NDArray[np.float64]]]:
-    lines = read_text(file)
+    lines: list[str] = []
+    with ONE_LABEL:
+        lines = read_text(file)
     blocks: list[tuple[str, npt.NDArray[np.float64]]] = []
     at = 0
     while at < len(lines):
@@ -75,10 +85,12 @@ def _parse(file: Path) -> list[tuple[str, npt.NDArray[np.float64]]]:
         at += 1
         if not name:
             continue
-        faces = face_rows(file, lines, at, _ELLIPSE, (5, 6), whole=False)
-        for place, values in enumerate(faces, at + 1):
-            if min(values[:2]) <= 0:
-                raise bad_line(file, place + 1, lines[place], _ELLIPSE)
-        at += 1 + len(faces)
-        blocks.append((name, np.array([row[:5] for row in faces], np.float64).reshape(-1, 5)))
+        faces, at = face_rows(file, lines, at, _ELLIPSE, (5, 6), whole=False)
+        ellipses = []
+        for place, values in faces.items():
+            with ONE_LABEL:
+                if min(values[:2]) <= 0:
+                    raise bad_line(file, place + 1, lines[place], _ELLIPSE)
+                ellipses.append(values[:5])
+        blocks.append((name, np.array(ellipses, np.float64).reshape(-1, 5)))
     return blocks

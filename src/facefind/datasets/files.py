@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,38 @@ LARGEST = 1e7
 """What no number of a label exceeds: pixels of no picture, and exact in float32 and below."""
 
 log = logging.getLogger("facefind.datasets")
+_faults: ContextVar[list[DataError] | None] = ContextVar("_faults", default=None)
+
+
+@contextmanager
+def collected_faults() -> Iterator[list[DataError]]:
+    """The wrong labels of the sets that are read in the block, which are left out meanwhile.
+
+    Outside of such a block the first one is raised, and ends the reading.
+    """
+    found: list[DataError] = []
+    token = _faults.set(found)
+    try:
+        yield found
+    finally:
+        _faults.reset(token)
+
+
+class _OneLabel:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, trace: object) -> bool:
+        faults = _faults.get()
+        if faults is None or not isinstance(error, DataError):
+            return False
+        faults.append(error)
+        return True
+
+
+ONE_LABEL = _OneLabel()
+"""`with ONE_LABEL:` holds what is read of one label, picture or file: a DataError that it raises
+costs no other one within `collected_faults`."""
 
 
 def key(name: str) -> str:
@@ -159,8 +193,10 @@ def numbers(line: str, *, whole: bool = False) -> list[float]:
 
 def face_rows(
     source: Path, lines: list[str], at: int, form: str, sizes: Collection[int], *, whole: bool
-) -> list[list[float]]:
-    """The numbers of each line of a block: line `at` (from 0) says of how many that follow it.
+) -> tuple[dict[int, list[float]], int]:
+    """The numbers of each line of a block by the line's place, and the place of what follows it.
+
+    Line `at` says how many lines belong to the block; places count from 0.
 
     Args:
         source: the file, for messages.
@@ -175,15 +211,38 @@ def face_rows(
     """
     first = lines[at] if at < len(lines) else ""
     said = numbers(first, whole=True)
-    if len(said) != 1 or said[0] < 0:
-        raise bad_line(source, at + 1, first, "the number of faces")
-    found = []
-    for place in range(at + 1, at + 1 + int(said[0])):
-        line = lines[place] if place < len(lines) else ""
-        found.append(numbers(line, whole=whole))
-        if len(found[-1]) not in sizes:
-            raise bad_line(source, place + 1, line, form)
-    return found
+    found: dict[int, list[float]] = {}
+    with ONE_LABEL:
+        if len(said) != 1 or said[0] < 0:
+            raise bad_line(source, at + 1, first, "the number of faces")
+        for place in range(at + 1, at + 1 + int(said[0])):
+            line = lines[place] if place < len(lines) else ""
+            values = numbers(line, whole=whole)
+            if not values and (place >= len(lines) or is_name(line)):
+                raise bad_line(source, place + 1, line, form)
+            with ONE_LABEL:
+                if len(values) not in sizes:
+                    raise bad_line(source, place + 1, line, form)
+                found[place] = values
+        return found, at + 1 + int(said[0])
+    return found, next_name(lines, at)
+
+
+def is_name(line: str) -> bool:
+    """Whether a line of a label file names an image, and is no row of numbers, however wrong."""
+    name = line.strip()
+    if key(name) != name:
+        return True
+    try:
+        float(name)
+    except ValueError:
+        return len(name.split()) == 1
+    return False
+
+
+def next_name(lines: list[str], at: int) -> int:
+    """The place, from `at` on, of the next line that names an image; behind all if none does."""
+    return next((place for place in range(at, len(lines)) if is_name(lines[place])), len(lines))
 
 
 def flag(value: object) -> bool | None:

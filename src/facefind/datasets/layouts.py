@@ -20,7 +20,7 @@ from facefind.datasets import (
     wider,
     yolo,
 )
-from facefind.datasets.files import read_text
+from facefind.datasets.files import key, read_text
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 from facefind.files import atomic
@@ -141,11 +141,12 @@ def write(
     writer, labels, pictures = writers[layout]
     inside = [_inside(sample) for sample in samples]
     suffix = {"yolo": ".txt", "voc": ".xml"}.get(layout)  # a file a picture
-    targets = [Path(one.name) for one in inside]
-    _check_distinct(samples, [t.with_suffix(suffix) if suffix else t for t in targets], "labels")
+    stems = [key(one.name) for one in inside]
+    files = [f"{s}{suffix}" if suffix else one.name for s, one in zip(stems, inside, strict=True)]
+    _check_distinct(samples, files, root, "labels")
     if images != "none":
-        places = [t.with_suffix(one.path.suffix) for t, one in zip(targets, inside, strict=True)]
-        _check_distinct(samples, places, "pictures")
+        places = [f"{s}{one.path.suffix}" for s, one in zip(stems, inside, strict=True)]
+        _check_distinct(samples, places, root, "pictures")
     root.mkdir(parents=True, exist_ok=True)
     writer(inside, root / labels)
     if images != "none":
@@ -153,9 +154,11 @@ def write(
     return root / labels
 
 
-def _check_distinct(samples: Sequence[Sample], targets: Sequence[Path], what: str) -> None:
+def _check_distinct(
+    samples: Sequence[Sample], targets: Sequence[str], root: Path, what: str
+) -> None:
     names = (sample.name for sample in samples)
-    check_distinct(zip(names, targets, strict=True), f"the {what}", "rename one of them")
+    check_distinct(zip(names, targets, strict=True), root, f"the {what}", "rename one of them")
 
 
 def _inside(sample: Sample) -> Sample:
@@ -169,11 +172,11 @@ def _inside(sample: Sample) -> Sample:
 
 
 def _put_pictures(
-    pictures: Sequence[Path], places: Sequence[Path], folder: Path, *, link: bool
+    pictures: Sequence[Path], places: Sequence[str], folder: Path, *, link: bool
 ) -> None:
     originals = {os.path.realpath(picture) for picture in pictures}
     for picture, name in zip(pictures, places, strict=True):
-        place = below(folder, name.as_posix())
+        place = below(folder, name)
         if place.exists() and place.samefile(picture) and (link or not place.is_symlink()):
             continue
         if not place.is_symlink() and os.path.realpath(place) in originals:

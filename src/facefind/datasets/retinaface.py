@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from facefind import files
 from facefind.datasets.files import (
+    ONE_LABEL,
     Flat,
     Missing,
     bad_line,
@@ -117,31 +118,41 @@ def _points_row(sample: Sample, face: int) -> list[float]:
 def _parse(source: Path, flat: Flat) -> list[_Picture]:
     pictures: list[_Picture] = []
     seen: set[str] = set()
+    wrong = False  # is the last header, whose faces are those of no picture
     for number, line in enumerate(read_text(source), 1):
         if not line.strip():
             continue
-        if line.startswith("#"):
-            picture = _header(line)
-            if picture is None or picture.name in seen:
-                raise bad_line(source, number, line, "'# name' or '# name width height', once")
-            seen.add(picture.name)
-            pictures.append(picture)
-            continue
-        if not pictures:
-            raise bad_line(source, number, line, "a line '# name' first")
-        picture = pictures[-1]
-        second = picture.size is not None
-        values = numbers(line)
-        if len(values) not in ((4, 5, 19) if second else (4, 20)):
-            raise bad_line(source, number, line, _V2 if second else _V1)
-        box = values[:4] if second else [*values[:2], values[0] + values[2], values[1] + values[3]]
-        if flat == "drop" and (box[2] <= box[0] or box[3] <= box[1]):
-            continue
-        picture.boxes.append(box)
-        picture.points.append(values[4:19] if len(values) >= 19 else [-1.0] * 15)
-        picture.ignore.append(second and len(values) == 5 and values[4] == 1)
-        picture.quality.append(values[19] if len(values) == 20 else -1.0)
+        with ONE_LABEL:
+            if line.startswith("#"):
+                picture = _header(line)
+                wrong = picture is None or picture.name in seen
+                if picture is None or picture.name in seen:
+                    raise bad_line(source, number, line, "'# name' or '# name width height', once")
+                seen.add(picture.name)
+                pictures.append(picture)
+            elif not wrong:
+                _add_face(pictures, line, source, number, flat)
     return pictures
+
+
+def _add_face(
+    pictures: Sequence[_Picture], line: str, source: Path, number: int, flat: Flat
+) -> None:
+    """Add the face of a line to the last picture."""
+    if not pictures:
+        raise bad_line(source, number, line, "a line '# name' first")
+    picture = pictures[-1]
+    second = picture.size is not None
+    values = numbers(line)
+    if len(values) not in ((4, 5, 19) if second else (4, 20)):
+        raise bad_line(source, number, line, _V2 if second else _V1)
+    box = values[:4] if second else [*values[:2], values[0] + values[2], values[1] + values[3]]
+    if flat == "drop" and (box[2] <= box[0] or box[3] <= box[1]):
+        return
+    picture.boxes.append(box)
+    picture.points.append(values[4:19] if len(values) >= 19 else [-1.0] * 15)
+    picture.ignore.append(second and len(values) == 5 and values[4] == 1)
+    picture.quality.append(values[19] if len(values) == 20 else -1.0)
 
 
 def _header(line: str) -> _Picture | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facefind.datasets import yolo
-from facefind.datasets.files import Flat, Unreadable, bad_line, decode, read_text
+from facefind.datasets.files import ONE_LABEL, Flat, Unreadable, bad_line, decode, read_text
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError, ImageError
 from facefind.images.listing import SUFFIXES, find
@@ -208,9 +208,10 @@ def _listed(source: Path, base: Path) -> Iterator[Path]:
             continue
         tried = [_join(folder, line.strip()) for folder in (source.parent, base)]
         path = next((path for path in tried if path.is_file()), None)
-        if path is None or path.suffix.lower() not in SUFFIXES:
-            raise bad_line(source, number, line, f"the path of an image, such as {tried[0]}")
-        yield path
+        with ONE_LABEL:
+            if path is None or path.suffix.lower() not in SUFFIXES:
+                raise bad_line(source, number, line, f"the path of an image, such as {tried[0]}")
+            yield path
 
 
 def _name(path: Path, base: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from facefind import files
-from facefind.datasets.files import Flat, Missing, flag, image_root, locate, numbers
+from facefind.datasets.files import ONE_LABEL, Flat, Missing, flag, image_root, key, locate, numbers
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
 from facefind.outputs import below
@@ -47,11 +47,11 @@ def read(
     if not files:
         raise DataError(f"{root}: expected *.xml files in it or in its Annotations folder")
     pictures = image_root(root, images, "JPEGImages", "images")
-    parsed = [
-        _parse(file, file.relative_to(folder).parent, flat)
-        for file in files
-        if not file.name.startswith(".")
-    ]
+    parsed = []
+    for file in files:
+        if not file.name.startswith("."):
+            with ONE_LABEL:
+                parsed.append(_parse(file, file.relative_to(folder).parent, flat))
     found = locate((sample.name for sample in parsed), pictures, folder, missing)
     return [
         Sample(
@@ -80,17 +80,17 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
         top = ElementTree.Element("annotation")
         ElementTree.SubElement(top, "filename").text = Path(sample.name).name
         size = ElementTree.SubElement(top, "size")
-        for key, value in (("width", width), ("height", height), ("depth", 3)):
-            ElementTree.SubElement(size, key).text = str(value)
+        for side, value in (("width", width), ("height", height), ("depth", 3)):
+            ElementTree.SubElement(size, side).text = str(value)
         for box, ignore in zip(sample.boxes, sample.ignore, strict=True):
             entry = ElementTree.SubElement(top, "object")
             ElementTree.SubElement(entry, "name").text = "face"
             ElementTree.SubElement(entry, "difficult").text = str(int(ignore))
             corners = ElementTree.SubElement(entry, "bndbox")
-            for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
-                ElementTree.SubElement(corners, key).text = f"{value:.9g}"
+            for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
+                ElementTree.SubElement(corners, side).text = f"{value:.9g}"
         ElementTree.indent(top)
-        file = below(Path(root) / "Annotations", sample.name).with_suffix(".xml")
+        file = below(Path(root) / "Annotations", f"{key(sample.name)}.xml")
         files.write_bytes(file, ElementTree.tostring(top, encoding="utf-8"), durable=False)
 
 
@@ -116,20 +116,22 @@ def _parse(file: Path, folder: Path, flat: Flat) -> Sample:
     boxes, ignore, categories = [], [], []
     for number, entry in enumerate(top.iter("object"), 1):
         sides = ("xmin", "ymin", "xmax", "ymax")
-        given = [entry.findtext(f"bndbox/{key}", "").strip() for key in sides]
-        corners = numbers(" ".join(given))
-        if len(corners) != 4 or not all(given):
-            raise DataError(
-                f"{file}, object {number}: expected bndbox with xmin, ymin, xmax, ymax, got {given}"
-            )
-        difficult = flag(entry.findtext("difficult"))
-        if difficult is None:
-            raise DataError(f"{file}, object {number}: expected difficult to be 0 or 1")
-        if flat == "drop" and (corners[2] <= corners[0] or corners[3] <= corners[1]):
-            continue
-        boxes.append(corners)
-        ignore.append(difficult)
-        categories.append(entry.findtext("name", "").strip())
+        given = [entry.findtext(f"bndbox/{side}", "").strip() for side in sides]
+        where = f"{file}, object {number}"
+        with ONE_LABEL:
+            corners = numbers(" ".join(given))
+            if len(corners) != 4 or not all(given):
+                raise DataError(
+                    f"{where}: expected bndbox with xmin, ymin, xmax, ymax, got {given}"
+                )
+            difficult = flag(entry.findtext("difficult"))
+            if difficult is None:
+                raise DataError(f"{where}: expected difficult to be 0 or 1")
+            if flat == "drop" and (corners[2] <= corners[0] or corners[3] <= corners[1]):
+                continue
+            boxes.append(corners)
+            ignore.append(difficult)
+            categories.append(entry.findtext("name", "").strip())
     named = top.findtext("filename", "").strip() or file.stem
     # Tools leave 0, nothing or a question mark where they did not look at the picture.
     size = numbers(f"{top.findtext('size/height', '')} {top.findtext('size/width', '')}")

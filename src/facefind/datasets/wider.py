@@ -10,12 +10,14 @@ import numpy.typing as npt
 
 from facefind import files
 from facefind.datasets.files import (
+    ONE_LABEL,
     Flat,
     Missing,
     bad_line,
     face_rows,
     image_root,
     locate,
+    next_name,
     numbers,
     read_text,
 )
@@ -97,15 +99,17 @@ def _blocks(source: Path) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
         at += 1
         if not name:
             continue
-        if name in seen or not Path(name).suffix:
-            problem = "a name that did not come before" if name in seen else "an image name"
-            raise bad_line(source, at, name, problem)
-        seen.add(name)
-        faces = face_rows(source, lines, at, _FACE, (10,), whole=True)
-        at += 1 + len(faces)
-        if not faces and at < len(lines) and lines[at].split() == ["0"] * 10:
-            at += 1  # the official files put one line of zeros below a count of zero
-        yield name, np.array(faces, np.int64).reshape(-1, 10)
+        with ONE_LABEL:
+            if name in seen or not Path(name).suffix:
+                problem = "a name that did not come before" if name in seen else "an image name"
+                raise bad_line(source, at, name, problem)
+            seen.add(name)
+            faces, at = face_rows(source, lines, at, _FACE, (10,), whole=True)
+            if not faces and at < len(lines) and lines[at].split() == ["0"] * 10:
+                at += 1  # the official files put one line of zeros below a count of zero
+            yield name, np.array(list(faces.values()), np.int64).reshape(-1, 10)
+            continue
+        at = next_name(lines, at)
 
 
 def _sample(
@@ -128,12 +132,12 @@ def _sample(
             if np.any(values[:12] != -1):
                 landmarks[face] = values[:10].reshape(5, 2)
                 flags[face] = values[10:]
-        strays = [box for box, entries in todo.items() if entries]
-        if strays:
-            raise DataError(
-                f"{source}: {name} has landmarks for the box (x y w h) {strays[0]}, "
-                "but no such face; both files must be of the same annotation"
-            )
+        for box in (box for box, entries in todo.items() if entries):
+            with ONE_LABEL:
+                raise DataError(
+                    f"{source}: {name} has landmarks for the box (x y w h) {box}, "
+                    "but no such face; both files must be of the same annotation"
+                )
     sides = rows[:, 2:4]
     keep = np.all(sides > 0, axis=1) | (flat == "keep")
     boxes = np.concatenate([rows[:, :2], rows[:, :2] + sides], axis=1)[keep]
@@ -166,13 +170,14 @@ def _read_points(source: Path) -> dict[str, Points]:
             continue
         if not line.strip():
             continue
-        if current is None:
-            raise bad_line(source, number, line, "a line '# event/name.jpg' first")
-        values = np.array(numbers(line))
-        if len(values) != 16 or np.any(values[:4] % 1):
-            raise bad_line(source, number, line, _POINTS)
-        x, y, w, h = (int(value) for value in values[:4])
-        current.setdefault((x, y, w, h), []).append(values[4:])
+        with ONE_LABEL:
+            if current is None:
+                raise bad_line(source, number, line, "a line '# event/name.jpg' first")
+            values = np.array(numbers(line))
+            if len(values) != 16 or np.any(values[:4] % 1):
+                raise bad_line(source, number, line, _POINTS)
+            x, y, w, h = (int(value) for value in values[:4])
+            current.setdefault((x, y, w, h), []).append(values[4:])
     return pictures
 
 
@@ -198,9 +203,11 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
         rows = np.column_stack(
             [boxes, blur, expression, illumination, sample.ignore, occlusion, pose]
         )
-        labels += [sample.name, str(len(rows))]
+        # The layout tells names by their suffix, which FDDB's, for one, do not have.
+        name = sample.name + ("" if Path(sample.name).suffix else sample.path.suffix or ".jpg")
+        labels += [name, str(len(rows))]
         labels += [" ".join(map(str, row)) for row in rows.tolist()] or [" ".join("0" * 10)]
-        points.append(f"# {sample.name}")
+        points.append(f"# {name}")
         visible = sample.attributes.get("landmarks_visible", zero)
         blurs = sample.attributes.get("landmarks_blur", zero)
         for face, box in enumerate(boxes.tolist()):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import files
-from facefind.datasets.files import Flat, Unreadable, bad_line, numbers, read_text
+from facefind.datasets.files import ONE_LABEL, Flat, Unreadable, bad_line, key, numbers, read_text
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
 from facefind.images.listing import SUFFIXES
@@ -76,10 +76,11 @@ def read(
         )
         samples += [] if sample is None else [sample]
     unused = {path for path in unused if path.name[0] != "." and _is_label(labels / path)}
-    if unused:
-        raise DataError(
-            f"{labels}: {len(unused)} label files have no image in {folder}, e.g. {min(unused)}"
-        )
+    for path in sorted(unused):
+        with ONE_LABEL:
+            raise DataError(
+                f"{labels}: {len(unused)} label files have no image in {folder}, such as {path}"
+            )
     return samples
 
 
@@ -105,7 +106,7 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
                 points = sample.landmarks[face].astype(np.float64) / scale
                 row += [*np.where(np.isnan(points), -1, points).ravel()]
             lines.append("0 " + " ".join(f"{value:.9g}" for value in row))
-        file = below(Path(root) / "labels", sample.name).with_suffix(".txt")
+        file = below(Path(root) / "labels", f"{key(sample.name)}.txt")
         files.write_text(file, "".join(line + "\n" for line in lines), durable=False)
     if dropped:
         log.warning("%s: %d ignored boxes left out, which this layout can't hold", root, dropped)
@@ -154,24 +155,28 @@ def read_picture(
         return Sample(name=name, path=path, boxes=np.zeros((0, 4), np.float32))
     scale = np.array([width, height], np.float64)
     boxes, points, categories = [], [], []
-    for number, line in enumerate(read_text(label) if label.is_file() else [], 1):
+    lines: list[str] = []
+    with ONE_LABEL:
+        lines = read_text(label) if label.is_file() else []
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        values = np.array(numbers(line))
-        if len(values) not in columns or values[0] % 1 or values[0] < 0:
-            forms = ", or ".join(f"{_FORMS[count]} ({count} numbers)" for count in columns)
-            raise bad_line(label, number, line, forms)
-        if np.abs(values[1:5]).max() > 2:
-            raise bad_line(label, number, line, "fractions of the image, not pixels")
-        kind = int(values[0])
-        if classes is not None and kind not in classes:
-            raise bad_line(label, number, line, f"a class of {', '.join(map(str, classes))}")
-        center, side = values[1:3] * scale, values[3:5] * scale
-        if flat == "drop" and side.min() <= 0:
-            continue
-        boxes.append([*(center - side / 2), *(center + side / 2)])
-        points.append(_points(values[5:]) * scale)
-        categories.append(kind if classes is None else classes[kind])
+        with ONE_LABEL:
+            values = np.array(numbers(line))
+            if len(values) not in columns or values[0] % 1 or values[0] < 0:
+                forms = ", or ".join(f"{_FORMS[count]} ({count} numbers)" for count in columns)
+                raise bad_line(label, number, line, forms)
+            if np.abs(values[1:5]).max() > 2:
+                raise bad_line(label, number, line, "fractions of the image, not pixels")
+            kind = int(values[0])
+            if classes is not None and kind not in classes:
+                raise bad_line(label, number, line, f"a class of {', '.join(map(str, classes))}")
+            center, side = values[1:3] * scale, values[3:5] * scale
+            if flat == "drop" and side.min() <= 0:
+                continue
+            boxes.append([*(center - side / 2), *(center + side / 2)])
+            points.append(_points(values[5:]) * scale)
+            categories.append(kind if classes is None else classes[kind])
     return Sample(
         name=name,
         path=path,

@@ -14,7 +14,7 @@ from facefind import files
 from facefind.datasets.files import bad_line, numbers, read_text
 from facefind.datasets.files import key as key
 from facefind.errors import DataError
-from facefind.outputs import below
+from facefind.outputs import below, check_distinct
 
 Floats = npt.NDArray[np.floating[Any]]
 Pair = tuple[Floats, Floats]
@@ -132,7 +132,12 @@ def _read_json_lines(path: Path) -> dict[str, Pair]:
 
 
 def write_wider(detections: Detections, folder: str | Path) -> None:
-    """Write `folder/event/name.txt` files, as WIDER FACE's toolbox and server take them."""
+    """Write `folder/event/name.txt` files, as WIDER FACE's toolbox and server take them.
+
+    Raises:
+        DataError: two images would share a file, or one's name leads out of the folder.
+    """
+    check_distinct(((name, key(name)) for name in detections), folder, "the detections")
     for name, found in detections.items():
         boxes, scores = pair(name, found)
         file = below(folder, f"{key(name)}.txt")

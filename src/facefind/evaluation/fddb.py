@@ -203,12 +203,12 @@ def read_detections(path: str | Path) -> dict[str, tuple[Floats, Floats]]:
         if not name:
             continue
         form = "'x y w h score' or 'major minor angle cx cy score', one kind a picture"
-        rows = face_rows(source, lines, at, form, (5, 6), whole=False)
-        for place, row in enumerate(rows, at + 1):
-            if len(row) != len(rows[0]):
+        rows, at = face_rows(source, lines, at, form, (5, 6), whole=False)
+        columns = len(next(iter(rows.values()), range(5)))
+        for place, row in rows.items():
+            if len(row) != columns:
                 raise bad_line(source, place + 1, lines[place], form)
-        at += 1 + len(rows)
-        table = np.array(rows).reshape(len(rows), -1 if rows else 5)
+        table = np.array(list(rows.values())).reshape(len(rows), columns)
         regions = table[:, :-1].copy()
         if regions.shape[1] == 4:
             regions[:, 2:] += regions[:, :2]

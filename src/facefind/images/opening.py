@@ -9,6 +9,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 from facefind import forking
@@ -80,7 +81,7 @@ def _seldom(file: IO[bytes], name: str, max_pixels: int, error: Exception) -> Im
         return _open_heif(file, name)
     if start[:4] in (b"II*\0", b"MM\0*"):
         with quietly(max_pixels):
-            return open_deep(file, name, max_pixels)
+            return open_deep(file, name, partial(check_pixels, name, max_pixels=max_pixels))
     what = f"starts with {start!r}" if start else "is empty"
     raise ImageError(f"{name} is no picture of a known format: it {what}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,11 +38,16 @@ def depth(picture: Image.Image) -> tuple[int, bool] | None:
     return most, tags.get(_PHOTOMETRIC) == MIN_IS_WHITE
 
 
-def open_deep(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
+def open_deep(file: IO[bytes], name: str, check: Callable[[tuple[int, int]], None]) -> Image.Image:
     """The picture of an uncompressed TIFF of 9 to 16 bits a sample, gray (16 bits) or RGB (8).
 
+    Args:
+        file: at its start.
+        name: what messages call it.
+        check: raises where a picture of (width, height) is not to be decoded.
+
     Raises:
-        ImageError: If the file is another one, damaged or too large.
+        ImageError: If the file is another one or damaged.
     """
     from PIL import Image, TiffImagePlugin
 
@@ -63,18 +69,14 @@ def open_deep(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
             f"{name} is a TIFF of a kind that is not read: {samples} x {sorted(bits)} bits, "
             f"photometric {photometric}, compression {tags.get(_COMPRESSION, 1)}; save it as PNG"
         )
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name} has {width} x {height} pixels, more than max_pixels={max_pixels}; "
-            "raise max_pixels to read it all the same"
-        )
+    check((width, height))
     (depth,) = bits
     row = -(-width * samples * depth // 8)
     data = b""
     for offset, count in zip(offsets, counts, strict=True):
         file.seek(offset)
         data += file.read(min(count, row * height))
-    if len(data) < row * height or min(width, height) < 1:
+    if len(data) < row * height:
         raise ImageError(
             f"{name} is damaged or truncated: it has {len(data)} of {row * height} bytes"
         )

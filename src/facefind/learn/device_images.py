@@ -22,7 +22,7 @@ from facefind import images
 from facefind.datasets import Sample
 from facefind.errors import DataError, FacefindError
 from facefind.learn.cache import check_size, header_size
-from facefind.learn.loader import Batch, TrainingSet, packed
+from facefind.learn.loader import Batch, TrainingSet, ahead, packed
 from facefind.learn.rendering import numbers, render
 from facefind.learn.targets import BatchTargets, Target
 
@@ -75,7 +75,7 @@ class DeviceImages:
             _Decoded(samples, sizes, reading),
             batch_size=None,
             num_workers=workers,
-            prefetch_factor=8 if workers else None,
+            prefetch_factor=ahead(3 * max(h * w for h, w in sizes) or 1, workers, 8),
         )
         border = torch.tensor(fill, dtype=torch.uint8, device=device)
         for number, image in enumerate(decoded):

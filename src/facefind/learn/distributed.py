@@ -70,6 +70,15 @@ def first_process(value: float) -> float:
     return float(shared)
 
 
+def any_process(value: bool) -> bool:
+    """Whether `value` is true in one process at least; the device is not waited for."""
+    if world()[1] == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.uint8)
+    torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+    return bool(shared)
+
+
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of a scalar over all processes; `value` itself where there is one process."""
     _, processes = world()

@@ -28,7 +28,7 @@ from facefind.learn import checkpoints, run_folder
 from facefind.learn.cache import make_cache
 from facefind.learn.checks import check
 from facefind.learn.device_images import device_loader, on_device
-from facefind.learn.distributed import make_device, process_group
+from facefind.learn.distributed import any_process, make_device, process_group
 from facefind.learn.ema import EMA
 from facefind.learn.index_sampler import Epochs, IndexSampler, sized
 from facefind.learn.initialization import prepared
@@ -103,16 +103,18 @@ def _locked(recipe: Recipe, rank: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _until_the_step_ends(processes: int) -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM has come; it takes effect when the block ends.
-
-    Several processes end at once, at the checkpoint they have: none could wait for the others.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    if processes > 1 or not main:
-        yield lambda: False
-        return
+def _until_the_step_ends() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM has come to any of the processes; it takes effect when the block ends."""
     came, owner = threading.Event(), os.getpid()
+
+    def terminated() -> bool:
+        if any_process(came.is_set()):
+            came.set()
+        return came.is_set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated  # signals are not this thread's
+        return
 
     def note(number: int, frame: object) -> None:
         if os.getpid() == owner:
@@ -123,7 +125,7 @@ def _until_the_step_ends(processes: int) -> Iterator[Callable[[], bool]]:
 
     before = signal.signal(signal.SIGTERM, note)
     try:
-        yield came.is_set
+        yield terminated
     finally:
         signal.signal(signal.SIGTERM, before)
         if came.is_set():
@@ -241,7 +243,7 @@ class _Run:
 
     def train(self, stop_at: int) -> None:
         """Take steps until the run is over, `stop_at` of them are done, or SIGTERM comes."""
-        with _until_the_step_ends(self.processes) as terminated:
+        with _until_the_step_ends() as terminated:
             self._train(stop_at, terminated)
 
     def _train(self, stop_at: int, terminated: Callable[[], bool]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import multiprocessing
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +30,12 @@ from facefind.learn.targets import BatchTargets, Target
 from facefind.runtimes import cpu
 
 logger = logging.getLogger(__name__)
+
+AHEAD = 1 << 31
+"""Bytes of images that may wait to be trained on; one batch of each loading process may in any
+case."""
+LARGE = 1 << 25
+"""Pixels of an image that one loading process at a time decodes, so that not all hold such ones."""
 
 
 class Item(NamedTuple):
@@ -80,6 +88,7 @@ class TrainingSet(Dataset[Item]):
         self.reading = reading
         self.cache = make_cache(cache, self.samples, reading)
         self._sizes: dict[int, tuple[int, int]] = {}
+        self._large = multiprocessing.Lock()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -121,9 +130,12 @@ class TrainingSet(Dataset[Item]):
         return view, target
 
     def _augmented(self, index: int, number: int, size: int | None = None) -> Item:
-        view, target = self.draw(index, number, self.image_size(number), size)
-        image, factor = self.read(number, view.shrink)
-        pixels = render(image, view, factor, self.config.fill)
+        height, width = self.image_size(number)
+        view, target = self.draw(index, number, (height, width), size)
+        with self._large if height * width > LARGE else contextlib.nullcontext():
+            image, factor = self.read(number, view.shrink)
+            pixels = render(image, view, factor, self.config.fill)
+            del image
         return Item(torch.from_numpy(pixels), target, self.samples[number].name)
 
     def image_size(self, number: int) -> tuple[int, int]:
@@ -217,7 +229,7 @@ def loader(
             the workers.
         batch: images a step for this process.
         workers: processes that load and augment (0: load in this one).
-        prefetch: batches that each of them loads ahead.
+        prefetch: batches that each of them loads ahead, fewer where they would be over `AHEAD`.
         pin_memory: whether batches are page-locked, for copies to a GPU that do not wait.
         steady: whether labels are padded, so that few shapes of batches differ.
     """
@@ -233,10 +245,22 @@ def loader(
         sampler=sampler,
         num_workers=workers,
         collate_fn=partial(collate, multiple=multiple, fill=config.fill, steady=steady),
-        prefetch_factor=prefetch if workers else None,
+        prefetch_factor=ahead(batch * _largest(config), workers, prefetch),
         pin_memory=pin_memory,
     )
     return batches
+
+
+def ahead(largest: int, workers: int, most: int) -> int | None:
+    """How much each loading process has ready, of which one takes `largest` bytes; 1 to `most`."""
+    return min(most, max(AHEAD // (workers * largest), 1)) if workers else None
+
+
+def _largest(config: AugmentConfig) -> int:
+    """Bytes of the largest image that augmentation gives."""
+    sides = [phase.size for phase in config.phases] + [config.size]
+    side = config.resized.long_side if config.crop == "resized" else max(sides)
+    return 3 * side**2
 
 
 def worker_count(data: DataConfig) -> int:

@@ -14,7 +14,7 @@ from facefind import landmarks
 from facefind.errors import DataError
 from facefind.faces import Faces
 from facefind.files import atomic
-from facefind.outputs import output_path
+from facefind.outputs import below, output_path
 from facefind.pipeline.resuming import SETTINGS, Note, check_folder
 from facefind.pipeline.sinks import JsonLines, Sink
 
@@ -108,7 +108,7 @@ class CropFolder(Sink):
             except ValueError as error:  # landmarks on top of each other fix no crop
                 _log.warning("%s, face %d: %s", name, index, error)
                 continue
-            self._write(self._folder / file, crop)
+            self._write(below(self._folder, file), crop)
             yield {
                 "file": file.as_posix(),
                 "face": index,

@@ -13,7 +13,7 @@ from facefind.drawing import draw
 from facefind.faces import Faces
 from facefind.files import atomic
 from facefind.mesh import Decoder, Mesh, write_obj, write_ply
-from facefind.outputs import output_path
+from facefind.outputs import below, output_path
 from facefind.pipeline.resuming import SETTINGS, Note, check_folder
 from facefind.pipeline.sinks import Sink
 
@@ -84,7 +84,7 @@ class DrawingFolder(_ImageFolder):
         from PIL import Image
 
         self.begin()
-        path = self._folder / self.target(name)
+        path = below(self._folder, self.target(name))
         drawn = draw(image, faces, triangles=self._triangles)
         with atomic(path, durable=False) as draft:
             Image.fromarray(drawn).save(draft, _WRITABLE[path.suffix.lower()], quality=_QUALITY)
@@ -129,7 +129,7 @@ class MeshFolder(_ImageFolder):
         """Write the meshes of an image's faces, colored by the image; gives their paths."""
         self.begin()
         write = write_obj if self._format == "obj" else write_ply
-        place = self._folder / self.target(name)
+        place = below(self._folder, self.target(name))
         paths = []
         for number, vertices in enumerate([] if faces.mesh is None else faces.mesh, 1):
             path = place.with_name(f"{place.name}-{number}.{self._format}")
