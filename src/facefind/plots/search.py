@@ -118,5 +118,7 @@ def draw_choices(
         below.bar(steps[0], 0, color=color, label=name)
     below.set_yticks(range(len(choices)), choices, fontsize=5)
     below.set(xlabel="step", ylim=(len(choices) - 0.5, -0.5))
-    below.legend(fontsize=6, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    below.legend(
+        fontsize=6, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=7
+    )  # so many letters below the axis, however high it is
     return save(figure, path)
