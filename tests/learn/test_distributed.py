@@ -1,32 +1,23 @@
 """Several processes: which backend they use, and that all of them see what one sees."""
 
 import dataclasses
-import json
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from reference.processes import in_two
 
 from facefind import datasets
+from facefind.detector import FaceDetector
 from facefind.errors import DataError
 from facefind.learn import distributed
-from facefind.learn.recipe import Phase
+from facefind.learn.engine import TrainingError, train
+from facefind.learn.logs import Meter
+from facefind.learn.recipe import CriterionConfig, Phase
+from facefind.learn.step import Step
 from facefind.learn.validation import validate
 
 pytestmark = pytest.mark.slow
-
-
-def torchrun(tmp_path, text, *args):
-    """Output of a script in two processes, each of which prints lines of JSON."""
-    script = tmp_path / "run.py"
-    script.write_text(text)
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(script), *map(str, args)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
 
 
 BOTH = "cpu:gloo,cuda:nccl"
@@ -60,33 +51,25 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch, name):
         distributed.make_device(name)
 
 
+def evaluated(recipe):
+    """In one of two processes, the second of which has other statistics: AP and images seen."""
+    torch.distributed.init_process_group("gloo")
+    torch.manual_seed(3)
+    network = recipe.network.build()
+    if torch.distributed.get_rank():
+        for buffer in network.buffers():
+            buffer.fill_(7)
+    seen, detect = [], FaceDetector.detect
+    FaceDetector.detect = lambda self, path: seen.append(path) or detect(self, path)
+    ap = validate(network, recipe, datasets.read(recipe.data.root[0]))
+    torch.distributed.destroy_process_group()
+    return ap, len(seen)
+
+
 def test_processes_share_an_evaluation(recipe, tmp_path):
     """Each measures half of the images, with the first one's statistics, and one gives the AP."""
     count = len(datasets.read(recipe.data.root[0]))
-    done = torchrun(
-        tmp_path,
-        "import json, sys, torch\n"
-        "from facefind import datasets, recipes\n"
-        "from facefind.detector import FaceDetector\n"
-        "from facefind.learn.validation import validate\n"
-        "torch.distributed.init_process_group('gloo')\n"
-        "rank = torch.distributed.get_rank()\n"
-        "recipe = recipes.from_dict(json.loads(sys.argv[1]))\n"
-        "torch.manual_seed(3)\n"
-        "network = recipe.network.build()\n"
-        "if rank:\n"
-        "    for buffer in network.buffers():\n"
-        "        buffer.fill_(7)\n"
-        "seen, detect = [], FaceDetector.detect\n"
-        "FaceDetector.detect = lambda self, path: seen.append(path) or detect(self, path)\n"
-        "ap = validate(network, recipe, datasets.read(recipe.data.root[0]))\n"
-        "open(f'{sys.argv[2]}/{rank}', 'w').write(json.dumps([ap, len(seen)]))\n"
-        "torch.distributed.destroy_process_group()\n",
-        json.dumps(recipe.to_dict()),
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    (ap, first), (nothing, second) = (json.loads((tmp_path / r).read_text()) for r in "01")
+    (ap, first), (nothing, second) = in_two(evaluated, recipe, folder=tmp_path)
     assert first + second == count
     assert abs(first - second) <= 1
     assert nothing == {}
@@ -95,76 +78,81 @@ def test_processes_share_an_evaluation(recipe, tmp_path):
     assert ap == alone
 
 
+def counted_steps():
+    """How many results the meter keeps after each step, as a list that a training fills."""
+    held, add = [], Meter.add
+
+    def counted(self, *args):
+        add(self, *args)
+        held.append(len(self._steps))
+
+    Meter.add = counted
+    return held
+
+
+def spoiled_training(recipe):
+    """The error of a training whose third loss is infinite in the second process."""
+    build, calls, held = CriterionConfig.build, [], counted_steps()
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+
+    def spoiled(self, network):
+        plain = build(self, network)
+
+        def criterion(outputs, targets):
+            found = plain(outputs, targets)
+            calls.append(1)
+            bad = rank == 1 and len(calls) == 3
+            terms = {k: v + float("inf") if bad else v for k, v in found.terms.items()}
+            return found._replace(terms=terms)
+
+        return criterion
+
+    CriterionConfig.build = spoiled
+    try:
+        train(recipe)
+        error = ""
+    except TrainingError as caught:
+        error = str(caught)
+    torch.distributed.destroy_process_group()
+    return error, held
+
+
 def test_a_failure_in_one_process_ends_all(recipe, tmp_path):
     """The second process's loss is infinite at step 3: no checkpoint of it, no process hangs."""
     recipe = dataclasses.replace(
         recipe, run=dataclasses.replace(recipe.run, checkpoint_every=1e9, log_every=5)
     )
-    done = torchrun(
-        tmp_path,
-        "import json, sys, torch\n"
-        "from facefind import recipes\n"
-        "from facefind.learn.engine import TrainingError, train\n"
-        "from facefind.learn.logs import Meter\n"
-        "from facefind.learn.recipe import CriterionConfig\n"
-        "build, calls, held = CriterionConfig.build, [], []\n"
-        "torch.distributed.init_process_group('gloo')\n"
-        "rank = torch.distributed.get_rank()\n"
-        "def spoiled(self, network):\n"
-        "    plain = build(self, network)\n"
-        "    def criterion(outputs, targets):\n"
-        "        found = plain(outputs, targets)\n"
-        "        calls.append(1)\n"
-        "        bad = rank == 1 and len(calls) == 3\n"
-        "        terms = {k: v + float('inf') if bad else v for k, v in found.terms.items()}\n"
-        "        return found._replace(terms=terms)\n"
-        "    return criterion\n"
-        "CriterionConfig.build = spoiled\n"
-        "add = Meter.add\n"
-        "def counted(self, *args):\n"
-        "    add(self, *args)\n"
-        "    held.append(len(self._steps))\n"
-        "Meter.add = counted\n"
-        "try:\n"
-        "    train(recipes.from_dict(json.loads(sys.argv[1])))\n"
-        "    error = ''\n"
-        "except TrainingError as caught:\n"
-        "    error = str(caught)\n"
-        "open(f'{sys.argv[2]}/{rank}', 'w').write(json.dumps([error, held]))\n"
-        "torch.distributed.destroy_process_group()\n",
-        json.dumps(recipe.to_dict()),
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    (first, held), (second, held_too) = (json.loads((tmp_path / r).read_text()) for r in "01")
+    (first, held), (second, held_too) = in_two(spoiled_training, recipe, folder=tmp_path)
     assert "the loss of step 3 is not finite in another process" in first
     assert "the loss of step 3 is not finite (cls inf" in second
     assert held == held_too == [1, 1, 2, 3, 4]  # the first step is logged at once
     assert not list(recipe.run.out.glob("*.pt"))
 
 
+def metered_training(recipe):
+    held = counted_steps()
+    train(recipe)
+    return held
+
+
 def test_no_process_keeps_the_results_of_steps_that_were_logged(recipe, tmp_path):
-    done = torchrun(
-        tmp_path,
-        "import json, sys, torch\n"
-        "from facefind import recipes\n"
-        "from facefind.learn.engine import train\n"
-        "from facefind.learn.logs import Meter\n"
-        "held, add = [], Meter.add\n"
-        "def counted(self, *args):\n"
-        "    add(self, *args)\n"
-        "    held.append(len(self._steps))\n"
-        "Meter.add = counted\n"
-        "train(recipes.from_dict(json.loads(sys.argv[1])))\n"
-        "import os; open(f\"{sys.argv[2]}/{os.environ['RANK']}\", 'w').write(json.dumps(held))\n",
-        json.dumps(recipe.to_dict()),
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    for rank in "01":
-        held = json.loads((tmp_path / rank).read_text())
+    for held in in_two(metered_training, recipe, folder=tmp_path):
         assert len(held) > 8
         assert max(held) == recipe.run.log_every
+
+
+def timed_training(recipe):
+    """Rate and size of each step of a training by a clock that is hours ahead in the second."""
+    rank, steps, run = int(os.environ["RANK"]), [], Step.__call__
+
+    def counted(self, parts, rate):
+        steps.append((rate, parts[0].images.shape[1]))
+        return run(self, parts, rate)
+
+    Step.__call__ = counted
+    train(recipe, clock=lambda: (4 + 900 * rank) * len(steps))
+    return steps
 
 
 def test_the_first_clock_decides_for_all(recipe, tmp_path):
@@ -175,25 +163,7 @@ def test_the_first_clock_decides_for_all(recipe, tmp_path):
         data=dataclasses.replace(recipe.data, workers=1),
         schedule=dataclasses.replace(recipe.schedule, minutes=1.0),
     )
-    done = torchrun(
-        tmp_path,
-        "import json, os, sys\n"
-        "from facefind import recipes\n"
-        "from facefind.learn.engine import train\n"
-        "from facefind.learn.step import Step\n"
-        "rank, steps, run = int(os.environ['RANK']), [], Step.__call__\n"
-        "def counted(self, parts, rate):\n"
-        "    steps.append((rate, parts[0].images.shape[1]))\n"
-        "    return run(self, parts, rate)\n"
-        "Step.__call__ = counted\n"
-        "train(recipes.from_dict(json.loads(sys.argv[1])),\n"
-        "      clock=lambda: (4 + 900 * rank) * len(steps))\n"
-        "open(f'{sys.argv[2]}/{rank}', 'w').write(json.dumps(steps))\n",
-        json.dumps(timed.to_dict()),
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    first, second = (json.loads((tmp_path / r).read_text()) for r in "01")
+    first, second = in_two(timed_training, timed, folder=tmp_path)
     assert first == second
     assert len(first) == 15
     assert {size for _, size in first} == {32, 64}

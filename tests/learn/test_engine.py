@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference.processes import in_two, server
 
 from facefind import datasets, recipes
 from facefind.errors import DataError
@@ -47,7 +48,7 @@ def at(recipe, folder, **run):
 
 
 def test_a_run_learns_and_leaves_its_records(recipe):
-    recipe = dataclasses.replace(recipe, schedule=dataclasses.replace(recipe.schedule, epochs=30))
+    recipe = dataclasses.replace(recipe, schedule=dataclasses.replace(recipe.schedule, epochs=16))
     folder = train(recipe)
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     losses = [r["loss_box"] for r in records if "loss_box" in r]
@@ -152,7 +153,7 @@ def test_a_resumed_mined_run_equals_an_uninterrupted_one(recipe, tmp_path, worke
         recipe,
         data=dataclasses.replace(recipe.data, workers=workers),
         optim=dataclasses.replace(recipe.optim, accumulate=2),
-        schedule=dataclasses.replace(recipe.schedule, epochs=12),
+        schedule=dataclasses.replace(recipe.schedule, epochs=8),
         mining=MiningConfig(on=True, threshold=0.0, lag=4),
     )
     whole, parts = at(mined, tmp_path / "whole"), at(mined, tmp_path / "parts")
@@ -236,24 +237,24 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(recipe, tmp_path):
     endless = dataclasses.replace(
         endless, schedule=dataclasses.replace(recipe.schedule, epochs=100_000)
     )
-    script = (
-        "import json, sys; from facefind import recipes; from facefind.learn.engine import train; "
-        "train(recipes.from_dict(json.loads(sys.argv[1])))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, json.dumps(endless.to_dict())])
+    process = server().Process(target=train, args=(endless,))
+    process.start()
     last = tmp_path / "run" / "last.pt"
     deadline = time.monotonic() + 120
-    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    while not last.exists() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.join()
     step = checkpoints.load(last)["step"]
     assert step >= 1
     train(endless, resume=True, stop_at=step + 2)
     assert checkpoints.load(last)["step"] == step + 2
 
 
-def test_two_processes_train_as_one(recipe, tmp_path):
+AFFINE = "lambda self, x: x * self.weight[:, None, None] + self.bias[:, None, None]"
+
+
+def test_two_processes_train_as_one(recipe, tmp_path, monkeypatch):
     """Two gloo processes see one process's images, in two parts, and end with its weights.
 
     Batch normalization is replaced by its affine part, since each process has its own statistics.
@@ -267,25 +268,20 @@ def test_two_processes_train_as_one(recipe, tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
         "import json, sys, torch\n"
-        "from torch import nn\n"
         "from facefind import recipes\n"
         "from facefind.learn.engine import train\n"
-        "def affine(self, x):\n"
-        "    return x * self.weight[:, None, None] + self.bias[:, None, None]\n"
-        "nn.BatchNorm2d.forward = affine\n"
+        f"torch.nn.BatchNorm2d.forward = {AFFINE}\n"
         "train(recipes.from_dict(json.loads(sys.argv[1])), stop_at=4)\n"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, launcher in (
-        ("one", [sys.executable]),
-        ("two", [sys.executable, "-m", "torch.distributed.run", "--standalone",
-                 "--nproc-per-node=2"]),
-    ):  # fmt: skip
-        content = json.dumps(at(recipe, tmp_path / name).to_dict())
-        done = subprocess.run(
-            [*launcher, str(script), content], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+         str(script), json.dumps(at(recipe, tmp_path / "two").to_dict())],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.BatchNorm2d, "forward", eval(AFFINE))
+        train(at(recipe, tmp_path / "one"), stop_at=4)
     one, two = (weights(tmp_path / name) for name in ("one", "two"))
     fresh = recipe.network.build().state_dict()
     moved = 0.0
@@ -296,32 +292,22 @@ def test_two_processes_train_as_one(recipe, tmp_path):
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
 
 
+def parted_training(whole, parts):
+    torch.distributed.init_process_group("gloo")  # once for all of the runs
+    train(whole, stop_at=12)
+    train(parts, stop_at=7)
+    torch.distributed.barrier()  # the first process writes the checkpoint
+    train(parts, stop_at=12, resume=True)
+    torch.distributed.destroy_process_group()
+
+
 def test_two_processes_mine_lists_of_their_own_and_resume(recipe, tmp_path):
     mined = dataclasses.replace(
         recipe,
         schedule=dataclasses.replace(recipe.schedule, epochs=8),
         mining=MiningConfig(on=True, threshold=0.0, lag=1),
     )
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import json, sys, torch\n"
-        "from facefind import recipes\n"
-        "from facefind.learn.engine import train\n"
-        "torch.distributed.init_process_group('gloo')\n"  # once for all of the runs
-        "whole, parts = (recipes.from_dict(json.loads(text)) for text in sys.argv[1:])\n"
-        "train(whole, stop_at=12)\n"
-        "train(parts, stop_at=7)\n"
-        "torch.distributed.barrier()\n"  # the first process writes the checkpoint
-        "train(parts, stop_at=12, resume=True)\n"
-        "torch.distributed.destroy_process_group()\n"
-    )
-    contents = [json.dumps(at(mined, tmp_path / name).to_dict()) for name in ("whole", "parts")]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(script), *contents],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    in_two(parted_training, *(at(mined, tmp_path / n) for n in ("whole", "parts")), folder=tmp_path)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     begun = passes(tmp_path / "whole")
     assert begun == passes(tmp_path / "parts")

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import pickle
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reference.processes import server
 
 from facefind import datasets, files, recipes
 from facefind.errors import DataError
@@ -31,12 +28,11 @@ from facefind.search.study import Study
 from facefind.search.supernet import Role
 from facefind.search.trial import train_candidate
 
-METHOD = Method(nodes=3, begin=0.5)
-RUN = """
-import pickle, sys
-from facefind.search.study import Study
-Study(sys.argv[1], pickle.loads(bytes.fromhex(sys.argv[2]))).run()
-"""
+METHOD = Method(nodes=2, begin=0.5)
+
+
+def run_study(folder: Path, settings: Settings) -> None:
+    Study(folder, settings).run()
 
 
 def at(recipe: Recipe, folder: Path, **run: Any) -> Recipe:
@@ -117,7 +113,7 @@ def test_each_half_teaches_its_own_parameters_alone(searched: Recipe, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["pc-darts", "darts"])
 def test_mixtures_are_searched_too(searched: Recipe, tmp_path: Path, mode: Any) -> None:
-    method = dataclasses.replace(METHOD, mode=mode, begin=0.0, nodes=2)
+    method = dataclasses.replace(METHOD, mode=mode, begin=0.0)
     search = Search(at(searched, tmp_path), "context", method)
     before = architecture(search)
     search.run(stop_at=1)
@@ -136,13 +132,10 @@ def test_what_a_search_cannot_do_is_an_error(searched: Recipe, tmp_path: Path) -
 
 @pytest.fixture
 def asfd(settings: Settings, searched: Recipe) -> Settings:
-    """A study of both modules; every step is a checkpoint."""
-    trial = dataclasses.replace(
-        searched, run=dataclasses.replace(searched.run, checkpoint_every=0.0)
-    )
+    """A study of both modules."""
     final = dataclasses.replace(searched, name="final")
     return dataclasses.replace(
-        settings, candidates=AutoFEM(method=METHOD), models=1, trial=trial, final=final
+        settings, candidates=AutoFEM(method=METHOD), models=1, trial=searched, final=final
     )
 
 
@@ -150,18 +143,18 @@ def asfd(settings: Settings, searched: Recipe) -> Settings:
 def test_contexts_alone_killed_and_run_again_are_those_of_an_unbroken_search(
     asfd: Settings, tmp_path: Path
 ) -> None:
-    candidates = AutoFEM(method=dataclasses.replace(METHOD, nodes=2), pyramid="fem")
-    asfd = dataclasses.replace(asfd, candidates=candidates)
+    run = dataclasses.replace(asfd.trial.run, checkpoint_every=0.0)  # after each step
+    trial = dataclasses.replace(asfd.trial, run=run)
+    asfd = dataclasses.replace(asfd, candidates=AutoFEM(method=METHOD, pyramid="fem"), trial=trial)
     parts, whole = tmp_path / "parts", tmp_path / "whole"
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN, str(parts), pickle.dumps(asfd).hex()],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        checkpoint = parts / "runs" / "step2-0000-rung0" / "last.pt"
-        until = time.monotonic() + 300
-        while not checkpoint.exists() and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        process.kill()
+    process = server().Process(target=run_study, args=(parts, asfd))
+    process.start()
+    checkpoint = parts / "runs" / "step2-0000-rung0" / "last.pt"
+    until = time.monotonic() + 300
+    while not checkpoint.exists() and process.is_alive() and time.monotonic() < until:
+        time.sleep(0.01)
+    process.kill()
+    process.join()
     assert 0 < checkpoints.load(checkpoint)["step"] < 6
     assert not list(parts.glob("trials/*.json"))
     resumed, unbroken = Study(parts, asfd), Study(whole, asfd)
@@ -185,7 +178,7 @@ def test_a_study_from_supernets_to_a_recipe_that_trains(asfd: Settings, tmp_path
     context = genotypes.read(tmp_path / "context.json")
     assert isinstance(pyramid, PyramidGenotype)
     assert isinstance(context, ContextGenotype)
-    assert [len(nodes) for nodes in context.levels] == [3] * 6
+    assert [len(nodes) for nodes in context.levels] == [2] * 6
     # The second supernet had the first one's pyramid, and none of its own contexts.
     assert study.candidates(2)[0] == dataclasses.replace(
         asfd.trial.network, pyramid=genotypes.to_json(pyramid), context="none"
@@ -205,7 +198,7 @@ def test_a_study_from_supernets_to_a_recipe_that_trains(asfd: Settings, tmp_path
     log = study.store.run_folder("step2-0000-rung0") / "log.jsonl"
     steps = course(log)
     assert sorted(steps) == [1, 2, 4, 6]
-    assert len(steps[6]) == 18
+    assert len(steps[6]) == 12
     assert steps[6]["level 0, node 1"][1:] == context.levels[0][0]
     last = [r for _, r in files.read_json_lines(log) if r["step"] == 6 and "entropy" in r][-1]
     assert last["mean_entropy"] == pytest.approx(found["context"]["entropy"])

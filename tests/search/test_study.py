@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from reference.processes import server
 
 from facefind import datasets, recipes
 from facefind.errors import DataError
@@ -31,15 +29,6 @@ from facefind.search.trial import held_out_ap, train_candidate
 from facefind.search.workers import run_processes
 
 pytestmark = pytest.mark.slow
-
-RUN = """
-import pickle, sys
-from pathlib import Path
-from facefind.search.workers import run_processes
-if __name__ == "__main__":
-    run_processes(Path(sys.argv[1]), pickle.loads(bytes.fromhex(sys.argv[2])), int(sys.argv[3]))
-"""
-
 
 MEASURED = {"images_measured": 4, "digest_measured": "a" * 64}
 
@@ -115,16 +104,14 @@ def test_killed_and_run_again_it_ends_as_if_never_killed(
     slow = dataclasses.replace(slow, run=dataclasses.replace(slow.run, checkpoint_every=0.0))
     settings = dataclasses.replace(settings, trial=slow, models=2)
     parts, whole = tmp_path / "parts", tmp_path / "whole"
-    content = pickle.dumps(settings).hex()
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN, str(parts), content, "1"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        checkpoint = parts / "runs" / "step1-0001-rung0" / "last.pt"
-        until = time.monotonic() + 120
-        while not checkpoint.exists() and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.02)
-        process.kill()
+    process = server().Process(target=run_processes, args=(parts, settings, 1))
+    process.start()
+    checkpoint = parts / "runs" / "step1-0001-rung0" / "last.pt"
+    until = time.monotonic() + 300
+    while not checkpoint.exists() and process.is_alive() and time.monotonic() < until:
+        time.sleep(0.02)
+    process.kill()
+    process.join()
     kept = files(parts)
     assert "step1-0000-rung0.json" in kept
     assert len(kept) < 4

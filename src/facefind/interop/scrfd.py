@@ -125,7 +125,7 @@ def recognize(state: State) -> str:
         WeightsError: if there is none; names the nearest row and what differs.
     """
     shapes = {name: tuple(value.shape) for name, value in state.items()}
-    nearest, differing = "", set(shapes.items())
+    nearest, differing = "", frozenset(shapes.items())
     for row in ROWS:
         difference = _shapes(row) ^ shapes.items()
         if not difference:
