@@ -53,7 +53,7 @@ test-oldest test-newest: $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/$@
 	$(BIN)/python -m pip --python $(VENV)/$@/bin/python install --quiet "$(TORCH)"
 	$(BIN)/uv pip install --quiet --python $(VENV)/$@/bin/python --resolution $(RESOLUTION) \
-	  "$(TORCH)" --editable . --group test
+	  "$(TORCH)" --editable ".[cv,onnx,train,export,eval]" --group test
 	$(BIN)/uv pip list --python $(VENV)/$@/bin/python
 	OMP_NUM_THREADS=1 $(VENV)/$@/bin/python -m pytest -n 2 --dist loadfile \
 	  --no-loadscope-reorder -W ignore::DeprecationWarning $(TESTS)

@@ -182,6 +182,25 @@ def test_a_sigterm_that_comes_in_a_callback_is_not_lost(
     assert capsys.readouterr().err == "facefind doctor: ended by SIGTERM\n"
 
 
+@posix
+def test_a_sigterm_that_a_library_takes_for_its_own_error_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Modules in C that import others say they are not there, whatever comes in between."""
+
+    def command(args: list[str]) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(20)
+        except KeyboardInterrupt:
+            raise WeightsError("onnxruntime is not installed") from None
+        return 0
+
+    monkeypatch.setattr("facefind.cli.doctor.main", command)
+    assert main(["doctor"]) == 143
+    assert capsys.readouterr().err == "facefind doctor: ended by SIGTERM\n"
+
+
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(args: list[str]) -> int:
         raise ZeroDivisionError

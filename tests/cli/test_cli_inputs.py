@@ -84,7 +84,7 @@ def test_checks_name_every_wrong_label_and_go_on_to_the_pictures(
     root = labeled(tmp_path / "set", cut)
     rows = "".join(f"{number} 60 95\n" for number in range(12))
     (root / "own_bbx_gt.txt").write_text(f"a.jpg\n13\n{rows}177 60 95 130 0 0 0 0 0 0\n")
-    assert main(["data", "check", str(root)]) == 1
+    assert main(["data", "check", str(root)]) == 2
     said = capsys.readouterr().out
     assert all(f"own_bbx_gt.txt, line {line}: expected" in said for line in range(3, 15))
     assert "1 images (0 without faces), 1 faces" in said

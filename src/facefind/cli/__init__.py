@@ -62,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     program = f"facefind {name}" if name in COMMANDS else "facefind"
     try:
-        with _termination():
+        with _termination() as came:
             _open_streams()
-            return _run(program, name, rest)
+            return _run(program, name, rest, came)
     except _Terminated:
         return _fail(program, "ended by SIGTERM", code=143)
     except KeyboardInterrupt:
@@ -75,10 +75,15 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM has come: what is open is closed, and the command ends."""
 
 
-def _run(program: str, name: str, rest: Sequence[str]) -> int:
+def _run(program: str, name: str, rest: Sequence[str], came: threading.Event) -> int:
     try:
-        code = _command(name, rest)
-        sys.stdout.flush()
+        try:
+            code = _command(name, rest)
+            sys.stdout.flush()
+        except Exception:
+            if came.is_set():  # a library, importing another, has made an error of its own of it
+                raise _Terminated from None
+            raise
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
@@ -127,21 +132,23 @@ def _open_streams() -> None:
 
 
 @contextmanager
-def _termination() -> Iterator[None]:
-    """SIGTERM ends the block like an interruption; a second one at once.
+def _termination() -> Iterator[threading.Event]:
+    """SIGTERM ends the block like an interruption, and is noted; a second one at once.
 
     What is raised in a callback, such as each import has, is lost: then it is sent again.
     """
     mine = threading.current_thread() is threading.main_thread()
     if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield  # whoever runs this has plans of its own
+        yield threading.Event()  # whoever runs this has plans of its own
         return
+    came = threading.Event()
     owner, unraisable = os.getpid(), sys.unraisablehook
 
     def end(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         if os.getpid() != owner:  # a fork, which the parent means to end
             os.kill(os.getpid(), number)
+        came.set()
         raise _Terminated
 
     def again(lost: sys.UnraisableHookArgs) -> None:
@@ -154,7 +161,7 @@ def _termination() -> Iterator[None]:
     sys.unraisablehook = again
     try:
         signal.signal(signal.SIGTERM, end)
-        yield
+        yield came
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.unraisablehook = unraisable

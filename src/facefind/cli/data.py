@@ -97,8 +97,8 @@ class _Check(_Set):
     """Look for what is wrong in a set, and for pictures it shares with another.
 
     Labels that are not as their format demands are all named, with file and line, and the rest of
-    the set is looked at without them. The exit code is 1 where something is wrong; tiny boxes alone
-    are no fault.
+    the set is looked at without them. The exit code is 2 where there are any, for no other command
+    takes such a set, and 1 where something else is wrong; tiny boxes alone are no fault.
     """
 
     data: Place
@@ -195,7 +195,7 @@ def _check(options: _Check, command: str) -> int:
         _draw(samples, options.plot)
     report = result.to_dict() | {"command": command, "other": options.other or ""}
     output.emit(report, _text(result), as_json=options.json, out=options.out)
-    return 1 if set(result.counts) - _REMARKS else 0
+    return 2 if faults else 1 if set(result.counts) - _REMARKS else 0
 
 
 def _text(result: Report) -> str:
