@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from reference.processes import in_two
 from facefind import datasets
 from facefind.detector import FaceDetector
 from facefind.errors import DataError
-from facefind.learn import distributed
+from facefind.learn import checkpoints, distributed
 from facefind.learn.engine import TrainingError, train
 from facefind.learn.logs import Meter
 from facefind.learn.recipe import CriterionConfig, Phase
@@ -169,49 +170,43 @@ def test_the_first_clock_decides_for_all(recipe, tmp_path):
     assert {size for _, size in first} == {32, 64}
 
 
+def terminated_training(recipe, whole):
+    """Steps of a training whose second process gets SIGTERM in its third one, the step that is
+    kept, and whether what is resumed ends with the weights of one that nothing stopped."""
+    torch.distributed.init_process_group("gloo")
+    rank, run = torch.distributed.get_rank(), Step.__call__
+    train(whole)
+    steps = []
+
+    def counted(self, parts, rate):
+        steps.append(rate)
+        if rank == 1 and len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return run(self, parts, rate)
+
+    def end(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)  # as the command line has it
+    Step.__call__ = counted
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe)
+    taken = len(steps)
+    torch.distributed.barrier()
+    kept = checkpoints.load(recipe.run.out / "last.pt")["step"]
+    torch.distributed.barrier()
+    train(recipe, resume=True)
+    torch.distributed.barrier()
+    first, second = (
+        checkpoints.load(one.run.out / "final.pt")["network"].values() for one in (whole, recipe)
+    )
+    same = all(map(torch.equal, first, second))
+    torch.distributed.destroy_process_group()
+    return taken, kept, same
+
+
 def test_sigterm_to_one_process_ends_all_with_a_checkpoint(recipe, tmp_path):
     """All end after the same step; what is resumed then is as what nothing stopped."""
-    done = torchrun(
-        tmp_path,
-        "import dataclasses, json, os, signal, sys, torch\n"
-        "from facefind import recipes\n"
-        "from facefind.learn import checkpoints\n"
-        "from facefind.learn.engine import train\n"
-        "from facefind.learn.step import Step\n"
-        "torch.distributed.init_process_group('gloo')\n"
-        "steps, run, at = [], Step.__call__, [None]\n"
-        "def counted(self, parts, rate):\n"
-        "    steps.append(rate)\n"
-        "    if len(steps) == at[0] and os.environ['RANK'] == '1':\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    return run(self, parts, rate)\n"
-        "Step.__call__ = counted\n"
-        "def end(*_):\n"
-        "    raise KeyboardInterrupt\n"
-        "signal.signal(signal.SIGTERM, end)\n"
-        "recipe = recipes.from_dict(json.loads(sys.argv[1]))\n"
-        "whole = dataclasses.replace(recipe, run=dataclasses.replace(\n"
-        "    recipe.run, out=recipe.run.out.with_name('whole')))\n"
-        "train(whole)\n"
-        "at[0] = len(steps) + 3\n"
-        "try:\n"
-        "    train(recipe)\n"
-        "except KeyboardInterrupt:\n"
-        "    taken = len(steps) - at[0] + 3\n"
-        "torch.distributed.barrier()\n"
-        "kept = checkpoints.load(recipe.run.out / 'last.pt')['step']\n"
-        "torch.distributed.barrier()\n"
-        "train(recipe, resume=True)\n"
-        "torch.distributed.barrier()\n"
-        "first, second = (checkpoints.load(r.run.out / 'final.pt')['network'].values()\n"
-        "                 for r in (whole, recipe))\n"
-        "same = all(map(torch.equal, first, second))\n"
-        "place = f\"{sys.argv[2]}/{os.environ['RANK']}\"\n"
-        "open(place, 'w').write(json.dumps([taken, kept, same]))\n"
-        "torch.distributed.destroy_process_group()\n",
-        json.dumps(recipe.to_dict()),
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    for rank in "01":
-        assert json.loads((tmp_path / rank).read_text()) == [3, 3, True]
+    whole = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, out=tmp_path / "whole"))
+    for found in in_two(terminated_training, recipe, whole, folder=tmp_path):
+        assert found == [3, 3, True]
