@@ -6,8 +6,8 @@ read twice: its faces are found, then it is written. Of a stream a few seconds a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Generator, Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from facefind.pipeline.videos import FrameLines
 from facefind.redaction import Redaction
 from facefind.video import (
     DecodedFrame,
+    Filler,
     Tracker,
     TrackerConfig,
     Tracks,
@@ -39,6 +40,7 @@ from facefind.video.planes import encodable, hide_faces
 __all__ = ["Hiding", "follow", "redact_file", "redact_stream", "tracker_config"]
 
 Boxes = NDArray[np.float64]
+StreamFrame = tuple[DecodedFrame, Any, int]
 _AHEAD_BYTES = 64 << 20
 
 
@@ -154,11 +156,12 @@ def redact_stream(
     every: int = 1,
     hiding: Hiding = Hiding(),
     sound: bool = True,
-) -> Generator[tuple[DecodedFrame, Any, int]]:
+) -> Generator[StreamFrame]:
     """Write a stream without its faces, a few seconds behind it.
 
-    Faces are hidden as in files, but for what is seen only later than `hiding.most_gap` and
-    `hiding.lead` together: so much is held back.
+    Faces are hidden as in files, but for what is seen only later than `hiding.most_gap`: so much is
+    held back. The file is whole even where the stream breaks off or the process is interrupted;
+    the error is raised after that.
 
     Args:
         source: An address, or the number of a camera.
@@ -173,43 +176,34 @@ def redact_stream(
     Yields:
         Each frame, its picture as written (PyAV's), and how many faces are hidden in it.
     """
-    config = tracker_config(detector)
-    ahead = hiding.most_gap + hiding.lead
-    waiting: list[VideoFrame] = []  # held back
-    past: list[VideoFrame] = []  # written, but what follows may go on from it
+    filler = Filler(delay=max(hiding.most_gap, hiding.lead), lead=hiding.lead)
+    waiting: deque[DecodedFrame] = deque()
+    stopped: BaseException | None = None
     with VideoReader(source, packets=sound) as reader, VideoWriter(out, reader) as writer:
 
-        def written(until: float) -> Generator[tuple[DecodedFrame, Any, int]]:
-            """Write the frames that wait up to a time, by all that is known now."""
-            window = [*past, *waiting]
-            known = [(one.index, float(one.time), _detections(one)) for one in window]
-            cuts = [one.index for one in window if one.cut]
-            hidden = boxes_by_frame(follow(known, config, hiding, cuts))
-            while waiting and float(waiting[0].time) <= until:
-                frame = waiting.pop(0)
-                assert frame.decoded is not None
-                boxes = hidden.get(frame.index, np.empty((0, 4)))
-                raw = _hide(frame.decoded, boxes, how, deep=writer.deep)
-                writer.write(frame.decoded, raw)
-                past.append(replace(frame, image=None, decoded=None))
-                yield frame.decoded, raw, len(boxes)
-            while past and float(past[0].time) < until - ahead:
-                past.pop(0)
+        def written(ready: Iterable[tuple[int, float, Faces]]) -> Generator[StreamFrame]:
+            for _, _, faces in ready:
+                frame = waiting.popleft()
+                boxes = faces.boxes.astype(np.float64)
+                raw = _hide(frame, boxes, how, deep=writer.deep)
+                writer.write(frame, raw)
+                yield frame, raw, len(boxes)
 
-        with closing(
-            read_video(reader, detector, every=every, track=Tracker(config), images=True)
-        ) as video:
-            first: float | None = None
-            for frame in video:
-                now = float(frame.time)
-                first = now if first is None else first
-                if seconds is not None and now - first >= seconds:
-                    break
-                waiting.append(frame)
-                # Tracks are made anew for each second, not for each frame.
-                if now - float(waiting[0].time) >= ahead + 1:
-                    yield from written(now - ahead)
-            yield from written(float("inf"))
+        tracker = Tracker(tracker_config(detector))
+        with read_video(reader, detector, every=every, track=tracker, images=True) as video:
+            try:
+                for frame in video:
+                    now, begin = float(frame.time), float(reader.first.time)
+                    if seconds is not None and now - begin >= seconds:
+                        break
+                    assert frame.decoded is not None
+                    waiting.append(frame.decoded)
+                    yield from written(filler.push(frame.index, now, frame.faces, cut=frame.cut))
+            except (ImageError, KeyboardInterrupt) as error:
+                stopped = error
+            yield from written(filler.flush())
+    if stopped is not None:
+        raise stopped
 
 
 def boxes_by_frame(tracks: Tracks) -> dict[int, Boxes]:

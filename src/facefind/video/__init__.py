@@ -6,6 +6,7 @@
 
 from facefind.video.ahead import run_ahead
 from facefind.video.detecting import Video, VideoFrame, read_video
+from facefind.video.filling import Filler
 from facefind.video.opening import SUFFIXES, is_stream, is_video
 from facefind.video.reading import DecodedFrame, VideoReader
 from facefind.video.tracking import Tracker, TrackerConfig
@@ -16,6 +17,7 @@ from facefind.video.writing import VideoWriter
 __all__ = [
     "SUFFIXES",
     "DecodedFrame",
+    "Filler",
     "Track",
     "Tracker",
     "TrackerConfig",

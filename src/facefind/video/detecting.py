@@ -18,7 +18,7 @@ from facefind.faces import Faces
 from facefind.video.ahead import run_ahead
 from facefind.video.cuts import CutDetector
 from facefind.video.reading import DecodedFrame, VideoReader
-from facefind.video.tracking import Tracker, TrackerConfig
+from facefind.video.tracking import Tracker, TrackerConfig, with_ids
 
 __all__ = ["Video", "VideoFrame", "read_video"]
 
@@ -222,14 +222,8 @@ def _tracked(frames: Iterator[VideoFrame], tracker: Tracker) -> Generator[VideoF
             continue
         # Rounded as in files: a run that is resumed from one goes on just as it would have.
         found = Faces.from_dict(frame.faces.to_dict(digits=4))
-        faces = tracker.update(found, time=now, cut=frame.cut)
-        yield replace(frame, faces=faces, doubted=_without(found, faces))
-
-
-def _without(found: Faces, tracked: Faces) -> Faces:
-    """The faces found that are not among the tracked ones."""
-    kept = {box.tobytes() for box in tracked.boxes}
-    return found[np.array([box.tobytes() not in kept for box in found.boxes], bool)]
+        ids = tracker.assign(found, time=now, cut=frame.cut)
+        yield replace(frame, faces=with_ids(found, ids), doubted=found[ids == 0])
 
 
 def _both(faces: Faces, others: Faces) -> Faces:

@@ -310,6 +310,7 @@ class VideoReader:
     def _packets(self) -> Iterator[Any]:
         """PyAV's packets as they come; at the end empty ones, or None, which have all decoded."""
         av = library()
+        failure: Exception | None = None
         for _ in range(_MOST_ERRORS):
             try:
                 yield from self._container.demux([self.stream, *self.others])
@@ -317,7 +318,12 @@ class VideoReader:
             except av.error.InvalidDataError as error:  # what follows may be whole
                 _log.debug("%s: %s", self.source, error)
                 self.broken += 1
+            except (av.error.FFmpegError, OSError) as error:
+                failure = error  # once what has come is decoded
+                break
         yield None
+        if failure is not None:
+            raise failure
 
 
 def _matrix_of(raw: Any) -> list[int] | None:
