@@ -258,7 +258,8 @@ def _coarse(region: NDArray[Any], how: Redaction) -> NDArray[Any]:
         large = np.einsum("hr,rkc->hkc", down, small, optimize=True)
         large = np.einsum("wk,hkc->hwc", across, large, optimize=True)
     most = np.iinfo(region.dtype).max
-    return np.clip(np.rint(large), 0, most).astype(region.dtype).reshape(region.shape)
+    whole = np.clip(np.rint(large), 0, most).astype(region.dtype)
+    return np.asarray(whole.reshape(region.shape))
 
 
 def _means(cells: int, length: int) -> NDArray[np.float32]:

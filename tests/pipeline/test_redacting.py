@@ -22,9 +22,7 @@ RED = Redaction(method="fill", shape="box", color=(255, 0, 0), grow=1.1)
 
 
 def detector(**options: Any) -> FaceDetector:
-    return FaceDetector(
-        Seeing(), protocol="original", min_score=0.5, batch_size=1, **options
-    )
+    return FaceDetector(Seeing(), protocol="original", min_score=0.5, batch_size=1, **options)
 
 
 def patched(left: int = 20) -> np.ndarray:

@@ -16,7 +16,9 @@ MOVES = (4, 40, 24, 64)
 """xyxy of the patch of `moving` in frame 0, in an image of 96 x 128; it moves 2 pixels a frame."""
 
 
-def moving(count: int, hidden: Iterable[int] = (), size: tuple[int, int] = (96, 128)) -> list[Image]:
+def moving(
+    count: int, hidden: Iterable[int] = (), size: tuple[int, int] = (96, 128)
+) -> list[Image]:
     """Frames with a white patch that moves to the right; in hidden ones it is of a darker gray."""
     frames = []
     for number in range(count):

@@ -48,9 +48,7 @@ def test_each_frame_has_its_faces_where_they_are(movie: Path, detector: FaceDete
         assert (frame.faces.ids, frame.detected, frame.cut) == (None, True, False)
 
 
-def test_without_tracking_frames_between_are_left_out(
-    movie: Path, detector: FaceDetector
-) -> None:
+def test_without_tracking_frames_between_are_left_out(movie: Path, detector: FaceDetector) -> None:
     frames = list(read_video(movie, detector, every=5))
     assert [frame.index for frame in frames] == [0, 5, 10]
     assert seen(detector) == 3

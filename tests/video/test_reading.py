@@ -46,7 +46,12 @@ def test_frames_have_their_index_and_exact_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("form", "size"),
-    [("yuv420p10le", (96, 128)), ("yuv422p", (96, 128)), ("yuv444p", (95, 127)), ("gray", (95, 127))],
+    [
+        ("yuv420p10le", (96, 128)),
+        ("yuv422p", (96, 128)),
+        ("yuv444p", (95, 127)),
+        ("gray", (95, 127)),
+    ],
 )
 def test_any_depth_and_any_size(form: str, size: tuple[int, int], tmp_path: Path) -> None:
     path = videos.write(tmp_path / "a.mkv", videos.moving(2, size=size), codec="ffv1", form=form)
@@ -200,20 +205,23 @@ def test_a_stream_that_stops_is_opened_again(
     part = videos.write(tmp_path / "a.ts", videos.moving(10), base=Fraction(1, 90000),
                         steps=lambda _: 3600).read_bytes()  # fmt: skip
     with server([(part, False), (part, False)]) as (address, seen):
-        frames = []
-        with (
-            VideoReader(address, retries=2) as reader,
-            pytest.raises(ImageError, match=r"after 20 frames .*did not come back in 2 tries"),
-        ):
+        frames: list[reading.DecodedFrame] = []
+        with VideoReader(address, retries=2) as reader:
             assert reader.live
-            for frame in reader:
-                frames.append(frame)
+            said = r"after 20 frames .*did not come back in 2 tries"
+            with pytest.raises(ImageError, match=said):
+                collect(reader, frames)
     assert len(frames) == 20
     assert [frame.index for frame in frames] == list(range(20))
     rising = [frame.time for frame in frames]
     assert rising == sorted(set(rising))
     assert reader.reconnects == 1
     assert len(seen) == 4  # twice there, twice not
+
+
+def collect(reader: VideoReader, frames: list[reading.DecodedFrame]) -> None:
+    for frame in reader:
+        frames.append(frame)  # those before an error, too
 
 
 def test_a_file_at_an_address_ends_where_it_ends(tmp_path: Path) -> None:

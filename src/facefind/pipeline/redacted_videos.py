@@ -134,13 +134,13 @@ def redact_file(
         VideoWriter(out, reader, metadata=metadata) as writer,
     ):
         total = 0
-        for frame, raw in _hidden(iter(reader), hidden, how, deep=writer.deep):
-            index = frame.index
-            if index >= len(found) or float(frame.time) != found[index][1]:
+        for decoded, raw in _hidden(iter(reader), hidden, how, deep=writer.deep):
+            index = decoded.index
+            if index >= len(found) or float(decoded.time) != found[index][1]:
                 raise ImageError(f"{source}: gives other frames each time it is decoded")
-            writer.write(frame, raw)
+            writer.write(decoded, raw)
             total += 1
-            yield index, frame, raw
+            yield index, decoded, raw
         if total != len(found):
             raise ImageError(f"{source}: gives other frames each time it is decoded")
     return tracks

@@ -212,8 +212,8 @@ class RedactedFolder(Sink):
         for number, image in enumerate(pixels):
             if seen.is_cut(image):
                 cuts.append(number)
-            faces = detector.stream([image], read=lambda one: one, readers=0)
-            found.append((number, picture.times[number], next(iter(faces)).faces))
+            (result,) = detector.stream([image], read=lambda one: one, readers=0)
+            found.append((number, picture.times[number], result.faces))
         size = picture.frames[0].size[::-1]
         if picture.moves:
             tracks = follow(found, config, self._hiding, cuts)
@@ -321,7 +321,7 @@ class RedactedFolder(Sink):
 
 def _places(tracks: Tracks) -> tuple[dict[str, Any], int, float | None]:
     """Where the faces of a video were hidden, how many there were, and the lowest score."""
-    listed = []
+    listed: list[dict[str, Any]] = []
     for one in tracks:
         rows = np.flatnonzero(one.detected)
         worst = rows[np.argmin(one.scores[rows])]
@@ -346,7 +346,7 @@ def _places(tracks: Tracks) -> tuple[dict[str, Any], int, float | None]:
 
 def _plain(how: Redaction) -> dict[str, Any]:
     """The settings that a method uses, as plain values."""
-    used = {
+    used: dict[str, Any] = {
         "blur": {"strength": how.strength},
         "pixelate": {"blocks": how.blocks},
         "fill": {"color": list(how.color)},
