@@ -11,7 +11,7 @@ pictures is painted over that is no face.
 
 `videos` renders the scenes of `benchmarks/tracking.py` (faces on known paths, of two public-domain
 portraits) to files, has them redacted, and looks at the pixels of what was written: frame by frame,
-each frame by its own detections, as against the command. It counts faces of which at least half can
+each frame by its own detections, against what the command hides. It counts faces of which at least half can
 be seen.
 """
 
@@ -21,6 +21,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,10 @@ def render(scene: Any, stage: Stage, path: Path) -> Path:
         stream: Any = out.add_stream("libx264", rate=25, options={"crf": "16"})
         stream.width, stream.height = moving_faces.WIDTH, moving_faces.HEIGHT
         stream.pix_fmt = "yuv420p"
-        stream.time_base = stream.codec_context.time_base = "1/1000"
+        base = stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         for number, when in enumerate(scene.times):
             frame = av.VideoFrame.from_ndarray(stage.frame(scene, number), format="rgb24")
-            frame.pts, frame.time_base = round(1000 * when), stream.time_base
+            frame.pts, frame.time_base = round(1000 * when), base
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return path

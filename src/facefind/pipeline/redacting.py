@@ -322,9 +322,11 @@ class RedactedFolder(Sink):
 def _places(tracks: Tracks) -> tuple[dict[str, Any], int, float | None]:
     """Where the faces of a video were hidden, how many there were, and the lowest score."""
     listed: list[dict[str, Any]] = []
+    lows: list[float] = []
     for one in tracks:
         rows = np.flatnonzero(one.detected)
         worst = rows[np.argmin(one.scores[rows])]
+        lows.append(float(one.scores[worst]))
         listed.append(
             {
                 "id": one.id,
@@ -332,7 +334,7 @@ def _places(tracks: Tracks) -> tuple[dict[str, Any], int, float | None]:
                 "last": float(one.times[-1]),
                 "detected": len(rows),
                 "filled": len(one) - len(rows),
-                "lowest_score": round(float(one.scores[worst]), 4),
+                "lowest_score": round(lows[-1], 4),
                 "there": {
                     "frame": int(one.frames[worst]),
                     "time": float(one.times[worst]),
@@ -340,18 +342,18 @@ def _places(tracks: Tracks) -> tuple[dict[str, Any], int, float | None]:
                 },
             }
         )
-    lowest = min((track["lowest_score"] for track in listed), default=None)
-    return {"tracks": listed}, len(listed), lowest
+    return {"tracks": listed}, len(listed), min(lows, default=None)
 
 
 def _plain(how: Redaction) -> dict[str, Any]:
     """The settings that a method uses, as plain values."""
-    used: dict[str, Any] = {
+    own: dict[str, dict[str, Any]] = {
         "blur": {"strength": how.strength},
         "pixelate": {"blocks": how.blocks},
         "fill": {"color": list(how.color)},
         "image": {},
-    }[how.method]
+    }
+    used = own[how.method]
     if how.picture is not None:
         used["picture"] = hashlib.sha256(how.picture.tobytes()).hexdigest()
     return {"method": how.method, "shape": how.shape, "grow": how.grow, **used}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from errno import EDQUOT, ENOSPC, EROFS
 from fractions import Fraction
 from pathlib import Path
@@ -121,7 +121,8 @@ class VideoWriter:
                 options={"movflags": "+faststart"} if self._format in ("mp4", "mov") else {},
             )
             self._stack.callback(self._out.close)
-            self._stream = self._add_video()
+            with self._named():
+                self._stream = self._add_video()
             for stream in self._reader.others:
                 self._add_copy(stream)
             if self._metadata:
@@ -135,7 +136,8 @@ class VideoWriter:
         try:
             if kind is None:
                 self._copy(self._reader.rest)
-                self._out.mux(self._stream.encode(None))
+                with self._named():
+                    self._out.mux(self._stream.encode(None))
         except BaseException as failure:
             self._stack.__exit__(type(failure), failure, failure.__traceback__)
             raise
@@ -150,7 +152,8 @@ class VideoWriter:
                 PyAV, as `encodable` makes it.
 
         Raises:
-            ImageError: frames are of several sizes.
+            ImageError: frames are of several sizes, or cannot be encoded.
+        OSError: there is no room.
         """
         raw = frame.raw if instead is None else instead
         if isinstance(raw, np.ndarray):
@@ -168,7 +171,18 @@ class VideoWriter:
         self._last = pts
         raw.pts, raw.time_base, raw.pict_type = pts, self._time_base, 0
         self._copy(frame.packets)
-        self._out.mux(self._stream.encode(raw))
+        with self._named():
+            self._out.mux(self._stream.encode(raw))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of FFmpeg become `ImageError`, those of the system stay `OSError`."""
+        try:
+            yield
+        except library().error.FFmpegError as error:
+            if error.errno in _NO_ROOM:
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
+            raise ImageError(f"{self.path}: cannot be written: {error}") from error
 
     def _copy(self, packets: Iterable[Any]) -> None:
         """Take over packets of sound and subtitles, as they are."""
@@ -181,7 +195,7 @@ class VideoWriter:
                 self._out.mux(packet)
             except library().error.FFmpegError as error:
                 if error.errno in _NO_ROOM:
-                    raise
+                    raise OSError(error.errno, error.strerror, str(self.path)) from error
                 _log.warning("%s: a packet of sound is left out: %s", self.path, error)
 
     def _add_video(self) -> Any:
