@@ -75,6 +75,17 @@ class Scene:
         scores = (self.visible[frames, rows] >= VISIBLE).astype(float)
         return Trajectories(frames, rows + 1, self.boxes[frames, rows], scores)
 
+    def seen(self, boxes: np.ndarray) -> np.ndarray:
+        """What of boxes (N,4) lies in the image, on the wider side of each pillar."""
+        part = np.array(box_math.clip(boxes, (HEIGHT, WIDTH)))
+        for x1, _, x2, _ in self.pillars:  # all are as high as the image
+            left, right = np.minimum(part[:, 2], x1), np.maximum(part[:, 0], x2)
+            first = left - part[:, 0] >= part[:, 2] - right
+            meets = (part[:, 0] < x2) & (part[:, 2] > x1)
+            part[meets & first, 2] = left[meets & first]
+            part[meets & ~first, 0] = right[meets & ~first]
+        return part
+
 
 def heads(faces: np.ndarray) -> np.ndarray:
     """What of heads covers others, a little more than their faces, (...,4)."""

@@ -44,7 +44,8 @@ def test_what_comes_back_is_what_was_detected() -> None:
     assert np.array_equal(tracked.boxes, faces.boxes)
     assert np.array_equal(tracked.scores, faces.scores)
     assert np.array_equal(tracked.landmarks, points)
-    assert tracked.mesh is not None and tracked.ids is not None
+    assert tracked.mesh is not None
+    assert tracked.ids is not None
     assert tracked.ids.dtype == np.int64
 
 

@@ -167,7 +167,7 @@ class _Video:
 
 def _frames(found: Trajectories, truth: Trajectories, min_iou: float) -> _Video:
     raw = [
-        (ours, theirs, np.asarray(box_math.iou(truth.boxes[ours], found.boxes[theirs])))
+        (ours, theirs, np.asarray(box_math.iou(truth.boxes[ours], found.boxes[theirs]), np.float64))
         for ours, theirs in _by_frame(truth, found)
     ]
     keep_truth, keep_found = truth.scores > 0, np.ones(len(found), bool)

@@ -46,7 +46,7 @@ def _sampled(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     rows = (np.arange(_ROWS * _SAMPLES) + 0.5) * height / (_ROWS * _SAMPLES)
     columns = (np.arange(_COLUMNS * _SAMPLES) + 0.5) * width / (_COLUMNS * _SAMPLES)
-    return image[rows.astype(int)[:, None], columns.astype(int)[None]]
+    return np.asarray(image[rows.astype(int)[:, None], columns.astype(int)[None]], np.uint8)
 
 
 def _thumbnail(sampled: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -61,4 +61,5 @@ def _histogram(sampled: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Parts of the pixels in each of 64 colors."""
     levels = sampled.reshape(-1, 3).astype(np.int64) * _LEVELS // 256
     index = levels @ np.array([_LEVELS**2, _LEVELS, 1])
-    return np.bincount(index, minlength=_LEVELS**3).astype(np.float32) / len(index)
+    counts = np.bincount(index, minlength=_LEVELS**3)
+    return np.asarray(counts / len(index), np.float32)

@@ -42,7 +42,7 @@ class Motion:
 
     def add(self, boxes: ArrayLike) -> None:
         """Begin with boxes (M,4) xyxy that are new, behind those that are there."""
-        place = np.asarray(box_math.to_cxcywh(np.asarray(boxes, np.float64)))
+        place = _cxcywh(boxes)
         side = _side(place)
         spread = np.stack(
             [(_MEASURED * side) ** 2, np.zeros_like(place), (_VELOCITY * side) ** 2],
@@ -60,13 +60,13 @@ class Motion:
         """Boxes (N,4) xyxy expected so much later; sides are at least a hundredth of a pixel."""
         place = self._place + seconds * self._speed
         place[:, 2:] = np.maximum(place[:, 2:], 0.01)
-        return np.asarray(box_math.from_cxcywh(place))
+        return np.asarray(box_math.from_cxcywh(place), np.float64)
 
     def advance(self, seconds: float) -> None:
         """Let time pass without a look at the boxes."""
         change = (_CHANGE * _side(self._place)) ** 2
         place, both, speed = self._spread
-        self._place = np.asarray(box_math.to_cxcywh(self.after(seconds)))
+        self._place = _cxcywh(self.after(seconds))
         self._spread = np.stack(
             [
                 place + seconds * (2 * both + seconds * (speed + change * seconds / 3)),
@@ -77,7 +77,7 @@ class Motion:
 
     def correct(self, rows: NDArray[np.intp], boxes: ArrayLike) -> None:
         """Take in where the boxes of some rows (M,) were seen now, (M,4) xyxy."""
-        seen = np.asarray(box_math.to_cxcywh(np.asarray(boxes, np.float64)))
+        seen = _cxcywh(boxes)
         place, both, speed = self._spread[:, rows]
         total = place + (_MEASURED * _side(seen)) ** 2
         off = seen - self._place[rows]
@@ -86,6 +86,10 @@ class Motion:
         self._spread[:, rows] = np.stack(
             [place - place**2 / total, both - place * both / total, speed - both**2 / total]
         )
+
+
+def _cxcywh(boxes: ArrayLike) -> Floats:
+    return np.asarray(box_math.to_cxcywh(np.asarray(boxes, np.float64)), np.float64)
 
 
 def _side(cxcywh: Floats) -> Floats:

@@ -25,10 +25,12 @@ class TrackerConfig:
     """Score from which a face can go on with a track, where no better one does."""
     min_iou: float = 0.1
     """IoU of the expected and the detected box from which they can be one face, both grown."""
+    low_min_iou: float = 0.4
+    """The same for faces below `min_score`, many of which are none."""
     reach: float = 0.2
     """How much both boxes grow before they are compared, on each side, in sides of the box: faces
     are small, and move by more than their size between the frames of a slow video."""
-    keep: float = 1.0
+    keep: float = 2.0
     """Seconds for which a face that is not found can be found again under its number. However long
     frames take, it is looked for in two of them."""
     hits: int = 1
@@ -37,7 +39,7 @@ class TrackerConfig:
     """Frames a second where `Tracker.update` is given no times."""
 
     def __post_init__(self) -> None:
-        for name in ("min_score", "low_score", "min_iou"):
+        for name in ("min_score", "low_score", "min_iou", "low_min_iou"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
         if self.low_score > self.min_score:
@@ -123,7 +125,8 @@ class Tracker:
         self._image_size = (0, 0)
         self._next = 1
         self._cuts = CutDetector()
-        self._end_all()
+        self._motion = Motion()
+        self._tracks: _Tracks = _Tracks.new(Faces.empty((0, 0)), 0.0)
 
     def update(
         self,
@@ -169,10 +172,11 @@ class Tracker:
         sure = faces.scores >= self.config.min_score
         doubted = ~sure & (faces.scores >= self.config.low_score)
         rows = np.full(len(faces), -1, np.intp)  # the track of each face
-        for some in (np.flatnonzero(sure), np.flatnonzero(doubted)):
+        for mask, min_iou in ((sure, self.config.min_iou), (doubted, self.config.low_min_iou)):
+            some = np.flatnonzero(mask)
             free = np.ones(len(self._motion), bool)
             free[rows[rows >= 0]] = False
-            ours, theirs = self._match(np.flatnonzero(free), faces.boxes[some])
+            ours, theirs = self._match(np.flatnonzero(free), faces.boxes[some], min_iou)
             rows[some[theirs]] = ours
         self._tracks.missed += 1
         old = rows >= 0
@@ -226,7 +230,7 @@ class Tracker:
         self._tracks = _Tracks.new(Faces.empty(self._image_size), 0.0)
 
     def _match(
-        self, tracks: NDArray[np.intp], boxes: NDArray[np.float32]
+        self, tracks: NDArray[np.intp], boxes: NDArray[np.float32], min_iou: float
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Pairs of one of some tracks (M,) and a row of boxes (N,4), of greatest IoU in all."""
         if not (len(tracks) and len(boxes)):
@@ -235,7 +239,7 @@ class Tracker:
 
         expected = box_math.expand(self._motion.after(0.0)[tracks], self.config.reach)
         table = box_math.iou(expected, box_math.expand(boxes, self.config.reach))
-        table[table < max(self.config.min_iou, 1e-9)] = 0
+        table[table < max(min_iou, 1e-9)] = 0
         ours, theirs = linear_sum_assignment(table, maximize=True)
         some = table[ours, theirs] > 0
         return tracks[ours[some]], theirs[some]

@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 FIT = 0.4
 """Seconds of a track that say how fast it is at its end."""
+_LEAST = 5  # detections that say it, where there are as many
+_DOUBT = (0.05 / 2) ** 2  # how far boxes are off, over how fast faces are, in sides: seconds
 _RATIO = 1.5  # of the sides of what can be one face
 
 
@@ -183,7 +185,9 @@ def followers(tracks: Tracks, *, most_gap: float, reach: float = 1.0) -> dict[in
     return after
 
 
-def filled(tracks: Tracks, *, lead: float = 0.5, most_gap: float = 2.0) -> Tracks:
+def filled(
+    tracks: Tracks, *, lead: float = 1.0, most_gap: float = 2.0, grow: float = 0.5
+) -> Tracks:
     """The tracks, joined, with a box in every frame between the first and last, and beyond.
 
     What a redaction needs that hides a face before it is found, while it is missed, and after it
@@ -196,11 +200,16 @@ def filled(tracks: Tracks, *, lead: float = 0.5, most_gap: float = 2.0) -> Track
         lead: Seconds that are added before each track and after it, and on both sides of a gap
             that is too long to be filled.
         most_gap: Longest time between two detections of a face, in seconds, that is filled.
+        grow: By how much of its sides a box grows on each side for each second between it and the
+            nearest detection, as the face may have moved otherwise.
     """
-    if not (lead >= 0 and most_gap >= 0):
-        raise ValueError(f"lead and most_gap must be at least 0, got {lead} and {most_gap}")
+    for name, value in {"lead": lead, "most_gap": most_gap, "grow": grow}.items():
+        if not value >= 0:
+            raise ValueError(f"{name} must be at least 0, got {value}")
     tracks = joined(tracks, most_gap=most_gap)
-    return replace(tracks, tracks=tuple(_filled(one, tracks, lead, most_gap) for one in tracks))
+    return replace(
+        tracks, tracks=tuple(_filled(one, tracks, lead, most_gap, grow) for one in tracks)
+    )
 
 
 def _track(number: int, places: Sequence[tuple[int, float, Faces, int]]) -> Track:
@@ -232,7 +241,7 @@ def _chained(tracks: Sequence[Track]) -> Track:
     )
 
 
-def _filled(one: Track, tracks: Tracks, lead: float, most_gap: float) -> Track:
+def _filled(one: Track, tracks: Tracks, lead: float, most_gap: float, grow: float) -> Track:
     times = tracks.times
     known = np.searchsorted(tracks.frames, one.frames)  # places of its frames among all
     pieces = np.split(np.arange(len(one)), np.flatnonzero(np.diff(one.times) > most_gap) + 1)
@@ -252,6 +261,8 @@ def _filled(one: Track, tracks: Tracks, lead: float, most_gap: float) -> Track:
         here = np.arange(min(low, first), max(high, last + 1))
         off = _drift(piece, times[here])
         box = _between(times[here], piece.times, piece.boxes) + np.tile(off, 2)
+        near = np.abs(times[here][:, None] - piece.times).min(axis=1)[:, None]
+        box += np.tile(grow * near * (box[:, 2:] - box[:, :2]), 2) * [-1, -1, 1, 1]
         inside = box_math.area(box_math.clip(box, tracks.image_size)) > 0
         inside |= (here >= first) & (here <= last)
         at.append(here[inside])
@@ -301,17 +312,20 @@ def _lowest(times: Floats, one: Track) -> Floats:
 def _drift(one: Track, times: Floats) -> Floats:
     """How far (T,2) a track has moved beyond its first and last box at times (T,)."""
     early, late = np.minimum(times - one.times[0], 0), np.maximum(times - one.times[-1], 0)
-    return early[:, None] * _speed(one, first=True) + late[:, None] * _speed(one, first=False)
+    off = early[:, None] * _speed(one, first=True) + late[:, None] * _speed(one, first=False)
+    return np.asarray(off)
 
 
 def _speed(one: Track, *, first: bool) -> Floats:
-    """Pixels a second (2,) of the center, by a line through a track's first or last boxes."""
+    """Pixels a second (2,) of the center, by a line through a track's first or last boxes.
+
+    A slow face is likelier than a fast one, so boxes that are off say little of a short time.
+    """
     off = one.times - one.times[0] if first else one.times[-1] - one.times
-    near = off <= FIT
+    near = off <= max(FIT, np.sort(off)[:_LEAST][-1])
     times, centers = one.times[near], np.asarray(box_math.to_cxcywh(one.boxes[near]))[:, :2]
     times = times - times.mean()
-    spread = float((times**2).sum())
-    return times @ centers / spread if spread > 0 else np.zeros(2)
+    return np.asarray(times @ (centers - centers.mean(axis=0)) / ((times**2).sum() + _DOUBT))
 
 
 def _apart(one: Track, other: Track) -> float:
