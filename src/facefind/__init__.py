@@ -4,6 +4,8 @@
 >>> faces = facefind.detect("people.jpg")
 >>> faces.boxes, faces.scores, faces.landmarks
 >>> picture = facefind.draw("people.jpg", faces)
+>>> for frame in facefind.read_video("movie.mp4", track=True):
+...     frame.time, frame.faces.ids
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
     from facefind.faces import Face, Faces
     from facefind.images import read
     from facefind.protocols import TestProtocol
-    from facefind.redaction import blur, fill, pixelate
+    from facefind.redaction import blur, fill, pixelate, redact
     from facefind.runtimes import Card, open_model
     from facefind.streaming import DetectionResult
+    from facefind.video import read_video
 
 __all__ = [
     "Card",
@@ -55,6 +58,8 @@ __all__ = [
     "open_model",
     "pixelate",
     "read",
+    "read_video",
+    "redact",
 ]
 
 _ROOMS = {
@@ -66,8 +71,9 @@ _ROOMS = {
     "faces": ("Face", "Faces"),
     "images": ("read",),
     "protocols": ("TestProtocol",),
-    "redaction": ("blur", "fill", "pixelate"),
+    "redaction": ("blur", "fill", "pixelate", "redact"),
     "runtimes": ("Card", "open_model"),
+    "video": ("read_video",),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 

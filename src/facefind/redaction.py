@@ -1,17 +1,127 @@
-"""Images with the faces hidden: blurred, pixelated or filled; the given image is never changed."""
+"""Images with the faces hidden: blurred, pixelated, filled or covered by a picture.
+
+The given image is never changed. `hide` works on pixels of any kind, in place: RGB, gray, CMYK,
+planes of a video, 8 or 16 bits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from facefind import boxes as box_math
 from facefind.faces import Faces
-from facefind.images import Source
+from facefind.images import Source, read, resize
 
-__all__ = ["blur", "fill", "pixelate"]
+__all__ = [
+    "Method",
+    "Redaction",
+    "Shape",
+    "blur",
+    "fill",
+    "grown",
+    "hide",
+    "painter",
+    "pixelate",
+    "redact",
+]
+
+Method = Literal["blur", "pixelate", "fill", "image"]
+Shape = Literal["ellipse", "box"]
+Paint = Callable[[int, int], NDArray[Any]]
+"""Pixels (h,w,...) to put in place of a face, of the height and width of its whole box."""
+
+_CELLS = 32  # along the longer side of a face that is blurred: a blur has no finer detail
+_LONGEST = 8192  # pixels of a box's side; what is longer reaches far out of any image
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Redaction:
+    """How faces are hidden.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+
+    method: Method = "blur"
+    """"blur" and "pixelate" leave an impression of the face, of "fill" and "image" (a picture over
+    it) nothing is left of it."""
+    shape: Shape = "ellipse"
+    """What is hidden of the box: all of it, or the ellipse that touches its sides."""
+    grow: float = 1.2
+    """How many times wider and higher than the face's box."""
+    strength: float = 0.15
+    """Radius of the blur, as a fraction of the longer side."""
+    blocks: int = 8
+    """Blocks of "pixelate" along the longer side."""
+    color: tuple[int, int, int] = (0, 0, 0)
+    """Of "fill": 0..255, in the image's channel order."""
+    picture: NDArray[np.uint8] | None = None
+    """Of "image": (H,W,3) uint8, stretched over the face."""
+
+    def __post_init__(self) -> None:
+        for name, kind in (("method", Method), ("shape", Shape)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be one of {get_args(kind)}, got {self.method!r}")
+        if not 0 < self.grow <= 10:
+            raise ValueError(f"grow must be above 0 and at most 10, got {self.grow}")
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength must be above 0 and at most 1, got {self.strength}")
+        if self.blocks < 1:
+            raise ValueError(f"blocks must be at least 1, got {self.blocks}")
+        if len(self.color) != 3 or not all(0 <= value <= 255 for value in self.color):
+            raise ValueError(f"color must be three numbers from 0 to 255, got {self.color}")
+        if (self.method == "image") != (self.picture is not None):
+            raise ValueError("method 'image' needs a picture, and no other method takes one")
+
+
+def redact(
+    image: Source,
+    faces: Faces,
+    method: Method = "blur",
+    *,
+    shape: Shape = "ellipse",
+    grow: float = 1.2,
+    strength: float = 0.15,
+    blocks: int = 8,
+    color: tuple[int, int, int] = (0, 0, 0),
+    picture: Source | None = None,
+) -> NDArray[np.uint8]:
+    """A copy of the image with the faces hidden, (H,W,3) uint8 RGB.
+
+    >>> facefind.redact("people.jpg", facefind.detect("people.jpg"), "fill", shape="box")
+
+    Args:
+        image: The image in which the faces were found, as `images.read` takes it.
+        faces: The faces to hide.
+        method: "blur", "pixelate", "fill" or "image"; of the last two nothing is left of a face.
+        shape: "ellipse" or "box".
+        grow: How many times wider and higher than a face's box.
+        strength: Radius of the blur, as a fraction of the longer side.
+        blocks: Blocks of "pixelate" along the longer side.
+        color: Of "fill", 0..255, in the image's channel order.
+        picture: Of "image", stretched over each face.
+
+    Raises:
+        ImageError: If an image cannot be read, or is not of the faces' `image_size`.
+        ValueError: If a setting is out of its range.
+    """
+    how = Redaction(
+        method=method,
+        shape=shape,
+        grow=grow,
+        strength=strength,
+        blocks=blocks,
+        color=color,
+        picture=None if picture is None else read(picture),
+    )
+    out = faces.read_image(image).copy()
+    hide(out, grown(faces, how), how)
+    return out
 
 
 def blur(
@@ -28,20 +138,7 @@ def blur(
     Raises:
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
     """
-    from PIL import Image, ImageDraw, ImageFilter
-
-    pixels = faces.read_image(image)
-    out = pixels.copy()
-    for x1, y1, x2, y2 in _regions(faces, margin):
-        region = pixels[y1:y2, x1:x2]
-        soft = Image.fromarray(region).filter(
-            ImageFilter.GaussianBlur(max(1.0, strength * max(region.shape[:2])))
-        )
-        shape = Image.new("L", (x2 - x1, y2 - y1), 0)
-        ImageDraw.Draw(shape).ellipse((0, 0, x2 - x1 - 1, y2 - y1 - 1), fill=255)
-        inside = np.asarray(shape)[..., None] > 0
-        out[y1:y2, x1:x2] = np.where(inside, np.asarray(soft), out[y1:y2, x1:x2])
-    return out
+    return redact(image, faces, "blur", grow=1 + 2 * margin, strength=strength)
 
 
 def pixelate(
@@ -58,20 +155,7 @@ def pixelate(
     Raises:
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
     """
-    from PIL import Image
-
-    if blocks < 1:
-        raise ValueError(f"blocks must be at least 1, got {blocks}")
-    pixels = faces.read_image(image)
-    out = pixels.copy()
-    for x1, y1, x2, y2 in _regions(faces, margin):
-        width, height = x2 - x1, y2 - y1
-        step = max(1.0, max(width, height) / blocks)
-        coarse = (max(1, round(width / step)), max(1, round(height / step)))
-        small = Image.fromarray(pixels[y1:y2, x1:x2]).resize(coarse, Image.Resampling.BOX)
-        large = small.resize((width, height), Image.Resampling.NEAREST)
-        out[y1:y2, x1:x2] = np.asarray(large)
-    return out
+    return redact(image, faces, "pixelate", shape="box", grow=1 + 2 * margin, blocks=blocks)
 
 
 def fill(
@@ -92,15 +176,109 @@ def fill(
     Raises:
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
     """
-    out = faces.read_image(image).copy()
-    for x1, y1, x2, y2 in _regions(faces, margin):
-        out[y1:y2, x1:x2] = color
-    return out
+    return redact(image, faces, "fill", shape="box", grow=1 + 2 * margin, color=color)
 
 
-def _regions(faces: Faces, margin: float) -> Iterator[tuple[int, int, int, int]]:
-    """Corners of the whole-pixel regions that hold the faces, those without pixels skipped."""
-    grown = box_math.to_pixels(box_math.expand(faces.boxes, margin), faces.image_size)
-    for x1, y1, x2, y2 in grown.tolist():
-        if x2 > x1 and y2 > y1:
-            yield x1, y1, x2, y2
+def grown(faces: Faces, how: Redaction) -> NDArray[np.float64]:
+    """What of the image is hidden: the faces' boxes (N,4) xyxy, grown; not cut at its edges."""
+    return np.asarray(box_math.expand(faces.boxes.astype(np.float64), (how.grow - 1) / 2))
+
+
+def hide(
+    pixels: NDArray[Any], boxes: ArrayLike, how: Redaction, paint: Paint | None = None
+) -> None:
+    """Hide what lies in boxes, in place.
+
+    Args:
+        pixels: (H,W) or (H,W,C) of whole numbers.
+        boxes: (N,4) xyxy in these pixels, grown already; they may reach beyond the edges.
+        how: How it is hidden; of its `grow` nothing is used.
+        paint: Makes what "fill" and "image" put there; None makes it of RGB as `how` says.
+    """
+    every = np.asarray(boxes, np.float64).reshape(-1, 4)
+    parts = box_math.to_pixels(every, (pixels.shape[0], pixels.shape[1]))
+    for box, (x1, y1, x2, y2) in zip(every, parts.tolist(), strict=True):
+        if x2 <= x1 or y2 <= y1:
+            continue
+        region = pixels[y1:y2, x1:x2]
+        if how.method in ("fill", "image"):
+            left, top = np.floor(box[:2]).astype(int)
+            size = np.ceil(box[2:]).astype(int) - (left, top)
+            width, height = np.minimum(size, _LONGEST).tolist()
+            whole = (paint or painter(how))(height, width)
+            new = whole[y1 - top :, x1 - left :][: y2 - y1, : x2 - x1]
+            region, new = region[: new.shape[0], : new.shape[1]], new.astype(pixels.dtype)
+        else:
+            new = _coarse(region, how)
+        if how.shape == "box":
+            region[...] = new
+        else:
+            inside = _ellipse(box, (x1, y1), (region.shape[0], region.shape[1]))
+            region[inside] = new[inside]
+
+
+def painter(how: Redaction) -> Paint:
+    """Makes the RGB pixels (h,w,3) uint8 that "fill" and "image" put over a face."""
+
+    def paint(height: int, width: int) -> NDArray[Any]:
+        if how.picture is not None:
+            return resize(how.picture, (height, width))
+        return np.broadcast_to(np.array(how.color, np.uint8), (height, width, 3))
+
+    return paint
+
+
+def _ellipse(
+    box: NDArray[np.float64], corner: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Which pixels of a region (h,w), from its upper left corner on, the ellipse of a box holds."""
+    center, radius = (box[:2] + box[2:]) / 2, np.maximum((box[2:] - box[:2]) / 2, 0.5)
+    x = (corner[0] + np.arange(size[1]) + 0.5 - center[0]) / radius[0]
+    y = (corner[1] + np.arange(size[0]) + 0.5 - center[1]) / radius[1]
+    return np.asarray(x**2 + y[:, None] ** 2 <= 1)
+
+
+def _coarse(region: NDArray[Any], how: Redaction) -> NDArray[Any]:
+    """A region's pixels blurred or pixelated: means of a coarse grid, laid out again."""
+    height, width = region.shape[:2]
+    longest = max(height, width)
+    most = min(_CELLS if how.method == "blur" else how.blocks, longest)
+    rows, columns = (max(1, round(most * side / longest)) for side in (height, width))
+    flat = region.reshape(height, width, -1).astype(np.float32)
+    small = np.einsum("rh,hwc->rwc", _means(rows, height), flat, optimize=True)
+    small = np.einsum("kw,rwc->rkc", _means(columns, width), small, optimize=True)
+    if how.method == "pixelate":
+        ys, xs = np.arange(height) * rows // height, np.arange(width) * columns // width
+        large = small[ys[:, None], xs]
+    else:
+        radius = max(how.strength * most, most / longest)
+        down = _blurred(rows, radius) if rows > 1 else np.ones((1, 1), np.float32)
+        across = _blurred(columns, radius) if columns > 1 else np.ones((1, 1), np.float32)
+        down, across = _between(rows, height) @ down, _between(columns, width) @ across
+        large = np.einsum("hr,rkc->hkc", down, small, optimize=True)
+        large = np.einsum("wk,hkc->hwc", across, large, optimize=True)
+    most = np.iinfo(region.dtype).max
+    whole = np.clip(np.rint(large), 0, most).astype(region.dtype)
+    return np.asarray(whole.reshape(region.shape))
+
+
+def _means(cells: int, length: int) -> NDArray[np.float32]:
+    """(cells, length): takes pixels to the means of equal parts of their row."""
+    edges = np.linspace(0, length, cells + 1)
+    pixel = np.arange(length)
+    shared = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    weights = np.clip(shared, 0, None)
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
+
+
+def _blurred(cells: int, radius: float) -> NDArray[np.float32]:
+    """(cells, cells): a Gaussian of this standard deviation; at the ends what is there counts."""
+    apart = np.arange(cells)[:, None] - np.arange(cells)
+    weights = np.exp(-0.5 * (apart / radius) ** 2)
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
+
+
+def _between(cells: int, length: int) -> NDArray[np.float32]:
+    """(length, cells): takes the cells' values to pixels, on lines between their centers."""
+    at = np.clip((np.arange(length) + 0.5) * cells / length - 0.5, 0, cells - 1)
+    return np.asarray(np.maximum(0, 1 - np.abs(at[:, None] - np.arange(cells))), np.float32)

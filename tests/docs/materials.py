@@ -9,7 +9,7 @@ import numpy as np
 import skimage.data
 import torch
 from PIL import Image
-from reference import mmdet_names
+from reference import mmdet_names, videos
 from scipy.io import savemat
 
 import facefind
@@ -30,6 +30,7 @@ def build(folder: Path) -> None:
     maker.labeled_set(folder / "WIDER_train", images=10)
     val = maker.labeled_set(folder / "WIDER_val", images=3)
     ground_truth(val, folder / "ground_truth")
+    maker.movie(folder / "movie.mp4")
     maker.labeled_set(folder / "my_set", images=3)
     maker.labeled_set(folder / "my_test_set", images=2)
     boxes_only = maker.labeled_set(folder / "coco", images=4, layout="coco")
@@ -80,6 +81,15 @@ class Collages:
         return Sample(
             f"{group}/{path.name}", path, boxes, landmarks or None, group=group, image_size=size
         )
+
+    def movie(self, path: Path) -> None:
+        """A video of half a second in which the face moves, with a tone."""
+        frames = []
+        for number in range(12):
+            image = Image.new("RGB", (240, 160), (90, 110, 130))
+            image.paste(self._portrait.resize((120, 120)), (10 + 4 * number, 20))
+            frames.append(np.asarray(image))
+        videos.write(path, frames, sound="aac")
 
     def labeled_set(self, folder: Path, images: int, layout: str = "wider") -> list[Sample]:
         """A set of images with one to three faces, below `folder/images`, and its labels."""

@@ -124,7 +124,7 @@ def test_the_lower_half_imports_without_torch_or_any_extra() -> None:
         if room_of(path) != FRONT and FLOORS[room_of(path)] <= 3
     ]
     names.remove("facefind.runtimes.pytorch")  # the torch runtime itself
-    absent = ["torch", "cv2", "onnxruntime", "onnx", "scipy", "matplotlib", "safetensors"]
+    absent = ["torch", "cv2", "onnxruntime", "onnx", "scipy", "matplotlib", "safetensors", "av"]
     code = (
         "import importlib, sys\n"
         f"sys.modules.update(dict.fromkeys({absent}))\n"  # None: importing it is an ImportError
@@ -143,7 +143,7 @@ def modules_after(code: str) -> set[str]:
 
 def test_import_facefind_loads_nothing_heavy() -> None:
     loaded = modules_after("import facefind")
-    heavy = {"torch", "cv2", "openvino", "onnxruntime", "onnx", "scipy", "matplotlib", "tyro"}
+    heavy = {"torch", "cv2", "openvino", "onnxruntime", "onnx", "scipy", "matplotlib", "tyro", "av"}
     assert not loaded & heavy
 
 

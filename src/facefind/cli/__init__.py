@@ -26,7 +26,9 @@ from facefind.errors import FacefindError
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, str] = {
-    "detect": "find the faces in images, folders or globs",
+    "detect": "find the faces in images, folders, globs or a video",
+    "track": "follow the faces of a video, each under its number",
+    "redact": "hide the faces in pictures and videos",
     "align": "cut faces out, upright, for recognition",
     "models": "list the models that ship, with their cards",
     "evaluate": "evaluate a model, or detections, on a labeled set",
@@ -50,6 +52,7 @@ _EXTRAS = {
     "matplotlib": "eval",
     "onnxruntime": "onnx",
     "cv2": "cv",
+    "av": "video",
 }
 
 

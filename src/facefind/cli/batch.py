@@ -1,9 +1,9 @@
-"""What `detect` and `align` do alike: list images, work through them, say how it went."""
+"""What `detect`, `align` and `redact` do alike: list images, work through them, say how it went."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from facefind.cli import output
 from facefind.cli.options import Batch
 from facefind.cli.progress import Progress
 from facefind.errors import ImageError
+from facefind.images import SUFFIXES
 
 if TYPE_CHECKING:
     from facefind.detector import DetectionResult, FaceDetector
@@ -29,6 +30,7 @@ class Work:
         files: The files that it writes, by option; `--failures` is added.
         folders: The folders that it writes into, by option.
         reads: What it reads beside the images.
+        suffixes: In lower case, those of the files in folders that it reads.
 
     Raises:
         DataError: an output is, holds or lies where an input is read.
@@ -42,13 +44,15 @@ class Work:
         files: Mapping[str, Path | None] = {},
         folders: Mapping[str, Path | None] = {},
         reads: Iterable[str] = (),
+        suffixes: Collection[str] = SUFFIXES,
     ) -> None:
         options.check_batch()
-        self._command, self._options = command, options
+        self._command, self._options, self._suffixes = command, options, suffixes
         self._inside = pipeline.check_outputs(
             [*options.images, *reads],
             files={**files, "--failures": options.failures},
             folders=folders,
+            suffixes=suffixes,
         )
         self._unlisted: dict[str, ImageError] = {}
         self._failures: pipeline.JsonLines | None = None
@@ -62,7 +66,11 @@ class Work:
         for folder in self._inside:
             self._say(f"{folder} is written to: it is not searched")
         return pipeline.list_images(
-            options.images, shard, skip=self._inside, on_error=self._pass_over
+            options.images,
+            shard,
+            skip=self._inside,
+            on_error=self._pass_over,
+            suffixes=self._suffixes,
         )
 
     def open_failures(self, *, overwrite: bool = False) -> pipeline.JsonLines | None:
@@ -91,9 +99,17 @@ class Work:
         images: bool,
     ) -> Iterator[DetectionResult]:
         """Yield each result that is written; what fails is named on stderr and in `--failures`."""
-        self._started = time.perf_counter()
         results = pipeline.detect_files(detector, files, images=images)
-        yield from progress(pipeline.write_results(results, write, self._failures), total)
+        yield from self.follow(
+            pipeline.write_results(results, write, self._failures), progress, total
+        )
+
+    def follow(
+        self, results: Iterable[DetectionResult], progress: Progress, total: int | None
+    ) -> Iterator[DetectionResult]:
+        """Yield each result that has no error; folders that could not be listed have failed."""
+        self._started = time.perf_counter()
+        yield from progress(results, total)
         for folder, error in self._unlisted.items():
             if self._failures is not None and folder not in self._failed_before:
                 self._failures.write_failure(folder, error)

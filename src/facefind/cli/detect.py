@@ -27,10 +27,12 @@ _WIDEST = ("", "10000x10000", "", "0.00 to 0.00")
 
 @dataclass(frozen=True, kw_only=True)
 class _Detect(Batch, Inference):
-    """Find the faces in images.
+    """Find the faces in images, or in a video.
 
     Images that fail are named on stderr and the others are done all the same; the exit code is 1
-    then. Nothing is written where images are read.
+    then. Nothing is written where images are read. A video (a file, an rtsp:// or http:// address,
+    a camera's number, numbered pictures such as frames_%05d.png) is given alone: --out then has a
+    line a frame, with its time and the faces' numbers, and --draw names a video file.
     """
 
     model: str = "default"
@@ -39,6 +41,8 @@ class _Detect(Batch, Inference):
     """Write one JSON line per image to this file, as each is done."""
     draw: Folder = None
     """Write a copy of each image with its faces drawn to this folder."""
+    every: int = 1
+    """Of a video, the model sees one frame in so many, and those that begin a scene."""
     mesh: Flag = False
     """Find each face's mesh too, with a model that gives meshes; JSON and drawn copies show it."""
     mesh_out: Folder = None
@@ -55,9 +59,14 @@ def main(args: Sequence[str]) -> int:
     from facefind import pipeline
     from facefind.cli.batch import Work
     from facefind.cli.progress import Progress, peek
+    from facefind.video import is_video
 
     options = tyro.cli(_Detect, args=args, prog="facefind detect")
+    if any(map(is_video, options.images)):
+        return _video(options)
     options.check_inference()
+    if options.every != 1:
+        raise DataError("--every is of videos: give one")
     if options.resume and options.out is None:
         raise DataError("--resume appends to the file of --out: name it")
     if options.resume and options.overwrite:
@@ -133,6 +142,20 @@ def main(args: Sequence[str]) -> int:
             else:
                 progress.print(json.dumps(pipeline.to_record(name, result.faces)))
     return work.report([_count(progress.done, "image"), _count(faces, "face")], progress, done)
+
+
+def _video(options: _Detect) -> int:
+    """Exit code of the command for a video."""
+    from facefind.cli import track
+
+    if len(options.images) > 1:
+        raise DataError(f"one video at a time: got {len(options.images)} sources")
+    names = ("mesh", "mesh_out", "failures", "retry_failed", "shard")
+    if given := [name for name in names if getattr(options, name)]:
+        raise DataError(f"--{given[0].replace('_', '-')} is of images: leave it out for a video")
+    fields = ("out", "draw", "every", "resume", "overwrite", "json")
+    values = {name: getattr(options, name) for name in fields}
+    return track.run("detect", options, track.Video(source=options.images[0], **values))
 
 
 def _distinct(files: list[Found], options: _Detect) -> list[Found]:

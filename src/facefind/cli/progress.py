@@ -69,6 +69,10 @@ class Progress:
                 if result.error is None or self._hand_on_failed:
                     yield result
 
+    def note(self, text: str) -> None:
+        """Show a word about what is being done, behind the bar."""
+        self._bar.set_postfix_str(text)
+
     def print(self, text: str) -> None:
         """Print to stdout, beside the bar."""
         try:

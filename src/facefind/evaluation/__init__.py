@@ -1,7 +1,8 @@
 """Published measuring protocols, one file each; nothing here needs torch.
 
 `wider` (WIDER FACE), `fddb`, `voc` (AFW and PASCAL faces), `landmarks` (NME, AFLW2000-3D),
-`verification` (LFW, CFP, AgeDB, IJB); `thresholds` has precision and recall by score, `detections`
+`verification` (LFW, CFP, AgeDB, IJB), `tracking` (MOTA, IDF1, HOTA; `mot` has its files);
+`thresholds` has precision and recall by score, `detections`
 reads and writes files, `report` makes tables. Each is imported when it is first used.
 """
 
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
         detections,
         fddb,
         landmarks,
+        mot,
         report,
         thresholds,
+        tracking,
         verification,
         voc,
         wider,
@@ -27,8 +30,10 @@ __all__ = [
     "detections",
     "fddb",
     "landmarks",
+    "mot",
     "report",
     "thresholds",
+    "tracking",
     "verification",
     "voc",
     "wider",

@@ -10,6 +10,7 @@ from typing import Any
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.fddb import FddbResult
 from facefind.evaluation.landmarks import LandmarkResult
+from facefind.evaluation.tracking import TrackingResult
 from facefind.evaluation.verification import FoldResult, TemplateResult
 from facefind.evaluation.voc import VocResult
 from facefind.evaluation.wider import WiderResult
@@ -21,6 +22,7 @@ Result = (
     | LandmarkResult
     | FoldResult
     | TemplateResult
+    | TrackingResult
     | Mapping[str, Any]
 )
 """A result, or what its `to_dict` gave: a report read back from JSON, for example."""
@@ -32,7 +34,7 @@ SAME = ("measure", "protocol", "mode", "shape", "image_set", "digest", "images",
 
 def plain(result: Result) -> dict[str, Any]:
     """The result in the types JSON gives back, curves included; what is not finite is None."""
-    if isinstance(result, FoldResult | TemplateResult):
+    if isinstance(result, FoldResult | TemplateResult | TrackingResult):
         content: Any = result.to_dict()
     elif isinstance(result, Mapping):
         content = result
@@ -133,6 +135,8 @@ def figures(report: Mapping[str, Any]) -> dict[str, float | None]:
         return found | {f"NME {name}": value for name, value in yaw.items()}
     if "accuracy" in report:
         return {"accuracy": report["accuracy"], f"VAL @{report['far']:g}": report["val"]}
+    if "hota" in report:
+        return {name.upper(): report[name] for name in ("mota", "idf1", "hota")}
     if "tar" in report:
         return {f"TAR @{far}": rate for far, rate in report["tar"].items()}
     raise DataError("this is no result of facefind evaluate: it has none of the known figures")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -37,11 +37,12 @@ def find(
     *,
     skip: Iterable[str | os.PathLike[str]] = (),
     on_error: OnError | None = None,
+    suffixes: Collection[str] = SUFFIXES,
 ) -> Iterator[Found]:
     """The picture files of one or more sources, one at a time: large folders are not listed ahead.
 
     A file is itself, whatever its suffix. A folder means all files below it with one of
-    `SUFFIXES`, in order of their names, hidden ones left out. What is neither, but has `*`, `?` or
+    `suffixes`, in order of their names, hidden ones left out. What is neither, but has `*`, `?` or
     `[`, is a pattern (`**` for any depth) and means such files among its matches. Linked folders
     are followed; what several ways lead to is found once, under the name without a link where
     there is one. A link of a picture's name that leads nowhere is found, too, and reading it fails.
@@ -51,6 +52,7 @@ def find(
         skip: Folders that are passed over wherever they turn up, such as those written to.
         on_error: Takes a folder that cannot be listed and its error, whereupon the others are
             searched all the same; where None the error is raised.
+        suffixes: In lower case, those of the files in a folder that are wanted.
 
     Raises:
         ImageError: At once if a source does not exist; at the end if no picture was found.
@@ -61,7 +63,7 @@ def find(
     for source in named:
         if not os.path.exists(source) and not glob.has_magic(source):
             raise ImageError(f"{source!r} does not exist: give a picture, a folder or a pattern")
-    return _walk(named, frozenset(map(os.path.realpath, skip)), on_error)
+    return _walk(named, frozenset(map(os.path.realpath, skip)), on_error, frozenset(suffixes))
 
 
 def pattern_root(pattern: str) -> Path:
@@ -72,30 +74,39 @@ def pattern_root(pattern: str) -> Path:
     return fixed
 
 
-def _walk(sources: list[str], skip: frozenset[str], on_error: OnError | None) -> Iterator[Found]:
+def _walk(
+    sources: list[str], skip: frozenset[str], on_error: OnError | None, suffixes: frozenset[str]
+) -> Iterator[Found]:
     none = True
     for source in sources:
         if os.path.isdir(source):
-            found = _Folder(source, skip, on_error).pictures(source, "")
+            found = _Folder(source, skip, on_error, suffixes).pictures(source, "")
         elif os.path.exists(source):
             found = iter([Found(Path(source), os.path.basename(source))])
         else:
-            found = _by_pattern(source, skip, on_error)
+            found = _by_pattern(source, skip, on_error, suffixes)
         for item in found:
             none = False
             yield item
     if none:
         raise ImageError(
             f"no pictures in {', '.join(map(repr, sources)) or 'an empty list of sources'}: "
-            f"files with the suffixes {' '.join(sorted(SUFFIXES))} are looked for"
+            f"files with the suffixes {' '.join(sorted(suffixes))} are looked for"
         )
 
 
 class _Folder:
     """A walk through a folder and those that are linked into it, each listed once."""
 
-    def __init__(self, root: str, skip: frozenset[str], on_error: OnError | None) -> None:
+    def __init__(
+        self,
+        root: str,
+        skip: frozenset[str],
+        on_error: OnError | None,
+        suffixes: frozenset[str],
+    ) -> None:
         self._root, self._skip, self._on_error = os.path.realpath(root), skip, on_error
+        self._suffixes = suffixes
         self._known: set[str] = set()
 
     def pictures(self, folder: str, prefix: str) -> Iterator[Found]:
@@ -118,7 +129,9 @@ class _Folder:
             if _is(entry.is_dir):
                 if not (entry.is_symlink() and self._comes_by_itself(entry.path)):
                     yield from self.pictures(entry.path, f"{prefix}{entry.name}/")
-            elif _is_picture(entry.name) and (_is(entry.is_file) or _leads_nowhere(entry.path)):
+            elif _has_one(entry.name, self._suffixes) and (
+                _is(entry.is_file) or _leads_nowhere(entry.path)
+            ):
                 yield Found(Path(entry.path), prefix + entry.name)
 
     def _comes_by_itself(self, link: str) -> bool:
@@ -135,18 +148,23 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _by_pattern(pattern: str, skip: frozenset[str], on_error: OnError | None) -> Iterator[Found]:
+def _by_pattern(
+    pattern: str, skip: frozenset[str], on_error: OnError | None, suffixes: frozenset[str]
+) -> Iterator[Found]:
     root = pattern_root(pattern)
     parts = Path(pattern).relative_to(root).parts
     if "**" in parts:  # `glob` would follow links that go round, again and again
-        for found in _Folder(os.fspath(root), skip, on_error).pictures(os.fspath(root), ""):
+        folder = _Folder(os.fspath(root), skip, on_error, suffixes)
+        for found in folder.pictures(os.fspath(root), ""):
             if _fits(found.name.split("/"), parts):
                 yield found
         return
     once: dict[tuple[str, str], str] = {}
-    for match in sorted(filter(_is_picture, glob.glob(pattern))):
-        folder, name = os.path.split(match)
-        real = os.path.realpath(folder)
+    for match in sorted(glob.glob(pattern)):
+        if not _has_one(match, suffixes):
+            continue
+        parent, name = os.path.split(match)
+        real = os.path.realpath(parent)
         if not any(Path(real).is_relative_to(one) for one in skip):
             once.setdefault((real, name), match)
     for match in once.values():
@@ -168,5 +186,5 @@ def _leads_nowhere(path: str) -> bool:
     return os.path.islink(path) and not os.path.exists(path)
 
 
-def _is_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+def _has_one(name: str, suffixes: frozenset[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes

@@ -14,28 +14,39 @@ from facefind.outputs import check_distinct, check_outputs, output_path
 from facefind.pipeline.crops import CropFolder
 from facefind.pipeline.drawings import DrawingFolder, MeshFolder
 from facefind.pipeline.kept import DetectorSettings, ExactFaces, KeptDetections, detect_labeled
+from facefind.pipeline.redacted_videos import Hiding, redact_file, redact_stream
+from facefind.pipeline.redacting import RedactedFolder
 from facefind.pipeline.resuming import detector_settings, image_folders
 from facefind.pipeline.sinks import JsonLines, reason, to_record, write_results
 from facefind.pipeline.sources import Shard, detect_files, list_images
+from facefind.pipeline.videos import FrameLines, detect_video, video_record, video_settings
 
 __all__ = [
     "CropFolder",
     "DetectorSettings",
     "DrawingFolder",
     "ExactFaces",
+    "FrameLines",
+    "Hiding",
     "JsonLines",
     "KeptDetections",
     "MeshFolder",
+    "RedactedFolder",
     "Shard",
     "check_distinct",
     "check_outputs",
     "detect_files",
     "detect_labeled",
+    "detect_video",
     "detector_settings",
     "image_folders",
     "list_images",
     "output_path",
     "reason",
+    "redact_file",
+    "redact_stream",
     "to_record",
+    "video_record",
+    "video_settings",
     "write_results",
 ]

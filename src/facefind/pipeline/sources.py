@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from facefind import images as image_room
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import DataError, ImageError
 from facefind.images import Found
-from facefind.images.listing import OnError
+from facefind.images.listing import SUFFIXES, OnError
 
 __all__ = ["Shard", "detect_files", "list_images"]
 
@@ -57,6 +58,7 @@ def list_images(
     *,
     skip: Iterable[str | os.PathLike[str]] = (),
     on_error: OnError | None = None,
+    suffixes: Collection[str] = SUFFIXES,
 ) -> Iterator[Found]:
     """The image files that files, folders and patterns mean, each with a name of its own.
 
@@ -70,6 +72,7 @@ def list_images(
         skip: Folders that are not searched, as of `images.find`.
         on_error: Takes a folder that cannot be listed and its error, as of `images.find`; of
             several sources also one without any picture.
+        suffixes: In lower case, those of the files in a folder that are wanted.
 
     Raises:
         DataError: no source is given, or two files would share a name.
@@ -79,7 +82,7 @@ def list_images(
         raise DataError("no images given: name files, folders or globs")
     given = [os.fspath(source) for source in sources]
     files = [source for source in given if os.path.isfile(source)]
-    listed = _list(given, list(skip), on_error)
+    listed = _list(given, list(skip), on_error, suffixes)
     if len(given) > 1 and len(files) < len(given):
         listed = iter(list(_once(listed)))
     elif len(given) > 1:
@@ -93,10 +96,11 @@ def _list(
     sources: Sequence[str],
     skip: Sequence[str | os.PathLike[str]],
     on_error: OnError | None,
+    suffixes: Collection[str],
 ) -> Iterator[Found]:
+    options: dict[str, Any] = {"skip": skip, "on_error": on_error, "suffixes": suffixes}
     found = [
-        (source, os.path.isfile(source), image_room.find(source, skip=skip, on_error=on_error))
-        for source in sources
+        (source, os.path.isfile(source), image_room.find(source, **options)) for source in sources
     ]
     return _named(found, on_error if len(found) > 1 else None)
 

@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, str] = {
     "afw": "average precision of AFW",
     "landmarks": "error of five landmarks, by point, size and yaw; 68 of AFLW2000-3D",
     "verification": "LFW, CFP-FP, AgeDB-30 and IJB-C from embeddings",
+    "tracking": "MOTA, IDF1 and HOTA of faces that were followed through videos",
     "protocols": "accuracy, time and memory of a model by test protocol",
     "cost": "parameters, multiply-adds, latency and memory of models by image size",
     "compare": "put results side by side, of one protocol and image set only",

@@ -1,0 +1,229 @@
+"""`facefind redact`: pictures and videos written again with their faces hidden."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
+
+import tyro
+
+from facefind.cli import output
+from facefind.cli.options import Batch, File, Flag, Inference, Number, check_range
+from facefind.errors import DataError
+
+if TYPE_CHECKING:
+    from facefind.detector import FaceDetector
+    from facefind.pipeline import Hiding
+    from facefind.redaction import Redaction
+
+__all__ = ["main"]
+
+_HEADER = ("file", "faces", "lowest")
+_WIDEST = ("", "0000000", "0.000")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Redact(Batch, Inference):
+    """Hide the faces in pictures and videos.
+
+    Folders are searched for both. Each file gets a copy in --out, under its own name; originals
+    are never written to. In videos faces are followed, and hidden in frames in which they are not
+    found, too. report.jsonl in --out says how many faces were hidden, where, and the lowest score;
+    no detector finds every face: look through what matters (--review), and see --careful. Files
+    that fail have no copy: they are named on stderr, the others are done all the same, and the exit
+    code is 1 then. A stream (rtsp://, http://, the number of a camera) is given alone.
+    """
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """The folder for the copies, the report and the settings: a new or empty one, or one to
+    resume. Each --shard needs its own."""
+    model: str = "default"
+    """A model that ships (see `facefind models`) or an .onnx file."""
+    method: Annotated[Literal["blur", "pixelate", "fill", "image"], tyro.conf.arg(name="with")] = (
+        "blur"
+    )
+    """How faces are hidden. blur and pixelate leave an impression, of fill (one color) and image
+    (--picture over it) nothing is left of a face."""
+    picture: File = None
+    """With image, the picture that covers faces."""
+    color: tuple[int, int, int] = (0, 0, 0)
+    """With fill, red, green and blue from 0 to 255."""
+    shape: Literal["ellipse", "box"] = "ellipse"
+    """What is hidden of a face's box: the ellipse in it, or all of it."""
+    grow: Number = None
+    """How many times wider and higher than the face's box; 1.2, with --careful 1.5."""
+    careful: Flag = False
+    """Find more faces, in several times the time: at two sizes and mirrored, from lower scores;
+    more that is no face is hidden, too."""
+    strip_metadata: bool = True
+    """Leave out EXIF (place, camera), texts, and previews, which show the face; the color profile
+    stays, and orientation is applied. With --no-strip-metadata EXIF stays, without previews."""
+    sound: bool = True
+    """Copy the sound and subtitles of videos."""
+    every: int = 1
+    """In videos, the model sees one frame in so many, and those that begin a scene."""
+    lead: float = 0.5
+    """In videos, seconds for which a face is hidden before it is found and after it is lost."""
+    most_gap: float = 2.0
+    """In videos, the longest time in seconds for which a face is hidden between frames in which it
+    is found."""
+    review: Flag = False
+    """Write contact sheets of the copies to the folder `review` in --out."""
+    seconds: Number = None
+    """Of a stream, how much is written; all until it ends where not given."""
+
+
+def main(args: Sequence[str]) -> int:
+    """Exit code of `facefind redact` with these arguments."""
+    from facefind import pipeline
+    from facefind.cli.batch import Work
+    from facefind.cli.progress import Progress
+    from facefind.images import SUFFIXES, Found
+    from facefind.pipeline.redacting import redacted_name
+    from facefind.video import SUFFIXES as VIDEOS
+    from facefind.video import is_stream
+
+    options = tyro.cli(_Redact, args=args, prog="facefind redact")
+    _check(options)
+    streams = [source for source in options.images if is_stream(source)]
+    if streams:
+        return _stream(options)
+    if options.seconds is not None:
+        raise DataError("--seconds is of streams: give one")
+    reads = [options.model] if options.model.endswith(".onnx") else []
+    reads += [] if options.picture is None else [str(options.picture)]
+    work = Work(
+        "redact", options, folders={"--out": options.out}, reads=reads, suffixes=SUFFIXES | VIDEOS
+    )
+    files = list(work.images())
+    pipeline.check_distinct(((one.path, redacted_name(one.name)) for one in files), "the copies")
+    detector, how, hiding = _how(options)
+    with ExitStack() as stack:
+        folder = pipeline.RedactedFolder(
+            options.out,
+            detector,
+            how,
+            every=options.every,
+            hiding=hiding,
+            metadata=not options.strip_metadata,
+            sound=options.sound,
+            review=options.review,
+            settings=pipeline.detector_settings(detector) | pipeline.image_folders(options.images),
+            resume=options.resume,
+        )
+        stack.callback(folder.close)
+        if (failures := work.open_failures()) is not None:
+            stack.enter_context(failures)
+        folder.begin()
+        left: list[Found] = [file for file in files if work.is_left(file, folder.names)]
+        names = [(file.name, "", "") for file in left]
+        widths = output.widths([_HEADER, _WIDEST, *names], narrowest=8)
+        progress = Progress("redact", needs_reader=False)
+        if left and not options.json:
+            progress.print(output.line(_HEADER, widths, right=(1, 2)))
+
+        def watch(step: str, frame: int) -> None:
+            if frame % 25 == 0:
+                progress.note(f"{step} frame {frame}")
+
+        faces = 0
+        for _ in work.follow(folder.redact(left, failures, watch), progress, len(left)):
+            record = folder.last
+            faces += record["faces"]
+            lowest = record["lowest_score"]
+            score = "" if lowest is None else f"{lowest:.3f}"
+            row = (record["image"], str(record["faces"]), score)
+            line = output.line(row, widths, right=(1, 2))
+            progress.print(json.dumps(record) if options.json else line)
+    return work.report([f"{progress.done} files", f"{faces} faces"], progress, folder.names)
+
+
+def _check(options: _Redact) -> None:
+    options.check_inference()
+    check_range("--grow", options.grow, 1, 10)
+    check_range("--every", options.every, 1)
+    check_range("--lead", options.lead, 0, 60)
+    check_range("--most-gap", options.most_gap, 0, 600)
+    check_range("--seconds", options.seconds, 0)
+    for value in options.color:
+        check_range("--color", value, 0, 255)
+    if (options.method == "image") != (options.picture is not None):
+        raise DataError("--with image covers faces with --picture FILE: name both, or neither")
+
+
+def _how(options: _Redact) -> tuple[FaceDetector, Redaction, Hiding]:
+    """The detector, how faces are hidden, and for how long where they are not found."""
+    from facefind import images, pipeline
+    from facefind.pipeline.redacting import CAREFUL
+    from facefind.redaction import Redaction
+
+    grow = options.grow or 1.2
+    if options.careful:
+        grow = options.grow or CAREFUL.grow
+        options = replace(
+            options,
+            test_protocol=options.test_protocol or CAREFUL.protocol,
+            min_score=CAREFUL.min_score if options.min_score is None else options.min_score,
+        )
+    how = Redaction(
+        method=options.method,
+        shape=options.shape,
+        grow=grow,
+        color=options.color,
+        picture=None if options.picture is None else images.read(options.picture),
+    )
+    hiding = pipeline.Hiding(lead=options.lead, most_gap=options.most_gap)
+    return options.detector(options.model), how, hiding
+
+
+def _stream(options: _Redact) -> int:
+    """Exit code of the command for a stream."""
+    from contextlib import closing
+
+    from tqdm import tqdm
+
+    from facefind import pipeline
+    from facefind.files import Lock
+
+    if len(options.images) > 1:
+        raise DataError("a stream is redacted alone: give no other sources")
+    names = ("resume", "failures", "retry_failed", "shard", "review")
+    if given := [name for name in names if getattr(options, name)]:
+        raise DataError(f"--{given[0].replace('_', '-')} is of files: leave it out for a stream")
+    source = options.images[0]
+    address = urlsplit(source)  # user and password are nobody's business
+    where = f"{address.hostname or 'camera'}{address.path}"
+    path = options.out / (re.sub(r"[^\w.-]+", "_", where).strip("_.") + ".mkv")
+    if path.exists():
+        raise DataError(f"{path} is there already: give another --out")
+    detector, how, hiding = _how(options)
+    lock = Lock(path.with_name(path.name + ".lock"))
+    if not lock.acquire():
+        raise DataError(f"{path} is being written by {lock.holder()}: wait for it")
+    started, frames, faces = time.perf_counter(), 0, 0
+    with ExitStack() as stack:
+        stack.callback(lock.release)
+        work = pipeline.redact_stream(
+            source,
+            path,
+            detector,
+            how,
+            seconds=options.seconds,
+            every=options.every,
+            hiding=hiding,
+            sound=options.sound,
+        )
+        stack.enter_context(closing(work))
+        for _, _, hidden in tqdm(work, unit="frame", leave=False, disable=None):
+            frames, faces = frames + 1, faces + hidden
+    record = {"file": str(path), "frames": frames, "faces_in_frames": faces}
+    print(json.dumps(record) if options.json else f"{path}: {frames} frames")
+    output.say(f"{frames} frames in {time.perf_counter() - started:.1f} s")
+    return 0

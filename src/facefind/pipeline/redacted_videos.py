@@ -1,0 +1,243 @@
+"""Videos written again with their faces hidden, in which no face shows for a moment.
+
+A face that is found in some frames is hidden in those between, before and after, too. A file is
+read twice: its faces are found, then it is written. Of a stream a few seconds are held back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefind import boxes as box_math
+from facefind.detector import FaceDetector
+from facefind.errors import ImageError
+from facefind.faces import Faces
+from facefind.pipeline.videos import FrameLines
+from facefind.redaction import Redaction
+from facefind.video import (
+    DecodedFrame,
+    Filler,
+    Tracker,
+    TrackerConfig,
+    Tracks,
+    VideoFrame,
+    VideoReader,
+    VideoWriter,
+    filled,
+    read_video,
+    run_ahead,
+    track,
+)
+from facefind.video.planes import encodable, hide_faces
+
+__all__ = ["Hiding", "follow", "redact_file", "redact_stream", "tracker_config"]
+
+Boxes = NDArray[np.float64]
+StreamFrame = tuple[DecodedFrame, Any, int]
+_AHEAD_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hiding:
+    """How long a face is hidden where it is not found."""
+
+    lead: float = 0.5
+    """Seconds before it is first found, and after it is last found."""
+    most_gap: float = 2.0
+    """Longest time, in seconds, between two frames in which it is found."""
+
+
+def tracker_config(detector: FaceDetector) -> TrackerConfig:
+    """How faces are followed that are to be hidden: any that is found is, for a start."""
+    low = min(TrackerConfig.low_score, detector.min_score)
+    return TrackerConfig(min_score=detector.min_score, low_score=low)
+
+
+def follow(
+    frames: Sequence[tuple[int, float, Faces | None]],
+    config: TrackerConfig,
+    hiding: Hiding,
+    cuts: Collection[int] = (),
+) -> Tracks:
+    """Where faces are hidden: the tracks of what was detected, filled.
+
+    Args:
+        frames: Index, time and detections of each frame; None where the model saw none of it.
+        config: As of `tracker_config`.
+        hiding: How long faces are hidden where they are not found.
+        cuts: Frames that begin a scene, each of which the model has seen.
+    """
+    seen = [(index, time, faces) for index, time, faces in frames if faces is not None]
+    tracks = track(seen, config, cuts)
+    every = replace(
+        tracks,
+        frames=np.array([index for index, _, _ in frames], np.int64),
+        times=np.array([time for _, time, _ in frames], np.float64),
+    )
+    return filled(every, lead=hiding.lead, most_gap=hiding.most_gap)
+
+
+def redact_file(
+    source: str | Path,
+    out: Path,
+    detector: FaceDetector,
+    how: Redaction,
+    lines: FrameLines,
+    *,
+    every: int = 1,
+    hiding: Hiding = Hiding(),
+    sound: bool = True,
+    metadata: bool = False,
+) -> Generator[tuple[int, DecodedFrame | None, Any], None, Tracks]:
+    """Find the faces of a video file, then write it without them; returns where they were hidden.
+
+    Args:
+        source: The file.
+        out: The file to write, whole or not at all.
+        detector: Finds the faces.
+        how: How they are hidden.
+        lines: Keeps what was found, so that a run that was stopped goes on.
+        every: The model sees one frame in so many, and those that begin a scene.
+        hiding: How long faces are hidden where they are not found.
+        sound: Whether sound and subtitles are copied.
+        metadata: Whether title, date, place and the like come along.
+
+    Yields:
+        Index of a frame that was read, and in the second pass the frame and its picture as written
+        (PyAV's), so that a caller can show progress.
+
+    Raises:
+        ImageError: the file cannot be read, or gives other frames the second time.
+    """
+    config = tracker_config(detector)
+    found: list[tuple[int, float, Faces | None]] = []
+    cuts: list[int] = []
+    with read_video(
+        str(source), detector, every=every, track=Tracker(config), known=lines.known()
+    ) as video:
+        for frame in video:
+            lines.write_frame(frame)
+            found.append((frame.index, float(frame.time), _detections(frame)))
+            cuts += [frame.index] if frame.cut else []
+            yield frame.index, None, None
+    tracks = follow(found, config, hiding, cuts)
+    hidden = boxes_by_frame(tracks)
+    with (
+        VideoReader(str(source), packets=sound) as reader,
+        VideoWriter(out, reader, metadata=metadata) as writer,
+    ):
+        total = 0
+        for decoded, raw in _hidden(iter(reader), hidden, how, deep=writer.deep):
+            index = decoded.index
+            if index >= len(found) or float(decoded.time) != found[index][1]:
+                raise ImageError(f"{source}: gives other frames each time it is decoded")
+            writer.write(decoded, raw)
+            total += 1
+            yield index, decoded, raw
+        if total != len(found):
+            raise ImageError(f"{source}: gives other frames each time it is decoded")
+    return tracks
+
+
+def redact_stream(
+    source: str,
+    out: Path,
+    detector: FaceDetector,
+    how: Redaction,
+    *,
+    seconds: float | None = None,
+    every: int = 1,
+    hiding: Hiding = Hiding(),
+    sound: bool = True,
+) -> Generator[StreamFrame]:
+    """Write a stream without its faces, a few seconds behind it.
+
+    Faces are hidden as in files, but for what is seen only later than `hiding.most_gap`: so much is
+    held back. The file is whole even where the stream breaks off or the process is interrupted;
+    the error is raised after that.
+
+    Args:
+        source: An address, or the number of a camera.
+        out: The file to write; it appears when the stream ends, or after `seconds`.
+        detector: Finds the faces.
+        how: How they are hidden.
+        seconds: Length of the file; None is until the stream ends.
+        every: The model sees one frame in so many, and those that begin a scene.
+        hiding: How long faces are hidden where they are not found.
+        sound: Whether sound and subtitles are copied.
+
+    Yields:
+        Each frame, its picture as written (PyAV's), and how many faces are hidden in it.
+    """
+    filler = Filler(delay=max(hiding.most_gap, hiding.lead), lead=hiding.lead)
+    waiting: deque[DecodedFrame] = deque()
+    stopped: BaseException | None = None
+    with VideoReader(source, packets=sound) as reader, VideoWriter(out, reader) as writer:
+
+        def written(ready: Iterable[tuple[int, float, Faces]]) -> Generator[StreamFrame]:
+            for _, _, faces in ready:
+                frame = waiting.popleft()
+                boxes = faces.boxes.astype(np.float64)
+                raw = _hide(frame, boxes, how, deep=writer.deep)
+                writer.write(frame, raw)
+                yield frame, raw, len(boxes)
+
+        tracker = Tracker(tracker_config(detector))
+        with read_video(reader, detector, every=every, track=tracker, images=True) as video:
+            try:
+                for frame in video:
+                    now, begin = float(frame.time), float(reader.first.time)
+                    if seconds is not None and now - begin >= seconds:
+                        break
+                    assert frame.decoded is not None
+                    waiting.append(frame.decoded)
+                    yield from written(filler.push(frame.index, now, frame.faces, cut=frame.cut))
+            except (ImageError, KeyboardInterrupt) as error:
+                stopped = error
+            yield from written(filler.flush())
+    if stopped is not None:
+        raise stopped
+
+
+def boxes_by_frame(tracks: Tracks) -> dict[int, Boxes]:
+    """The boxes (N,4) xyxy of each frame that has any."""
+    found: dict[int, list[Boxes]] = {}
+    for one in tracks:
+        for frame, box in zip(one.frames.tolist(), one.boxes, strict=True):
+            found.setdefault(frame, []).append(box)
+    return {frame: np.stack(boxes) for frame, boxes in found.items()}
+
+
+def _detections(frame: VideoFrame) -> Faces | None:
+    return frame.detections if frame.detected else None
+
+
+def _hidden(
+    frames: Iterable[DecodedFrame], boxes: dict[int, Boxes], how: Redaction, *, deep: bool
+) -> Generator[tuple[DecodedFrame, Any]]:
+    """Frames and what is shown in place of each; decoding and hiding have a thread each."""
+
+    def decoded() -> Generator[DecodedFrame]:
+        yield from frames
+
+    def edited() -> Generator[tuple[DecodedFrame, Any]]:
+        for frame in run_ahead(decoded(), lambda one: one.nbytes, max_bytes=_AHEAD_BYTES):
+            own = boxes.get(frame.index, np.empty((0, 4)))
+            yield frame, _hide(frame, own, how, deep=deep)
+
+    return run_ahead(edited(), lambda pair: pair[0].nbytes, max_bytes=_AHEAD_BYTES)
+
+
+def _hide(frame: DecodedFrame, boxes: Boxes, how: Redaction, *, deep: bool) -> Any:
+    """PyAV's frame with boxes (N,4) of the upright image hidden."""
+    grown = box_math.expand(boxes, (how.grow - 1) / 2)
+    raw = encodable(frame.raw, deep=deep)
+    hide_faces(raw, frame.turn.stored_boxes(grown, frame.image_size), how)
+    return raw
