@@ -103,7 +103,8 @@ def main(args: Sequence[str]) -> int:
         "redact", options, folders={"--out": options.out}, reads=reads, suffixes=SUFFIXES | VIDEOS
     )
     files = list(work.images())
-    pipeline.check_distinct(((one.path, redacted_name(one.name)) for one in files), "the copies")
+    copies = ((one.path, redacted_name(one.name)) for one in files)
+    pipeline.check_distinct(copies, options.out, "the copies")
     detector, how, hiding = _how(options)
     with ExitStack() as stack:
         folder = pipeline.RedactedFolder(
