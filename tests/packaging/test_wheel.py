@@ -59,10 +59,10 @@ def test_wheel_carries_license_command_and_requirements(wheel: zipfile.ZipFile) 
     assert metadata["License-Expression"] == "Apache-2.0"
 
 
-def test_extras_that_the_dev_group_takes_exist() -> None:
+def test_extras_that_the_test_group_takes_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = set(project["project"]["optional-dependencies"])
-    (own,) = [need for need in project["dependency-groups"]["dev"] if need.startswith("facefind[")]
+    (own,) = [need for need in project["dependency-groups"]["test"] if need.startswith("facefind[")]
     assert set(own.removeprefix("facefind[").removesuffix("]").split(",")) <= extras
 
 
