@@ -69,19 +69,18 @@ def with_exif(turned: int = 1) -> Image.Exif:
     return exif
 
 
-def profile() -> bytes:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def test_metadata_is_left_out_the_profile_stays_and_the_picture_is_upright(tmp_path: Path) -> None:
     stored = np.rot90(patched())  # orientation 6 turns it back
     Image.fromarray(stored).save(
-        tmp_path / "a.jpg", exif=with_exif(6), icc_profile=profile(), quality=95, comment="Anna"
+        tmp_path / "a.jpg", exif=with_exif(6), icc_profile=PROFILE, quality=95, comment="Anna"
     )
     copy, _ = redact(tmp_path / "a.jpg")
     with Image.open(copy) as picture:
         assert dict(picture.getexif()) == {}
-        assert picture.info["icc_profile"] == profile()
+        assert picture.info["icc_profile"] == PROFILE
         assert picture.size == (80, 60)
         pixels = np.asarray(picture).astype(int)
     assert np.abs(pixels[24:40, 24:36] - (255, 0, 0)).max() < 30

@@ -69,7 +69,7 @@ class _Redact(Batch, Inference):
     """Copy the sound and subtitles of videos."""
     every: int = 1
     """In videos, the model sees one frame in so many, and those that begin a scene."""
-    lead: float = 0.5
+    lead: float = 1.0
     """In videos, seconds for which a face is hidden before it is found and after it is lost."""
     most_gap: float = 2.0
     """In videos, the longest time in seconds for which a face is hidden between frames in which it

@@ -48,7 +48,7 @@ _AHEAD_BYTES = 64 << 20
 class Hiding:
     """How long a face is hidden where it is not found."""
 
-    lead: float = 0.5
+    lead: float = 1.0
     """Seconds before it is first found, and after it is last found."""
     most_gap: float = 2.0
     """Longest time, in seconds, between two frames in which it is found."""
