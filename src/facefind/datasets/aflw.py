@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def read(
     if not source.is_file():
         raise DataError(f"{source}: no such file; expected AFLW's aflw.sqlite or its folder")
     try:
-        with sqlite3.connect(f"file:{source}?mode=ro", uri=True) as base:
+        with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as base:
             faces = base.execute(
                 "SELECT Faces.face_id, FaceImages.filepath, FaceImages.width, FaceImages.height,"
                 " FaceRect.x, FaceRect.y, FaceRect.w, FaceRect.h"
@@ -44,7 +45,6 @@ def read(
             ).fetchall()
             marks = base.execute("SELECT face_id, feature_id, x, y FROM FeatureCoords").fetchall()
             poses = base.execute("SELECT face_id, roll, pitch, yaw FROM FacePose").fetchall()
-        base.close()
     except sqlite3.Error as error:
         raise DataError(f"{source}: no AFLW database ({error})") from None
     points: dict[int, npt.NDArray[np.float64]] = {}
