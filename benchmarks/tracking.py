@@ -56,7 +56,7 @@ class Stage:
             face = detector.detect(head).largest
             assert face is not None, "the model finds no face in a portrait"
             mask = Image.new("L", head.size, 0)
-            ImageDraw.Draw(mask).ellipse((0, 0, head.width - 1, head.height - 1), fill=255)
+            ImageDraw.Draw(mask).ellipse(box_math.expand(face.box, 0.25).tolist(), fill=255)
             self.heads.append((head, mask, face.box))
         rng = np.random.default_rng(0)
         self.backgrounds = [

@@ -14,6 +14,8 @@ from facefind.video.motion import Motion
 
 __all__ = ["Tracker", "TrackerConfig", "with_ids"]
 
+_RATIO = 1.6  # of the sides of what can be one face: the one behind it is smaller
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrackerConfig:
@@ -25,9 +27,9 @@ class TrackerConfig:
     """Score from which a face can go on with a track, where no better one does."""
     min_iou: float = 0.1
     """IoU of the expected and the detected box from which they can be one face, both grown."""
-    low_min_iou: float = 0.4
+    low_min_iou: float = 0.5
     """The same for faces below `min_score`, many of which are none."""
-    reach: float = 0.2
+    reach: float = 0.4
     """How much both boxes grow before they are compared, on each side, in sides of the box: faces
     are small, and move by more than their size between the frames of a slow video."""
     keep: float = 2.0
@@ -237,9 +239,11 @@ class Tracker:
             return np.empty(0, np.intp), np.empty(0, np.intp)
         from scipy.optimize import linear_sum_assignment
 
-        expected = box_math.expand(self._motion.after(0.0)[tracks], self.config.reach)
-        table = box_math.iou(expected, box_math.expand(boxes, self.config.reach))
-        table[table < max(min_iou, 1e-9)] = 0
+        expected, reach = self._motion.after(0.0)[tracks], self.config.reach
+        table = box_math.iou(box_math.expand(expected, reach), box_math.expand(boxes, reach))
+        areas = np.maximum(box_math.area(expected), 1e-9)[:, None], box_math.area(boxes)
+        like = np.maximum(areas[0], areas[1]) <= _RATIO**2 * np.minimum(areas[0], areas[1])
+        table[~like | (table < max(min_iou, 1e-9))] = 0
         ours, theirs = linear_sum_assignment(table, maximize=True)
         some = table[ours, theirs] > 0
         return tracks[ours[some]], theirs[some]
