@@ -10,9 +10,8 @@ ellipse that `facefind redact` takes. `pictures` does so for the default setting
 pictures is painted over that is no face.
 
 `videos` renders the scenes of `benchmarks/tracking.py` (faces on known paths, of two public-domain
-portraits) to files, has them redacted, and looks at the pixels of what was written: frame by frame,
-each frame by its own detections, against what the command hides. It counts faces of which at least
-half can be seen.
+portraits) to files, has them redacted, and looks at the pixels of what was written; `frame by
+frame` is what each frame's own detections hide. It counts faces of which at least half can be seen.
 """
 
 from __future__ import annotations

@@ -165,6 +165,16 @@ def test_what_a_source_is_taken_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert not is_video(other)
 
 
+def test_passwords_are_in_no_result(tmp_path: Path) -> None:
+    for source, name in {
+        "rtsp://me:secret@host:554/a/b?key=1": "rtsp://host:554/a/b",
+        "http://host/live": "http://host/live",
+        "0": "0",
+        str(tmp_path / "a@b.mp4"): "a@b.mp4",
+    }.items():
+        assert opening.name_of(source) == name
+
+
 @contextmanager
 def server(answers: list[tuple[bytes, bool]]) -> Iterator[tuple[str, list[str]]]:
     """An address that gives one answer after the other (bytes, whether it tells how many)."""

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from urllib.parse import urlsplit
 
 import tyro
 
@@ -192,6 +191,7 @@ def _stream(options: _Redact) -> int:
 
     from facefind import pipeline
     from facefind.files import Lock
+    from facefind.video.opening import name_of
 
     if len(options.images) > 1:
         raise DataError("a stream is redacted alone: give no other sources")
@@ -199,8 +199,7 @@ def _stream(options: _Redact) -> int:
     if given := [name for name in names if getattr(options, name)]:
         raise DataError(f"--{given[0].replace('_', '-')} is of files: leave it out for a stream")
     source = options.images[0]
-    address = urlsplit(source)  # user and password are nobody's business
-    where = f"{address.hostname or 'camera'}{address.path}"
+    where = name_of(source).partition("://")[2] or f"camera-{source}"
     path = options.out / (re.sub(r"[^\w.-]+", "_", where).strip("_.") + ".mkv")
     if path.exists():
         raise DataError(f"{path} is there already: give another --out")

@@ -84,6 +84,7 @@ def run(command: str, options: Inference, video: Video) -> int:
     from facefind import pipeline
     from facefind.evaluation import mot as trajectories
     from facefind.video import VideoReader, VideoWriter, is_stream, read_video
+    from facefind.video.opening import name_of
 
     options.check_inference()
     check_range("--every", video.every, 1)
@@ -106,7 +107,7 @@ def run(command: str, options: Inference, video: Video) -> int:
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video.source, packets=video.draw is not None))
         detector = options.detector(model)
-        name = Path(video.source).name if not is_stream(video.source) else video.source
+        name = name_of(video.source)
         lines = None
         if video.out is not None and not mot:
             settings = pipeline.video_settings(video.source, detector, every=video.every)

@@ -15,6 +15,7 @@ from facefind.files import read_json_lines
 from facefind.pipeline.resuming import detector_settings
 from facefind.pipeline.sinks import JsonLines, to_record
 from facefind.video import Video, VideoFrame, VideoWriter
+from facefind.video.opening import name_of
 
 __all__ = ["FrameLines", "detect_video", "video_record", "video_settings"]
 
@@ -27,7 +28,7 @@ def video_settings(
     if os.path.isfile(source):
         settings["video"] = {"file": os.path.basename(source), "bytes": os.path.getsize(source)}
     else:
-        settings["video"] = {"file": source}
+        settings["video"] = {"file": name_of(source)}
     return settings
 
 

@@ -8,6 +8,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 from facefind.errors import ImageError
 from facefind.images import find
@@ -15,7 +16,16 @@ from facefind.images import find
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["SUFFIXES", "Numbered", "is_stream", "is_video", "library", "numbered", "open_video"]
+__all__ = [
+    "SUFFIXES",
+    "Numbered",
+    "is_stream",
+    "is_video",
+    "library",
+    "name_of",
+    "numbered",
+    "open_video",
+]
 
 SUFFIXES = frozenset(
     f".{name}"
@@ -67,6 +77,15 @@ def is_video(source: object) -> bool:
     pattern = _NUMBER.search(os.path.basename(text)) and not os.path.exists(text)
     known = os.path.splitext(text)[1].lower() in SUFFIXES and not os.path.isdir(text)
     return bool(pattern) or known
+
+
+def name_of(source: str | os.PathLike[str]) -> str:
+    """What a source is called in results: a file by its name, an address without its password."""
+    text = os.fspath(source)
+    if not is_stream(text):
+        return os.path.basename(text)
+    parts = urlsplit(text)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def numbered(source: str | os.PathLike[str]) -> Numbered | None:
