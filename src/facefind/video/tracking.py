@@ -19,7 +19,7 @@ _RATIO = 1.6  # of the sides of what can be one face: the one behind it is small
 
 @dataclass(frozen=True, kw_only=True)
 class TrackerConfig:
-    """Settings of a `Tracker`; the defaults were chosen by `benchmarks/tracking.py`."""
+    """Settings of a `Tracker`; chosen on the scenes of `benchmarks/tracking.py`."""
 
     min_score: float = 0.5
     """Score from which a face begins a track: the detector's own threshold."""
