@@ -68,3 +68,13 @@ def test_any_image_that_detect_takes(function, image, tmp_path):
         Image.fromarray(image),
     ):
         np.testing.assert_array_equal(function(source, ONE), want)
+
+
+@pytest.mark.parametrize("method", ["fill", "image"])
+def test_a_box_that_reaches_far_out_of_the_image_is_covered_whole(method):
+    pixels = np.full((40, 60, 3), 200, np.uint8)
+    picture = np.zeros((4, 4, 3), np.uint8) if method == "image" else None
+    how = redaction.Redaction(method=method, shape="box", picture=picture)
+    redaction.hide(pixels, [[-1e30, 10, 1e30, 1e5]], how)
+    assert (pixels[:10] == 200).all()
+    assert (pixels[10:] == 0).all()

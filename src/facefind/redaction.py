@@ -36,7 +36,6 @@ Paint = Callable[[int, int], NDArray[Any]]
 """Pixels (h,w,...) to put in place of a face, of the height and width of its whole box."""
 
 _CELLS = 32  # along the longer side of a face that is blurred: a blur has no finer detail
-_LONGEST = 8192  # pixels of a box's side; what is longer reaches far out of any image
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,19 +194,20 @@ def hide(
         how: How it is hidden; of its `grow` nothing is used.
         paint: Makes what "fill" and "image" put there; None makes it of RGB as `how` says.
     """
+    height, width = pixels.shape[:2]
+    most = max(height, width)  # of what lies beyond an edge, so that what is painted stays small
     every = np.asarray(boxes, np.float64).reshape(-1, 4)
-    parts = box_math.to_pixels(every, (pixels.shape[0], pixels.shape[1]))
+    every = np.clip(every, -most, np.array([width, height, width, height]) + most)
+    parts = box_math.to_pixels(every, (height, width))
     for box, (x1, y1, x2, y2) in zip(every, parts.tolist(), strict=True):
         if x2 <= x1 or y2 <= y1:
             continue
         region = pixels[y1:y2, x1:x2]
         if how.method in ("fill", "image"):
             left, top = np.floor(box[:2]).astype(int)
-            size = np.ceil(box[2:]).astype(int) - (left, top)
-            width, height = np.minimum(size, _LONGEST).tolist()
-            whole = (paint or painter(how))(height, width)
-            new = whole[y1 - top :, x1 - left :][: y2 - y1, : x2 - x1]
-            region, new = region[: new.shape[0], : new.shape[1]], new.astype(pixels.dtype)
+            right, bottom = np.ceil(box[2:]).astype(int)
+            whole = (paint or painter(how))(int(bottom - top), int(right - left))
+            new = whole[y1 - top : y2 - top, x1 - left : x2 - left].astype(pixels.dtype)
         else:
             new = _coarse(region, how)
         if how.shape == "box":
