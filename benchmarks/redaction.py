@@ -128,9 +128,15 @@ def videos(options: argparse.Namespace) -> None:
                     for result in copies.redact([Found(source, "scene.mp4")]):
                         _ = result.faces
                 masks.append(green(out / "scene.mp4"))
+            behind = np.zeros((moving_faces.HEIGHT, moving_faces.WIDTH), bool)
+            for x1, y1, x2, y2 in np.array(scene.pillars, int).reshape(-1, 4):
+                behind[y1:y2, x1:x2] = True  # nothing of a face can be seen there
             counts = [len(truth)]
             for mask in masks:
-                seen = [shares(one, truth.boxes[truth.frames == n]) for n, one in enumerate(mask)]
+                seen = [
+                    shares(one | behind, truth.boxes[truth.frames == number])
+                    for number, one in enumerate(mask)
+                ]
                 counts.append(int((np.concatenate(seen) < HIDDEN).sum()))
             total += counts
             print(f"| {scene.name} | " + " | ".join(map(str, counts)) + " |", flush=True)
