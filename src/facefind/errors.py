@@ -1,4 +1,4 @@
-"""The errors facefind raises: each says what was given, what was wanted and what to do."""
+"""The errors facefind raises: each says what was given, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ class WeightsError(FacefindError):
 
 
 class RuntimeUnavailableError(FacefindError):
-    """A runtime, provider or precision was asked for that this machine does not have."""
+    """A runtime, provider or precision was requested that this machine does not have."""

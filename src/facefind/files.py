@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, told apart by digests, read line by line, locked.
+"""Files: written whole or not at all, compared by digests, read line by line, locked.
 
 The one place for each: every other room that keeps a file calls these.
 """

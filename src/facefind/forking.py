@@ -1,6 +1,6 @@
-"""What a process forks into: `generation` tells children apart, a fork waits for `whole` blocks.
+"""Forks of a process: each child has its own `generation`, a fork waits for `whole` blocks.
 
-A fork copies the thread that asks for it and no other. What other threads held stays held in the
+A fork copies the thread that calls it and no other. What other threads held stays held in the
 child for good, so nothing here may be copied while they are in the midst of it: a fork waits until
 such blocks, and imports in progress, are over.
 """

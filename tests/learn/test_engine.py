@@ -6,12 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from reference.processes import in_two, server
+from reference.processes import in_two, run_until
 
 from facefind import datasets, recipes
 from facefind.errors import DataError
@@ -237,14 +236,8 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(recipe, tmp_path):
     endless = dataclasses.replace(
         endless, schedule=dataclasses.replace(recipe.schedule, epochs=100_000)
     )
-    process = server().Process(target=train, args=(endless,))
-    process.start()
     last = tmp_path / "run" / "last.pt"
-    deadline = time.monotonic() + 120
-    while not last.exists() and process.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.join()
+    run_until(last, train, endless)
     step = checkpoints.load(last)["step"]
     assert step >= 1
     train(endless, resume=True, stop_at=step + 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -25,6 +26,17 @@ def server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
+
+
+def run_until(file: Path, work: Callable[..., Any], *args: Any, seconds: float = 300) -> None:
+    """Run `work(*args)` in such a process, and kill it (SIGKILL) as soon as the file is there."""
+    process = server().Process(target=work, args=args)
+    process.start()
+    until = time.monotonic() + seconds
+    while not file.exists() and process.is_alive() and time.monotonic() < until:
+        time.sleep(0.01)
+    process.kill()
+    process.join()
 
 
 def in_two(work: Callable[..., Any], *args: Any, folder: Path) -> list[Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from reference.processes import server
+from reference.processes import run_until
 
 from facefind import datasets, files, recipes
 from facefind.errors import DataError
@@ -147,14 +146,8 @@ def test_contexts_alone_killed_and_run_again_are_those_of_an_unbroken_search(
     trial = dataclasses.replace(asfd.trial, run=run)
     asfd = dataclasses.replace(asfd, candidates=AutoFEM(method=METHOD, pyramid="fem"), trial=trial)
     parts, whole = tmp_path / "parts", tmp_path / "whole"
-    process = server().Process(target=run_study, args=(parts, asfd))
-    process.start()
     checkpoint = parts / "runs" / "step2-0000-rung0" / "last.pt"
-    until = time.monotonic() + 300
-    while not checkpoint.exists() and process.is_alive() and time.monotonic() < until:
-        time.sleep(0.01)
-    process.kill()
-    process.join()
+    run_until(checkpoint, run_study, parts, asfd)
     assert 0 < checkpoints.load(checkpoint)["step"] < 6
     assert not list(parts.glob("trials/*.json"))
     resumed, unbroken = Study(parts, asfd), Study(whole, asfd)

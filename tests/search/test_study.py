@@ -7,13 +7,12 @@ import json
 import math
 import pickle
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from reference.processes import server
+from reference.processes import run_until
 
 from facefind import datasets, recipes
 from facefind.errors import DataError
@@ -104,14 +103,8 @@ def test_killed_and_run_again_it_ends_as_if_never_killed(
     slow = dataclasses.replace(slow, run=dataclasses.replace(slow.run, checkpoint_every=0.0))
     settings = dataclasses.replace(settings, trial=slow, models=2)
     parts, whole = tmp_path / "parts", tmp_path / "whole"
-    process = server().Process(target=run_processes, args=(parts, settings, 1))
-    process.start()
     checkpoint = parts / "runs" / "step1-0001-rung0" / "last.pt"
-    until = time.monotonic() + 300
-    while not checkpoint.exists() and process.is_alive() and time.monotonic() < until:
-        time.sleep(0.02)
-    process.kill()
-    process.join()
+    run_until(checkpoint, run_processes, parts, settings, 1)
     kept = files(parts)
     assert "step1-0000-rung0.json" in kept
     assert len(kept) < 4

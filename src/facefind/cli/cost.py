@@ -38,12 +38,13 @@ def main(args: Sequence[str]) -> int:
         return 0 if {"-h", "--help"} & set(rest) else 2
     program = f"facefind cost {args[0]}"
     options = tyro.cli(_Cost, default=_Cost(network=chosen.network), args=rest, prog=program)
-    asked = parse_size(options.size)
+    requested = parse_size(options.size)
 
     from facefind.nn.cost import measure
 
     network = recipe.build(options.network)
-    height, width = (-(-side // network.size_multiple) * network.size_multiple for side in asked)
+    multiple = network.size_multiple
+    height, width = (-(-side // multiple) * multiple for side in requested)
     cost = measure(network, height, width)
     found = {"recipe": chosen.name, "width": width, "height": height} | cost.to_dict()
     rows = [
@@ -54,7 +55,7 @@ def main(args: Sequence[str]) -> int:
         ]
     ]
     text = output.table(("part", "parameters", "multiply-adds"), rows, right=(1, 2))
-    if (height, width) != asked:
-        text += f"\n\ncounted at {width}x{height}: sides are multiples of {network.size_multiple}"
+    if (height, width) != requested:
+        text += f"\n\ncounted at {width}x{height}: sides are multiples of {multiple}"
     output.emit(found, text, as_json=options.json, out=options.out)
     return 0

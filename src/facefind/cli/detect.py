@@ -42,7 +42,7 @@ class _Detect(Batch, Inference):
     draw: Folder = None
     """Write a copy of each image with its faces drawn to this folder."""
     every: int = 1
-    """Of a video, the model sees one frame in so many, and those that begin a scene."""
+    """In a video, the model runs on every N-th frame, and on those that begin a scene."""
     mesh: Flag = False
     """Find each face's mesh too, with a model that gives meshes; JSON and drawn copies show it."""
     mesh_out: Folder = None

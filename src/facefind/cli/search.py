@@ -77,7 +77,7 @@ class _Search(ABC):
 
     @abstractmethod
     def text(self, found: dict[str, Any]) -> list[str]:
-        """Lines that tell a report."""
+        """Lines of text for a report."""
 
     def trial(self, base: Recipe) -> Recipe:
         """A budget's training with what the options change in it."""

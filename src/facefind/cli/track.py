@@ -57,7 +57,7 @@ class _Track(Inference):
     draw: File = None
     """Write the video with its faces drawn to this file: .mp4, .m4v, .mov, .mkv or .webm."""
     every: int = 1
-    """The model sees one frame in so many, and those that begin a scene; in the others the faces
+    """The model runs on every N-th frame, and on those that begin a scene; in the others the faces
     are where they are expected."""
     resume: Flag = False
     """Go on with the lines of --out: what is there is not detected again. The same model, settings

@@ -20,7 +20,7 @@ Flat = Literal["drop", "keep"]
 """What to do with boxes without area, which no detector can be judged by: keep them to check."""
 
 Unreadable = Literal["error", "skip", "keep"]
-"""What to do with a picture whose size a layout needs and whose file does not tell it: stop, leave
+"""What to do with a picture whose size a layout needs and whose file does not say it: stop, leave
 the picture out with a warning, or keep it without its faces, for checks to find."""
 
 LARGEST = 1e7

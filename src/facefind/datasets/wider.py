@@ -203,7 +203,7 @@ def write(samples: Sequence[Sample], root: str | Path) -> None:
         rows = np.column_stack(
             [boxes, blur, expression, illumination, sample.ignore, occlusion, pose]
         )
-        # The layout tells names by their suffix, which FDDB's, for one, do not have.
+        # The layout recognizes names by their suffix, which FDDB's, for one, do not have.
         name = sample.name + ("" if Path(sample.name).suffix else sample.path.suffix or ".jpg")
         labels += [name, str(len(rows))]
         labels += [" ".join(map(str, row)) for row in rows.tolist()] or [" ".join("0" * 10)]

@@ -52,7 +52,7 @@ def find(
         skip: Folders that are passed over wherever they turn up, such as those written to.
         on_error: Takes a folder that cannot be listed and its error, whereupon the others are
             searched all the same; where None the error is raised.
-        suffixes: In lower case, those of the files in a folder that are wanted.
+        suffixes: In lower case, those of the files in a folder that count.
 
     Raises:
         ImageError: At once if a source does not exist; at the end if no picture was found.
@@ -182,7 +182,7 @@ def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
 
 
 def _leads_nowhere(path: str) -> bool:
-    """Whether a path is a link to what is not there: reading will tell, silence would not."""
+    """Whether a path is a link to what is not there; it is listed, so that reading reports it."""
     return os.path.islink(path) and not os.path.exists(path)
 
 

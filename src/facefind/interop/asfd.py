@@ -50,7 +50,7 @@ _D2 = Published(
     about="the authors' DSFDv2 on ResNet-18, which is D2, .pth",
     license="MIT, as its repository states; trained on WIDER FACE, for research",
     ignored="auxiliary",
-    wanted=("bi_fpn.0.layers.w1", "latlayer6.conv.weight", "conf_layers.0.layers.0.weight"),
+    signature=("bi_fpn.0.layers.w1", "latlayer6.conv.weight", "conf_layers.0.layers.0.weight"),
 )
 FORMATS = (_D2.format,)
 """The kinds of published ASFDs that are read here."""

@@ -94,7 +94,7 @@ _PUBLISHED = {
             about="the authors' DSFD on ResNet-152, .pth",
             license="Tencent's license of FaceDetection-DSFD: academic use alone; trained on WIDER "
             "FACE, for research",
-            wanted=("cpm3_3.cpm1.weight", "latlayer3.weight", "conf.0.conv4.weight"),
+            signature=("cpm3_3.cpm1.weight", "latlayer3.weight", "conf.0.conv4.weight"),
         ),
         Published(
             row="lightdsfd",
@@ -102,7 +102,7 @@ _PUBLISHED = {
             first="backbone.conv1.conv.weight",
             about="lightDSFD, .pth",
             license="MIT, as its repository states; trained on WIDER FACE, for research",
-            wanted=("cpm1.branch1x1.conv.weight", "smooth3.weight", "conf.0.conv3.weight"),
+            signature=("cpm1.branch1x1.conv.weight", "smooth3.weight", "conf.0.conv3.weight"),
         ),
     )
 }

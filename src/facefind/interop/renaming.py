@@ -29,7 +29,7 @@ class Published:
         first: weights of the first convolution, in our names: red and blue change places in them.
         about: whose file it is, in a few words.
         license: the terms under which its authors gave the weights.
-        wanted: names of tensors that no other kind of file has together.
+        signature: names of tensors that no other kind of file has together.
         ignored: part of the names of tensors that are left out.
     """
 
@@ -38,7 +38,7 @@ class Published:
     first: str
     about: str
     license: str
-    wanted: tuple[str, ...]
+    signature: tuple[str, ...]
     ignored: str | None = None
 
     @property
@@ -48,7 +48,7 @@ class Published:
             name=self.row,
             about=self.about,
             license=self.license,
-            matches=lambda held: set(self.wanted) <= held,
+            matches=lambda held: set(self.signature) <= held,
             read=self._read,
         )
 
@@ -89,7 +89,7 @@ class Published:
         state = self.from_published(read_state(path, f"the published .pth of {self.row}"))
         recipe = recipes.get(self.row)
         with torch.device("meta"):
-            wanted = recipe.network.build().state_dict()
+            expected = recipe.network.build().state_dict()
         # Before torch 0.4.1 normalization counted no batches.
-        counts = {k: torch.tensor(0) for k in wanted if k.endswith("num_batches_tracked")}
+        counts = {k: torch.tensor(0) for k in expected if k.endswith("num_batches_tracked")}
         return recipe, counts | dict(state)

@@ -100,8 +100,8 @@ class ATSS:
         # Whole cells are ranked, since anchors of one cell are equally near; the first anchors of
         # the last cell complete the number.
         per_cell = len(level.sizes)
-        wanted = min(self.topk, level.count)
-        cells = -(-wanted // per_cell)
+        count = min(self.topk, level.count)
+        cells = -(-count // per_cell)
         # The nearest nine lie within two cells of the center, n within the root of n; on a map of
         # few rows or columns they lie in a line.
         far = 2 if cells <= 9 else math.isqrt(cells - 1) + 1
@@ -111,7 +111,7 @@ class ATSS:
         distance = (column - center[:, :1]).square() + (row - center[:, 1:]).square()
         order = distance.sort(dim=1, stable=True).indices[:, :cells]
         cell = (row * level.map_size[1] + column).gather(1, order)
-        return _anchors_of(cell, level)[:, :wanted]
+        return _anchors_of(cell, level)[:, :count]
 
 
 @dataclass(frozen=True)

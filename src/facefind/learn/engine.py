@@ -74,7 +74,7 @@ def train(
     Raises:
         DataError: if no training images are named, a set cannot be read, or options make no sense.
         TrainingError: if the folder holds another run, or a loss or gradient is not finite.
-        RuntimeUnavailableError: if bf16 is asked for by name on a device without it.
+        RuntimeUnavailableError: if bf16 is requested by name on a device without it.
     """
     device = make_device(recipe.run.device)
     with process_group(device) as (rank, processes), _locked(recipe, rank):
@@ -261,9 +261,9 @@ class _Run:
             watch.start()
             stopped = False
             while not (stopped or progress.done(self.step)) and self.step < stop_at:
-                asked = watch.seconds
+                started = watch.seconds
                 batch = list(itertools.islice(supply, recipe.optim.accumulate))
-                waited = watch.seconds - asked if work.is_done() else 0.0
+                waited = watch.seconds - started if work.is_done() else 0.0
                 if log and self.step == 0:
                     with watch.paused():
                         log.picture("first batch", write_first_batch(self.folder, batch[0]))

@@ -69,7 +69,7 @@ def sized(
     Args:
         pairs: of one process, by rising index.
         batch: images a step, over all processes.
-        size_at: step (0-based) -> size; asked when the step's first image is drawn.
+        size_at: step (0-based) -> size; called when the step's first image is drawn.
     """
     step, size = -1, 0
     for index, sample in pairs:

@@ -118,12 +118,12 @@ def _from_export(network: nn.Module, path: Path, card: Card) -> str:
     """Load what an exported file holds; of another system's network, its backbone alone."""
     leading = "" if card.system == getattr(network, "system", card.system) else "backbone."
     has = {"landmarks": card.landmarks, "mesh": bool(card.mesh)}
-    wanted = {
+    needed = {
         "landmarks": bool(getattr(network, "landmarks", False)),
         "mesh": bool(getattr(network, "mesh_decoder", "")),
     }
-    without = [f"head.{part}." for part in has if wanted[part] and not has[part]]
-    surplus = [f"head.{part}." for part in has if has[part] and not wanted[part]]
+    without = [f"head.{part}." for part in has if needed[part] and not has[part]]
+    surplus = [f"head.{part}." for part in has if has[part] and not needed[part]]
     surplus += [old for old, now in _RENAMED.items() if now in surplus]
     text = metadata(path).get(STATISTICS_KEY)
     try:

@@ -150,7 +150,7 @@ class Meter:
 
 
 class DeviceWork:
-    """Whether a device has done all that was asked of it; nobody waits for it.
+    """Whether a device has done all the work it was given, without waiting for it.
 
     While a GPU still computes the last step, the host may wait for images without loss.
     """
@@ -161,12 +161,12 @@ class DeviceWork:
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def mark(self) -> None:
-        """Remember what has been asked until now."""
+        """Mark the end of the work given so far."""
         if self._event is not None:
             self._event.record()
 
     def is_done(self) -> bool:
-        """Whether what was asked until the last mark is done; always where nothing is deferred."""
+        """Whether the work up to the last mark is done; always true where nothing is deferred."""
         return self._event is None or bool(self._event.query())
 
 

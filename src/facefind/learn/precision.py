@@ -32,26 +32,26 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def choose_precision(
-    wanted: Precision | Literal["auto"], device: torch.device, begun_in: Precision | None = None
+    requested: Precision | Literal["auto"], device: torch.device, begun_in: Precision | None = None
 ) -> tuple[Precision, str]:
     """The precision of a run, and why it was chosen.
 
     Args:
-        wanted: `--run.precision`; `auto` is bf16 where the device has it, else fp32.
+        requested: `--run.precision`; `auto` is bf16 where the device has it, else fp32.
         device: where the run computes.
         begun_in: the precision of the run's earlier stages, which `auto` keeps where it can.
 
     Raises:
-        RuntimeUnavailableError: if bf16 is asked for by name, and the device is known to lack it.
+        RuntimeUnavailableError: if bf16 is requested by name, and the device is known to lack it.
     """
     able = has_bf16(device)
-    if wanted == "bf16" and not able and device.type in ("cpu", "cuda"):
+    if requested == "bf16" and not able and device.type in ("cpu", "cuda"):
         raise RuntimeUnavailableError(
             f"--run.precision bf16: {_named(device)} has no bf16 arithmetic, and emulates it many "
             "times slower than fp32; use --run.precision fp32, or auto, which chooses"
         )
-    if wanted != "auto":
-        return wanted, "as asked for"
+    if requested != "auto":
+        return requested, "as asked for"
     if begun_in == "bf16" and not able:
         logger.warning(
             "the run was begun in bf16, of which %s has no arithmetic; it goes on in fp32, and "

@@ -190,16 +190,16 @@ def match(
 def _fill(found: Matched, name: str, module: Any, layer: Layer, graph: Graph) -> None:
     """Add a layer's tensors under the names of the module that it is of."""
     for part, key in zip(_PARTS[layer.kind], layer.tensors, strict=True):
-        wanted = getattr(module, part)
-        if part == "bias" and wanted is None:  # perhaps that of a folded normalization
-            wanted = torch.zeros(len(module.weight))
+        expected = getattr(module, part)
+        if part == "bias" and expected is None:  # perhaps that of a folded normalization
+            expected = torch.zeros(len(module.weight))
         if part == "bias" and not key:
-            found.state[f"{name}.bias"] = torch.zeros_like(wanted)
+            found.state[f"{name}.bias"] = torch.zeros_like(expected)
             continue
-        shape, given = tuple(wanted.shape), graph.weights.get(key)
+        shape, given = tuple(expected.shape), graph.weights.get(key)
         # A group normalization's vectors have axes more, a deformable convolution is one of points.
-        free = wanted.ndim < 2 or isinstance(module, DeformConv2d)
-        if given is None or given.size != wanted.numel() or (given.shape != shape and not free):
+        free = expected.ndim < 2 or isinstance(module, DeformConv2d)
+        if given is None or given.size != expected.numel() or (given.shape != shape and not free):
             has = "computed" if given is None else f"of shape {given.shape}"
             raise WeightsError(f"{key} of the file is {has}, {name}.{part} is of shape {shape}")
         found.state[f"{name}.{part}"] = torch.from_numpy(given.reshape(shape).copy())

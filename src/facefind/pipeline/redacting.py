@@ -78,7 +78,7 @@ class RedactedFolder(Sink):
         folder: Made where it is not there.
         detector: Finds the faces.
         how: How they are hidden.
-        every: In videos the model sees one frame in so many, and those that begin a scene.
+        every: In videos the model runs on every n-th frame, and on those that begin a scene.
         hiding: How long a face in a video is hidden where it is not found.
         metadata: Whether metadata comes along: of pictures EXIF without thumbnail and maker's note,
             of videos title, date, place and the like.
@@ -236,7 +236,7 @@ class RedactedFolder(Sink):
         """Find the faces of a video, and write its copy.
 
         What was found is kept in the folder until the copy is there: a run that is stopped goes on
-        where it was. `watch` is told the step, "finding" or "writing", and the frame.
+        where it was. `watch` is called with the step, "finding" or "writing", and the frame.
         """
         self.begin()
         name = redacted_name(file.name)

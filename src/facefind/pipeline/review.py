@@ -55,7 +55,7 @@ class ContactSheets:
             inset = (_WIDTH - image.shape[1]) // 2, (_HEIGHT - image.shape[0]) // 2
             page.paste(Image.fromarray(image), (x + inset[0], y + inset[1]))
             while text and pen.textlength(text, font) > _WIDTH - 8:
-                text = "..." + text[4:]  # the end of a name tells files apart
+                text = "..." + text[4:]  # names of files differ at their end
             pen.text((x + 4, y + _HEIGHT + 2), text, (230, 230, 230), font)
         with atomic(self._folder / f"sheet-{self._next:04}.jpg", durable=False) as draft:
             page.save(draft, "JPEG", quality=85)

@@ -68,11 +68,11 @@ def list_images(
 
     Args:
         sources: Files, folders and patterns.
-        shard: The part of the images that is wanted; None is all.
+        shard: The part of the images to take; None is all.
         skip: Folders that are not searched, as of `images.find`.
         on_error: Takes a folder that cannot be listed and its error, as of `images.find`; of
             several sources also one without any picture.
-        suffixes: In lower case, those of the files in a folder that are wanted.
+        suffixes: In lower case, those of the files in a folder that count.
 
     Raises:
         DataError: no source is given, or two files would share a name.

@@ -72,8 +72,8 @@ def _fitting(session: Session, card: Card) -> Card:
     for port in (*session.inputs, *session.outputs):
         expected = shapes[port.name]
         same = port.shape is None or len(port.shape) == len(expected)
-        for side, wanted in zip(port.shape or (), expected, strict=False):
-            same = same and (None in (side, wanted) or side == wanted)
+        for side, required in zip(port.shape or (), expected, strict=False):
+            same = same and (None in (side, required) or side == required)
         if not same:
             raise WeightsError(
                 f"the file of {card.name} carries a card but breaks the contract: its {port.name} "

@@ -155,9 +155,9 @@ class Search:
                 p.requires_grad_(True)
             rng = np.random.default_rng((run.seed, self.step, part))
             network.draw(rng, uniform=self.step < self.begin)
-            asked = self.watch.seconds
+            started = self.watch.seconds
             batch = list(itertools.islice(supplies[part], optim.accumulate))
-            waited = self.watch.seconds - asked
+            waited = self.watch.seconds - started
             result = self.updates[part](batch, rate)
             names = [name for one in batch for name in one.names]
             meters[part].add(self.step + 1, result, names, waited)
@@ -288,12 +288,12 @@ def halves(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sam
 
 def _check(recipe: Recipe, method: Method) -> None:
     check(recipe)
-    asked = {
+    unsupported = {
         "optim.ema": recipe.optim.ema,
         "mining.on": recipe.mining.on,
         "schedule.minutes": recipe.schedule.minutes,
     }
-    if wrong := [name for name, value in asked.items() if value]:
+    if wrong := [name for name, value in unsupported.items() if value]:
         raise DataError(f"a search has no {', '.join(wrong)}; leave it off in its recipe")
     if not 0 <= method.begin < 1:
         raise DataError(f"a search begins after 0 to less than 1 of its run, got {method.begin}")

@@ -48,7 +48,7 @@ class Supernet:
         network: all of it.
         role: what is searched for.
         mode: how.
-        choices: what is to be chosen, by a name that tells level and node.
+        choices: what is to be chosen, by a name made of level and node.
         read: makes the genotype of the (edge, operation) chosen, in the order of `choices`.
     """
 

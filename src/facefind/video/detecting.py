@@ -98,7 +98,7 @@ def read_video(
         source: A video file, an address (rtsp://, http://, ...), the number of a camera, a pattern
             of numbered pictures (frames_%05d.png), a folder of pictures, or an open reader.
         detector: Finds the faces; None is a new one of the default model.
-        every: The model sees one frame in so many. With `track` it also sees those that begin a
+        every: The model runs on every n-th frame. With `track` also on those that begin a
             scene, and those between have their faces where the tracker expects them; without,
             those between are left out.
         track: Whether faces get ids; or the tracker that gives them.
@@ -142,8 +142,8 @@ class _Prepared:
     image_size: tuple[int, int]
     image: NDArray[np.uint8] | None
     cut: bool
-    wanted: bool
-    """Whether the model is to see it."""
+    detect: bool
+    """Whether the model runs on it."""
     decoded: DecodedFrame | None
     """Where frames have their images."""
 
@@ -157,19 +157,19 @@ def _prepared(reader: VideoReader, every: int, images: bool, *, cuts: bool) -> G
     """Frames that are to be detected or yielded; this runs in the thread that decodes."""
     seen = CutDetector()
     for frame in reader:
-        wanted = frame.index % every == 0
-        if not (wanted or cuts):
+        detect = frame.index % every == 0
+        if not (detect or cuts):
             continue
         image = frame.image()
         cut = cuts and seen.is_cut(image)
-        wanted = wanted or cut
+        detect = detect or cut
         yield _Prepared(
             frame.index,
             frame.time,
             frame.image_size,
-            image if wanted or images else None,
+            image if detect or images else None,
             cut,
-            wanted,
+            detect,
             frame if images else None,
         )
         del frame, image
@@ -181,10 +181,10 @@ def _detected(
     """Each frame with what the model finds in it; those that it does not see are empty."""
     waiting: deque[_Prepared] = deque()  # between two that it sees
 
-    def wanted() -> Iterator[_Prepared]:
+    def selected() -> Iterator[_Prepared]:
         for frame in frames:
             waiting.append(frame)
-            if frame.wanted:
+            if frame.detect:
                 yield frame
 
     def made(frame: _Prepared, faces: Faces | None) -> VideoFrame:
@@ -204,7 +204,7 @@ def _detected(
         if frame is None:
             return
         yield made(frame, faces)
-    results = detector.stream(wanted(), read=lambda frame: frame.image, readers=0)
+    results = detector.stream(selected(), read=lambda frame: frame.image, readers=0)
     for result in results:
         while (frame := waiting.popleft()) is not result.source:
             yield made(frame, None)

@@ -171,10 +171,10 @@ class Tracker:
             self._image_size = faces.image_size
         self._motion.advance(0.0 if self.time is None else now - self.time)
         self.time = now
-        sure = faces.scores >= self.config.min_score
-        doubted = ~sure & (faces.scores >= self.config.low_score)
+        high = faces.scores >= self.config.min_score
+        low = ~high & (faces.scores >= self.config.low_score)
         rows = np.full(len(faces), -1, np.intp)  # the track of each face
-        for mask, min_iou in ((sure, self.config.min_iou), (doubted, self.config.low_min_iou)):
+        for mask, min_iou in ((high, self.config.min_iou), (low, self.config.low_min_iou)):
             some = np.flatnonzero(mask)
             free = np.ones(len(self._motion), bool)
             free[rows[rows >= 0]] = False
@@ -184,7 +184,7 @@ class Tracker:
         old = rows >= 0
         self._motion.correct(rows[old], faces.boxes[old])
         self._tracks.found(rows[old], faces[old], now)
-        new = sure & ~old
+        new = high & ~old
         rows[new] = len(self._motion) + np.arange(new.sum())
         self._motion.add(faces.boxes[new])
         self._tracks = self._tracks.and_(_Tracks.new(faces[new], now))
