@@ -71,7 +71,7 @@ def first_process(value: float) -> float:
 
 
 def any_process(value: bool) -> bool:
-    """Whether `value` is true in one process at least; the device is not waited for."""
+    """Whether `value` is true in at least one process; every process must call it."""
     if world()[1] == 1:
         return value
     shared = torch.tensor(value, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Videos written again with their faces hidden, in which no face shows for a moment.
+"""Videos written again with their faces hidden, in frames that the model missed them in, too.
 
 A face that is found in some frames is hidden in those between, before and after, too. A file is
 read twice: its faces are found, then it is written. Of a stream a few seconds are held back.

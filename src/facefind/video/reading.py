@@ -44,7 +44,7 @@ class DecodedFrame:
     raw: Any
     """PyAV's frame, as it is stored; of numbered pictures the upright image (H,W,3) uint8."""
     turn: Turn = UPRIGHT
-    """What lays it upright."""
+    """The rotation and mirroring that make it upright."""
     packets: tuple[Any, ...] = ()
     """PyAV's packets of sound and subtitles that came before it, with `packets=True`."""
 
