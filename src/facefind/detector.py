@@ -59,7 +59,8 @@ class FaceDetector:
             published one, a network (run by torch), or a runtime that is already open.
         runtime: "openvino", "onnxruntime", "torch", or "auto" for the fastest one installed.
         threads: CPU threads a call uses; None takes the physical cores this process may use.
-        precision: "fp32", or "bf16" where runtime and processor have it.
+        precision: "fp32", "bf16" where runtime and processor have it, or "int8" where there is a
+            quantized file of the model: `NAME-int8` of NAME.
         provider: Kind of device, by the runtime's own name for it; None is the CPU.
         device_id: Which of the provider's devices, from 0; None is the first.
         protocol: The test protocol, how images are scaled and results merged, as `protocols.get`
@@ -109,7 +110,7 @@ class FaceDetector:
         named = None if protocol is None else protocols.get(protocol)
         if isinstance(model, str | Path) or callable(getattr(model, "candidates", None)):
             self.runtime = open_model(
-                weights.find(model) if isinstance(model, str | Path) else model,  # type: ignore[arg-type]
+                weights.find(model, precision) if isinstance(model, str | Path) else model,  # type: ignore[arg-type]
                 runtime,
                 threads,
                 precision,

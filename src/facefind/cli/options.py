@@ -94,7 +94,8 @@ class Inference:
     device_id: Whole = None
     """Which of the provider's devices, from 0; the first where not given."""
     precision: Precision = "fp32"
-    """Numbers it computes with: fp32, or bf16 where the device has it."""
+    """Numbers it computes with: fp32, bf16 where the device has it, or int8, by the model's
+    quantized file, NAME-int8."""
     threads: Whole = None
     """CPU threads; the runtime's own choice where not given."""
     batch_size: Whole = None

@@ -41,7 +41,7 @@ class Careful:
     """Settings that find more faces, in several times the time; see docs/guides/redact.md."""
 
     protocol: str = "everyday:640,1280:flip"
-    min_score: float = 0.2
+    min_score: float = 0.35
     grow: float = 1.5
 
 

@@ -65,7 +65,7 @@ class OnnxModel:
         self._batch = batch
         self.name = session.name
         self.card = reader.card
-        self.precision = session.precision
+        self.precision: Precision = "int8" if self.card.precision == "int8" else session.precision
         self.provider = session.provider
 
     @property
@@ -138,8 +138,9 @@ def open_model(
             offers one, else OpenVINO, else onnxruntime on the CPU. A network always takes torch.
         threads: CPU threads one call uses; None takes the physical cores this process may use
             (torch: what torch is set to). The model's `threads` says what that came to.
-        precision: "fp32", or "bf16" where the library and the processor have it. Nothing but what
-            is named here is ever used.
+        precision: "fp32", or "bf16" where the library and the processor have it; "int8" for a
+            file that was quantized, which is what it runs in whatever is named. Nothing but what is
+            named here is ever used.
         provider: The kind of device by the library's own name ("cuda", "CPU", "gpu", ...); None is
             the CPU for a named runtime. One that is absent raises RuntimeUnavailableError.
         card: Card of a network; files bring their own.
@@ -164,6 +165,10 @@ def open_model(
             raise RuntimeUnavailableError(
                 f"a network runs by torch only; to run it by {runtime}, export it first"
             )
+        if precision == "int8":
+            raise RuntimeUnavailableError(
+                "a network runs in fp32 or bf16; for int8, export and quantize it"
+            )
         from facefind.runtimes.pytorch import TorchRuntime
 
         return TorchRuntime(model, card, threads, precision, provider, device_id)
@@ -173,6 +178,12 @@ def open_model(
         )
     path = Path(model)
     own = Card.from_file(path)  # before any library opens it: these errors are the clearest
+    if precision == "int8":
+        if own is None or own.precision != "int8":
+            raise WeightsError(
+                f"{path} is not quantized: `facefind quantize` makes an int8 file of a model"
+            )
+        precision = "fp32"  # of all but what is quantized
     session = _open_session(path, runtime, threads, precision, provider, device_id)
     device = provider if session.name == "openvino" else session.provider
     again = partial(_session, path, session.name, session.threads, precision, device, device_id)
