@@ -56,6 +56,7 @@ _EXTRAS = {
     "cv2": "cv",
     "av": "video",
 }
+_FOLLOWING = ("detect", "track", "redact")  # commands that need SciPy for videos alone
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,6 +94,8 @@ def _run(program: str, name: str, rest: Sequence[str], came: threading.Event) ->
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
+        if extra == "eval" and name in _FOLLOWING:
+            extra = "video"
         return _fail(program, f"needs {error.name}: pip install 'facefind[{extra}]'")
     except BrokenPipeError:  # the reader has enough, but not all was done
         from facefind.cli import output
