@@ -53,7 +53,7 @@ def test_the_file_is_quantized_small_and_known_as_such(made):
     card = Card.from_file(made.path)
     assert (card.name, card.precision) == (f"{MODEL}-int8", "int8")
     assert card.results[0]["quantized"] == made.quantized == next(iter(KEPT))
-    assert card.results[0]["ap"] == made.after
+    assert card.results[0]["ap_int8"] == made.after
     assert made.before["height>=34"] == 1
     assert made.drop <= 0.5
 

@@ -243,7 +243,7 @@ def _measured(
     return {
         "measure": "quantization",
         "quantized": quantized,
-        "ap": dict(after),
+        "ap_int8": dict(after),
         "ap_fp32": dict(before),
         "protocol": protocol,
         "images": len(held_out),

@@ -50,7 +50,8 @@ def unchanged(network, before):
 
 def test_every_model_that_ships_has_a_fine_tuning():
     tuned = {recipes.get(name).run.init_from for name in MODELS}
-    assert {card.name for card in weights.available()} == tuned
+    shipped = {card.name for card in weights.available() if card.precision == "fp32"}
+    assert shipped == tuned
 
 
 @pytest.mark.parametrize("name", MODELS)
