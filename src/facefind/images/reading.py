@@ -105,17 +105,22 @@ def read_reduced(
     return _read(source, _Options(max_pixels, truncated, shrink))
 
 
-def read_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def read_size(
+    source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS
+) -> tuple[int, int]:
     """(height, width) of the upright picture, by its file's header alone.
 
     Args:
-        path: The file.
+        source: The file's path, or its bytes.
         max_pixels: As in `read`: what `read` refuses by its header is refused here.
 
     Raises:
         ImageError: If the file is missing, no picture of a known format, or too large.
     """
-    return _from_path(path, _Options(max_pixels, "error"), _size_of)
+    options = _Options(max_pixels, "error")
+    if isinstance(source, bytes):
+        return _from_bytes(source, options, _size_of)
+    return _from_path(source, options, _size_of)
 
 
 def _size_of(picture: Image.Image, name: str, options: _Options) -> tuple[int, int]:
@@ -142,7 +147,7 @@ def _read(source: Source, options: _Options) -> tuple[NDArray[np.uint8], int]:
     if isinstance(source, (str, os.PathLike)):
         return _from_path(source, options, _decode)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_bytes(bytes(source), f"the {type(source).__name__}", options)
+        return _from_bytes(bytes(source), options, _decode, f"the {type(source).__name__}")
     if hasattr(source, "read"):
         return _from_file(source, options)
     raise ImageError(
@@ -180,11 +185,11 @@ def _from_file(file: Any, options: _Options) -> tuple[NDArray[np.uint8], int]:
         raise ImageError(f"{name} gives {type(data).__name__}, not bytes: open it in mode 'rb'")
     if not data:
         raise ImageError(f"{name} has no bytes left to read; rewind it with seek(0)")
-    return _from_bytes(data, name, options)
+    return _from_bytes(data, options, _decode, name)
 
 
-def _from_bytes(data: bytes, name: str, options: _Options) -> tuple[NDArray[np.uint8], int]:
-    return _opened(io.BytesIO(data), f"{name} of {len(data)} bytes", options, _decode)
+def _from_bytes(data: bytes, options: _Options, use: _Use[T], name: str = "the bytes") -> T:
+    return _opened(io.BytesIO(data), f"{name} of {len(data)} bytes", options, use)
 
 
 def _opened(file: IO[bytes], name: str, options: _Options, use: _Use[T]) -> T:

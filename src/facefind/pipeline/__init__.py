@@ -17,7 +17,7 @@ from facefind.pipeline.kept import DetectorSettings, ExactFaces, KeptDetections,
 from facefind.pipeline.redacted_videos import Hiding, redact_file, redact_stream
 from facefind.pipeline.redacting import RedactedFolder
 from facefind.pipeline.resuming import detector_settings, image_folders
-from facefind.pipeline.sinks import JsonLines, reason, to_record, write_results
+from facefind.pipeline.sinks import JsonLines, failure_record, reason, to_record, write_results
 from facefind.pipeline.sources import Shard, detect_files, list_images
 from facefind.pipeline.videos import FrameLines, detect_video, video_record, video_settings
 
@@ -39,6 +39,7 @@ __all__ = [
     "detect_labeled",
     "detect_video",
     "detector_settings",
+    "failure_record",
     "image_folders",
     "list_images",
     "output_path",
