@@ -1,87 +1,92 @@
-// Pictures that were added: what is known of each, and the browser's decoded copy of a few.
+// Pictures that were added, and their list.
 
 import { makePicture } from "./api.js";
-import { drawThumb, pictureOption } from "./lists.js";
+import { drawPart, makeOption, mark } from "./lists.js";
+import { get, page } from "./state.js";
 
 const MOST_DECODED = 6;
 const decoded = [];
 let thumbs = Promise.resolve();
 
-/** A picture: its file, its results by pair, and its option in the list. */
+/** A picture: its file, its results by what was requested, and its option in the list. */
 export class Picture {
-  constructor(blob, name) {
-    this.blob = blob;
-    this.name = name;
-    this.image = null;
-    this.results = new Map();
-    this.option = pictureOption(name);
-  }
+	constructor(blob, name) {
+		this.blob = blob;
+		this.name = name;
+		this.image = null;
+		this.results = new Map();
+		this.stop = new AbortController();
+		this.option = makeOption(144, ["span", "state", "…"], ["span", "name", name]);
+	}
 
-  /** Decode the picture for the screen, upright; where the browser cannot, the service does. */
-  async load() {
-    this.loading ??= this.decode();
-    await this.loading;
-    const at = decoded.indexOf(this);
-    if (at >= 0) decoded.splice(at, 1);
-    decoded.push(this);
-    while (decoded.length > MOST_DECODED) decoded.shift().unload();
-  }
+	/** Decode the picture for the screen, upright; what the browser cannot decode the service does. */
+	async load() {
+		if (!decoded.includes(this)) {
+			decoded.push(this);
+			if (decoded.length > MOST_DECODED) decoded[0].unload();
+			const drawn = () => makePicture("v1/detect", this.blob, { score: 1 }, "image/jpeg");
+			this.loading = createImageBitmap(this.blob)
+				.catch(async () => createImageBitmap(await drawn()))
+				.catch(() => null); // a result says why
+		}
+		this.image = await this.loading;
+		if (this.image) this.drawThumb(this.image);
+	}
 
-  async decode() {
-    try {
-      this.image = await createImageBitmap(this.blob);
-    } catch {
-      try {
-        const blob = await makePicture("v1/detect", this.blob, { score: 1 }, { accept: "image/jpeg" });
-        this.image = await createImageBitmap(blob);
-      } catch {
-        this.image = null; // its result has the reason
-      }
-    }
-    if (this.image) drawThumb(this.option, this.image);
-  }
+	unload() {
+		const at = decoded.indexOf(this);
+		if (at >= 0) decoded.splice(at, 1);
+		this.image?.close();
+		this.image = null;
+	}
 
-  unload() {
-    this.image?.close();
-    this.image = this.loading = null;
-    const at = decoded.indexOf(this);
-    if (at >= 0) decoded.splice(at, 1);
-  }
+	/** Draw the picture in the list, after those that were begun before. */
+	makeThumb() {
+		const make = () => createImageBitmap(this.blob, { resizeHeight: 320 });
+		thumbs = thumbs.then(make).then((image) => {
+			this.drawThumb(image);
+			image.close();
+		}, () => {});
+	}
 
-  /** Draw the picture's thumbnail, after those that were begun before. */
-  async makeThumb() {
-    thumbs = thumbs.then(async () => {
-      if (this.loading) return;
-      try {
-        const image = await createImageBitmap(this.blob, { resizeHeight: 320 });
-        drawThumb(this.option, image);
-        image.close();
-      } catch {
-        // The browser cannot show it; its option has its name.
-      }
-    });
-    await thumbs;
-  }
+	drawThumb(image) {
+		const side = Math.min(image.width, image.height);
+		const [left, top] = [(image.width - side) / 2, (image.height - side) / 4];
+		drawPart(this.option.firstChild, image, left, top, side);
+	}
+
+	/** "failed", "done", "running" or "waiting", over all panes; and why, or what was found. */
+	state() {
+		const results = page.panes.map((pane) => pane.resultOf(this));
+		const failed = results.find((result) => result?.failed);
+		if (failed) return ["failed", failed.failed];
+		if (results.every((result) => result?.line)) {
+			return ["done", page.panes.map((pane) => pane.shown(this).scores.length).join(" / ")];
+		}
+		return results.some(Boolean) ? ["running", "…"] : ["waiting", "…"];
+	}
 }
 
-/** Files of a drop, those in folders too, or of the clipboard. */
-export async function filesOf(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
-  const files = [];
-  const walk = async (entry) => {
-    if (entry.isFile) {
-      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-      if (file.type.startsWith("image/")) files.push(file);
-      return;
-    }
-    const reader = entry.createReader();
-    for (;;) {
-      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-      if (!some.length) return;
-      for (const one of some) await walk(one);
-    }
-  };
-  for (const entry of entries) await walk(entry);
-  return files;
+/** Show how far each picture is. */
+export function renderPictures() {
+	const { pictures, picture } = page;
+	const count = { done: 0, failed: 0, running: 0, waiting: 0 };
+	for (const one of pictures) {
+		const { option, name } = one;
+		const [state, text] = one.state();
+		count[state] += 1;
+		option.dataset.state = state;
+		option.children[1].textContent = state === "failed" ? "!" : text;
+		option.ariaLabel = `${name}, ${state}${state === "done" ? ", faces" : ""}: ${text}`;
+		option.title = state === "failed" ? text : name;
+	}
+	const left = count.running + count.waiting;
+	const failed = count.failed ? `, ${count.failed} failed` : "";
+	get("progress").textContent = `${count.done} of ${pictures.length} done${failed}`;
+	get("bar").hidden = !left;
+	get("bar").max = pictures.length;
+	get("bar").value = pictures.length - left;
+	get("strip").hidden = !pictures.length;
+	get("remove").disabled = !pictures.includes(picture);
+	mark(get("pictures"), picture.option);
 }

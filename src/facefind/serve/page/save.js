@@ -1,129 +1,116 @@
-// Downloads: the annotated picture, crops in a ZIP file, JSON.
+// Downloads: annotated and redacted pictures, crops in a ZIP file, JSON.
 
+import { makePicture } from "./api.js";
 import { paintFaces } from "./paint.js";
+import { get, page } from "./state.js";
 
-const stem = (name) => name.replace(/\.[^.]+$/, "") || "picture";
-const suffixOf = (blob) => (blob.type === "image/jpeg" ? "jpg" : blob.type.replace(/^image\//, ""));
+const stem = (name) => name.replace(/\.[^.]+$/, "");
 
-/** Hand a blob to the browser as a file. */
-export function download(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+/** What can be downloaded of the picture that is shown, by its button. */
+export const savers = {
+	/** The picture in its own size with faces drawn; JPEG where it was one. */
+	async annotated({ blob, name, image }, pane) {
+		const line = pane.shown();
+		const pen = Math.max(1.5, (image.width + image.height) / 500);
+		const place = { scale: image.width / line.width, left: 0, top: 0 };
+		const type = blob.type === "image/jpeg" ? blob.type : "image/png";
+		const drawn = await cut(image, [0, 0, image.width, image.height], type, (context) => {
+			paintFaces(context, line, place, pen, pane.color, page.show);
+		});
+		download(drawn, `${stem(name)}-faces`);
+	},
+
+	async redacted({ blob, name }, pane) {
+		const query = { ...pane.query, score: pane.least, with: get("method").value };
+		delete query.mesh;
+		download(await makePicture("v1/redact", blob, query), `${stem(name)}-redacted`);
+	},
+
+	/** A ZIP file with a PNG file a face. */
+	async crops({ name, image }, pane) {
+		const line = pane.shown();
+		const files = [];
+		for (const [face, box] of line.boxes.entries()) {
+			const part = box.map((value) => Math.round((value * image.width) / line.width));
+			const blob = await cut(image, part, "image/png");
+			const label = `${stem(name)}-${face + 1}-${line.scores[face].toFixed(2)}.png`;
+			files.push([label, new Uint8Array(await blob.arrayBuffer())]);
+		}
+		download(zip(files), `${stem(name)}-crops`);
+	},
+
+	/** In the form of the service's answer. */
+	json({ name }, pane) {
+		const { model, protocol } = pane;
+		download(json({ version: 1, model: model.name, protocol, images: [pane.shown()] }), stem(name));
+	},
+
+	/** A line for each picture that is done, as `facefind detect --out` writes it. */
+	lines(picture, pane) {
+		const lines = (picture.live ? [picture] : page.pictures).map((one) => pane.shown(one)).filter(Boolean);
+		download(new Blob(lines.map((line) => `${JSON.stringify(line)}\n`)), "faces.jsonl");
+	},
+};
+
+const json = (value) => new Blob([JSON.stringify(value)], { type: "application/json" });
+
+function download(blob, name) {
+	const suffix = blob.type.replace(/^.*\//, ".").replace("jpeg", "jpg");
+	const link = document.createElement("a");
+	link.href = URL.createObjectURL(blob);
+	link.download = name + suffix;
+	link.click();
+	setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-/** The picture in its own size with faces drawn, as JPEG where it was one and else as PNG. */
-export async function saveAnnotated(picture, line, color, show) {
-  const { image } = picture;
-  const canvas = canvasOf(image.width, image.height);
-  const context = canvas.getContext("2d");
-  context.drawImage(image, 0, 0);
-  const pen = Math.max(1.5, (image.width + image.height) / 500);
-  const place = { scale: image.width / line.width, left: 0, top: 0 };
-  paintFaces(context, line, place, pen, color, { ...show, chosen: null });
-  const blob = await blobOf(canvas, picture.blob.type === "image/jpeg" ? "image/jpeg" : "image/png");
-  download(blob, `${stem(picture.name)}-faces.${suffixOf(blob)}`);
+/** A file of a part (x1, y1, x2, y2) of a picture, cut at its edges; `paint` may draw on it. */
+async function cut(image, [x1, y1, x2, y2], type, paint = () => {}) {
+	const [left, top] = [Math.max(0, x1), Math.max(0, y1)];
+	const canvas = document.createElement("canvas");
+	canvas.width = Math.max(1, Math.min(image.width, x2) - left);
+	canvas.height = Math.max(1, Math.min(image.height, y2) - top);
+	const context = canvas.getContext("2d");
+	context.drawImage(image, -left, -top);
+	paint(context);
+	const blob = await new Promise((resolve) => canvas.toBlob(resolve, type, 0.92));
+	if (!blob) throw new Error("The picture is too large for this browser.");
+	return blob;
 }
 
-/** A ZIP file with a PNG file a face. */
-export async function saveCrops(picture, line) {
-  const scale = picture.image.width / line.width;
-  const files = [];
-  for (const [face, box] of line.boxes.entries()) {
-    const [x1, y1, x2, y2] = box.map((value) => value * scale);
-    const left = Math.max(0, Math.floor(x1));
-    const top = Math.max(0, Math.floor(y1));
-    const width = Math.min(picture.image.width, Math.ceil(x2)) - left;
-    const height = Math.min(picture.image.height, Math.ceil(y2)) - top;
-    if (width < 1 || height < 1) continue;
-    const canvas = canvasOf(width, height);
-    canvas.getContext("2d").drawImage(picture.image, -left, -top);
-    const blob = await blobOf(canvas, "image/png");
-    const number = String(face + 1).padStart(3, "0");
-    const name = `${stem(picture.name)}-${number}-${line.scores[face].toFixed(2)}.png`;
-    files.push({ name, bytes: new Uint8Array(await blob.arrayBuffer()) });
-  }
-  download(zip(files), `${stem(picture.name)}-crops.zip`);
+/** A ZIP file of [name, bytes], stored as they are: PNG files would not get smaller. */
+function zip(files) {
+	const parts = [];
+	const directory = [];
+	let offset = 0;
+	for (const [name, bytes] of files) {
+		const label = new TextEncoder().encode(name);
+		// Version 2.0, names in UTF-8, stored, 1 January 1980.
+		const about = [[20, 0x0800, 0, 0, 0x21], [crc32(bytes), bytes.length, bytes.length], [label.length, 0]];
+		parts.push(record(0x04034b50, ...about), label, bytes);
+		directory.push(record(0x02014b50, [20], [], ...about, [], [0, 0, 0], [0, offset]), label);
+		offset += 30 + label.length + bytes.length;
+	}
+	const size = directory.reduce((sum, part) => sum + part.length, 0);
+	const end = record(0x06054b50, [0, 0, files.length, files.length], [size, offset], [0]);
+	return new Blob([...parts, ...directory, end], { type: "application/zip" });
 }
 
-/** The line of a picture, in the form of the service's answer. */
-export function saveJson(picture, line, { model, protocol }) {
-  const answer = { version: 1, model, protocol, images: [line] };
-  const blob = new Blob([JSON.stringify(answer)], { type: "application/json" });
-  download(blob, `${stem(picture.name)}.json`);
-}
-
-/** Lines of many pictures, as `facefind detect --out` writes them. */
-export function saveLines(lines) {
-  const text = lines.map((line) => `${JSON.stringify(line)}\n`).join("");
-  download(new Blob([text], { type: "application/jsonl" }), "faces.jsonl");
-}
-
-/** A redacted picture that the service made. */
-export function saveRedacted(picture, blob) {
-  download(blob, `${stem(picture.name)}-redacted.${suffixOf(blob)}`);
-}
-
-function canvasOf(width, height) {
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = height;
-  return canvas;
-}
-
-function blobOf(canvas, type) {
-  return new Promise((resolve, reject) => {
-    const done = (blob) => (blob ? resolve(blob) : reject(new Error("The picture is too large.")));
-    canvas.toBlob(done, type, 0.92);
-  });
-}
-
-/** A ZIP file of files {name, bytes}, stored as they are: PNG would not get smaller. */
-export function zip(files) {
-  const parts = [];
-  const directory = [];
-  let offset = 0;
-  for (const { name, bytes } of files) {
-    const label = new TextEncoder().encode(name);
-    // Version 2.0, names in UTF-8, stored, 1 January 1980.
-    const about = [20, 0x0800, 0, 0, 0x21];
-    const sizes = [crc32(bytes), bytes.length, bytes.length];
-    parts.push(record(0x04034b50, about, sizes, [label.length, 0], []), label, bytes);
-    directory.push(
-      record(0x02014b50, [20, ...about], sizes, [label.length, 0, 0, 0, 0], [0, offset]),
-      label,
-    );
-    offset += 30 + label.length + bytes.length;
-  }
-  const length = directory.reduce((sum, part) => sum + part.length, 0);
-  const count = files.length;
-  const end = record(0x06054b50, [0, 0, count, count], [length, offset], [0], []);
-  return new Blob([...parts, ...directory, end], { type: "application/zip" });
-}
-
-/** A little-endian record: a signature, then 16 and 32 bit numbers in turn. */
-function record(signature, shorts, longs, more, last) {
-  const size = 4 + 2 * (shorts.length + more.length) + 4 * (longs.length + last.length);
-  const view = new DataView(new ArrayBuffer(size));
-  view.setUint32(0, signature, true);
-  let at = 4;
-  for (const [numbers, width] of [[shorts, 2], [longs, 4], [more, 2], [last, 4]]) {
-    for (const number of numbers) {
-      if (width === 2) view.setUint16(at, number, true);
-      else view.setUint32(at, number, true);
-      at += width;
-    }
-  }
-  return new Uint8Array(view.buffer);
+/** A little-endian record: a signature, then lists of 16 and of 32 bit numbers in turn. */
+function record(signature, ...lists) {
+	const bytes = [];
+	const put = (number, width) => {
+		for (let byte = 0; byte < width; byte++) bytes.push((number >>> (8 * byte)) & 255);
+	};
+	put(signature, 4);
+	lists.forEach((list, index) => list.forEach((number) => put(number, index % 2 ? 4 : 2)));
+	return new Uint8Array(bytes);
 }
 
 function crc32(bytes) {
-  let crc = ~0;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
-  }
-  return ~crc >>> 0;
+	let crc = ~0;
+	for (const byte of bytes) {
+		crc ^= byte;
+		for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+	}
+	return ~crc >>> 0;
 }
