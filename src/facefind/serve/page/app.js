@@ -14,6 +14,7 @@ const { pictures, panes, view } = page;
 const all = (selector) => document.querySelectorAll(selector);
 
 let named = 0;
+let opening = false;
 
 // Pictures come in, one is shown, some go.
 
@@ -26,7 +27,10 @@ function add(files) {
 	}
 	pictures.push(...added);
 	say(`${files.length === 1 ? "1 picture" : `${files.length} pictures`} added`);
+	const lost = get("welcome").contains(document.activeElement);
 	select(added[0]);
+	page.render();
+	if (lost) added[0].option.focus();
 }
 
 async function select(picture) {
@@ -60,21 +64,21 @@ function remove(picture) {
 
 async function toggleCamera() {
 	if (page.camera) return select(pictures.at(-1));
-	get("message").textContent = "";
-	try {
-		page.camera = await Camera.open();
-	} catch (error) {
-		return complain(error);
-	}
+	if (opening) return;
+	opening = true;
+	complain("");
+	page.camera = await Camera.open().catch((error) => complain(error.message));
+	opening = false;
+	if (!page.camera) return;
 	view.fit();
 	const { camera } = page;
 	await follow(camera);
 	if (page.camera === camera) select(pictures.at(-1)); // it was pulled out
 }
 
-function complain(error) {
-	get("message").textContent = error.message;
-	say(error.message);
+function complain(text) {
+	get("message").textContent = text;
+	say(text);
 }
 
 // Panes.
@@ -100,12 +104,13 @@ function closePane(pane) {
 
 page.render = () => {
 	const { picture, camera, active } = page;
-	get("welcome").hidden = Boolean(picture);
-	get("work").hidden = !picture;
+	const ready = Boolean(picture && active);
+	get("welcome").hidden = ready;
+	get("work").hidden = !ready;
 	get("camera").ariaPressed = Boolean(camera);
 	get("camera").textContent = camera ? "Stop camera" : "Camera";
 	document.title = picture ? `${picture.name} – facefind` : "facefind";
-	if (!picture) return;
+	if (!ready) return;
 	get("panes").dataset.count = panes.length;
 	for (const pane of panes) pane.render();
 	const { image, live } = picture;
@@ -225,10 +230,14 @@ document.onpaste = ({ clipboardData }) => {
 	add(named.map(([file, name]) => new File([file], name, { type: file.type })));
 };
 
-try {
-	const { models, default: name } = await listModels();
-	page.models = models;
-	addPane(models.find((model) => model.name === name));
-} catch (error) {
-	complain(error);
+while (!page.models.length) {
+	try {
+		const { models, default: name } = await listModels();
+		page.models = models;
+		addPane(models.find((model) => model.name === name));
+		complain("");
+	} catch (error) {
+		complain(error.message);
+		await new Promise((resolve) => setTimeout(resolve, 3000));
+	}
 }

@@ -4,7 +4,7 @@ export const COLORS = ["#00e676", "#40a0ff", "#ffab40", "#ea80fc"];
 const TRACKS = [...COLORS, "#ffeb3b", "#18ffff", "#ff5252", "#b2ff59", "#ff80ab", "#bcaaa4"];
 // Eyes, nose, mouth corners: left differs from right.
 const POINTS = ["#ff5252", "#409cff", "#ffeb3b", "#ff5252", "#409cff"];
-const MESH = "#19e3ffd0";
+const MESH = "#0a84ffc0";
 const FONT = getComputedStyle(document.documentElement).fontFamily;
 const HALO = "rgba(0, 0, 0, .5)";
 
@@ -42,7 +42,7 @@ export function paintFaces(context, line, place, pen, color, show) {
 	for (const { face, box, shade } of faces) {
 		const side = Math.min(box[2], box[3]);
 		if (show.mesh && line.mesh) {
-			const size = Math.max(0.8, side / 110);
+			const size = Math.max(1, side / 100);
 			context.fillStyle = MESH;
 			for (const [x, y] of line.mesh[face].map(at)) context.fillRect(x - size / 2, y - size / 2, size, size);
 		}

@@ -66,7 +66,7 @@ export class Pane {
 
 	/** The least score that is requested. */
 	get floor() {
-		return this.meshed ? this.model.threshold / 2 : LOW;
+		return this.meshed ? Number((this.model.threshold / 2).toFixed(2)) : LOW;
 	}
 
 	/** What a request says; other ones have other results. */

@@ -16,14 +16,17 @@ export class Picture {
 		this.image = null;
 		this.results = new Map();
 		this.stop = new AbortController();
-		this.option = makeOption(144, ["span", "state", "…"], ["span", "name", name]);
+	}
+
+	get option() {
+		return (this.made ??= makeOption(144, ["span", "state", "…"], ["span", "name", this.name]));
 	}
 
 	/** Decode the picture for the screen, upright; what the browser cannot decode the service does. */
 	async load() {
 		if (!decoded.includes(this)) {
 			decoded.push(this);
-			if (decoded.length > MOST_DECODED) decoded[0].unload();
+			if (decoded.length > MOST_DECODED) decoded.find((one) => one !== page.picture).unload();
 			const drawn = () => makePicture("v1/detect", this.blob, { score: 1 }, "image/jpeg");
 			this.loading = createImageBitmap(this.blob)
 				.catch(async () => createImageBitmap(await drawn()))
@@ -46,7 +49,9 @@ export class Picture {
 		thumbs = thumbs.then(make).then((image) => {
 			this.drawThumb(image);
 			image.close();
-		}, () => {});
+		}, () => {
+			this.blank = true; // until it has a result
+		});
 	}
 
 	drawThumb(image) {

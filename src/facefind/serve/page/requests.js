@@ -17,6 +17,7 @@ export async function work() {
 	for (let job; !page.camera && (job = nextJob()); done++) {
 		const said = await request(...job);
 		if (job[0] === page.picture) say(said);
+		else if (job[0].blank) job[0].load();
 	}
 	working = false;
 	const failed = page.pictures.filter((one) => one.state()[0] === "failed").length;
