@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
-import tempfile
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 import uvicorn

@@ -110,6 +110,8 @@ class Settings:
 
     def running(self) -> dict[str, Any]:
         """What runs a model, by the names that `FaceDetector` has for it."""
-        names = ("runtime", "provider", "device_id", "precision", "threads", "batch_size")
-        names += ("max_pixels", "truncated")
+        names = (
+            *("runtime", "provider", "device_id", "precision", "threads", "batch_size"),
+            *("max_pixels", "truncated"),
+        )
         return {name: getattr(self, name) for name in names}
