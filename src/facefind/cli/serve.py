@@ -61,6 +61,8 @@ class _Serve(Inference):
     """Seconds in which a body must have come."""
     header_timeout: float = _DEFAULTS.header_timeout
     """Seconds in which headers must have come, and answers be taken."""
+    max_connections: int = _DEFAULTS.max_connections
+    """Most connections of clients."""
     drain: int = _DEFAULTS.drain
     """Seconds that requests may still take after SIGTERM."""
     token_file: File = None

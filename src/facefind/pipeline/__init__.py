@@ -11,9 +11,10 @@
 """
 
 from facefind.outputs import check_distinct, check_outputs, output_path
-from facefind.pipeline.crops import CropFolder
+from facefind.pipeline.crops import CropFolder, aligned_crops
 from facefind.pipeline.drawings import DrawingFolder, MeshFolder
 from facefind.pipeline.kept import DetectorSettings, ExactFaces, KeptDetections, detect_labeled
+from facefind.pipeline.pictures import redact_bytes
 from facefind.pipeline.redacted_videos import Hiding, redact_file, redact_stream
 from facefind.pipeline.redacting import RedactedFolder
 from facefind.pipeline.resuming import detector_settings, image_folders
@@ -33,6 +34,7 @@ __all__ = [
     "MeshFolder",
     "RedactedFolder",
     "Shard",
+    "aligned_crops",
     "check_distinct",
     "check_outputs",
     "detect_files",
@@ -44,6 +46,7 @@ __all__ = [
     "list_images",
     "output_path",
     "reason",
+    "redact_bytes",
     "redact_file",
     "redact_stream",
     "to_record",

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facefind.errors import ImageError
+from facefind.pipeline.pictures import Still
 from facefind.serve.errors import RequestError
 
-__all__ = ["MEDIA", "accepted", "encode", "encoded_base64"]
+__all__ = ["MEDIA", "accepted", "encode"]
 
-MEDIA = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
+MEDIA: dict[str, Still] = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 """Kinds of pictures that may be requested, with Pillow's names of their formats."""
 _QUALITY = {"JPEG": 92, "WEBP": 90}
 
@@ -75,9 +75,3 @@ def encode(pixels: NDArray[np.uint8], media: str) -> bytes:
         height, width = pixels.shape[:2]
         raise ImageError(f"{media} holds no picture of {width} x {height} pixels") from error
     return file.getvalue()
-
-
-def encoded_base64(pixels: NDArray[np.uint8], form: Literal["png", "jpg"]) -> str:
-    """`encode` as text, for JSON."""
-    media = "image/png" if form == "png" else "image/jpeg"
-    return base64.b64encode(encode(pixels, media)).decode()

@@ -237,6 +237,7 @@ class Engine:
         self._pace += 0.1 * (spent / len(ready) - self._pace)
         self.observe("network", spent / len(ready))
         self.observe("batch", len(ready))
+        self.observe("faces", sum(len(one.faces) for one in results if one.error is None))
         for job, result in zip(ready, results, strict=True):
             if result.error is not None:
                 self._fail(job, result.error)

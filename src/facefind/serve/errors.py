@@ -28,14 +28,14 @@ class RequestError(FacefindError):
         self.headers = dict(headers or {})
 
 
-class Overloaded(RequestError):
+class Overloaded(RequestError):  # noqa: N818 - a state
     """There is no room for another request now; `retry_after` is in seconds."""
 
     def __init__(self, message: str, retry_after: int, code: str = "overloaded") -> None:
         super().__init__(503, code, message, {"Retry-After": str(retry_after)})
 
 
-class Disconnected(Exception):
+class Disconnected(Exception):  # noqa: N818 - no error of anybody's
     """The client is gone: nobody reads the answer."""
 
 

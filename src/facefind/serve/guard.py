@@ -18,7 +18,7 @@ from facefind.serve import errors
 from facefind.serve.errors import Disconnected, RequestError
 from facefind.serve.metrics import Metrics
 
-__all__ = ["Guard", "refusal"]
+__all__ = ["Guard", "JsonFormatter", "refusal"]
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OPEN = re.compile(r"/|/static/.*|/healthz|/readyz")
@@ -75,7 +75,8 @@ class Guard:
         except RequestError as error:
             await refusal(request, error)(scope, receive, noted)
         except Exception as error:
-            _log.error("request %s failed", request.state.id, exc_info=error)
+            line = {"request_id": request.state.id}
+            _log.error("request failed", exc_info=error, extra={"line": line})
             if status != 499:
                 raise  # the answer has begun
             broken = RequestError(

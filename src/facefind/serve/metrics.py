@@ -55,9 +55,11 @@ class Metrics:
         self.loads = Gauge("model_loads", "Models opened since the start.", **several)
 
     def observe(self, stage: str, value: float) -> None:
-        """Count what the engine tells: seconds of a stage, or the size of a batch."""
+        """Count what the engine says: a batch's pictures or faces, or seconds of a stage."""
         if stage == "batch":
             self.batch.observe(value)
+        elif stage == "faces":
+            self.faces.inc(value)
         else:
             self.stage.labels(stage).observe(value)
 
@@ -69,7 +71,7 @@ class Metrics:
         registry = self._registry
         if self._folder is not None:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry, self._folder)
+            MultiProcessCollector(registry, self._folder)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
@@ -85,4 +87,4 @@ def _forget_dead(folder: Path) -> None:
             os.kill(int(number), 0)
         except ProcessLookupError:
             with suppress(FileNotFoundError):
-                mark_process_dead(int(number), str(folder))
+                mark_process_dead(int(number), str(folder))  # type: ignore[no-untyped-call]

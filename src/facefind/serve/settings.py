@@ -64,6 +64,8 @@ class Settings:
     """Seconds in which a body must have come."""
     header_timeout: float = 5.0
     """Seconds in which a request's headers must have come, and an answer must begin to be read."""
+    max_connections: int = 1000
+    """Most connections of clients."""
     drain: int = 30
     """Seconds that requests may still take once the service is to end."""
 
@@ -77,7 +79,7 @@ class Settings:
     def __post_init__(self) -> None:
         least = {
             **dict.fromkeys(("loaded", "max_bytes", "max_pixels", "max_pictures", "max_queue"), 1),
-            **dict.fromkeys(("max_memory", "drain"), 1),
+            **dict.fromkeys(("max_memory", "max_connections", "drain"), 1),
             **dict.fromkeys(("threads", "batch_size"), 1),
             "max_wait": 0,
         }
@@ -105,11 +107,14 @@ class Settings:
             threads=max(1, (self.threads or usable_cores()) // workers),
             max_queue=queue,
             max_pictures=min(self.max_pictures, queue),
+            max_connections=max(1, self.max_connections // workers),
             max_memory=max(1, self.max_memory // workers),
         )
 
     def running(self) -> dict[str, Any]:
         """What runs a model, by the names that `FaceDetector` has for it."""
-        names = ("runtime", "provider", "device_id", "precision", "threads", "batch_size")
-        names += ("max_pixels", "truncated")
+        names = (
+            *("runtime", "provider", "device_id", "precision", "threads", "batch_size"),
+            *("max_pixels", "truncated"),
+        )
         return {name: getattr(self, name) for name in names}

@@ -1,0 +1,1 @@
+def malformed(*a): raise NotImplementedError
