@@ -10,11 +10,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -27,7 +27,7 @@ WATCH = """addEventListener("securitypolicyviolation", (event) => {
 
 
 @contextmanager
-def serving(*options: str, **environment: str) -> Iterator[str]:
+def start(*options: str, **environment: str) -> Iterator[str]:
     """The address of a service in a process of its own, once it is ready."""
     command = [sys.executable, "-m", "facefind", "serve", "--port", "0", "--threads", "1"]
     process = subprocess.Popen(
@@ -43,22 +43,28 @@ def serving(*options: str, **environment: str) -> Iterator[str]:
                 break
         else:
             pytest.fail("the service ended before it listened")
-        yield f"http://127.0.0.1:{json.loads(line)['port']}/"
+        address = f"http://127.0.0.1:{json.loads(line)['port']}/"
+        for _ in range(200):
+            with suppress(OSError):
+                urllib.request.urlopen(address + "readyz").close()
+                break
+            time.sleep(0.1)
+        yield address
     finally:
         process.terminate()
         process.communicate(timeout=30)
 
 
 @pytest.fixture(scope="session")
+def serving() -> Callable[..., AbstractContextManager[str]]:
+    """Starts a service: `serving("--option", NAME="value")` gives its address within the block."""
+    return start
+
+
+@pytest.fixture(scope="session")
 def service() -> Iterator[str]:
     """The address of a service of two models, with the protocol vga besides their own."""
-    with serving() as address:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(address + "readyz").close()
-                break
-            except OSError:
-                time.sleep(0.1)
+    with start() as address:
         yield address
 
 
@@ -90,6 +96,7 @@ class Visit:
         self.page.on("console", self._message)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", self._request)
+        self.page.on("filechooser", lambda chooser: None)  # from now on none opens a window
 
     def open(self) -> Visit:
         """Load the page, and wait until it knows the models."""
@@ -147,14 +154,20 @@ class Visit:
             self.problems.append(f"a request to another host: {request.url}")
 
 
+@pytest.fixture(scope="session")
+def browse(chromium: Any) -> Callable[..., Visit]:
+    """Makes a visit to an address, to be opened and closed by who calls it."""
+    return partial(Visit, chromium)
+
+
 @pytest.fixture
-def visit(chromium: Any, service: str) -> Iterator[Callable[..., Visit]]:
+def visit(browse: Callable[..., Visit], service: str) -> Iterator[Callable[..., Visit]]:
     """Opens the page in a browser of its own; at the end nothing may have gone wrong there."""
     open_ones: list[Visit] = []
 
-    def make(address: str = service, **context: Any) -> Visit:
+    def make(**context: Any) -> Visit:
         context.setdefault("viewport", {"width": 1280, "height": 800})
-        open_ones.append(Visit(chromium, address, **context))
+        open_ones.append(browse(service, **context))
         return open_ones[-1].open()
 
     yield make
@@ -204,8 +217,3 @@ def answer(service: str) -> Callable[..., Any]:
             return json.loads(body) if "json" in response.headers["Content-Type"] else body
 
     return post
-
-
-def pixels(path: Path) -> np.ndarray:
-    """(H,W,3) uint8 of a file."""
-    return np.asarray(Image.open(path).convert("RGB"))
