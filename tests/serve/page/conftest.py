@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from PIL import Image
@@ -30,29 +32,29 @@ WATCH = """addEventListener("securitypolicyviolation", (event) => {
 def start(*options: str, **environment: str) -> Iterator[str]:
     """The address of a service in a process of its own, once it is ready."""
     command = [sys.executable, "-m", "facefind", "serve", "--port", "0", "--threads", "1"]
-    process = subprocess.Popen(
-        [*command, "--models", *MODELS, "--protocols", "vga", *options],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if '"listening"' in line:
-                break
-        else:
-            pytest.fail("the service ended before it listened")
-        address = f"http://127.0.0.1:{json.loads(line)['port']}/"
-        for _ in range(200):
+    command += ["--models", *MODELS, "--protocols", "vga", *options]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stderr=log, env=os.environ | environment)
+        try:
+            yield ready(process, log)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def ready(process: subprocess.Popen[bytes], log: IO[str]) -> str:
+    """The address that a service logs, once it answers there."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        time.sleep(0.05)
+        log.seek(0)
+        if port := re.search(r'"listening".*"port": (\d+)', log.read()):
+            address = f"http://127.0.0.1:{port[1]}/"
             with suppress(OSError):
                 urllib.request.urlopen(address + "readyz").close()
-                break
-            time.sleep(0.1)
-        yield address
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+                return address
+    log.seek(0)
+    pytest.fail(f"the service is not ready: {log.read()}")
 
 
 @pytest.fixture(scope="session")
