@@ -33,7 +33,7 @@ def start(*options: str, **environment: str) -> Iterator[str]:
     """The address of a service in a process of its own, once it is ready."""
     command = [sys.executable, "-m", "facefind", "serve", "--port", "0", "--threads", "1"]
     command += ["--models", *MODELS, "--protocols", "vga", *options]
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("a+") as log:
         process = subprocess.Popen(command, stderr=log, env=os.environ | environment)
         try:
             yield ready(process, log)
@@ -89,7 +89,7 @@ class Visit:
     def __init__(self, browser: Any, address: str, **context: Any) -> None:
         self.address = address
         self.context = browser.new_context(**context)
-        self.context.set_default_timeout(15_000)
+        self.context.set_default_timeout(60_000)
         self.context.add_init_script(WATCH)
         self.page = self.context.new_page()
         self.expected: list[str] = []
