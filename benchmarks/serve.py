@@ -175,7 +175,9 @@ def service(
     words = [sys.executable, "-m", "facefind", "serve", "--port", str(port), *more, *options.serve]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
-        while not send(port, b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == "200":
+        while (
+            not send(port, b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == "200"
+        ):
             assert process.poll() is None, "the service has ended"
             time.sleep(0.1)
         yield port, process
@@ -198,7 +200,9 @@ def clients(
     return result
 
 
-def _clients(pipe: Any, port: int, pictures: list[bytes], count: int, seconds: float, patient: bool) -> None:
+def _clients(
+    pipe: Any, port: int, pictures: list[bytes], count: int, seconds: float, patient: bool
+) -> None:
     requests = [
         b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
         b"Content-Length: %d\r\n\r\n" % len(data) + data
@@ -296,7 +300,10 @@ def watch_memory(pid: int, seen: list[int], ended: threading.Event) -> None:
 
 def spread(seconds: list[float]) -> str:
     ordered = sorted(seconds)
-    median, most = statistics.median(ordered), ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+    median, most = (
+        statistics.median(ordered),
+        ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)],
+    )
     return f"median {1000 * median:.1f} ms, p99 {1000 * most:.1f} ms, {len(ordered)} requests"
 
 

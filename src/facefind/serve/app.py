@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from facefind import __version__
+from facefind.serve import openapi
 from facefind.serve.errors import RequestError
 from facefind.serve.guard import Guard, refusal
 from facefind.serve.options import AlignOptions, DetectOptions, RedactOptions
@@ -52,34 +53,34 @@ def make_app(settings: Settings) -> ASGIApp:
     app.add_exception_handler(RequestError, lambda request, error: refusal(request, error))
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
+    guarded: ASGIApp = Guard(app, service.metrics, settings.token)
+    if settings.cors_origins:  # outside: refusals and preflights need its headers, too
+        guarded = CORSMiddleware(
+            guarded,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Retry-After"],
+            expose_headers=["X-Request-ID", "X-Faces", "X-Lowest-Score", "Retry-After"],
         )
-    guarded = Guard(app, service.metrics, settings.token)
     return guarded
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
     page = Page()
 
-    @app.post("/v1/detect")
+    @app.post("/v1/detect", **openapi.DETECT)
     async def detect(request: Request, options: Annotated[DetectOptions, Query()]) -> Response:
         return await service.detect(request, options)
 
-    @app.post("/v1/redact")
+    @app.post("/v1/redact", **openapi.REDACT)
     async def redact(request: Request, options: Annotated[RedactOptions, Query()]) -> Response:
         return await service.redact(request, options)
 
-    @app.post("/v1/align")
+    @app.post("/v1/align", **openapi.ALIGN)
     async def align(request: Request, options: Annotated[AlignOptions, Query()]) -> Response:
         return await service.align(request, options)
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", **openapi.MODELS)
     async def models() -> dict[str, Any]:
         return {"default": service.models.default, "models": service.models.listed()}
 

@@ -87,7 +87,7 @@ class Engine:
     Args:
         models: They.
         settings: Its limits.
-        decoders: Threads that decode pictures and make answers.
+        decoders: Threads that decode pictures, and as many that make answers.
         clock: Seconds, as of `time.monotonic`.
 
     Attributes:
@@ -117,7 +117,9 @@ class Engine:
         )
         self._changed = threading.Condition()
         self._closed = False
-        self._pool = ThreadPoolExecutor(decoders, "facefind-decoder")
+        # Two pools: decoders may wait for memory, which answers give back once they are made.
+        self._decoders = ThreadPoolExecutor(decoders, "facefind-decoder")
+        self._finishers = ThreadPoolExecutor(decoders, "facefind-finisher")
         self._network = threading.Thread(target=self._run, name="facefind-network", daemon=True)
         self._network.start()
 
@@ -139,7 +141,7 @@ class Engine:
         too large or the deadline (of the clock) is over.
         """
         job = _Job(part, choice, finish, deadline)
-        self._pool.submit(self._guarded, self._decode, job)
+        self._decoders.submit(self._guarded, self._decode, job)
         return job.future
 
     def retry_after(self) -> int:
@@ -155,14 +157,15 @@ class Engine:
 
     def close(self) -> None:
         """Finish what has begun, and end the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._decoders.shutdown(wait=True, cancel_futures=True)
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._network.join()
+        self._finishers.shutdown()
 
     def _guarded(self, step: Callable[[_Job], None], job: _Job) -> None:
-        """A step of a job in the pool: whatever happens, its future ends and its room is given."""
+        """A step of a job in a pool: whatever happens, its future ends and its room is given."""
         try:
             if job.future.cancelled():
                 self._drop(job)
@@ -243,10 +246,7 @@ class Engine:
                 self._fail(job, result.error)
                 continue
             job.faces = result.faces
-            try:
-                self._pool.submit(self._guarded, self._finish, job)
-            except RuntimeError as error:  # the pool is closed
-                self._fail(job, error)
+            self._finishers.submit(self._guarded, self._finish, job)
 
     def _finish(self, job: _Job) -> None:
         assert job.image is not None

@@ -90,7 +90,7 @@ class Guard:
         if self._token is None or _OPEN.fullmatch(request.url.path):
             return True
         kind, _, given = request.headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token)
+        same = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
         return same and kind.lower() == "bearer"
 
     def _note(self, request: Request, status: int, seconds: float) -> None:

@@ -24,7 +24,7 @@ from facefind.serve.guard import JsonFormatter
 from facefind.serve.models import Models
 from facefind.serve.settings import Settings
 
-__all__ = ["serve"]
+__all__ = ["configuration", "serve"]
 
 _BACKLOG = 2048
 _OTHER_FILES = 256  # that a process has open besides its connections
@@ -55,20 +55,7 @@ def serve(
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="facefind-metrics-"))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
             own = replace(own, metrics_folder=folder)
-        config = uvicorn.Config(
-            partial(_app, own, os.getpid() if workers > 1 else None),
-            factory=True,
-            workers=workers,
-            http=partial(Connection, limits=own),  # type: ignore[arg-type]
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=_BACKLOG,
-            timeout_graceful_shutdown=settings.drain,
-        )
+        config = configuration(own, workers)
         where = listener.getsockname()
         _log.info("listening", extra={"line": {"host": where[0], "port": where[1]}})
         with suppress(KeyboardInterrupt):  # what uvicorn raises again once all is answered
@@ -77,6 +64,24 @@ def serve(
             else:
                 _allow_files(own.max_connections)
                 uvicorn.Server(config).run([listener])
+
+
+def configuration(settings: Settings, workers: int = 1) -> uvicorn.Config:
+    """What uvicorn runs a service, or each of its workers, with."""
+    return uvicorn.Config(
+        partial(_app, settings, os.getpid() if workers > 1 else None),
+        factory=True,
+        workers=workers,
+        http=partial(Connection, limits=settings),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=settings.drain,
+    )
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -92,8 +97,8 @@ def _listener(host: str, port: int) -> socket.socket:
 
 def _app(settings: Settings, parent: int | None) -> ASGIApp:
     """The application of a worker, which ends when its parent does."""
-    _log_to_stderr()
     if parent is not None:
+        _log_to_stderr()
         _allow_files(settings.max_connections)
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     return make_app(settings)
@@ -128,4 +133,5 @@ def _log_to_stderr() -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("facefind").setLevel(logging.INFO)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for name in ("uvicorn.error", "python_multipart"):  # they warn of what clients send
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -20,7 +20,7 @@ from facefind.serve.guard import refusal
 from facefind.serve.metrics import Metrics
 from facefind.serve.models import Choice, Models
 from facefind.serve.options import AlignOptions, DetectOptions, RedactOptions
-from facefind.serve.requests import Outcome, run
+from facefind.serve.outcomes import Outcome, run
 from facefind.serve.settings import Settings
 from facefind.streaming import Image
 
