@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -28,13 +27,13 @@ WATCH = """addEventListener("securitypolicyviolation", (event) => {
 });"""
 
 
-@contextmanager
-def start(*options: str, **environment: str) -> Iterator[str]:
-    """The address of a service in a process of its own, once it is ready."""
+@pytest.fixture(scope="session")
+def service() -> Iterator[str]:
+    """The address of a service of two models, with the protocol vga besides their own."""
     command = [sys.executable, "-m", "facefind", "serve", "--port", "0", "--threads", "1"]
-    command += ["--models", *MODELS, "--protocols", "vga", *options]
+    command += ["--models", *MODELS, "--protocols", "vga"]
     with tempfile.TemporaryFile("a+") as log:
-        process = subprocess.Popen(command, stderr=log, env=os.environ | environment)
+        process = subprocess.Popen(command, stderr=log)
         try:
             yield ready(process, log)
         finally:
@@ -55,19 +54,6 @@ def ready(process: subprocess.Popen[bytes], log: IO[str]) -> str:
                 return address
     log.seek(0)
     pytest.fail(f"the service is not ready: {log.read()}")
-
-
-@pytest.fixture(scope="session")
-def serving() -> Callable[..., AbstractContextManager[str]]:
-    """Starts a service: `serving("--option", NAME="value")` gives its address within the block."""
-    return start
-
-
-@pytest.fixture(scope="session")
-def service() -> Iterator[str]:
-    """The address of a service of two models, with the protocol vga besides their own."""
-    with start() as address:
-        yield address
 
 
 @pytest.fixture(scope="session")

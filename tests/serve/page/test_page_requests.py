@@ -91,23 +91,22 @@ def test_a_service_that_is_gone_is_named_and_tried_again(
 
 def test_a_token_is_requested_once_it_is_needed(
     visit: Callable[..., Any],
-    serving: Callable[..., Any],
     browse: Callable[..., Any],
+    start: Callable[..., str],
     portrait_file: Path,
 ) -> None:
     assert not visit().page.locator("#token").is_visible()
-    with serving(FACEFIND_TOKEN="sesame") as address:
-        shown = browse(address)
-        shown.expected.append("status of 401")
-        shown.page.goto(address)
-        field = shown.page.get_by_label("This service needs a token.")
-        field.fill("wrong")
-        field.press("Enter")
-        shown.page.get_by_text("The service did not take that one.").wait_for()
-        field.fill("sesame")
-        shown.page.get_by_role("button", name="Continue").click()
-        shown.page.locator(".pane").wait_for(state="attached")
-        assert not shown.page.locator("#token").is_visible()
-        shown.add(portrait_file)
-        assert shown.found() == ["1 face"]
-        shown.close()
+    shown = browse(start(models=("scrfd-500m-kps",), token="sesame") + "/")
+    shown.expected.append("status of 401")
+    shown.page.goto(shown.address)
+    field = shown.page.get_by_label("This service needs a token.")
+    field.fill("wrong")
+    field.press("Enter")
+    shown.page.get_by_text("The service did not take that one.").wait_for()
+    field.fill("sesame")
+    shown.page.get_by_role("button", name="Continue").click()
+    shown.page.locator(".pane").wait_for(state="attached")
+    assert not shown.page.locator("#token").is_visible()
+    shown.add(portrait_file)
+    assert shown.found() == ["1 face"]
+    shown.close()
