@@ -206,7 +206,7 @@ def test_a_picture_that_fails_says_why_and_the_others_are_done(
     options = shown.page.locator("#pictures li")
     states = [options.nth(one).get_attribute("data-state") for one in range(3)]
     assert states == ["failed", "done", "done"]
-    assert "broken.jpg, failed: " in options.nth(0).get_attribute("aria-label")
+    assert "broken.jpg ! " in options.nth(0).get_attribute("aria-label")
     assert shown.page.locator("#progress").inner_text() == "2 of 3 done, 1 failed"
     note = shown.page.locator(".note p").inner_text()
     assert len(note) > 20

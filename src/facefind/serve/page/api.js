@@ -1,6 +1,6 @@
 // Requests to the service: the token, waiting while it is busy, and what its errors say.
 
-const MOST_TRIES = 12;
+const PATIENCE = 60_000; // milliseconds for which a busy service is tried
 
 let token = null;
 let renewal = null;
@@ -30,7 +30,8 @@ export async function makePicture(path, body, query, accept = "*/*") {
  */
 async function send(path, { body, query = {}, accept = "*/*", signal, waiting }) {
 	const url = `${path}?${new URLSearchParams(query)}`;
-	for (let tries = 1; ; tries++) {
+	const until = performance.now() + PATIENCE;
+	for (;;) {
 		const headers = { Accept: accept };
 		if (body) headers["Content-Type"] = body.type || "application/octet-stream";
 		const sent = token;
@@ -42,7 +43,7 @@ async function send(path, { body, query = {}, accept = "*/*", signal, waiting })
 		if (response.ok) return response;
 		if (status === 401) {
 			if (sent === token) await renewToken(sent !== null);
-		} else if ((status === 429 || status === 503) && tries < MOST_TRIES) {
+		} else if ((status === 429 || status === 503) && performance.now() < until) {
 			const seconds = secondsOf(response.headers.get("Retry-After"));
 			waiting?.(seconds);
 			await new Promise((resolve) => setTimeout(resolve, seconds * 1000));

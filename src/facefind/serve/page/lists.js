@@ -16,6 +16,7 @@ export function makeListbox(list, act) {
 	list.ondblclick = (event) => at(event) && act.open?.(at(event));
 	list.onkeydown = (event) => {
 		const option = at(event);
+		if (!option) return;
 		const { nextElementSibling: after, previousElementSibling: before } = option;
 		const shown = [...list.children].filter((one) => !one.hidden);
 		const [Home, End] = [shown[0], shown.at(-1)];
@@ -35,10 +36,10 @@ export function makeListbox(list, act) {
 
 /** Mark the chosen option; it, or else the first, is the tab stop. */
 export function mark(list, chosen) {
-	const options = [...list.children];
-	for (const option of options) {
+	const stop = chosen?.parentNode === list ? chosen : list.firstChild;
+	for (const option of list.children) {
 		option.ariaSelected = option === chosen;
-		option.tabIndex = option === (options.includes(chosen) ? chosen : options[0]) ? 0 : -1;
+		option.tabIndex = option === stop ? 0 : -1;
 	}
 }
 
@@ -50,7 +51,7 @@ export function makeOption(side, ...parts) {
 	canvas.width = canvas.height = side;
 	option.append(canvas);
 	for (const [tag, className, textContent] of parts) {
-		option.append(Object.assign(document.createElement(tag), { className, textContent }));
+		option.append(" ", Object.assign(document.createElement(tag), { className, textContent }));
 	}
 	return option;
 }
@@ -76,7 +77,8 @@ export function renderFaces() {
 	[...list.children].forEach((option, face) => {
 		option.hidden = face >= count;
 	});
-	mark(list, list.children[page.chosen]);
+	list.hidden = !count;
+	mark(list, page.chosen < count ? list.children[page.chosen] : null);
 	get("faces-title").textContent = line ? `${facesOf(count)} by ${active.model.name}` : "Faces";
 	get("faces-note").textContent = count > MOST_FACES ? `and ${count - MOST_FACES} more` : "";
 }
@@ -89,7 +91,7 @@ function faceOption(face) {
 	const id = line.ids?.[face] ?? face + 1;
 	const option = makeOption(88, ["b", "", score], ["small", "", `#${id}  ${size}`]);
 	option.dataset.face = face;
-	option.ariaLabel = `Face ${id}, score ${score}, ${size} pixels`;
+	option.ariaLabel = `${score} #${id} ${size} pixels`;
 	if (image) {
 		const scale = image.width / line.width;
 		const side = 1.25 * scale * Math.max(x2 - x1, y2 - y1, 1);

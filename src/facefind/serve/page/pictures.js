@@ -19,7 +19,7 @@ export class Picture {
 	}
 
 	get option() {
-		return (this.made ??= makeOption(144, ["span", "state", "…"], ["span", "name", this.name]));
+		return (this.made ??= makeOption(144, ["span", "name", this.name], ["span", "state", "…"]));
 	}
 
 	/** Decode the picture for the screen, upright; what the browser cannot decode the service does. */
@@ -81,13 +81,13 @@ export function renderPictures() {
 		const [state, text] = one.state();
 		count[state] += 1;
 		option.dataset.state = state;
-		option.children[1].textContent = state === "failed" ? "!" : text;
-		option.ariaLabel = `${name}, ${state}${state === "done" ? ", faces" : ""}: ${text}`;
+		option.lastChild.textContent = state === "failed" ? "!" : text;
+		option.ariaLabel = `${name} ${option.lastChild.textContent} ${{ done: "faces", failed: text }[state] ?? state}`;
 		option.title = state === "failed" ? text : name;
 	}
 	const left = count.running + count.waiting;
 	const failed = count.failed ? `, ${count.failed} failed` : "";
-	get("progress").textContent = `${count.done} of ${pictures.length} done${failed}`;
+	get("progress").textContent = pictures.length < 2 ? "" : `${count.done} of ${pictures.length} done${failed}`;
 	get("bar").hidden = !left;
 	get("bar").max = pictures.length;
 	get("bar").value = pictures.length - left;
