@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from PIL import Image
 
 FILE = """async ([url, name, type]) => {
     const blob = await (await fetch(url)).blob();
@@ -221,8 +223,6 @@ def test_a_picture_that_fails_says_why_and_the_others_are_done(
 def test_pictures_that_the_browser_cannot_read_are_shown_by_the_service(
     visit: Callable[..., Any], portrait_file: Path, tmp_path: Path
 ) -> None:
-    from PIL import Image
-
     file = tmp_path / "collins.tiff"
     Image.open(portrait_file).save(file)
     shown = visit()
@@ -230,6 +230,23 @@ def test_pictures_that_the_browser_cannot_read_are_shown_by_the_service(
     shown.page.wait_for_function("() => document.getElementById('size').textContent")
     assert shown.page.locator("#size").inner_text() == "512 × 512"
     assert shown.found() == ["1 face"]
+
+
+def test_turned_pictures_are_upright(
+    visit: Callable[..., Any], portrait_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the top of the picture is at the right
+    upright = Image.open(portrait_file).crop((40, 0, 440, 300))
+    upright.rotate(90, expand=True).save(file, exif=exif, quality=92)
+    shown = visit()
+    shown.add(file)
+    assert shown.page.locator("#size").inner_text() == "400 × 300"
+    assert shown.found() == ["1 face"]
+    x1, y1, x2, y2 = json.loads(shown.download("json").read_text())["images"][0]["boxes"][0]
+    assert 0 < x1 < x2 < 400
+    assert y2 - y1 > x2 - x1
 
 
 def test_pictures_are_removed(

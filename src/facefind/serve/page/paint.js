@@ -42,7 +42,7 @@ export function paintFaces(context, line, place, pen, color, show) {
 	for (const { face, box, shade } of faces) {
 		const side = Math.min(box[2], box[3]);
 		if (show.mesh && line.mesh) {
-			const size = Math.max(1, side / 100);
+			const size = Math.max(1, side / 75);
 			context.fillStyle = MESH;
 			for (const [x, y] of line.mesh[face].map(at)) context.fillRect(x - size / 2, y - size / 2, size, size);
 		}

@@ -59,7 +59,7 @@ export class View {
 	/** Show a box (x1, y1, x2, y2) of the picture with room around it. */
 	showBox([x1, y1, x2, y2], sizes) {
 		const { picture, pane } = sizes;
-		const side = 3 * Math.max(x2 - x1, y2 - y1, 1) * this.place(sizes).scale;
+		const side = 2.4 * Math.max(x2 - x1, y2 - y1, 1) * this.place(sizes).scale;
 		const zoom = (this.zoom * Math.min(pane.width, pane.height)) / side;
 		this.look(zoom, (x1 + x2) / 2 / picture.width, (y1 + y2) / 2 / picture.height, sizes);
 	}
