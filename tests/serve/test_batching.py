@@ -7,7 +7,7 @@ import threading
 from facefind.serve.batching import Batches, Room
 
 
-def batches(size: int = 4, max_wait: float = 1.0) -> Batches[str]:
+def batches(size: int = 4, max_wait: float = 1.0) -> Batches[str, str]:
     return Batches(max_wait, lambda key: size)
 
 

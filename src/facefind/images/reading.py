@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,7 +34,7 @@ from facefind.images.tiff import depth
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_PIXELS", "Source", "Truncated", "read", "read_reduced", "read_size"]
+__all__ = ["MAX_PIXELS", "Source", "Truncated", "read", "read_reduced", "read_size", "stored_size"]
 
 Source: TypeAlias = Union[
     str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], "Image.Image", NDArray[Any]
@@ -105,22 +106,39 @@ def read_reduced(
     return _read(source, _Options(max_pixels, truncated, shrink))
 
 
-def read_size(
-    source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS
-) -> tuple[int, int]:
+def read_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) of the upright picture, by its file's header alone.
 
     Args:
-        source: The file's path, or its bytes.
+        path: The file.
         max_pixels: As in `read`: what `read` refuses by its header is refused here.
 
     Raises:
         ImageError: If the file is missing, no picture of a known format, or too large.
     """
-    options = _Options(max_pixels, "error")
+    return _from_path(path, _Options(max_pixels, "error"), _size_of)
+
+
+def stored_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
+    """(height, width) of the picture as it is stored, of any size; nothing of it is decoded.
+
+    How a PNG is turned may stand behind its pixels, and Pillow decodes them to find out: who has to
+    know the size before anything is decoded cannot know what is upright.
+
+    Args:
+        source: The file's path, or its bytes.
+
+    Raises:
+        ImageError: If the file is missing, or no picture of a known format.
+    """
+    options = _Options(sys.maxsize, "error")
     if isinstance(source, bytes):
-        return _from_bytes(source, options, _size_of)
-    return _from_path(source, options, _size_of)
+        return _from_bytes(source, options, _stored_size_of)
+    return _from_path(source, options, _stored_size_of)
+
+
+def _stored_size_of(picture: Image.Image, name: str, options: _Options) -> tuple[int, int]:
+    return (picture.height, picture.width)
 
 
 def _size_of(picture: Image.Image, name: str, options: _Options) -> tuple[int, int]:

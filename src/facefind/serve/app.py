@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Query
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -51,7 +50,6 @@ def make_app(settings: Settings) -> ASGIApp:
     app.state.service = service
     _add_routes(app, service)
     app.add_exception_handler(RequestError, lambda request, error: refusal(request, error))
-    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     guarded: ASGIApp = Guard(app, service.metrics, settings.token)
     if settings.cors_origins:  # outside: refusals and preflights need its headers, too
@@ -69,16 +67,16 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     page = Page()
 
     @app.post("/v1/detect", **openapi.DETECT)
-    async def detect(request: Request, options: Annotated[DetectOptions, Query()]) -> Response:
-        return await service.detect(request, options)
+    async def detect(request: Request) -> Response:
+        return await service.detect(request, DetectOptions.of(request.query_params))
 
     @app.post("/v1/redact", **openapi.REDACT)
-    async def redact(request: Request, options: Annotated[RedactOptions, Query()]) -> Response:
-        return await service.redact(request, options)
+    async def redact(request: Request) -> Response:
+        return await service.redact(request, RedactOptions.of(request.query_params))
 
     @app.post("/v1/align", **openapi.ALIGN)
-    async def align(request: Request, options: Annotated[AlignOptions, Query()]) -> Response:
-        return await service.align(request, options)
+    async def align(request: Request) -> Response:
+        return await service.align(request, AlignOptions.of(request.query_params))
 
     @app.get("/v1/models", **openapi.MODELS)
     async def models() -> dict[str, Any]:
@@ -113,16 +111,6 @@ async def _every_second(call: Any) -> None:
     while True:
         call()
         await asyncio.sleep(1)
-
-
-def _invalid(request: Request, error: Any) -> Response:
-    """Options that are not as they should be."""
-    found = []
-    for one in error.errors():
-        name = ".".join(str(part) for part in one["loc"][1:]) or "options"
-        given = "" if one["type"] == "missing" else f"={str(one.get('input'))[:100]!r}"
-        found.append(f"{name}{given}: {one['msg']}")
-    return refusal(request, RequestError(422, "bad-option", "; ".join(found)))
 
 
 def _http_error(request: Request, error: Any) -> Response:

@@ -12,10 +12,11 @@ from typing import Generic, TypeVar
 
 __all__ = ["Batches", "Room"]
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class Batches(Generic[T]):
+class Batches(Generic[K, T]):
     """Items that wait, those of one key to be run together; not for several threads at once.
 
     Args:
@@ -23,15 +24,15 @@ class Batches(Generic[T]):
         size: Most items of a key that are run together.
     """
 
-    def __init__(self, max_wait: float, size: Callable[[Hashable], int]) -> None:
+    def __init__(self, max_wait: float, size: Callable[[K], int]) -> None:
         self._max_wait, self._size = max_wait, size
-        self._groups: OrderedDict[Hashable, deque[tuple[float, T]]] = OrderedDict()
+        self._groups: OrderedDict[K, deque[tuple[float, T]]] = OrderedDict()
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def put(self, key: Hashable, item: T, now: float) -> None:
+    def put(self, key: K, item: T, now: float) -> None:
         """Add an item that waits from `now` on, in seconds."""
         self._groups.setdefault(key, deque()).append((now, item))
         self._count += 1

@@ -28,12 +28,12 @@ async def pictures(request: Request, settings: Settings, held: Admission) -> lis
         RequestError: there is none, it is too large or too slow, or of another kind.
         Disconnected: the client left.
     """
-    kind, options = _content_type(request)
+    kind, boundary = _content_type(request)
     held.add(pictures=1)
     try:
         async with asyncio.timeout(settings.body_timeout):
             if kind == "multipart/form-data":
-                form = _Form(options.get("boundary", ""), settings.max_pictures)
+                form = _Form(boundary, settings.max_pictures)
                 await _read(request, settings, held, form.write)
                 parts = form.end()
                 held.add(pictures=len(parts) - 1)
@@ -56,8 +56,8 @@ async def pictures(request: Request, settings: Settings, held: Admission) -> lis
     return [Part("image", bytes(data))]
 
 
-def _content_type(request: Request) -> tuple[str, dict[str, str]]:
-    """The kind of body, and its parameters; what is served of them."""
+def _content_type(request: Request) -> tuple[str, str]:
+    """The kind of body, and the boundary of a form; only those that are served."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise RequestError(
@@ -65,13 +65,14 @@ def _content_type(request: Request) -> tuple[str, dict[str, str]]:
             "content-encoding",
             f"Content-Encoding {encoding!r}: send the body as it is, pictures are compressed",
         )
-    message = Message()
-    message["content-type"] = request.headers.get("content-type", "application/octet-stream")
-    kind = message.get_content_type()
-    if kind == "text/plain" and "text/plain" not in message["content-type"].lower():
-        kind = message["content-type"]  # what is no type at all
-    if kind.startswith("image/") or kind in ("application/octet-stream", "multipart/form-data"):
-        return kind, {name.lower(): value for name, value in message.get_params([])[1:]}
+    text = request.headers.get("content-type", "application/octet-stream")
+    kind = text.partition(";")[0].strip().lower()
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return kind, ""
+    if kind == "multipart/form-data":
+        message = Message()
+        message["content-type"] = text
+        return kind, str(message.get_param("boundary", ""))
     raise RequestError(
         415,
         "content-type",

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from facefind.errors import ImageError
 from facefind.faces import Faces
-from facefind.images import read_size
+from facefind.images import stored_size
 from facefind.serve.batching import Batches, Room
 from facefind.serve.errors import Overloaded, RequestError
 from facefind.serve.models import Choice, Models
@@ -47,6 +47,14 @@ class _Job:
     image: Image | None = None
     room: int = 0
     faces: Faces | None = None
+
+
+class _Key(NamedTuple):
+    """What pictures have in common that are run together, and how many of them are."""
+
+    choice: Choice
+    size: tuple[int, ...]
+    together: int
 
 
 class Admission:
@@ -110,11 +118,7 @@ class Engine:
         self.observe: Callable[[str, float], None] = lambda stage, value: None
         self._clock = clock
         self._pace = 0.02  # seconds a picture, a moving mean
-        self._sizes: dict[Choice, int] = {}
-        self._batches: Batches[_Job] = Batches(
-            settings.max_wait,
-            lambda key: self._sizes[key[0]],  # type: ignore[index]
-        )
+        self._batches: Batches[_Key, _Job] = Batches(settings.max_wait, lambda key: key.together)
         self._changed = threading.Condition()
         self._closed = False
         # Two pools: decoders may wait for memory, which answers give back once they are made.
@@ -188,13 +192,13 @@ class Engine:
         job.image = detector.read(job.part.data)
         self.observe("decode", self._clock() - started)
         with self._changed:
-            self._sizes[job.choice] = detector.batch_size
-            self._batches.put((job.choice, job.image.shape[:2]), job, self._clock())
+            key = _Key(job.choice, job.image.shape[:2], detector.batch_size)
+            self._batches.put(key, job, self._clock())
             self._changed.notify()
 
     def _size(self, part: Part) -> tuple[int, int]:
         most = self.settings.max_pixels
-        height, width = read_size(part.data, max_pixels=2**62)
+        height, width = stored_size(part.data)
         if height * width > most:
             raise RequestError(
                 413,

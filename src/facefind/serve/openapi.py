@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from facefind.serve.options import AlignOptions, DetectOptions, RedactOptions
+
 __all__ = ["ALIGN", "DETECT", "MODELS", "REDACT"]
 
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
@@ -116,6 +118,7 @@ DETECT: dict[str, Any] = {
     "description": "JSON of every picture, or one picture with its faces drawn where Accept says "
     "image/png, image/jpeg or image/webp.",
     "openapi_extra": {
+        "parameters": DetectOptions.described(),
         "requestBody": _BODY,
         "responses": _answers({"application/json": _lines(_FOUND, _EXAMPLE), **_PICTURES}),
     },
@@ -124,13 +127,18 @@ REDACT: dict[str, Any] = {
     "summary": "Hide the faces of a picture",
     "description": "The picture without metadata, in its own format or the one that Accept says; "
     "X-Faces says how many faces were hidden, X-Lowest-Score how sure the least sure one is.",
-    "openapi_extra": {"requestBody": _BODY, "responses": _answers(_PICTURES)},
+    "openapi_extra": {
+        "parameters": RedactOptions.described(),
+        "requestBody": _BODY,
+        "responses": _answers(_PICTURES),
+    },
 }
 ALIGN: dict[str, Any] = {
     "summary": "Cut faces out, upright",
     "description": "Of every picture the crops as base64, each with its score, box, landmarks and "
     "the transform from the picture's pixels to the crop's.",
     "openapi_extra": {
+        "parameters": AlignOptions.described(),
         "requestBody": _BODY,
         "responses": _answers(
             {

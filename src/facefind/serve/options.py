@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from facefind.serve.errors import RequestError
 
 __all__ = ["AlignOptions", "DetectOptions", "RedactOptions"]
 
@@ -31,6 +34,38 @@ class _Options(BaseModel):
     max_faces: int | None = Field(
         None, ge=1, le=100_000, description="Only the best so many faces of a picture."
     )
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Self:
+        """The options of an address.
+
+        Raises:
+            RequestError: one is not known, or out of its range.
+        """
+        try:
+            return cls.model_validate(dict(query))
+        except ValidationError as error:
+            found = [
+                f"{one['loc'][0]}={str(one['input'])[:100]!r}: {_said(one)}"
+                for one in error.errors()
+            ]
+            raise RequestError(422, "bad-option", "; ".join(found)) from None
+
+    @classmethod
+    def described(cls) -> list[dict[str, Any]]:
+        """The options as OpenAPI lists parameters of an address."""
+        found = []
+        for name, schema in cls.model_json_schema()["properties"].items():
+            schema.pop("title", None)
+            text = schema.pop("description", "")
+            found.append({"name": name, "in": "query", "description": text, "schema": schema})
+        return found
+
+
+def _said(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such option, see /openapi.json"
+    return str(error["msg"])
 
 
 class DetectOptions(_Options):

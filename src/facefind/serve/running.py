@@ -28,6 +28,7 @@ __all__ = ["configuration", "serve"]
 
 _BACKLOG = 2048
 _OTHER_FILES = 256  # that a process has open besides its connections
+_SWITCH = 0.001  # seconds a thread of Python holds up the network's thread: 5 would be seen
 _log = logging.getLogger("facefind.serve")
 
 
@@ -56,6 +57,7 @@ def serve(
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
             own = replace(own, metrics_folder=folder)
         config = configuration(own, workers)
+        sys.setswitchinterval(_SWITCH)
         where = listener.getsockname()
         _log.info("listening", extra={"line": {"host": where[0], "port": where[1]}})
         with suppress(KeyboardInterrupt):  # what uvicorn raises again once all is answered
@@ -99,6 +101,7 @@ def _app(settings: Settings, parent: int | None) -> ASGIApp:
     """The application of a worker, which ends when its parent does."""
     if parent is not None:
         _log_to_stderr()
+        sys.setswitchinterval(_SWITCH)
         _allow_files(settings.max_connections)
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     return make_app(settings)

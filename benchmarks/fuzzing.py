@@ -1,1 +1,0 @@
-def malformed(*a): raise NotImplementedError
