@@ -1,4 +1,4 @@
-"""A service in a process, and a browser that visits its page."""
+"""Fixtures of the tests of the page: a service in a process, and a browser that visits it."""
 
 from __future__ import annotations
 
