@@ -58,8 +58,8 @@ function remove(picture) {
 	picture.option.remove();
 	const next = pictures[at] ?? pictures.at(-1);
 	select(next);
-	if (next) next.option.focus();
-	else page.render(), get("choose").focus();
+	page.render();
+	(next?.option ?? get("choose")).focus();
 }
 
 async function toggleCamera() {
@@ -71,6 +71,7 @@ async function toggleCamera() {
 	opening = false;
 	if (!page.camera) return;
 	view.fit();
+	get("camera").focus();
 	const { camera } = page;
 	await follow(camera);
 	if (page.camera === camera) select(pictures.at(-1)); // it was pulled out
@@ -107,7 +108,7 @@ page.render = () => {
 	const ready = Boolean(picture && active);
 	get("welcome").hidden = ready;
 	get("work").hidden = !ready;
-	get("camera").ariaPressed = Boolean(camera);
+	get("camera").className = camera ? "primary" : "";
 	get("camera").textContent = camera ? "Stop camera" : "Camera";
 	document.title = picture ? `${picture.name} – facefind` : "facefind";
 	if (!ready) return;

@@ -40,7 +40,7 @@ export class Pane {
 			pick: (x, y) => this.activate(this.faceAt(x, y)),
 			step: act.step,
 		});
-		new ResizeObserver(() => this.draw()).observe(frame);
+		new ResizeObserver(() => change()).observe(frame);
 	}
 
 	useModel(model) {
