@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 FILE = """async ([url, name, type]) => {
     const blob = await (await fetch(url)).blob();
     const transfer = new DataTransfer();

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TAB_LIMIT = 40
 UNNAMED = """() => {
     const all = document.querySelectorAll("button, input, select, a, canvas, [role], [tabindex]");
