@@ -46,6 +46,7 @@ from facefind import FaceDetector, images
 from facefind.runtimes.cpu import logical_cpus
 
 SIZE = (480, 640)
+WRONG = {"500", "TimeoutError"}
 
 
 def main() -> None:
@@ -122,7 +123,12 @@ def fuzz(options: argparse.Namespace, pictures: list[bytes]) -> None:
         with ThreadPoolExecutor(16) as senders:
             for _ in range(0, options.requests, 500):
                 some = [malformed_requests.make(chance, pictures) for _ in range(500)]
-                answers.update(senders.map(partial(send, port), some))
+                for request, status in zip(
+                    some, senders.map(partial(send, port), some), strict=True
+                ):
+                    answers[status] += 1
+                    if status in WRONG:
+                        print(f"{status}: {request[:300]!r}... of {len(request)} bytes")
                 memory.append(resident(process.pid))
         spent = time.perf_counter() - started
         good = clients(port, pictures, 1, 1)
@@ -131,7 +137,7 @@ def fuzz(options: argparse.Namespace, pictures: list[bytes]) -> None:
     print(f"memory in MB along the way: {memory}")
     print(f"then: {good['statuses']}")
     assert set(good["statuses"]) == {"200"}
-    assert not {"500", "TimeoutError"} & set(answers)
+    assert not WRONG & set(answers)
 
 
 def kill(options: argparse.Namespace, pictures: list[bytes]) -> None:
@@ -178,7 +184,8 @@ def service(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "facefind", "serve", "--port", str(port), *more, *options.serve]
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    log = subprocess.DEVNULL if options.log is None else options.log.open("wb")
+    process = subprocess.Popen(words, stderr=log)
     try:
         while not ready(port):
             assert process.poll() is None, "the service has ended"
@@ -327,6 +334,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--serve", type=shlex.split, default=[], help="its options, as one word")
+    parser.add_argument("--log", type=Path, help="file for the log of the service")
     return parser.parse_args()
 
 
