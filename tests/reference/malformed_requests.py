@@ -35,7 +35,15 @@ KINDS = (
     *("multipart/form-data", "multipart/form-data; boundary=", 'multipart/form-data; boundary="x'),
     *("multipart/form-data; boundary=" + "b" * 500, "application/json", "a" * 3000),
 )
-ACCEPTS = ("*/*", "application/json", "image/png", "image/webp;q=x", "image/*;q=0", ",;,;q=", "")
+ACCEPTS = (
+    *("*/*",) * 20,
+    "application/json",
+    "image/png",
+    "image/webp;q=x",
+    "image/*;q=0",
+    ",;,;q=",
+    "",
+)
 
 
 def make(chance: random.Random, pictures: Sequence[bytes]) -> bytes:
@@ -54,7 +62,7 @@ def make(chance: random.Random, pictures: Sequence[bytes]) -> bytes:
     if chance.random() < 0.25:
         spoil(chance, headers)
     query = chance.choice(QUERIES)
-    method = chance.choice(("POST",) * 20 + ("GET", "PUT", "HEAD", "\x00", "post"))
+    method = chance.choice(("POST",) * 60 + ("GET", "PUT", "HEAD", "\x00", "post"))
     target = chance.choice(PATHS[:3] * 4 + PATHS) + (f"?{query}" if query else "")
     if headers.pop("chunked", None):
         body = chunked(chance, body)
@@ -62,7 +70,7 @@ def make(chance: random.Random, pictures: Sequence[bytes]) -> bytes:
     data = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body
     if chance.random() < 0.15:
         data = data[: chance.randrange(len(data))]
-    if chance.random() < 0.1:
+    if data and chance.random() < 0.1:
         broken = bytearray(data)
         for _ in range(chance.randrange(1, 30)):
             broken[chance.randrange(min(len(broken), 400))] = chance.randrange(256)

@@ -87,6 +87,7 @@ def test_bodies_that_hold_no_picture(address: str, jpeg: bytes):
         (post(where, jpeg[: len(jpeg) // 2]), 422, "unreadable-picture"),
         (post(where, jpeg, "multipart/form-data"), 400, "bad-form"),
         (post(where, jpeg, "multipart/form-data; boundary=x"), 400, "bad-form"),
+        (post(where, jpeg, "multipart/form-data; boundary=" + "x" * 300), 400, "bad-form"),
         (post(where, b"--x\r\n\r\n", "multipart/form-data; boundary=x"), 400, "bad-form"),
         (requests.post(where, files={"other": ("a.jpg", jpeg)}), 400, "bad-form"),
         (requests.post(where, files={"file": (None, "a field")}), 400, "no-picture"),
@@ -224,3 +225,20 @@ def test_nothing_of_a_picture_is_logged_or_written(
     assert not any("rome" in line for line in lines)
     assert list(tmp_path.iterdir()) == []
     assert [args for args in written if args[1] & (os.O_WRONLY | os.O_RDWR)] == []
+
+
+def test_a_mistake_of_the_service_is_an_error_like_others(
+    closed: str, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("of the service")
+
+    monkeypatch.setattr("facefind.serve.service.to_record", fail)
+    right = {"Authorization": "Bearer secret \u00e9".encode()}
+    answer = post(f"{closed}/v1/detect", jpeg, headers=right)
+    assert answer.status_code == 500
+    assert error(answer)["code"] == "internal"
+    assert "of the service" not in answer.text
+    assert sum("ZeroDivisionError" in str(record.exc_text) for record in caplog.records) >= 1
+    monkeypatch.undo()
+    assert post(f"{closed}/v1/detect", jpeg, headers=right).ok

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from facefind import __version__
 from facefind.serve import openapi
 from facefind.serve.errors import RequestError
-from facefind.serve.guard import Guard, refusal
+from facefind.serve.guard import Guard, broken, refusal
 from facefind.serve.options import AlignOptions, DetectOptions, RedactOptions
 from facefind.serve.service import Service
 from facefind.serve.settings import Settings
@@ -50,6 +50,7 @@ def make_app(settings: Settings) -> ASGIApp:
     app.state.service = service
     _add_routes(app, service)
     app.add_exception_handler(RequestError, lambda request, error: refusal(request, error))
+    app.add_exception_handler(Exception, broken)
     app.add_exception_handler(HTTPException, _http_error)
     guarded: ASGIApp = Guard(app, service.metrics, settings.token)
     if settings.cors_origins:  # outside: refusals and preflights need its headers, too

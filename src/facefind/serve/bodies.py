@@ -15,6 +15,7 @@ from facefind.serve.settings import Settings
 
 __all__ = ["pictures"]
 
+_LONGEST_BOUNDARY = 70  # RFC 2046
 _MOST_FIELDS = 16  # of a form, besides its files
 _CLOSE = {"Connection": "close"}
 
@@ -122,9 +123,12 @@ class _Form:
     def __init__(self, boundary: str, most: int) -> None:
         from python_multipart.multipart import MultipartParser
 
-        if not boundary:
+        if not 1 <= len(boundary) <= _LONGEST_BOUNDARY:
             raise RequestError(
-                400, "bad-form", "multipart/form-data names no boundary: let your library set it"
+                400,
+                "bad-form",
+                f"multipart/form-data with a boundary of {len(boundary)} characters: expected 1 to "
+                f"{_LONGEST_BOUNDARY}, let your library set it",
             )
         self._parts: list[Part] = []
         self._most, self._fields = most, 0

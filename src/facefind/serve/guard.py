@@ -18,7 +18,7 @@ from facefind.serve import errors
 from facefind.serve.errors import Disconnected, RequestError
 from facefind.serve.metrics import Metrics
 
-__all__ = ["Guard", "JsonFormatter", "refusal"]
+__all__ = ["Guard", "JsonFormatter", "broken", "refusal"]
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OPEN = re.compile(r"/|/static/.*|/healthz|/readyz")
@@ -50,9 +50,11 @@ class Guard:
         given = request.headers.get("x-request-id", "")
         request.state.id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         status = 499  # what is noted where the client left
+        whole = False
 
         async def noted(message: Message) -> None:
-            nonlocal status
+            nonlocal status, whole
+            whole = message["type"] == "http.response.body" and not message.get("more_body")
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [
@@ -77,12 +79,10 @@ class Guard:
         except Exception as error:
             line = {"request_id": request.state.id}
             _log.error("request failed", exc_info=error, extra={"line": line})
-            if status != 499:
-                raise  # the answer has begun
-            broken = RequestError(
-                500, "internal", "the service made a mistake: tell its operator the request id"
-            )
-            await refusal(request, broken)(scope, receive, noted)
+            if status == 499:
+                await broken(request, error)(scope, receive, noted)
+            elif not whole:
+                raise  # the connection is closed in the middle of the answer
         finally:
             self._note(request, status, perf_counter() - started)
 
@@ -122,6 +122,12 @@ def refusal(request: Request, error: RequestError, **more: Any) -> Response:
         error.headers,
         "application/json",
     )
+
+
+def broken(request: Request, error: Exception) -> Response:
+    """The answer where the service has failed."""
+    text = "the service made a mistake: tell its operator the request id"
+    return refusal(request, RequestError(500, "internal", text))
 
 
 class JsonFormatter(logging.Formatter):

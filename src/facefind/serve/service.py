@@ -30,6 +30,7 @@ SCHEMA = 1
 """Version of what requests are answered with."""
 
 _JSON = "application/json"
+_CROP_PIXELS = 8_000_000  # of a picture's crops together: they take longer than its faces
 _OWN = "image/*"  # the format in which a picture came
 
 
@@ -105,13 +106,12 @@ class Service:
         largest = options.faces == "largest"
 
         def cut(part: Part, image: Image, faces: Faces) -> str:
-            most = self.settings.max_pixels
-            if not largest and len(faces) * options.size**2 > most:
+            if not largest and len(faces) * options.size**2 > _CROP_PIXELS:
                 raise RequestError(
                     413,
                     "too-many-crops",
                     f"{len(faces)} crops of {options.size} x {options.size} pixels have more than "
-                    f"{most}: give a smaller size, max_faces or faces=largest",
+                    f"{_CROP_PIXELS}: give a smaller size, max_faces or faces=largest",
                 )
             found = aligned_crops(
                 image, faces, size=options.size, largest=largest, min_size=options.min_size
