@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 from facefind import forking, protocols, weights
 from facefind.errors import ImageError, WeightsError
 from facefind.faces import Faces
-from facefind.images import MAX_PIXELS, Placement, Source, Truncated, read_size, to_nchw
+from facefind.images import MAX_PIXELS, Placement, Source, Truncated, stored_size, to_nchw
 from facefind.images import read as read_image
 from facefind.merging import Detections, merge, survivors
 from facefind.mesh import Decoder
@@ -356,7 +355,7 @@ def _weigh(source: Any) -> int:
     if not isinstance(path, str | os.PathLike):
         return 0
     try:
-        height, width = read_size(path, max_pixels=sys.maxsize)
+        height, width = stored_size(path)
     except ImageError:
         return 0
     return 3 * height * width

@@ -23,8 +23,9 @@ from facefind.cli import main
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-ELSEWHERE = {"new-detector.md"}
-"""Guides whose blocks `systems/test_new_detector.py` runs, and looks at what comes out."""
+ELSEWHERE = {"new-detector.md", "serve.md"}
+"""Guides whose blocks other tests run, and look at what comes out: `systems/test_new_detector.py`
+and `serve/test_guide.py`."""
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 PAGES = [ROOT / "README.md", *(guide for guide in GUIDES if guide.name not in ELSEWHERE)]
 NOT_RUN = {

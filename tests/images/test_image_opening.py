@@ -156,3 +156,17 @@ def test_heic_of_the_real_library():
     assert np.abs(images.read(turned.getvalue()).astype(int) - upright).mean() < 2
     with pytest.raises(ImageError, match="damaged"):
         images.read(plain.getvalue()[:-50])
+
+
+def test_the_stored_size_is_known_before_anything_is_decoded(tmp_path, monkeypatch):
+    huge = tmp_path / "huge.png"
+    huge.write_bytes(malformed.png(60_000, 50_000, b""))
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(turned, "JPEG", exif=exif)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert images.stored_size(huge) == images.stored_size(huge.read_bytes()) == (50_000, 60_000)
+    assert images.stored_size(turned.getvalue()) == (20, 30)
+    with pytest.raises(ImageError, match="no picture of a known format"):
+        images.stored_size(b"text")

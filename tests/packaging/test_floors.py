@@ -165,7 +165,7 @@ def listed_and_bound(tree: ast.Module) -> tuple[list[str], set[str]]:
                 if "__all__" in names and isinstance(inner.value, ast.List | ast.Tuple):
                     listed = [ast.literal_eval(element) for element in inner.value.elts]
                 bound |= names
-            elif isinstance(inner, ast.FunctionDef | ast.ClassDef):
+            elif isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 bound.add(inner.name)
             elif isinstance(inner, ast.Import | ast.ImportFrom):
                 bound |= {(alias.asname or alias.name).partition(".")[0] for alias in inner.names}

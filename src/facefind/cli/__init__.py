@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "track": "follow the faces of a video, each under its number",
     "redact": "hide the faces in pictures and videos",
     "align": "cut faces out, upright, for recognition",
+    "serve": "serve all of this over HTTP, with a page that shows it",
     "models": "list the models that ship, with their cards",
     "evaluate": "evaluate a model, or detections, on a labeled set",
     "data": "convert, check and count labeled sets",
@@ -55,6 +56,7 @@ _EXTRAS = {
     "onnxruntime": "onnx",
     "cv2": "cv",
     "av": "video",
+    **dict.fromkeys(("fastapi", "uvicorn", "python_multipart", "prometheus_client"), "serve"),
 }
 _FOLLOWING = ("detect", "track", "redact")  # commands that need SciPy for videos alone
 

@@ -37,6 +37,8 @@ _PACKAGES = (
     "onnxscript",
     "scipy",
     "matplotlib",
+    "fastapi",
+    "uvicorn",
     "tensorboard",
     "pyyaml",
     "tyro",

@@ -7,7 +7,15 @@ points back to the original's pixels.
 
 from facefind.images.letterboxing import Placement, fit, letterbox, pyramid, to_nchw
 from facefind.images.listing import SUFFIXES, Found, find
-from facefind.images.reading import MAX_PIXELS, Source, Truncated, read, read_reduced, read_size
+from facefind.images.reading import (
+    MAX_PIXELS,
+    Source,
+    Truncated,
+    read,
+    read_reduced,
+    read_size,
+    stored_size,
+)
 from facefind.images.resizing import resize
 from facefind.images.tiling import Window, tiles
 
@@ -27,6 +35,7 @@ __all__ = [
     "read_reduced",
     "read_size",
     "resize",
+    "stored_size",
     "tiles",
     "to_nchw",
 ]

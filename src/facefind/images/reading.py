@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,7 +34,7 @@ from facefind.images.tiff import depth
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_PIXELS", "Source", "Truncated", "read", "read_reduced", "read_size"]
+__all__ = ["MAX_PIXELS", "Source", "Truncated", "read", "read_reduced", "read_size", "stored_size"]
 
 Source: TypeAlias = Union[
     str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], "Image.Image", NDArray[Any]
@@ -118,6 +119,28 @@ def read_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
     return _from_path(path, _Options(max_pixels, "error"), _size_of)
 
 
+def stored_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
+    """(height, width) of the picture as it is stored, of any size; nothing of it is decoded.
+
+    How a PNG is turned may stand behind its pixels, and Pillow decodes them to find out: who has to
+    know the size before anything is decoded cannot know what is upright.
+
+    Args:
+        source: The file's path, or its bytes.
+
+    Raises:
+        ImageError: If the file is missing, or no picture of a known format.
+    """
+    options = _Options(sys.maxsize, "error")
+    if isinstance(source, bytes):
+        return _from_bytes(source, options, _stored_size_of)
+    return _from_path(source, options, _stored_size_of)
+
+
+def _stored_size_of(picture: Image.Image, name: str, options: _Options) -> tuple[int, int]:
+    return (picture.height, picture.width)
+
+
 def _size_of(picture: Image.Image, name: str, options: _Options) -> tuple[int, int]:
     width, height = picture.size
     turned = turn(picture)
@@ -142,7 +165,7 @@ def _read(source: Source, options: _Options) -> tuple[NDArray[np.uint8], int]:
     if isinstance(source, (str, os.PathLike)):
         return _from_path(source, options, _decode)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_bytes(bytes(source), f"the {type(source).__name__}", options)
+        return _from_bytes(bytes(source), options, _decode, f"the {type(source).__name__}")
     if hasattr(source, "read"):
         return _from_file(source, options)
     raise ImageError(
@@ -180,11 +203,11 @@ def _from_file(file: Any, options: _Options) -> tuple[NDArray[np.uint8], int]:
         raise ImageError(f"{name} gives {type(data).__name__}, not bytes: open it in mode 'rb'")
     if not data:
         raise ImageError(f"{name} has no bytes left to read; rewind it with seek(0)")
-    return _from_bytes(data, name, options)
+    return _from_bytes(data, options, _decode, name)
 
 
-def _from_bytes(data: bytes, name: str, options: _Options) -> tuple[NDArray[np.uint8], int]:
-    return _opened(io.BytesIO(data), f"{name} of {len(data)} bytes", options, _decode)
+def _from_bytes(data: bytes, options: _Options, use: _Use[T], name: str = "the bytes") -> T:
+    return _opened(io.BytesIO(data), f"{name} of {len(data)} bytes", options, use)
 
 
 def _opened(file: IO[bytes], name: str, options: _Options, use: _Use[T]) -> T:

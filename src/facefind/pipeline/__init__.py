@@ -11,13 +11,14 @@
 """
 
 from facefind.outputs import check_distinct, check_outputs, output_path
-from facefind.pipeline.crops import CropFolder
+from facefind.pipeline.crops import CropFolder, aligned_crops
 from facefind.pipeline.drawings import DrawingFolder, MeshFolder
 from facefind.pipeline.kept import DetectorSettings, ExactFaces, KeptDetections, detect_labeled
+from facefind.pipeline.pictures import redact_bytes
 from facefind.pipeline.redacted_videos import Hiding, redact_file, redact_stream
 from facefind.pipeline.redacting import RedactedFolder
 from facefind.pipeline.resuming import detector_settings, image_folders
-from facefind.pipeline.sinks import JsonLines, reason, to_record, write_results
+from facefind.pipeline.sinks import JsonLines, failure_record, reason, to_record, write_results
 from facefind.pipeline.sources import Shard, detect_files, list_images
 from facefind.pipeline.videos import FrameLines, detect_video, video_record, video_settings
 
@@ -33,16 +34,19 @@ __all__ = [
     "MeshFolder",
     "RedactedFolder",
     "Shard",
+    "aligned_crops",
     "check_distinct",
     "check_outputs",
     "detect_files",
     "detect_labeled",
     "detect_video",
     "detector_settings",
+    "failure_record",
     "image_folders",
     "list_images",
     "output_path",
     "reason",
+    "redact_bytes",
     "redact_file",
     "redact_stream",
     "to_record",

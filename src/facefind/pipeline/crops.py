@@ -18,7 +18,7 @@ from facefind.outputs import below, output_path
 from facefind.pipeline.resuming import SETTINGS, Note, check_folder
 from facefind.pipeline.sinks import JsonLines, Sink
 
-__all__ = ["MANIFEST", "CropFolder"]
+__all__ = ["MANIFEST", "CropFolder", "aligned_crops"]
 
 MANIFEST = "manifest.jsonl"
 _JPEG_QUALITY = 95
@@ -97,26 +97,18 @@ class CropFolder(Sink):
 
     def _cut(self, name: str, image: NDArray[np.uint8], faces: Faces) -> Iterator[dict[str, Any]]:
         stem = output_path(name).with_suffix("")
-        for index in self._chosen(faces):
-            face = faces[index]
-            suffix = f".{self._format}" if self._largest else f"_{index}.{self._format}"
+        for record, crop in aligned_crops(
+            image,
+            faces,
+            size=self._size,
+            largest=self._largest,
+            min_size=self._min_size,
+            name=name,
+        ):
+            suffix = f".{self._format}" if self._largest else f"_{record['face']}.{self._format}"
             file = stem.with_name(stem.name + suffix)
-            assert face.landmarks is not None
-            try:
-                crop = landmarks.align(image, face.landmarks, self._size)
-                matrix = landmarks.similarity(face.landmarks, landmarks.template(self._size))
-            except ValueError as error:  # landmarks on top of each other fix no crop
-                _log.warning("%s, face %d: %s", name, index, error)
-                continue
             self._write(below(self._folder, file), crop)
-            yield {
-                "file": file.as_posix(),
-                "face": index,
-                "score": round(float(face.score), 6),
-                "box": [round(float(value), 4) for value in face.box],
-                "landmarks": [[round(float(v), 4) for v in point] for point in face.landmarks],
-                "transform": [[round(float(v), 8) for v in row] for row in matrix],
-            }
+            yield {"file": file.as_posix(), **record}
 
     def _write(self, path: Path, crop: NDArray[np.uint8]) -> None:
         from PIL import Image
@@ -125,14 +117,56 @@ class CropFolder(Sink):
         with atomic(path, durable=False) as draft:
             Image.fromarray(crop).save(draft, kind, quality=_JPEG_QUALITY)  # PNG has none
 
-    def _chosen(self, faces: Faces) -> list[int]:
-        """Which of an image's faces are cut out, by falling score."""
-        sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
-        chosen = np.flatnonzero(sides.min(axis=1) >= self._min_size)
-        if self._largest and len(chosen):
-            chosen = chosen[[np.argmax(sides[chosen].prod(axis=1))]]
-        return [int(index) for index in chosen]
-
     def close(self) -> None:
         """Close the manifest."""
         self._manifest.close()
+
+
+def aligned_crops(
+    image: NDArray[np.uint8],
+    faces: Faces,
+    *,
+    size: int = 112,
+    largest: bool = False,
+    min_size: float = 0.0,
+    name: str = "the image",
+) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8]]]:
+    """Yield what is known of each face that is cut out, and its crop (size,size,3) uint8.
+
+    By falling score: the face's index, score, box and landmarks, and the 2 x 3 transform that takes
+    the image's pixels to the crop's. Faces whose landmarks fix no crop are left out.
+
+    Args:
+        image: The image (H,W,3) uint8 RGB.
+        faces: Its faces, with landmarks.
+        size: Side of a crop in pixels.
+        largest: Whether only the face with the largest box is cut out.
+        min_size: Faces whose box has a shorter side, in the image's pixels, are left out.
+        name: The image's, for the log.
+    """
+    for index in _chosen(faces, largest, min_size):
+        face = faces[index]
+        assert face.landmarks is not None
+        try:
+            crop = landmarks.align(image, face.landmarks, size)
+            matrix = landmarks.similarity(face.landmarks, landmarks.template(size))
+        except ValueError as error:  # landmarks on top of each other fix no crop
+            _log.warning("%s, face %d: %s", name, index, error)
+            continue
+        record = {
+            "face": index,
+            "score": round(float(face.score), 6),
+            "box": [round(float(value), 4) for value in face.box],
+            "landmarks": [[round(float(v), 4) for v in point] for point in face.landmarks],
+            "transform": [[round(float(v), 8) for v in row] for row in matrix],
+        }
+        yield record, crop
+
+
+def _chosen(faces: Faces, largest: bool, min_size: float) -> list[int]:
+    """Which of an image's faces are cut out, by falling score."""
+    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
+    chosen = np.flatnonzero(sides.min(axis=1) >= min_size)
+    if largest and len(chosen):
+        chosen = chosen[[np.argmax(sides[chosen].prod(axis=1))]]
+    return [int(index) for index in chosen]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facefind import redaction
 from facefind.errors import ImageError
+from facefind.faces import Faces
 from facefind.files import atomic
 from facefind.images import MAX_PIXELS
 from facefind.images.depth import over_white
@@ -20,7 +22,7 @@ from facefind.redaction import Redaction
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["WRITERS", "StoredPicture", "is_animated"]
+__all__ = ["WRITERS", "Still", "StoredPicture", "is_animated", "redact_bytes"]
 
 WRITERS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "JPEG"),
@@ -33,6 +35,9 @@ WRITERS = {
     ".jp2": "JPEG2000",
 }
 """Suffixes of the pictures that are written, with Pillow's name of the format."""
+
+Still = Literal["JPEG", "PNG", "WEBP"]
+"""Formats of single pictures that every browser shows."""
 
 _COLORS = {
     "JPEG": ("L", "RGB", "CMYK"),
@@ -67,12 +72,17 @@ class StoredPicture:
 
     @classmethod
     def open(
-        cls, path: Path, format: str, *, max_pixels: int = MAX_PIXELS, metadata: bool = False
+        cls,
+        source: Path | bytes,
+        format: str,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        metadata: bool = False,
     ) -> StoredPicture:
         """The picture in a file, to be written in a format.
 
         Args:
-            path: The file.
+            source: The file's path, or its bytes.
             format: Pillow's name of it, one of `WRITERS`.
             max_pixels: As of `images.read`; an animation may have four times as many in all.
             metadata: Whether EXIF comes along, without thumbnail and maker's note.
@@ -80,8 +90,8 @@ class StoredPicture:
         Raises:
             ImageError: it cannot be read, or the format cannot hold it.
         """
-        name = repr(str(path))
-        with path.open("rb") as file, open_picture(file, name, max_pixels) as picture:
+        name = _name(source)
+        with _file(source) as file, open_picture(file, name, max_pixels) as picture:
             try:
                 return cls._read(picture, name, format, max_pixels, metadata)
             except ImageError:
@@ -168,19 +178,82 @@ class StoredPicture:
 
     def write(self, path: Path, format: str) -> None:
         """Write the file, whole or not at all, with nothing of the original's metadata but ours."""
+        with atomic(path, durable=False) as draft:
+            self._save(draft, format)
+
+    def encode(self, format: str) -> bytes:
+        """The bytes that `write` writes.
+
+        Raises:
+            ImageError: the format does not hold the picture.
+        """
+        file = io.BytesIO()
+        try:
+            self._save(file, format)
+        except (OSError, ValueError) as error:
+            raise ImageError(f"no {format} file holds this picture: {describe(error)}") from error
+        return file.getvalue()
+
+    def _save(self, file: Any, format: str) -> None:
         first, *others = self.frames
         several = {"save_all": True, "append_images": others} if others else {}
-        with atomic(path, durable=False) as draft:
-            first.save(draft, format, **several, **self.save)
+        first.save(file, format, **several, **self.save)
 
 
-def is_animated(path: Path, max_pixels: int = MAX_PIXELS) -> bool:
+def is_animated(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> bool:
     """Whether a picture file has several frames or pages; False where it cannot be read."""
     try:
-        with path.open("rb") as file, open_picture(file, str(path), max_pixels) as picture:
+        with _file(source) as file, open_picture(file, _name(source), max_pixels) as picture:
             return _frames_count(picture) > 1
     except (ImageError, OSError):
         return False
+
+
+def redact_bytes(
+    data: bytes,
+    faces: Faces,
+    how: Redaction,
+    format: Still | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[bytes, str]:
+    """The bytes of a picture's file with its faces hidden and without metadata, and their format.
+
+    Depth and color profile are kept as in `RedactedFolder`.
+
+    Args:
+        data: The file's bytes.
+        faces: The faces to hide.
+        how: How they are hidden.
+        format: The format to write; None is the file's own where it is one of these, else PNG.
+        max_pixels: As of `images.read`.
+
+    Raises:
+        ImageError: the picture cannot be read, has several frames, or is too large for the format.
+    """
+    with open_picture(io.BytesIO(data), _name(data), max_pixels) as header:
+        own = header.format or ""
+        if _frames_count(header) > 1:
+            raise ImageError(
+                "the picture has several frames, and here one is redacted: the command facefind "
+                "redact hides the faces in all of them"
+            )
+    form = format or (own if own in get_args(Still) else "PNG")
+    picture = StoredPicture.open(data, form, max_pixels=max_pixels)
+    if faces.image_size != picture.frames[0].size[::-1]:
+        raise ImageError("the faces belong to a picture of another size")
+    picture.hide(0, redaction.grown(faces, how), how)
+    return picture.encode(form), form
+
+
+def _file(source: Path | bytes) -> IO[bytes]:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def _name(source: Path | bytes) -> str:
+    if isinstance(source, bytes):
+        return f"the bytes of {len(source)} bytes"
+    return repr(str(source))
 
 
 def _frames_count(picture: Image.Image) -> int:

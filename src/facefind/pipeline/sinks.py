@@ -17,7 +17,7 @@ from facefind.files import Lock, read_json_lines
 from facefind.pipeline.resuming import Note
 from facefind.streaming import ITEM_ERRORS
 
-__all__ = ["JsonLines", "Sink", "name_of", "reason", "to_record", "write_results"]
+__all__ = ["JsonLines", "Sink", "failure_record", "name_of", "reason", "to_record", "write_results"]
 
 _BLOCK = 1 << 16
 _START = b'{"image": "'  # of every line
@@ -33,6 +33,11 @@ def to_record(name: str, faces: Faces) -> dict[str, Any]:
     found = faces.to_dict(digits=4)
     seldom = {key for key in ("mesh", "ids") if found[key] is None}
     return {"image": name} | {key: value for key, value in found.items() if key not in seldom}
+
+
+def failure_record(name: str, error: BaseException) -> dict[str, Any]:
+    """Name of an image that failed, the reason, and the kind of error."""
+    return {"image": name, "error": reason(error), "kind": type(error).__name__}
 
 
 def write_results(
@@ -155,7 +160,7 @@ class JsonLines(Sink):
 
     def write_failure(self, name: str, error: BaseException) -> None:
         """Append an image that failed, with the reason."""
-        self.write({"image": name, "error": reason(error), "kind": type(error).__name__})
+        self.write(failure_record(name, error))
 
     def begin(self) -> None:
         """Open the file, and empty or mend it, where that has not been done."""
