@@ -351,7 +351,7 @@ class _Pass:
 
 def _weigh(source: Any) -> int:
     """Bytes of the image in a file, or in what has a `path`; 0 where its header does not say."""
-    path = getattr(source, "path", source)
+    path = None if getattr(source, "load", None) else getattr(source, "path", source)
     if not isinstance(path, str | os.PathLike):
         return 0
     try:

@@ -53,6 +53,9 @@ _EXTRAS = {
     "onnxruntime": "onnx",
     "cv2": "cv",
     "av": "video",
+    "pyarrow": "tables",
+    "fsspec": "cloud",
+    "s3fs": "cloud",
 }
 
 

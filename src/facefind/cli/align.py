@@ -52,8 +52,8 @@ class _Align(Batch, Inference):
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind align` with these arguments."""
     from facefind import pipeline
-    from facefind.cli.batch import Work
     from facefind.cli.progress import Progress
+    from facefind.cli.work import Work
 
     options = tyro.cli(_Align, args=args, prog="facefind align")
     options.check_inference()
@@ -61,16 +61,20 @@ def main(args: Sequence[str]) -> int:
     check_range("--min-size", options.min_size, 0)
     reads = [options.model] if options.model.endswith(".onnx") else []
     work = Work("align", options, folders={"--out": options.out}, reads=reads)
-    files = list(work.images())
-    stems = ((file.path, pipeline.output_path(file.name).with_suffix("")) for file in files)
-    pipeline.check_distinct(stems, options.out, "the crops")
+    images = work.distinct(
+        lambda file: pipeline.output_path(file.name).with_suffix(""),
+        options.out,
+        "the crops",
+        work.images(),
+    )
+    peeked = work.peek(images)
     detector = options.detector(options.model)
     if not detector.card.landmarks:
         raise DataError(
             f"{detector.card.name} finds no landmarks to align faces by; facefind models says "
             "which do"
         )
-    settings = pipeline.detector_settings(detector) | pipeline.image_folders(options.images)
+    settings = pipeline.detector_settings(detector) | work.folders()
     with ExitStack() as stack:
         folder = pipeline.CropFolder(
             options.out,
@@ -85,10 +89,10 @@ def main(args: Sequence[str]) -> int:
         if (failures := work.open_failures()) is not None:
             stack.enter_context(failures)
         folder.begin()
-        left = [file for file in files if work.is_left(file, folder.names)]
-        widths = output.widths([_HEADER, *((file.name, "", "") for file in left)], narrowest=8)
+        first, total, left = work.left(peeked, folder.names)
+        widths = output.widths([_HEADER, *((file.name, "", "") for file in first)], narrowest=8)
         progress = Progress("align", needs_reader=False)
-        if left and not options.json:
+        if first and not options.json:
             progress.print(output.line(_HEADER, widths, right=(1, 2)))
         record: dict[str, Any] = {}
 
@@ -98,7 +102,7 @@ def main(args: Sequence[str]) -> int:
             record = folder.write(result.source.name, result.image, result.faces)
 
         crops = 0
-        for result in work.do(detector, left, write, progress, len(left), images=True):
+        for result in work.do(detector, left, write, progress, total, images=True):
             made = len(record["crops"])
             crops += made
             row = (result.source.name, str(len(result.faces)), str(made))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,8 +57,8 @@ class _Detect(Batch, Inference):
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind detect` with these arguments."""
     from facefind import pipeline
-    from facefind.cli.batch import Work
-    from facefind.cli.progress import Progress, peek
+    from facefind.cli.progress import Progress
+    from facefind.cli.work import Work
     from facefind.video import is_video
 
     options = tyro.cli(_Detect, args=args, prog="facefind detect")
@@ -80,13 +80,21 @@ def main(args: Sequence[str]) -> int:
         folders={"--draw": options.draw, "--mesh-out": options.mesh_out},
         reads=[options.model] if options.model.endswith(".onnx") else [],
     )
-    files = work.images()
-    if options.draw is not None or options.mesh_out is not None:
-        # Copies must not overwrite each other, so names are known up front.
-        files = iter(_distinct(list(files), options))
-    first, total, files = peek(files)
+    images: Iterable[Found] = work.images()
+    if options.draw is not None:
+        images = work.distinct(
+            lambda one: pipeline.DrawingFolder.target(one.name),
+            options.draw,
+            "drawn copies",
+            images,
+        )
+    if options.mesh_out is not None:
+        images = work.distinct(
+            lambda one: pipeline.MeshFolder.target(one.name), options.mesh_out, "the meshes", images
+        )
+    peeked = work.peek(images)
     detector = options.detector(options.model, mesh=options.mesh)
-    settings = pipeline.detector_settings(detector) | pipeline.image_folders(options.images)
+    settings = pipeline.detector_settings(detector) | work.folders()
     again: dict[str, Any] = {
         "settings": settings,
         "resume": options.resume,
@@ -111,7 +119,7 @@ def main(args: Sequence[str]) -> int:
         if failures is not None:
             failures.begin()
         done = set() if lines is None else lines.names
-        first = [file for file in first if work.is_left(file, done)]
+        first, total, files = work.left(peeked, done)
         progress = Progress("detect", needs_reader=lines is None and not folders)
         table = None
         if not options.json:
@@ -127,14 +135,7 @@ def main(args: Sequence[str]) -> int:
                 lines.write(pipeline.to_record(result.source.name, result.faces))
 
         faces = 0
-        for result in work.do(
-            detector,
-            (file for file in files if work.is_left(file, done)),
-            write,
-            progress,
-            None if total is None else len(first),
-            images=bool(folders),
-        ):
+        for result in work.do(detector, files, write, progress, total, images=bool(folders)):
             name = result.source.name
             faces += len(result.faces)
             if table is not None:
@@ -156,19 +157,6 @@ def _video(options: _Detect) -> int:
     fields = ("out", "draw", "every", "resume", "overwrite", "json")
     values = {name: getattr(options, name) for name in fields}
     return track.run("detect", options, track.Video(source=options.images[0], **values))
-
-
-def _distinct(files: list[Found], options: _Detect) -> list[Found]:
-    """The images, each of which has copies and meshes of its own."""
-    from facefind.pipeline import DrawingFolder, MeshFolder, check_distinct
-
-    if options.draw is not None:
-        copies = ((file.path, DrawingFolder.target(file.name)) for file in files)
-        check_distinct(copies, options.draw, "drawn copies")
-    if options.mesh_out is not None:
-        meshes = ((file.path, MeshFolder.target(file.name)) for file in files)
-        check_distinct(meshes, options.mesh_out, "the meshes")
-    return files
 
 
 class _Table:

@@ -44,7 +44,7 @@ Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=
 Sources = Annotated[
     tuple[str, ...],
     tyro.conf.Positional,
-    tyro.conf.arg(metavar="IMAGE|DIR|GLOB ...", help_behavior_hint=""),
+    tyro.conf.arg(metavar="IMAGE|DIR|GLOB|TAR|URL ...", help_behavior_hint=""),
 ]
 TestProtocolName = Annotated[
     str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="", aliases=("--protocol",))
@@ -58,7 +58,11 @@ class Batch:
     """Options of the commands that work through images and may be stopped and resumed."""
 
     images: Sources
-    """Files, folders (searched through, links followed) or globs."""
+    """Files, folders (searched through, links followed) or globs; tar files and Parquet tables of
+    pictures; addresses such as s3://bucket/photos; - for one picture on stdin."""
+    files_from: Annotated[str | None, tyro.conf.arg(metavar="LIST|-", help_behavior_hint="")] = None
+    """Do the pictures that this file names, a path or address a line; - reads the names from
+    stdin."""
     resume: Flag = False
     """Resume what was stopped: skip the images that are done, and those in --failures. The same
     model, settings and folders of images must have made what is there."""
@@ -76,6 +80,8 @@ class Batch:
         """Raise DataError where these options contradict each other."""
         if self.retry_failed and not (self.resume and self.failures):
             raise DataError("--retry-failed is of a run that --resume resumes: name --failures too")
+        if self.files_from == "-" and "-" in self.images:
+            raise DataError("stdin is one picture (-) or a list of them (--files-from -): not both")
 
 
 @dataclass(frozen=True, kw_only=True)

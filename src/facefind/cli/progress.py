@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -19,14 +19,15 @@ T = TypeVar("T")
 _PEEKED = 10_000
 
 
-def peek(items: Iterable[T]) -> tuple[list[T], int | None, Iterator[T]]:
-    """The first 10,000 items, the number of all if there are no more, and all of them.
+def peek(items: Iterable[T], most: int = _PEEKED) -> tuple[list[T], int | None, Iterator[T]]:
+    """The first items, `most` at most; the number of all, if that is known; and all of them.
 
     So folders of any length are listed lazily, and those of usual length have a total.
     """
     rest = iter(items)
-    first = list(islice(rest, _PEEKED + 1))
-    return first[:_PEEKED], len(first) if len(first) <= _PEEKED else None, chain(first, rest)
+    first = list(islice(rest, most + 1))
+    total = len(first) if len(first) <= most else None
+    return first[:most], len(items) if isinstance(items, Sized) else total, chain(first, rest)
 
 
 class Progress:

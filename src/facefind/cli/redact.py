@@ -82,9 +82,9 @@ class _Redact(Batch, Inference):
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind redact` with these arguments."""
     from facefind import pipeline
-    from facefind.cli.batch import Work
     from facefind.cli.progress import Progress
-    from facefind.images import SUFFIXES, Found
+    from facefind.cli.work import Work
+    from facefind.images import SUFFIXES
     from facefind.pipeline.redacting import redacted_name
     from facefind.video import SUFFIXES as VIDEOS
     from facefind.video import is_stream
@@ -101,9 +101,10 @@ def main(args: Sequence[str]) -> int:
     work = Work(
         "redact", options, folders={"--out": options.out}, reads=reads, suffixes=SUFFIXES | VIDEOS
     )
-    files = list(work.images())
-    copies = ((one.path, redacted_name(one.name)) for one in files)
-    pipeline.check_distinct(copies, options.out, "the copies")
+    images = work.distinct(
+        lambda one: redacted_name(one.name), options.out, "the copies", work.images()
+    )
+    peeked = work.peek(images)
     detector, how, hiding = _how(options)
     with ExitStack() as stack:
         folder = pipeline.RedactedFolder(
@@ -115,18 +116,18 @@ def main(args: Sequence[str]) -> int:
             metadata=not options.strip_metadata,
             sound=options.sound,
             review=options.review,
-            settings=pipeline.detector_settings(detector) | pipeline.image_folders(options.images),
+            settings=pipeline.detector_settings(detector) | work.folders(),
             resume=options.resume,
         )
         stack.callback(folder.close)
         if (failures := work.open_failures()) is not None:
             stack.enter_context(failures)
         folder.begin()
-        left: list[Found] = [file for file in files if work.is_left(file, folder.names)]
-        names = [(file.name, "", "") for file in left]
+        first, total, left = work.left(peeked, folder.names)
+        names = [(file.name, "", "") for file in first]
         widths = output.widths([_HEADER, _WIDEST, *names], narrowest=8)
         progress = Progress("redact", needs_reader=False)
-        if left and not options.json:
+        if first and not options.json:
             progress.print(output.line(_HEADER, widths, right=(1, 2)))
 
         def watch(step: str, frame: int) -> None:
@@ -134,7 +135,7 @@ def main(args: Sequence[str]) -> int:
                 progress.note(f"{step} frame {frame}")
 
         faces = 0
-        for _ in work.follow(folder.redact(left, failures, watch), progress, len(left)):
+        for _ in work.follow(folder.redact(left, failures, watch), progress, total):
             record = folder.last
             faces += record["faces"]
             lowest = record["lowest_score"]

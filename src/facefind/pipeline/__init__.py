@@ -10,7 +10,7 @@
 ...             lines.write(pipeline.to_record(result.source.name, result.faces))
 """
 
-from facefind.outputs import check_distinct, check_outputs, output_path
+from facefind.outputs import check_distinct, check_outputs, distinct, output_path
 from facefind.pipeline.crops import CropFolder
 from facefind.pipeline.drawings import DrawingFolder, MeshFolder
 from facefind.pipeline.kept import DetectorSettings, ExactFaces, KeptDetections, detect_labeled
@@ -18,7 +18,7 @@ from facefind.pipeline.redacted_videos import Hiding, redact_file, redact_stream
 from facefind.pipeline.redacting import RedactedFolder
 from facefind.pipeline.resuming import detector_settings, image_folders
 from facefind.pipeline.sinks import JsonLines, reason, to_record, write_results
-from facefind.pipeline.sources import Shard, detect_files, list_images
+from facefind.pipeline.sources import Shard, detect_files, list_images, lists_quickly
 from facefind.pipeline.videos import FrameLines, detect_video, video_record, video_settings
 
 __all__ = [
@@ -39,8 +39,10 @@ __all__ = [
     "detect_labeled",
     "detect_video",
     "detector_settings",
+    "distinct",
     "image_folders",
     "list_images",
+    "lists_quickly",
     "output_path",
     "reason",
     "redact_file",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from facefind import redaction
 from facefind.errors import ImageError
 from facefind.files import atomic
-from facefind.images import MAX_PIXELS
+from facefind.images import MAX_PIXELS, Found
 from facefind.images.depth import over_white
 from facefind.images.opening import describe, open_picture, quietly, turn
 from facefind.redaction import Redaction
@@ -67,12 +67,12 @@ class StoredPicture:
 
     @classmethod
     def open(
-        cls, path: Path, format: str, *, max_pixels: int = MAX_PIXELS, metadata: bool = False
+        cls, file: Found, format: str, *, max_pixels: int = MAX_PIXELS, metadata: bool = False
     ) -> StoredPicture:
         """The picture in a file, to be written in a format.
 
         Args:
-            path: The file.
+            file: The picture.
             format: Pillow's name of it, one of `WRITERS`.
             max_pixels: As of `images.read`; an animation may have four times as many in all.
             metadata: Whether EXIF comes along, without thumbnail and maker's note.
@@ -80,8 +80,8 @@ class StoredPicture:
         Raises:
             ImageError: it cannot be read, or the format cannot hold it.
         """
-        name = repr(str(path))
-        with path.open("rb") as file, open_picture(file, name, max_pixels) as picture:
+        name = repr(str(file.path))
+        with file.open() as opened, open_picture(opened, name, max_pixels) as picture:
             try:
                 return cls._read(picture, name, format, max_pixels, metadata)
             except ImageError:
@@ -174,10 +174,10 @@ class StoredPicture:
             first.save(draft, format, **several, **self.save)
 
 
-def is_animated(path: Path, max_pixels: int = MAX_PIXELS) -> bool:
+def is_animated(file: Found, max_pixels: int = MAX_PIXELS) -> bool:
     """Whether a picture file has several frames or pages; False where it cannot be read."""
     try:
-        with path.open("rb") as file, open_picture(file, str(path), max_pixels) as picture:
+        with file.open() as opened, open_picture(opened, file.name, max_pixels) as picture:
             return _frames_count(picture) > 1
     except (ImageError, OSError):
         return False

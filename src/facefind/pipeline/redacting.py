@@ -51,9 +51,9 @@ _REVIEWED = 12  # pictures of a video, spread over it, on the contact sheets
 
 def kind_of(file: Found) -> Kind:
     """What a file is taken for: a video by its name, an animation or a picture by its header."""
-    if file.path.suffix.lower() in VIDEOS:
+    if file.load is None and file.path.suffix.lower() in VIDEOS:
         return "video"
-    return "animation" if is_animated(file.path) else "picture"
+    return "animation" if is_animated(file) else "picture"
 
 
 def redacted_name(name: str) -> Path:
@@ -286,7 +286,7 @@ class RedactedFolder(Sink):
 
     def _open(self, file: Found, form: str) -> StoredPicture:
         return StoredPicture.open(
-            file.path, form, max_pixels=self._detector.max_pixels, metadata=self._metadata
+            file, form, max_pixels=self._detector.max_pixels, metadata=self._metadata
         )
 
     def _review(

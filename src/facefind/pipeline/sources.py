@@ -1,21 +1,25 @@
-"""Image files by name, listed lazily, shared out to workers, and run through a detector."""
+"""Pictures by name, listed lazily, shared out to workers, and run through a detector."""
 
 from __future__ import annotations
 
+import glob
 import os
+import sys
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from facefind import images as image_room
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import DataError, ImageError
 from facefind.images import Found
-from facefind.images.listing import SUFFIXES, OnError
+from facefind.images.listing import CONTAINERS, SUFFIXES, OnError, is_container, is_remote
+from facefind.pipeline import containers, remote
 
-__all__ = ["Shard", "detect_files", "list_images"]
+__all__ = ["Shard", "detect_files", "list_images", "lists_quickly"]
 
 
 @dataclass(frozen=True)
@@ -56,66 +60,170 @@ def list_images(
     sources: Sequence[str | os.PathLike[str]],
     shard: Shard | None = None,
     *,
+    files_from: str | os.PathLike[str] | None = None,
     skip: Iterable[str | os.PathLike[str]] = (),
     on_error: OnError | None = None,
     suffixes: Collection[str] = SUFFIXES,
 ) -> Iterator[Found]:
-    """The image files that files, folders and patterns mean, each with a name of its own.
+    """The pictures that sources mean, each with a name of its own, whatever holds them.
+
+    - A file, folder or pattern, as of `images.find`.
+    - An address of fsspec (s3://, gs://, az://, memory://, ...): a picture, a folder or a pattern;
+      https:// a picture.
+    - A tar file or Parquet table, by path, pattern or address, as `containers.members` reads it.
+    - "-": one picture on stdin.
 
     A file's name is the source as it was given, that of a file in a folder its path below the
-    folder. One folder or pattern is listed as the iterator advances, whatever its size. Several
-    sources are listed before the first file comes: two files must not share a name.
+    folder, that of a picture in a container the container's name and its own. Pictures come as the
+    iterator advances, however many there are. Only where there are several sources of files and
+    folders, all are listed before the first comes: two files must not share a name.
 
     Args:
-        sources: Files, folders and patterns.
+        sources: As above.
         shard: The part of the images to take; None is all.
+        files_from: A file with such a source a line, "-" for stdin; it is read as the iterator
+            advances. A file that is named there and is missing fails when it is read.
         skip: Folders that are not searched, as of `images.find`.
-        on_error: Takes a folder that cannot be listed and its error, as of `images.find`; of
-            several sources also one without any picture.
+        on_error: Takes a folder or container that cannot be listed and its error, as of
+            `images.find`; of several sources also one without any picture.
         suffixes: In lower case, those of the files in a folder that count.
 
     Raises:
         DataError: no source is given, or two files would share a name.
         ImageError: a source does not exist; at the end, where no picture was found.
     """
-    if not sources:
-        raise DataError("no images given: name files, folders or globs")
+    if not sources and files_from is None:
+        raise DataError("no images given: name files, folders, globs or addresses")
     given = [os.fspath(source) for source in sources]
     files = [source for source in given if os.path.isfile(source)]
-    listed = _list(given, list(skip), on_error, suffixes)
-    if len(given) > 1 and len(files) < len(given):
-        listed = iter(list(_once(listed)))
-    elif len(given) > 1:
+    options: dict[str, Any] = {"skip": list(skip), "on_error": on_error, "suffixes": suffixes}
+    found = [(source, _open(source, **options)) for source in given]
+    if files_from is not None:
+        found.append((os.fspath(files_from), _of_list(files_from, **options)))
+    listed = _joined(found, on_error if len(found) > 1 else None)
+    if len(found) > 1:
         listed = _once(listed)
+    if len(found) > 1 and len(files) < len(found) and lists_quickly(sources, files_from):
+        listed = iter(list(listed))
     if shard is None:
         return listed
     return (file for file in listed if shard.holds(file.name))
 
 
-def _list(
-    sources: Sequence[str],
+def lists_quickly(
+    sources: Iterable[str | os.PathLike[str]], files_from: str | os.PathLike[str] | None = None
+) -> bool:
+    """Whether listing sources costs little, and holds no picture in memory: files and folders."""
+    return files_from is None and not any(
+        text == "-" or is_remote(text) or is_container(text)
+        for text in (os.fspath(source) for source in sources)
+    )
+
+
+def _open(
+    source: str,
+    *,
     skip: Sequence[str | os.PathLike[str]],
     on_error: OnError | None,
     suffixes: Collection[str],
+    listed: bool = False,
 ) -> Iterator[Found]:
-    options: dict[str, Any] = {"skip": skip, "on_error": on_error, "suffixes": suffixes}
-    found = [
-        (source, os.path.isfile(source), image_room.find(source, **options)) for source in sources
-    ]
-    return _named(found, on_error if len(found) > 1 else None)
+    """The pictures of a source; one that is in a list of sources need not be there."""
+    options: dict[str, Any] = {"skip": skip, "on_error": on_error}
+    if source == "-":
+        return _on_stdin()
+    if is_remote(source):
+        return _open_remote(source, on_error, suffixes)
+    pattern = glob.has_magic(source) and not os.path.exists(source)
+    if is_container(source) and pattern:
+        end = os.path.splitext(source)[1].lower()
+        found = image_room.find(source, suffixes=[end], **options)
+        return _expanded(((one.name, one.open) for one in found), on_error, suffixes)
+    if is_container(source) and not os.path.isdir(source):
+        if not listed and not os.path.exists(source):
+            raise ImageError(f"{source!r} does not exist: give a picture, a folder or a pattern")
+        return _contained(source, Found(Path(source), source).open, suffixes)
+    if listed and not os.path.isdir(source):
+        return iter([Found(Path(source), source)])
+    found = image_room.find(source, suffixes=suffixes, **options)
+    if os.path.isfile(source):
+        return (Found(file.path, source) for file in found)
+    return found
 
 
-def _named(
-    found: Iterable[tuple[str, bool, Iterator[Found]]],
+def _open_remote(
+    source: str, on_error: OnError | None, suffixes: Collection[str]
+) -> Iterator[Found]:
+    """The pictures of an address."""
+    many = is_container(source)
+    if remote.is_file(source):
+        place, name = remote.Place.of(source), remote.name_of(source)
+        return (
+            _contained(name, place.open, suffixes) if many else iter([remote.picture(place, name)])
+        )
+    ends = CONTAINERS if many else tuple(suffixes)
+    found = remote.walk(source, lambda name: name.lower().endswith(ends))
+    if many:
+        return _expanded(((name, place.open) for place, name in found), on_error, suffixes)
+    return (remote.picture(place, name) for place, name in found)
+
+
+def _on_stdin() -> Iterator[Found]:
+    content = sys.stdin.buffer.read()
+    yield Found(Path("-"), "-", lambda: content)
+
+
+def _of_list(files_from: str | os.PathLike[str], **options: Any) -> Iterator[Found]:
+    """The pictures of the sources in a file, a line each."""
+    text = os.fspath(files_from)
+    if text != "-" and not os.path.isfile(text):
+        raise DataError(f"{text} is no file: expected a list of pictures, one a line")
+    return _lines(text, options)
+
+
+def _lines(text: str, options: dict[str, Any]) -> Iterator[Found]:
+    with nullcontext(sys.stdin.buffer) if text == "-" else open(text, "rb") as lines:
+        for line in lines:
+            if source := os.fsdecode(line.rstrip(b"\r\n")):
+                yield from _open(source, **options, listed=True)
+
+
+def _contained(
+    name: str, opener: Callable[[], IO[bytes]], suffixes: Collection[str]
+) -> Iterator[Found]:
+    try:
+        file = opener()
+    except Exception as error:  # each store has errors of its own
+        raise ImageError(f"{name!r} cannot be opened: {error}") from error
+    with file:
+        yield from containers.members(file, name, suffixes)
+
+
+def _expanded(
+    found: Iterable[tuple[str, Callable[[], IO[bytes]]]],
     on_error: OnError | None,
+    suffixes: Collection[str],
+) -> Iterator[Found]:
+    """The pictures in each container of a pattern; one that is damaged stops no other."""
+    for name, opener in found:
+        try:
+            yield from _contained(name, opener, suffixes)
+        except ImageError as error:
+            if on_error is None:
+                raise
+            on_error(Path(name), error)
+
+
+def _joined(
+    found: Iterable[tuple[str, Iterator[Found]]], on_error: OnError | None
 ) -> Iterator[Found]:
     last: ImageError | None = None
     none = True
-    for source, single, files in found:
+    for source, files in found:
         try:
-            for path, name in files:
+            for file in files:
                 none = False
-                yield Found(path, source if single else name)
+                yield file
         except ImageError as error:
             if on_error is None:
                 raise
@@ -149,7 +257,7 @@ def detect_files(
     """
     return detector.stream(
         files,
-        read=lambda file: detector.read(file.path),
+        read=lambda file: detector.read(file.picture),
         readers=readers,
         images=images,
         on_error="yield",

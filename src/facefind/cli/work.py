@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from facefind import pipeline
 from facefind.cli import output
 from facefind.cli.options import Batch
-from facefind.cli.progress import Progress
+from facefind.cli.progress import Progress, peek
 from facefind.errors import ImageError
 from facefind.images import SUFFIXES
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from facefind.images import Found
 
 __all__ = ["Work"]
+
+Peeked: TypeAlias = "tuple[list[Found], int | None, Iterator[Found]]"
 
 
 class Work:
@@ -49,11 +52,12 @@ class Work:
         options.check_batch()
         self._command, self._options, self._suffixes = command, options, suffixes
         self._inside = pipeline.check_outputs(
-            [*options.images, *reads],
+            [*options.images, *([options.files_from] if options.files_from else []), *reads],
             files={**files, "--failures": options.failures},
             folders=folders,
             suffixes=suffixes,
         )
+        self._quick = pipeline.lists_quickly(options.images, options.files_from)
         self._unlisted: dict[str, ImageError] = {}
         self._failures: pipeline.JsonLines | None = None
         self._failed_before: set[str] = set()
@@ -68,10 +72,40 @@ class Work:
         return pipeline.list_images(
             options.images,
             shard,
+            files_from=options.files_from,
             skip=self._inside,
             on_error=self._pass_over,
             suffixes=self._suffixes,
         )
+
+    def distinct(
+        self, output: Callable[[Found], Path], folder: Path, what: str, files: Iterable[Found]
+    ) -> Iterable[Found]:
+        """The images, of which no two are made into one file.
+
+        Those of files and folders are all looked at here; others when their turn comes.
+        """
+        pairs = ((file, output(file)) for file in files)
+        checked = pipeline.distinct(pairs, folder, what)
+        return list(checked) if self._quick else checked
+
+    def peek(self, files: Iterable[Found]) -> Peeked:
+        """As `progress.peek`; of images that are in memory no more than one is looked at."""
+        return peek(files) if self._quick else peek(files, 1)
+
+    def left(self, peeked: Peeked, done: Collection[str]) -> Peeked:
+        """What was peeked at, without the images that are done or known to fail."""
+        first, total, files = peeked
+        known = self._failed_before.union(done)
+        left = [file for file in first if file.name not in known]
+        if total is not None:
+            total = len(left) if total == len(first) else total - len(known)
+        return left, total, (file for file in files if file.name not in known)
+
+    def folders(self) -> dict[str, list[str]]:
+        """A setting: the folders that the names of images count from."""
+        here = [os.curdir] if self._options.files_from else []
+        return pipeline.image_folders([*self._options.images, *here])
 
     def open_failures(self, *, overwrite: bool = False) -> pipeline.JsonLines | None:
         """The file of `--failures`, which must be begun and closed; None where there is none."""
@@ -83,10 +117,6 @@ class Work:
             )
             self._failed_before = self._failures.names
         return self._failures
-
-    def is_left(self, file: Found, done: set[str]) -> bool:
-        """Whether an image is neither done nor known to fail."""
-        return file.name not in done and file.name not in self._failed_before
 
     def do(
         self,

@@ -1,0 +1,99 @@
+"""Commands take pictures from wherever they lie: tar files, lists, stdin, buckets."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from facefind.cli import main
+
+
+@pytest.fixture
+def shard(album: Path, tmp_path: Path) -> Path:
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        for name in ("a.jpg", "blank.gif", "deep/b.png"):
+            archive.add(album / name, name)
+    return tmp_path / "shard.tar"
+
+
+def test_all_commands_take_tar_files(shard: Path, model: str, tmp_path: Path) -> None:
+    out, crops, hidden = (tmp_path / name for name in ("f.jsonl", "crops", "hidden"))
+    again = ["--model", model, "--resume"]
+    for _ in range(2):
+        assert main(["detect", str(shard), "--out", str(out), *again]) == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [one["image"] for one in records] == [
+        f"{shard}/{name}" for name in ("a.jpg", "blank.gif", "deep/b.png")
+    ]
+    pattern = str(tmp_path / "*.tar")
+    for _ in range(2):
+        assert main(["align", pattern, "--out", str(crops), *again]) == 0
+        assert main(["redact", pattern, "--out", str(hidden), *again]) == 0
+    assert sorted(path.name for path in (crops / "shard.tar").rglob("*.png")) == [
+        "a_0.png",
+        "b_0.png",
+    ]
+    assert sorted(path.name for path in (hidden / "shard.tar").rglob("*.*")) == [
+        "a.jpg",
+        "b.png",
+        "blank.gif",
+    ]
+
+
+def test_two_pictures_of_a_tar_file_are_never_made_into_one(
+    album: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        for name in ("x.gif", "x.png"):
+            archive.add(album / "blank.gif", name)
+    args = ["align", str(tmp_path / "*.tar"), "--model", model, "--out", str(tmp_path / "crops")]
+    assert main(args) == 2
+    assert "would both be shard.tar/x" in capsys.readouterr().err
+
+
+def test_lists_and_single_pictures_come_on_stdin(
+    album: Path,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stdin(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+
+    stdin((album / "a.jpg").read_bytes())
+    assert main(["detect", "-", "--model", model, "--json"]) == 0
+    (face,) = capsys.readouterr().out.splitlines()
+    assert json.loads(face)["image"] == "-"
+    assert len(json.loads(face)["scores"]) == 1
+    monkeypatch.chdir(album)
+    stdin(b"a.jpg\nnone.jpg\nblank.gif\n")
+    assert main(["detect", "--files-from", "-", "--model", model, "--json"]) == 1
+    printed = capsys.readouterr()
+    assert [json.loads(line)["image"] for line in printed.out.splitlines()] == [
+        "a.jpg",
+        "blank.gif",
+    ]
+    assert "none.jpg: 'none.jpg' does not exist" in printed.err
+    assert main(["detect", "-", "--files-from", "-"]) == 2
+    assert "not both" in capsys.readouterr().err
+
+
+def test_pictures_come_from_buckets(
+    album: Path, model: str, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import fsspec
+
+    fsspec.filesystem("s3").put(str(album), f"{bucket}/album", recursive=True)
+    assert main(["detect", f"{bucket}/album", "--model", model, "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["image"], len(one["scores"])) for one in records] == [
+        ("a.jpg", 1),
+        ("blank.gif", 0),
+        ("deep/b.png", 1),
+    ]
