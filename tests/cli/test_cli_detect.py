@@ -167,11 +167,11 @@ def test_resume_does_what_is_left_and_mends_a_torn_line(
 def test_resume_refuses_a_file_that_is_something_else(
     album: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "notes.txt"
+    out = tmp_path / "notes.jsonl"
     out.write_text("shopping list\n")
     args = ["detect", str(album), "--model", model, "--out", str(out), "--resume"]
     assert main(args) == 2
-    assert "no notes.txt.source.json beside it" in capsys.readouterr().err
+    assert "no notes.jsonl.source.json beside it" in capsys.readouterr().err
     assert out.read_text() == "shopping list\n"
 
 

@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, File, Flag, Folder, Inference
+from facefind.cli.options import Batch, Flag, Folder, Inference, Place
+from facefind.conversion import FormatName
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,8 +39,13 @@ class _Detect(Batch, Inference):
 
     model: str = "default"
     """A model that ships (see `facefind models`) or an .onnx file."""
-    out: File = None
-    """Write one JSON line per image to this file, as each is done."""
+    out: Place = None
+    """Write the faces of all images to this file, or to an address such as s3://bucket/f.parquet:
+    JSON lines (.jsonl), as each is done; CSV (.csv) or Parquet (.parquet), once all are; see
+    --format."""
+    format: Annotated[FormatName | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Format of --out, where its suffix does not say it: coco, fiftyone and labelstudio are JSON,
+    yolo is a folder."""
     draw: Folder = None
     """Write a copy of each image with its faces drawn to this folder."""
     every: int = 1
@@ -80,6 +87,11 @@ def main(args: Sequence[str]) -> int:
         folders={"--draw": options.draw, "--mesh-out": options.mesh_out},
         reads=[options.model] if options.model.endswith(".onnx") else [],
     )
+    if options.out is None and options.format is not None:
+        raise DataError("--format is that of --out: name it")
+    form = None if options.out is None else pipeline.format_of(options.out, options.format)
+    if options.mesh and form not in (None, "jsonl"):
+        raise DataError(f"meshes fit into JSON lines, not into {form}: name a .jsonl file")
     images: Iterable[Found] = work.images()
     if options.draw is not None:
         images = work.distinct(
@@ -101,7 +113,7 @@ def main(args: Sequence[str]) -> int:
         "overwrite": options.overwrite,
     }
     folders: list[pipeline.DrawingFolder | pipeline.MeshFolder] = []
-    lines = None
+    lines: pipeline.JsonLines | pipeline.ResultFile | None = None
     with ExitStack() as stack:
         if options.draw is not None:
             folders.append(pipeline.DrawingFolder(options.draw, detector.mesh_decoder, **again))
@@ -115,10 +127,11 @@ def main(args: Sequence[str]) -> int:
         if failures is not None:
             stack.callback(failures.close)
         if options.out is not None:
-            lines = stack.enter_context(pipeline.JsonLines(options.out, **again))
+            lines = pipeline.open_results(options.out, form, **again)
+            stack.enter_context(lines)
         if failures is not None:
             failures.begin()
-        done = set() if lines is None else lines.names
+        done: set[str] = set() if lines is None else lines.names
         first, total, files = work.left(peeked, done)
         progress = Progress("detect", needs_reader=lines is None and not folders)
         table = None
@@ -142,6 +155,8 @@ def main(args: Sequence[str]) -> int:
                 progress.print(table.row(name, result.faces))
             else:
                 progress.print(json.dumps(pipeline.to_record(name, result.faces)))
+        if isinstance(lines, pipeline.ResultFile):
+            lines.keep_journal = progress.failed > 0
     return work.report([_count(progress.done, "image"), _count(faces, "face")], progress, done)
 
 
@@ -151,12 +166,13 @@ def _video(options: _Detect) -> int:
 
     if len(options.images) > 1:
         raise DataError(f"one video at a time: got {len(options.images)} sources")
-    names = ("mesh", "mesh_out", "failures", "retry_failed", "shard")
+    names = ("mesh", "mesh_out", "failures", "retry_failed", "shard", "format")
     if given := [name for name in names if getattr(options, name)]:
         raise DataError(f"--{given[0].replace('_', '-')} is of images: leave it out for a video")
-    fields = ("out", "draw", "every", "resume", "overwrite", "json")
+    fields = ("draw", "every", "resume", "overwrite", "json")
     values = {name: getattr(options, name) for name in fields}
-    return track.run("detect", options, track.Video(source=options.images[0], **values))
+    out = None if options.out is None else Path(options.out)
+    return track.run("detect", options, track.Video(source=options.images[0], out=out, **values))
 
 
 class _Table:

@@ -24,6 +24,7 @@ __all__ = [
     "Inference",
     "LabeledSetText",
     "Number",
+    "Place",
     "ShardText",
     "Sources",
     "TestProtocolName",
@@ -40,6 +41,7 @@ Text = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=""
 Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+Place = Annotated[str | None, tyro.conf.arg(metavar="FILE|URL", help_behavior_hint="")]
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
 Sources = Annotated[
     tuple[str, ...],

@@ -44,7 +44,7 @@ class Work:
         command: str,
         options: Batch,
         *,
-        files: Mapping[str, Path | None] = {},
+        files: Mapping[str, str | Path | None] = {},
         folders: Mapping[str, Path | None] = {},
         reads: Iterable[str] = (),
         suffixes: Collection[str] = SUFFIXES,

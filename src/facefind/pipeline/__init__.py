@@ -16,22 +16,26 @@ from facefind.pipeline.drawings import DrawingFolder, MeshFolder
 from facefind.pipeline.kept import DetectorSettings, ExactFaces, KeptDetections, detect_labeled
 from facefind.pipeline.redacted_videos import Hiding, redact_file, redact_stream
 from facefind.pipeline.redacting import RedactedFolder
+from facefind.pipeline.results import FORMATS, FormatName, ResultFile, format_of, open_results
 from facefind.pipeline.resuming import detector_settings, image_folders
 from facefind.pipeline.sinks import JsonLines, reason, to_record, write_results
 from facefind.pipeline.sources import Shard, detect_files, list_images, lists_quickly
 from facefind.pipeline.videos import FrameLines, detect_video, video_record, video_settings
 
 __all__ = [
+    "FORMATS",
     "CropFolder",
     "DetectorSettings",
     "DrawingFolder",
     "ExactFaces",
+    "FormatName",
     "FrameLines",
     "Hiding",
     "JsonLines",
     "KeptDetections",
     "MeshFolder",
     "RedactedFolder",
+    "ResultFile",
     "Shard",
     "check_distinct",
     "check_outputs",
@@ -40,9 +44,11 @@ __all__ = [
     "detect_video",
     "detector_settings",
     "distinct",
+    "format_of",
     "image_folders",
     "list_images",
     "lists_quickly",
+    "open_results",
     "output_path",
     "reason",
     "redact_file",

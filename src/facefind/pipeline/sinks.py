@@ -17,7 +17,7 @@ from facefind.files import Lock, read_json_lines
 from facefind.pipeline.resuming import Note
 from facefind.streaming import ITEM_ERRORS
 
-__all__ = ["JsonLines", "Sink", "name_of", "reason", "to_record", "write_results"]
+__all__ = ["JsonLines", "Sink", "is_device", "name_of", "reason", "to_record", "write_results"]
 
 _BLOCK = 1 << 16
 _START = b'{"image": "'  # of every line
@@ -104,6 +104,7 @@ class JsonLines(Sink):
         overwrite: Whether to replace what an earlier run wrote. With neither, there must be none.
         settings: What the lines are made with. They are kept in `<path>.source.json`, and lines
             that were made with others are not resumed; None keeps and checks nothing.
+        note_of: The file that the settings are kept beside; None is this one.
 
     Attributes:
         names: Images that the file held when it was opened.
@@ -122,6 +123,7 @@ class JsonLines(Sink):
         resume: bool = False,
         overwrite: bool = False,
         settings: Mapping[str, Any] | None = None,
+        note_of: Path | None = None,
     ) -> None:
         if resume and overwrite:
             raise DataError(f"{os.fspath(path)} is to be resumed and replaced: choose one of them")
@@ -129,10 +131,11 @@ class JsonLines(Sink):
         self.names: set[str] = set()
         self._file: IO[str] | None = None
         self._note = self._lock = None
-        if _is_device(self.path):
+        if is_device(self.path):
             return
         if settings is not None:
-            self._note = Note(self.path.with_name(self.path.name + ".source.json"), settings)
+            noted = note_of or self.path
+            self._note = Note(noted.with_name(noted.name + ".source.json"), settings)
         self._lock = Lock(self.path.with_name(self.path.name + ".lock"))
         if not self._lock.acquire():
             raise DataError(f"{self.path} is being written by {self._lock.holder()}: wait for it")
@@ -216,7 +219,7 @@ class JsonLines(Sink):
         return names
 
 
-def _is_device(path: Path) -> bool:
+def is_device(path: Path) -> bool:
     """Whether a path leads to a pipe or device, which hold nothing, or is the name of one."""
     return (path.exists() and not path.is_file()) or path.parts[:2] in _DEVICES
 
