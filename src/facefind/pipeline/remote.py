@@ -56,6 +56,12 @@ class Place(NamedTuple):
             raise ImageError(f"{name_of(url)!r} is no address that is known: {error}") from error
         return cls(system, path)
 
+    @property
+    def url(self) -> str:
+        """The address of the place."""
+        address: str = self.system.unstrip_protocol(self.path)
+        return address
+
     def open(self, mode: str = "rb") -> IO[bytes]:
         """The file, opened to be read from its start to its end."""
         file: IO[bytes] = self.system.open(self.path, mode)
@@ -109,9 +115,13 @@ def walk(url: str, keep: Callable[[str], bool]) -> Iterator[tuple[Place, str]]:
         raise ImageError(f"no pictures in {name_of(url)!r}")
 
 
-def picture(place: Place, name: str) -> Found:
-    """The picture in a file, loaded when it is read."""
-    return Found(Path(name), name, partial(_read, place, place.system.unstrip_protocol(place.path)))
+def picture(url: str, name: str) -> Found:
+    """The picture at an address, loaded when it is read.
+
+    Raises:
+        RuntimeUnavailableError: what reads such addresses is not installed.
+    """
+    return Found(Path(name), name, partial(_read, Place.of(url), name_of(url)))
 
 
 def _read(place: Place, name: str) -> bytes:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import sys
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from facefind import images as image_room
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import DataError, ImageError
 from facefind.images import Found
-from facefind.images.listing import CONTAINERS, SUFFIXES, OnError, is_container, is_remote
-from facefind.pipeline import containers, remote
+from facefind.images.listing import SUFFIXES, OnError, is_container, is_remote
+from facefind.pipeline import units
+from facefind.pipeline.units import Unit
 
 __all__ = ["Shard", "detect_files", "list_images", "lists_quickly"]
 
@@ -97,10 +94,10 @@ def list_images(
     given = [os.fspath(source) for source in sources]
     files = [source for source in given if os.path.isfile(source)]
     options: dict[str, Any] = {"skip": list(skip), "on_error": on_error, "suffixes": suffixes}
-    found = [(source, _open(source, **options)) for source in given]
+    found = [(source, units.of_source(source, **options)) for source in given]
     if files_from is not None:
-        found.append((os.fspath(files_from), _of_list(files_from, **options)))
-    listed = _joined(found, on_error if len(found) > 1 else None)
+        found.append((os.fspath(files_from), units.of_list(files_from, **options)))
+    listed = _pictures(found, on_error, suffixes)
     if len(found) > 1:
         listed = _once(listed)
     if len(found) > 1 and len(files) < len(found) and lists_quickly(sources, files_from):
@@ -120,112 +117,26 @@ def lists_quickly(
     )
 
 
-def _open(
-    source: str,
-    *,
-    skip: Sequence[str | os.PathLike[str]],
-    on_error: OnError | None,
-    suffixes: Collection[str],
-    listed: bool = False,
+def _pictures(
+    found: Sequence[tuple[str, Iterator[Unit]]], on_error: OnError | None, suffixes: Collection[str]
 ) -> Iterator[Found]:
-    """The pictures of a source; one that is in a list of sources need not be there."""
-    options: dict[str, Any] = {"skip": skip, "on_error": on_error}
-    if source == "-":
-        return _on_stdin()
-    if is_remote(source):
-        return _open_remote(source, on_error, suffixes)
-    pattern = glob.has_magic(source) and not os.path.exists(source)
-    if is_container(source) and pattern:
-        end = os.path.splitext(source)[1].lower()
-        found = image_room.find(source, suffixes=[end], **options)
-        return _expanded(((one.name, one.open) for one in found), on_error, suffixes)
-    if is_container(source) and not os.path.isdir(source):
-        if not listed and not os.path.exists(source):
-            raise ImageError(f"{source!r} does not exist: give a picture, a folder or a pattern")
-        return _contained(source, Found(Path(source), source).open, suffixes)
-    if listed and not os.path.isdir(source):
-        return iter([Found(Path(source), source)])
-    found = image_room.find(source, suffixes=suffixes, **options)
-    if os.path.isfile(source):
-        return (Found(file.path, source) for file in found)
-    return found
-
-
-def _open_remote(
-    source: str, on_error: OnError | None, suffixes: Collection[str]
-) -> Iterator[Found]:
-    """The pictures of an address."""
-    many = is_container(source)
-    if remote.is_file(source):
-        place, name = remote.Place.of(source), remote.name_of(source)
-        return (
-            _contained(name, place.open, suffixes) if many else iter([remote.picture(place, name)])
-        )
-    ends = CONTAINERS if many else tuple(suffixes)
-    found = remote.walk(source, lambda name: name.lower().endswith(ends))
-    if many:
-        return _expanded(((name, place.open) for place, name in found), on_error, suffixes)
-    return (remote.picture(place, name) for place, name in found)
-
-
-def _on_stdin() -> Iterator[Found]:
-    content = sys.stdin.buffer.read()
-    yield Found(Path("-"), "-", lambda: content)
-
-
-def _of_list(files_from: str | os.PathLike[str], **options: Any) -> Iterator[Found]:
-    """The pictures of the sources in a file, a line each."""
-    text = os.fspath(files_from)
-    if text != "-" and not os.path.isfile(text):
-        raise DataError(f"{text} is no file: expected a list of pictures, one a line")
-    return _lines(text, options)
-
-
-def _lines(text: str, options: dict[str, Any]) -> Iterator[Found]:
-    with nullcontext(sys.stdin.buffer) if text == "-" else open(text, "rb") as lines:
-        for line in lines:
-            if source := os.fsdecode(line.rstrip(b"\r\n")):
-                yield from _open(source, **options, listed=True)
-
-
-def _contained(
-    name: str, opener: Callable[[], IO[bytes]], suffixes: Collection[str]
-) -> Iterator[Found]:
-    try:
-        file = opener()
-    except Exception as error:  # each store has errors of its own
-        raise ImageError(f"{name!r} cannot be opened: {error}") from error
-    with file:
-        yield from containers.members(file, name, suffixes)
-
-
-def _expanded(
-    found: Iterable[tuple[str, Callable[[], IO[bytes]]]],
-    on_error: OnError | None,
-    suffixes: Collection[str],
-) -> Iterator[Found]:
-    """The pictures in each container of a pattern; one that is damaged stops no other."""
-    for name, opener in found:
-        try:
-            yield from _contained(name, opener, suffixes)
-        except ImageError as error:
-            if on_error is None:
-                raise
-            on_error(Path(name), error)
-
-
-def _joined(
-    found: Iterable[tuple[str, Iterator[Found]]], on_error: OnError | None
-) -> Iterator[Found]:
+    """The pictures of all sources; what cannot be listed or opened stops no other."""
     last: ImageError | None = None
     none = True
-    for source, files in found:
+    for source, listed in found:
         try:
-            for file in files:
-                none = False
-                yield file
+            for unit in listed:
+                try:
+                    for file in unit.pictures(suffixes):
+                        none = False
+                        yield file
+                except ImageError as error:
+                    if on_error is None:
+                        raise
+                    on_error(Path(unit.name), error)
+                    last = error
         except ImageError as error:
-            if on_error is None:
+            if on_error is None or len(found) == 1:
                 raise
             on_error(Path(source), error)
             last = error
