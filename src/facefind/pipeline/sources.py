@@ -16,7 +16,7 @@ from facefind.images.listing import SUFFIXES, OnError, is_container, is_remote
 from facefind.pipeline import units
 from facefind.pipeline.units import Unit
 
-__all__ = ["Shard", "detect_files", "list_images", "lists_quickly"]
+__all__ = ["Shard", "detect_files", "list_images", "list_units", "lists_quickly"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,22 @@ def list_images(
         DataError: no source is given, or two files would share a name.
         ImageError: a source does not exist; at the end, where no picture was found.
     """
+    listed = list_units(
+        sources, files_from=files_from, skip=skip, on_error=on_error, suffixes=suffixes
+    )
+    pictures = _pictures(listed, on_error, suffixes)
+    return pictures if shard is None else (one for one in pictures if shard.holds(one.name))
+
+
+def list_units(
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    files_from: str | os.PathLike[str] | None = None,
+    skip: Iterable[str | os.PathLike[str]] = (),
+    on_error: OnError | None = None,
+    suffixes: Collection[str] = SUFFIXES,
+) -> Iterator[Unit]:
+    """What the sources of `list_images` lead to: pictures, and containers that are not opened."""
     if not sources and files_from is None:
         raise DataError("no images given: name files, folders, globs or addresses")
     given = [os.fspath(source) for source in sources]
@@ -97,14 +113,12 @@ def list_images(
     found = [(source, units.of_source(source, **options)) for source in given]
     if files_from is not None:
         found.append((os.fspath(files_from), units.of_list(files_from, **options)))
-    listed = _pictures(found, on_error, suffixes)
-    if len(found) > 1:
-        listed = _once(listed)
-    if len(found) > 1 and len(files) < len(found) and lists_quickly(sources, files_from):
-        listed = iter(list(listed))
-    if shard is None:
-        return listed
-    return (file for file in listed if shard.holds(file.name))
+    if len(found) == 1:
+        return found[0][1]
+    listed = _once(_joined(found, on_error))
+    if len(files) < len(found) and lists_quickly(sources, files_from):
+        return iter(list(listed))
+    return listed
 
 
 def lists_quickly(
@@ -117,26 +131,19 @@ def lists_quickly(
     )
 
 
-def _pictures(
-    found: Sequence[tuple[str, Iterator[Unit]]], on_error: OnError | None, suffixes: Collection[str]
-) -> Iterator[Found]:
-    """The pictures of all sources; what cannot be listed or opened stops no other."""
+def _joined(
+    found: Iterable[tuple[str, Iterator[Unit]]], on_error: OnError | None
+) -> Iterator[Unit]:
+    """The units of all sources; one that cannot be listed stops no other."""
     last: ImageError | None = None
     none = True
     for source, listed in found:
         try:
             for unit in listed:
-                try:
-                    for file in unit.pictures(suffixes):
-                        none = False
-                        yield file
-                except ImageError as error:
-                    if on_error is None:
-                        raise
-                    on_error(Path(unit.name), error)
-                    last = error
+                none = False
+                yield unit
         except ImageError as error:
-            if on_error is None or len(found) == 1:
+            if on_error is None:
                 raise
             on_error(Path(source), error)
             last = error
@@ -144,19 +151,39 @@ def _pictures(
         raise last
 
 
-def _once(files: Iterable[Found]) -> Iterator[Found]:
-    """Each file once, whatever sources it was found by."""
-    known: dict[str, Path] = {}
-    for file in files:
-        other = known.get(file.name)
+def _once(listed: Iterable[Unit]) -> Iterator[Unit]:
+    """Each unit once, whatever sources it was found by."""
+    known: dict[str, str] = {}
+    for unit in listed:
+        other = known.get(unit.name)
         if other is None:
-            known[file.name] = file.path
-            yield file
-        elif other != file.path:
+            known[unit.name] = unit.place
+            yield unit
+        elif other != unit.place:
             raise DataError(
-                f"{other} and {file.path} would both be called {file.name}: "
+                f"{other} and {unit.place} would both be called {unit.name}: "
                 "give the folder above them, or one folder at a time"
             )
+
+
+def _pictures(
+    listed: Iterable[Unit], on_error: OnError | None, suffixes: Collection[str]
+) -> Iterator[Found]:
+    """The pictures in all units; a container that cannot be read stops no other."""
+    last: ImageError | None = None
+    none = True
+    for unit in listed:
+        try:
+            for picture in unit.pictures(suffixes):
+                none = False
+                yield picture
+        except ImageError as error:
+            if on_error is None:
+                raise
+            on_error(Path(unit.name), error)
+            last = error
+    if none and last is not None:
+        raise last
 
 
 def detect_files(
