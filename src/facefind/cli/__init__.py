@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "track": "follow the faces of a video, each under its number",
     "redact": "hide the faces in pictures and videos",
     "align": "cut faces out, upright, for recognition",
+    "batch": "do millions of pictures with many processes or machines",
     "models": "list the models that ship, with their cards",
     "evaluate": "evaluate a model, or detections, on a labeled set",
     "data": "convert, check and count labeled sets",
@@ -56,6 +57,7 @@ _EXTRAS = {
     "pyarrow": "tables",
     "fsspec": "cloud",
     "s3fs": "cloud",
+    "ray": "ray",
 }
 
 

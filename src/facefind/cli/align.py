@@ -52,7 +52,6 @@ class _Align(Batch, Inference):
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind align` with these arguments."""
     from facefind import pipeline
-    from facefind.cli.progress import Progress
     from facefind.cli.work import Work
 
     options = tyro.cli(_Align, args=args, prog="facefind align")
@@ -91,7 +90,7 @@ def main(args: Sequence[str]) -> int:
         folder.begin()
         first, total, left = work.left(peeked, folder.names)
         widths = output.widths([_HEADER, *((file.name, "", "") for file in first)], narrowest=8)
-        progress = Progress("align", needs_reader=False)
+        progress = work.progress(needs_reader=False)
         if first and not options.json:
             progress.print(output.line(_HEADER, widths, right=(1, 2)))
         record: dict[str, Any] = {}

@@ -64,7 +64,6 @@ class _Detect(Batch, Inference):
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind detect` with these arguments."""
     from facefind import pipeline
-    from facefind.cli.progress import Progress
     from facefind.cli.work import Work
     from facefind.video import is_video
 
@@ -133,7 +132,7 @@ def main(args: Sequence[str]) -> int:
             failures.begin()
         done: set[str] = set() if lines is None else lines.names
         first, total, files = work.left(peeked, done)
-        progress = Progress("detect", needs_reader=lines is None and not folders)
+        progress = work.progress(needs_reader=lines is None and not folders)
         table = None
         if not options.json:
             table = _Table(first, single=total is not None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -77,6 +77,11 @@ class Batch:
     names, so that each of several machines can do its own."""
     json: Flag = False
     """Print JSON lines instead of a table."""
+    quiet: Flag = False
+    """Print nothing but what fails and, at the end, what came of it, both on stderr."""
+    progress: Literal["auto", "json"] = "auto"
+    """How stderr says how far it is: a bar on a terminal and a line every 30 seconds elsewhere, or
+    lines of JSON every 5 seconds."""
 
     def check_batch(self) -> None:
         """Raise DataError where these options contradict each other."""

@@ -82,7 +82,6 @@ class _Redact(Batch, Inference):
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind redact` with these arguments."""
     from facefind import pipeline
-    from facefind.cli.progress import Progress
     from facefind.cli.work import Work
     from facefind.images import SUFFIXES
     from facefind.pipeline.redacting import redacted_name
@@ -126,7 +125,7 @@ def main(args: Sequence[str]) -> int:
         first, total, left = work.left(peeked, folder.names)
         names = [(file.name, "", "") for file in first]
         widths = output.widths([_HEADER, _WIDEST, *names], narrowest=8)
-        progress = Progress("redact", needs_reader=False)
+        progress = work.progress(needs_reader=False)
         if first and not options.json:
             progress.print(output.line(_HEADER, widths, right=(1, 2)))
 
@@ -134,8 +133,9 @@ def main(args: Sequence[str]) -> int:
             if frame % 25 == 0:
                 progress.note(f"{step} frame {frame}")
 
-        faces = 0
-        for _ in work.follow(folder.redact(left, failures, watch), progress, total):
+        faces, stages = 0, pipeline.Stages()
+        redacted = folder.redact(left, failures, watch, stages)
+        for _ in work.follow(redacted, progress, total, stages):
             record = folder.last
             faces += record["faces"]
             lowest = record["lowest_score"]

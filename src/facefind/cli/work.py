@@ -129,17 +129,36 @@ class Work:
         images: bool,
     ) -> Iterator[DetectionResult]:
         """Yield each result that is written; what fails is named on stderr and in `--failures`."""
-        results = pipeline.detect_files(detector, files, images=images)
-        yield from self.follow(
-            pipeline.write_results(results, write, self._failures), progress, total
+        stages = pipeline.Stages()
+
+        def timed(result: DetectionResult) -> None:
+            with stages("writing"):
+                write(result)
+
+        results = pipeline.detect_files(detector, files, images=images, stages=stages)
+        written = pipeline.write_results(results, timed, self._failures)
+        yield from self.follow(written, progress, total, stages)
+
+    def progress(self, *, needs_reader: bool) -> Progress:
+        """What shows how far it is, as the command's options say."""
+        options = self._options
+        return Progress(
+            self._command,
+            needs_reader=needs_reader,
+            quiet=options.quiet,
+            json=options.progress == "json",
         )
 
     def follow(
-        self, results: Iterable[DetectionResult], progress: Progress, total: int | None
+        self,
+        results: Iterable[DetectionResult],
+        progress: Progress,
+        total: int | None,
+        stages: pipeline.Stages | None = None,
     ) -> Iterator[DetectionResult]:
         """Yield each result that has no error; folders that could not be listed have failed."""
         self._started = time.perf_counter()
-        yield from progress(results, total)
+        yield from progress(results, total, stages)
         for folder, error in self._unlisted.items():
             if self._failures is not None and folder not in self._failed_before:
                 self._failures.write_failure(folder, error)

@@ -14,12 +14,14 @@ from facefind.outputs import check_distinct, check_outputs, distinct, output_pat
 from facefind.pipeline.crops import CropFolder
 from facefind.pipeline.drawings import DrawingFolder, MeshFolder
 from facefind.pipeline.kept import DetectorSettings, ExactFaces, KeptDetections, detect_labeled
+from facefind.pipeline.meter import Meter
 from facefind.pipeline.redacted_videos import Hiding, redact_file, redact_stream
 from facefind.pipeline.redacting import RedactedFolder
 from facefind.pipeline.results import FORMATS, FormatName, ResultFile, format_of, open_results
 from facefind.pipeline.resuming import detector_settings, image_folders
 from facefind.pipeline.sinks import JsonLines, reason, to_record, write_results
-from facefind.pipeline.sources import Shard, detect_files, list_images, lists_quickly
+from facefind.pipeline.sources import Shard, detect_files, list_images, list_units, lists_quickly
+from facefind.pipeline.stages import Stages
 from facefind.pipeline.videos import FrameLines, detect_video, video_record, video_settings
 
 __all__ = [
@@ -34,9 +36,11 @@ __all__ = [
     "JsonLines",
     "KeptDetections",
     "MeshFolder",
+    "Meter",
     "RedactedFolder",
     "ResultFile",
     "Shard",
+    "Stages",
     "check_distinct",
     "check_outputs",
     "detect_files",
@@ -47,6 +51,7 @@ __all__ = [
     "format_of",
     "image_folders",
     "list_images",
+    "list_units",
     "lists_quickly",
     "open_results",
     "output_path",

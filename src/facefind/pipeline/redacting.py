@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from facefind.pipeline.resuming import SETTINGS, Note, check_folder
 from facefind.pipeline.review import ContactSheets
 from facefind.pipeline.sinks import JsonLines, Sink, write_results
 from facefind.pipeline.sources import detect_files
+from facefind.pipeline.stages import Stages
 from facefind.pipeline.videos import FrameLines, temporary, video_settings
 from facefind.redaction import Redaction
 from facefind.video import Tracks
@@ -146,6 +147,7 @@ class RedactedFolder(Sink):
         files: Iterable[Found],
         failures: JsonLines | None = None,
         watch: Callable[[str, int], None] = lambda step, frame: None,
+        stages: Stages | None = None,
     ) -> Iterator[DetectionResult]:
         """Yield each file's result once its copy is there, those that failed with their error.
 
@@ -155,6 +157,7 @@ class RedactedFolder(Sink):
             files: What is to be redacted.
             failures: Takes a line for each file that fails.
             watch: As of `write_video`.
+            stages: Notes the time that goes into pictures.
         """
         moving: list[tuple[Found, Kind]] = []
 
@@ -168,14 +171,17 @@ class RedactedFolder(Sink):
         def write(result: DetectionResult) -> None:
             kind = kinds.get(result.source)
             if kind is None:
-                self.write_picture(result.source, result.faces)
+                with nullcontext() if stages is None else stages("writing"):
+                    self.write_picture(result.source, result.faces)
             elif kind == "video":
                 self.write_video(result.source, watch)
             else:
                 self.write_animation(result.source)
 
         kinds: dict[Found, Kind] = {}
-        yield from write_results(detect_files(self._detector, pictures()), write, failures)
+        yield from write_results(
+            detect_files(self._detector, pictures(), stages=stages), write, failures
+        )
         kinds.update(moving)
         none = Faces.empty((0, 0))  # they are found as the copy is written
         begun = (DetectionResult(n, file, _faces=none) for n, (file, _) in enumerate(moving))

@@ -16,7 +16,7 @@ from facefind.errors import ImageError, RuntimeUnavailableError
 from facefind.images import SUFFIXES, Found
 from facefind.images.listing import fits, is_container
 
-__all__ = ["Place", "is_file", "name_of", "picture", "walk", "write"]
+__all__ = ["Place", "files", "is_file", "name_of", "picture", "walk", "write"]
 
 _PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), "'facefind[cloud]'"),
@@ -98,7 +98,7 @@ def walk(url: str, keep: Callable[[str], bool]) -> Iterator[tuple[Place, str]]:
     root, pattern = _split(place.path)
     none = True
     try:
-        for path in _files(place.system, root):
+        for path in files(place.system, root):
             name = path[len(root) :].lstrip("/")
             parts = name.split("/")
             if any(part.startswith(".") for part in parts) or not keep(name):
@@ -139,7 +139,7 @@ def _split(path: str) -> tuple[str, tuple[str, ...]]:
     return str(PurePosixPath(*parts[:fixed])) if fixed else "", parts[fixed:]
 
 
-def _files(system: Any, root: str) -> Iterator[str]:
+def files(system: Any, root: str) -> Iterator[str]:
     """Paths of all files below a path, each once, in the store's order."""
     if hasattr(system, "call_s3"):
         yield from _s3_files(system, root)

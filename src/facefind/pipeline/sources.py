@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from facefind.errors import DataError, ImageError
 from facefind.images import Found
 from facefind.images.listing import SUFFIXES, OnError, is_container, is_remote
 from facefind.pipeline import units
+from facefind.pipeline.stages import Stages
 from facefind.pipeline.units import Unit
+from facefind.streaming import Image
 
-__all__ = ["Shard", "detect_files", "list_images", "list_units", "lists_quickly"]
+__all__ = ["Shard", "detect_files", "list_images", "list_units", "lists_quickly", "pictures_of"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def list_images(
     listed = list_units(
         sources, files_from=files_from, skip=skip, on_error=on_error, suffixes=suffixes
     )
-    pictures = _pictures(listed, on_error, suffixes)
+    pictures = pictures_of(listed, on_error, suffixes)
     return pictures if shard is None else (one for one in pictures if shard.holds(one.name))
 
 
@@ -166,37 +169,36 @@ def _once(listed: Iterable[Unit]) -> Iterator[Unit]:
             )
 
 
-def _pictures(
-    listed: Iterable[Unit], on_error: OnError | None, suffixes: Collection[str]
+def pictures_of(
+    listed: Iterable[Unit], on_error: OnError | None, suffixes: Collection[str] = SUFFIXES
 ) -> Iterator[Found]:
-    """The pictures in all units; a container that cannot be read stops no other."""
-    last: ImageError | None = None
-    none = True
+    """The pictures in units; with `on_error` a container that cannot be read stops no other."""
     for unit in listed:
         try:
-            for picture in unit.pictures(suffixes):
-                none = False
-                yield picture
+            yield from unit.pictures(suffixes)
         except ImageError as error:
             if on_error is None:
                 raise
             on_error(Path(unit.name), error)
-            last = error
-    if none and last is not None:
-        raise last
 
 
 def detect_files(
-    detector: FaceDetector, files: Iterable[Found], *, readers: int = 2, images: bool = False
+    detector: FaceDetector,
+    files: Iterable[Found],
+    *,
+    readers: int = 2,
+    images: bool = False,
+    stages: Stages | None = None,
 ) -> Iterator[DetectionResult]:
     """The result of each file, as of `FaceDetector.stream`; those that failed have their error.
 
-    `result.source` is the file, with its path and name.
+    `result.source` is the file, with its path and name. The time that goes into reading and into
+    the network is noted in `stages`.
     """
-    return detector.stream(
-        files,
-        read=lambda file: detector.read(file.picture),
-        readers=readers,
-        images=images,
-        on_error="yield",
-    )
+
+    def read(file: Found) -> Image:
+        with nullcontext() if stages is None else stages("reading"):
+            return detector.read(file.picture)
+
+    runner = detector if stages is None else stages.timed(detector)
+    return runner.stream(files, read=read, readers=readers, images=images, on_error="yield")
