@@ -103,9 +103,14 @@ class Inference:
     runtime: RuntimeName = "auto"
     """The library that runs the model; auto takes the fastest that is installed."""
     provider: Text = None
-    """The kind of device, by the runtime's name for it, such as cuda; the CPU where not given."""
+    """The kind of device, by the runtime's name for it: cuda, tensorrt, coreml or directml with
+    onnxruntime, gpu or npu with openvino; the CPU where not given. What is absent is an error."""
     device_id: Whole = None
     """Which of the provider's devices, from 0; the first where not given."""
+    engine_cache: Folder = None
+    """Keep what the provider compiles of the model here: TensorRT takes minutes for it."""
+    memory_limit: Whole = None
+    """MiB of a GPU that onnxruntime takes at most, with cuda or tensorrt."""
     precision: Precision = "fp32"
     """Numbers it computes with: fp32, or bf16 where the device has it."""
     threads: Whole = None
@@ -123,12 +128,18 @@ class Inference:
         check_range("--batch-size", self.batch_size, 1)
         check_range("--threads", self.threads, 1)
         check_range("--device-id", self.device_id, 0)
+        check_range("--memory-limit", self.memory_limit, 1)
         check_range("--max-pixels", self.max_pixels, 1)
 
     def running(self) -> dict[str, Any]:
         """What runs a model, and on what, by the names that detectors and measures have for it."""
         names = ("runtime", "provider", "device_id", "precision", "threads")
         return {name: getattr(self, name) for name in names}
+
+    def device(self) -> dict[str, Any]:
+        """What of the device is kept and taken, by the names that detectors have for it."""
+        limit = None if self.memory_limit is None else self.memory_limit << 20
+        return {"engine_cache": self.engine_cache, "memory_limit": limit}
 
     def reading(self) -> dict[str, Any]:
         """What of image files is read, by the names that detectors have for it."""
@@ -145,6 +156,7 @@ class Inference:
             batch_size=self.batch_size,
             **self.running(),
             **self.reading(),
+            **self.device(),
             **more,
         )
 
