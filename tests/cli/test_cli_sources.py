@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from facefind.cli import main
 
@@ -97,3 +98,26 @@ def test_pictures_come_from_buckets(
         ("blank.gif", 0),
         ("deep/b.png", 1),
     ]
+
+
+def test_redacted_pictures_go_into_tar_files(album: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "hidden"
+    args = ["redact", str(album), "--model", model, "--out", str(out), "--per-tar", "2"]
+    for more in ([], ["--resume"]):
+        assert main([*args, *more]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "00000.tar",
+        "00001.tar",
+        "report.jsonl",
+        "settings.json",
+    ]
+    with tarfile.open(out / "00001.tar") as one, tarfile.open(out / "00000.tar") as other:
+        assert sorted(one.getnames() + other.getnames()) == ["a.jpg", "blank.gif", "deep/b.png"]
+        hidden = Image.open(other.extractfile("a.jpg"))  # type: ignore[arg-type]
+        assert hidden.tobytes() != Image.open(album / "a.jpg").tobytes()
+    lines = [json.loads(line) for line in (out / "report.jsonl").read_text().splitlines()]
+    assert {line["image"]: line["tar"] for line in lines} == {
+        "a.jpg": "00000.tar",
+        "blank.gif": "00000.tar",
+        "deep/b.png": "00001.tar",
+    }

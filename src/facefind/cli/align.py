@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, Inference, check_range
+from facefind.cli.options import Batch, Inference, Whole, check_range
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class _Align(Batch, Inference):
     """Leave out faces whose box has a shorter side, in the image's pixels."""
     format: Literal["png", "jpg"] = "png"
     """png keeps the pixels as they are, jpg is smaller."""
+    per_tar: Whole = None
+    """Write the crops of so many images each into tar files, 00000.tar and so on, in place of
+    files of their own."""
     model: str = "default"
     """A model that ships (see `facefind models`) or an .onnx file."""
 
@@ -56,6 +59,7 @@ def main(args: Sequence[str]) -> int:
 
     options = tyro.cli(_Align, args=args, prog="facefind align")
     options.check_inference()
+    check_range("--per-tar", options.per_tar, 1)
     check_range("--size", options.size, 1, _LARGEST_SIZE)
     check_range("--min-size", options.min_size, 0)
     reads = [options.model] if options.model.endswith(".onnx") else []
@@ -81,6 +85,7 @@ def main(args: Sequence[str]) -> int:
             largest=options.faces == "largest",
             min_size=options.min_size,
             format=options.format,
+            per_tar=options.per_tar,
             settings=settings,
             resume=options.resume,
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, File, Flag, Inference, Number, check_range
+from facefind.cli.options import Batch, File, Flag, Inference, Number, Whole, check_range
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class _Redact(Batch, Inference):
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """The folder for the copies, the report and the settings: a new or empty one, or one to
     resume. Each --shard needs its own."""
+    per_tar: Whole = None
+    """Write the copies of so many pictures each into tar files, 00000.tar and so on, in place of
+    files of their own; those of videos stay files."""
     model: str = "default"
     """A model that ships (see `facefind models`) or an .onnx file."""
     method: Annotated[Literal["blur", "pixelate", "fill", "image"], tyro.conf.arg(name="with")] = (
@@ -115,6 +118,7 @@ def main(args: Sequence[str]) -> int:
             metadata=not options.strip_metadata,
             sound=options.sound,
             review=options.review,
+            per_tar=options.per_tar,
             settings=pipeline.detector_settings(detector) | work.folders(),
             resume=options.resume,
         )
@@ -148,6 +152,7 @@ def main(args: Sequence[str]) -> int:
 
 def _check(options: _Redact) -> None:
     options.check_inference()
+    check_range("--per-tar", options.per_tar, 1)
     check_range("--grow", options.grow, 1, 10)
     check_range("--every", options.every, 1)
     check_range("--lead", options.lead, 0, 60)
@@ -196,7 +201,7 @@ def _stream(options: _Redact) -> int:
 
     if len(options.images) > 1:
         raise DataError("a stream is redacted alone: give no other sources")
-    names = ("resume", "failures", "retry_failed", "shard", "review")
+    names = ("resume", "failures", "retry_failed", "shard", "review", "per_tar")
     if given := [name for name in names if getattr(options, name)]:
         raise DataError(f"--{given[0].replace('_', '-')} is of files: leave it out for a stream")
     source = options.images[0]

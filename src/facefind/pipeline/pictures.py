@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from facefind import redaction
 from facefind.errors import ImageError
-from facefind.files import atomic
 from facefind.images import MAX_PIXELS, Found
 from facefind.images.depth import over_white
 from facefind.images.opening import describe, open_picture, quietly, turn
@@ -166,12 +165,13 @@ class StoredPicture:
             pixels[pixels[..., -1] == 0] = 0
         self.frames[frame] = Image.frombytes(picture.mode, picture.size, pixels.tobytes())
 
-    def write(self, path: Path, format: str) -> None:
-        """Write the file, whole or not at all, with nothing of the original's metadata but ours."""
+    def encode(self, format: str) -> bytes:
+        """The file's content, with nothing of the original's metadata but what `save` has."""
         first, *others = self.frames
         several = {"save_all": True, "append_images": others} if others else {}
-        with atomic(path, durable=False) as draft:
-            first.save(draft, format, **several, **self.save)
+        file = io.BytesIO()
+        first.save(file, format, **several, **self.save)
+        return file.getvalue()
 
 
 def is_animated(file: Found, max_pixels: int = MAX_PIXELS) -> bool:

@@ -15,8 +15,9 @@ import numpy as np
 from facefind import redaction
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.faces import Faces, plain
+from facefind.files import write_bytes
 from facefind.images import Found, read
-from facefind.outputs import output_path
+from facefind.outputs import below, output_path
 from facefind.pipeline.pictures import WRITERS, StoredPicture, is_animated
 from facefind.pipeline.redacted_videos import Hiding, follow, redact_file, tracker_config
 from facefind.pipeline.resuming import SETTINGS, Note, check_folder
@@ -24,6 +25,7 @@ from facefind.pipeline.review import ContactSheets
 from facefind.pipeline.sinks import JsonLines, Sink, write_results
 from facefind.pipeline.sources import detect_files
 from facefind.pipeline.stages import Stages
+from facefind.pipeline.tars import TarFiles
 from facefind.pipeline.videos import FrameLines, temporary, video_settings
 from facefind.redaction import Redaction
 from facefind.video import Tracks
@@ -84,6 +86,8 @@ class RedactedFolder(Sink):
         metadata: Whether metadata comes along: of pictures EXIF without thumbnail and maker's note,
             of videos title, date, place and the like.
         sound: Whether videos keep sound and subtitles.
+        per_tar: Pictures whose copies go into a tar file together; None writes files. Videos are
+            files in any case.
         review: Whether contact sheets are made, in the folder `review`.
         settings: What else copies depend on, such as the folders that are read.
         resume: Whether to add to copies that the same settings made.
@@ -107,6 +111,7 @@ class RedactedFolder(Sink):
         hiding: Hiding = Hiding(),  # noqa: B008
         metadata: bool = False,
         sound: bool = True,
+        per_tar: int | None = None,
         review: bool = False,
         settings: Mapping[str, Any] = {},
         resume: bool = False,
@@ -114,19 +119,24 @@ class RedactedFolder(Sink):
         self._folder, self._detector, self._how = Path(folder), detector, how
         self._every, self._hiding, self._sound = every, hiding, sound
         self._metadata = metadata
-        made_with = dict(settings) | {
-            "holds": "redacted copies",
-            **_plain(how),
-            "every": every,
-            "lead": hiding.lead,
-            "most_gap": hiding.most_gap,
-            "metadata": metadata,
-            "sound": sound,
-        }
+        made_with = (
+            dict(settings)
+            | {
+                "holds": "redacted copies",
+                **_plain(how),
+                "every": every,
+                "lead": hiding.lead,
+                "most_gap": hiding.most_gap,
+                "metadata": metadata,
+                "sound": sound,
+            }
+            | ({} if per_tar is None else {"per_tar": per_tar})
+        )
         self._note = Note(self._folder / SETTINGS, made_with)
         check_folder(self._folder, self._note, "redacted copies", resume=resume)
         self._report = JsonLines(self._folder / REPORT, resume=True)
         self.names = self._report.names
+        self._tars = None if per_tar is None else TarFiles(self._folder, per_tar, self._report)
         self.last: dict[str, Any] = {}
         self._sheets = ContactSheets(self._folder / "review") if review else None
 
@@ -137,10 +147,14 @@ class RedactedFolder(Sink):
         self._report.begin()
 
     def close(self) -> None:
-        """Write the last contact sheet, and close the report."""
-        if self._sheets is not None:
-            self._sheets.close()
-        self._report.close()
+        """Write the last contact sheet and tar file, and close the report."""
+        try:
+            if self._sheets is not None:
+                self._sheets.close()
+            if self._tars is not None:
+                self._tars.close()
+        finally:
+            self._report.close()
 
     def redact(
         self,
@@ -194,12 +208,12 @@ class RedactedFolder(Sink):
         form = WRITERS[name.suffix.lower()]
         picture = self._open(file, form)
         picture.hide(0, redaction.grown(faces, self._how), self._how)
-        picture.write(self._folder / name, form)
+        copied = picture.encode(form)
         lowest = float(faces.scores[-1]) if len(faces) else None
         self._review(file.name, lambda: read(picture.frames[0]), len(faces), lowest)
         found = faces.to_dict(digits=2)
         places = {key: found[key] for key in ("boxes", "scores")}
-        return self._done(file, name, faces.image_size, len(faces), lowest, places)
+        return self._done(file, name, faces.image_size, len(faces), lowest, places, copied)
 
     def write_animation(self, file: Found) -> dict[str, Any]:
         """Find the faces of an animation, or of the pages of a TIFF file, and write its copy."""
@@ -232,9 +246,9 @@ class RedactedFolder(Sink):
             places = {"pages": [plain(faces.boxes, 2) for faces in hidden]}
         for number, faces in enumerate(hidden):
             picture.hide(number, redaction.grown(faces, self._how), self._how)
-        picture.write(self._folder / name, form)
+        copied = picture.encode(form)
         self._review(file.name, lambda: read(picture.frames[0]), faces_in_all, lowest)
-        return self._done(file, name, size, faces_in_all, lowest, places)
+        return self._done(file, name, size, faces_in_all, lowest, places, copied)
 
     def write_video(
         self, file: Found, watch: Callable[[str, int], None] = lambda step, frame: None
@@ -310,8 +324,10 @@ class RedactedFolder(Sink):
         faces: int,
         lowest: float | None,
         places: Mapping[str, Any],
+        copied: bytes | None = None,
     ) -> dict[str, Any]:
-        record = {
+        """Write the copy, where it is not there yet, and the file's line of the report."""
+        record: dict[str, Any] = {
             "image": file.name,
             "file": name.as_posix(),
             "width": size[1],
@@ -320,7 +336,12 @@ class RedactedFolder(Sink):
             "lowest_score": None if lowest is None else round(lowest, 4),
             **places,
         }
-        self._report.write(record)
+        if copied is not None and self._tars is not None:
+            self._tars.add({record["file"]: copied}, record)
+        else:
+            if copied is not None:
+                write_bytes(below(self._folder, name), copied, durable=False)
+            self._report.write(record)
         self.last = record
         return record
 

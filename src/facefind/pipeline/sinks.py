@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC, EROFS
 from pathlib import Path
@@ -148,10 +148,15 @@ class JsonLines(Sink):
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record, with the image's name under "image"."""
+        self.write_all([record])
+
+    def write_all(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append several records at once."""
         self.begin()
         assert self._file is not None
+        lines = (json.dumps({"image": record["image"], **record}) + "\n" for record in records)
         try:
-            self._file.write(json.dumps({"image": record["image"], **record}) + "\n")
+            self._file.write("".join(lines))
             self._file.flush()
         except BrokenPipeError:
             raise DataError(f"{self.path}: nobody reads it any more") from None
