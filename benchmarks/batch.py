@@ -22,7 +22,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def main() -> int:
     engine.add_argument("--pictures", type=int, default=200, help="of one process")
     cost = actions.add_parser("cost")
     cost.add_argument("--pictures", type=int, default=300)
+    cost.add_argument("--model", default="default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         return {"simulate": run_simulation, "engine": run_engine, "cost": run_cost}[options.action](
@@ -165,35 +167,52 @@ def _timed(job: Job, watch: Any, **more: Any) -> Worker:
 
 
 def run_cost(options: argparse.Namespace, folder: Path) -> int:
-    """Seconds of a core a picture: network, reading, and all that a job adds to them."""
+    """Seconds of a core a picture, waiting left out: network, all of it, the machinery alone."""
     from facefind import FaceDetector, pipeline
 
     _portraits(folder / "photos", options.pictures)
-    detector = FaceDetector(threads=1)
-    units = list(pipeline.list_units([str(folder / "photos")]))
-    job = Job.begin(folder / "job", {}, {}, per_shard=100)
-    job.plan(units)
-    stages = pipeline.Stages()
+    inputs: list[Any] = []
+    detector = FaceDetector(options.model, threads=1)
+    network, detector.runtime = detector.runtime, _Noting(detector.runtime, inputs)
+    detector.detect(folder / "photos" / "0.jpg")
+    detector.runtime.noting = False
 
-    def detect(files: Iterable[Any]) -> Iterator[Any]:
-        return pipeline.detect_files(detector, files, stages=stages)
+    def seconds(work: Any, times: int) -> float:
+        began = time.process_time()
+        for _ in range(times):
+            work()
+        return (time.process_time() - began) / options.pictures
 
-    detector.detect(next(units[0].pictures()).path)
-    spent: dict[str, float] = {}
-    for done in Worker(job, detect, stages).run():
-        for name, seconds in done.stages.items():
-            spent[name] = spent.get(name, 0.0) + seconds
-    plain = Job.begin(folder / "plain", {}, {}, per_shard=100)
-    plain.plan(simulated.units(20 * options.pictures))
-    began = time.process_time()
-    for _ in Worker(plain, simulated.detect).run():
-        pass
-    machinery = (time.process_time() - began) / (20 * options.pictures)
-    network = spent["network"] / options.pictures
-    reading = spent["reading"] / options.pictures
-    print(f"network {1e3 * network:.2f}, reading {1e3 * reading:.2f} ms a picture; machinery "
-          f"{1e3 * machinery:.3f} ms, {machinery / network:.1%} of the network")  # fmt: skip
+    def through(units: Iterable[Any], detect: Any, where: str) -> float:
+        job = Job.begin(folder / where, {}, {}, per_shard=100)
+        job.plan(units)
+        return seconds(lambda: list(Worker(job, detect).run()), 1)
+
+    units = pipeline.list_units([str(folder / "photos")])
+    alone = seconds(lambda: [network(x) for x in inputs], options.pictures)
+    whole = through(units, partial(pipeline.detect_files, detector), "job")
+    many = 20 * options.pictures
+    machinery = through(simulated.units(many), simulated.detect, "plain") / 20
+    print(
+        f"network {1e3 * alone:.2f}, all of it {1e3 * whole:.2f} ms of a core a picture; "
+        f"machinery {1e3 * machinery:.3f} ms, {machinery / alone:.1%} of the network"
+    )
     return 0
+
+
+class _Noting:
+    """A runtime that notes what it is given, the first time."""
+
+    def __init__(self, runtime: Any, inputs: list[Any]) -> None:
+        self._runtime, self._inputs, self.noting = runtime, inputs, True
+
+    def __call__(self, images: Any) -> Any:
+        if self.noting:
+            self._inputs.append(images)
+        return self._runtime(images)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
 
 
 def _portraits(folder: Path, count: int) -> None:
