@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import unicodedata
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")  # what a path makes of scheme://
 
 LABELS = SUFFIXES | {".json", ".txt", ".xml", ".mat", ".yaml", ".yml", ".sqlite", ".csv"}
 """Suffixes of the files that labeled sets consist of."""
@@ -63,6 +65,9 @@ def check_outputs(
     for name, path in (*files.items(), *folders.items()):
         if path is not None and is_remote(path) and os.fspath(path).rstrip("/") in inputs:
             raise DataError(f"{name} {path} is read: name another place to write to")
+    for name, path in (*files.items(), *folders.items()):
+        if isinstance(path, Path) and _ADDRESS.match(str(path)):
+            raise DataError(f"{name} {path} is an address: only detect --out and jobs go to one")
     given = {n: Path(path) for n, path in files.items() if path is not None and not is_remote(path)}
     into = {
         n: Path(path) for n, path in folders.items() if path is not None and not is_remote(path)

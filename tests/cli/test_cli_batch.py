@@ -112,5 +112,7 @@ def test_another_model_or_setting_is_another_job(
     assert main(args) == 0
     assert main([*args, "--min-score", "0.3"]) == 2
     assert "is done with min_score" in capsys.readouterr().err
+    assert main(["batch", "run", job, str(album / "deep"), *args[4:]]) == 2
+    assert "is done with sources" in capsys.readouterr().err
     assert main(["batch", "--help"]) == 0
     assert "status" in capsys.readouterr().out

@@ -119,6 +119,8 @@ def test_names_hold_no_password_and_outputs_lie_inside_their_folder() -> None:
 
 
 def test_an_address_that_is_read_is_not_written() -> None:
+    with pytest.raises(DataError, match="is an address"):
+        check_outputs(["a.jpg"], folders={"--draw": Path("s3://bucket/drawn")})
     with pytest.raises(DataError, match="is read"):
         check_outputs(["s3://b/a.parquet"], files={"--out": "s3://b/a.parquet"})
     assert check_outputs(["s3://b/photos", "-"], files={"--out": "s3://b/faces.parquet"}) == []

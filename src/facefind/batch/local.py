@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import connection
@@ -99,12 +100,15 @@ def run_local(
 def _work(
     job: Job, pipe: connection.Connection, cpu: int | None, make: Make, more: dict[str, Any]
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it gets it, too, and ends it
     if cpu is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {cpu})
     try:
         worker = make(job, watch=pipe.send, **more)
         for _ in worker.run():
             pass
+    except BrokenPipeError:  # whoever started it is gone
+        pass
     except FacefindError as error:  # the others would fail alike
         pipe.send(error)
 

@@ -62,9 +62,19 @@ def status(job: Job) -> Status:
 def failures(job: Job) -> Iterator[dict[str, Any]]:
     """The pictures that failed in the shards that are done: name, reason and shard."""
     for shard in sorted(job.done()):
-        for record in read_shard(job, shard):
-            if record.get("error"):
-                yield {"image": record["image"], "error": record["error"], "shard": shard}
+        for record in _failed(job, shard):
+            yield {"image": record["image"], "error": record["error"], "shard": shard}
+
+
+def _failed(job: Job, shard: int) -> Iterator[dict[str, Any]]:
+    if job.format != "parquet":
+        yield from (record for record in read_shard(job, shard) if record.get("error"))
+        return
+    from pyarrow import compute, parquet
+
+    content = io.BytesIO(job.store.get(job.result_key(shard)) or b"")
+    table = parquet.read_table(content, columns=["image", "error"])  # no faces are read
+    yield from table.filter(compute.is_valid(table["error"])).to_pylist()
 
 
 def read_shard(job: Job, shard: int) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ All that workers agree by is `create`: of any number that create one file, one s
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -143,16 +144,21 @@ class Prefix:
 
     def create(self, key: str, content: bytes) -> bool:
         """As of `Store`."""
-        try:
-            self._place.system.pipe_file(self._path(key), content, mode="create")
-        except FileExistsError:
-            # A request whose answer was lost is sent again, and then finds its own key.
-            return self.get(key) == content
-        except OSError:
-            if self.get(key) is None:  # two at once, of which the store may refuse both
-                raise
-            return self.get(key) == content
-        return True
+        for pause in (0.1, 0.4, 1.6, None):
+            try:
+                self._place.system.pipe_file(self._path(key), content, mode="create")
+            except FileExistsError:
+                break
+            except OSError:  # of two at once the store may refuse both
+                if self.get(key) is not None:
+                    break
+                if pause is None:
+                    raise
+                time.sleep(pause)
+            else:
+                return True
+        # A request whose answer was lost is sent again, and then finds its own key.
+        return self.get(key) == content
 
     def put(self, key: str, content: bytes) -> None:
         """As of `Store`."""

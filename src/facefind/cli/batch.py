@@ -117,13 +117,21 @@ def _run(options: _Run) -> int:
     meter = Meter(job.pictures_left())
     reports = Reports(meter, "batch", quiet=options.quiet, json=options.progress == "json")
     watch = _Watch(meter, reports.update)
+    provider = options.provider or job.detector.get("provider") or "cpu"
+    cpu = provider.lower().startswith("cpu")
     try:
         if options.engine == "ray":
             from facefind.batch.cluster import run_ray
 
-            run_ray(job, options.workers, watch, address=options.address, **options.options())
+            run_ray(
+                job,
+                options.workers,
+                watch,
+                address=options.address,
+                gpus=0 if cpu else 1,
+                **options.options(),
+            )
         else:
-            cpu = (options.provider or "cpu").lower().startswith("cpu")
             run_local(job, options.workers, watch, pin=cpu, **options.options())
     finally:
         reports.close()
@@ -155,6 +163,7 @@ def _begun(options: _Run, pass_over: OnError) -> Job:
     if place is not None and used and not (place / "job.json").is_file():
         raise DataError(f"{place} holds files that are no job: give a new or an empty folder")
     settings = pipeline.detector_settings(FaceDetector(**options.options()))
+    settings["sources"] = [one if is_remote(one) else os.path.abspath(one) for one in inputs]
     job = Job.begin(
         options.job,
         settings,

@@ -165,7 +165,16 @@ def _video(options: _Detect) -> int:
 
     if len(options.images) > 1:
         raise DataError(f"one video at a time: got {len(options.images)} sources")
-    names = ("mesh", "mesh_out", "failures", "retry_failed", "shard", "format")
+    names = (
+        "mesh",
+        "mesh_out",
+        "failures",
+        "retry_failed",
+        "shard",
+        "format",
+        "files_from",
+        "quiet",
+    )
     if given := [name for name in names if getattr(options, name)]:
         raise DataError(f"--{given[0].replace('_', '-')} is of images: leave it out for a video")
     fields = ("draw", "every", "resume", "overwrite", "json")

@@ -201,7 +201,16 @@ def _stream(options: _Redact) -> int:
 
     if len(options.images) > 1:
         raise DataError("a stream is redacted alone: give no other sources")
-    names = ("resume", "failures", "retry_failed", "shard", "review", "per_tar")
+    names = (
+        "resume",
+        "failures",
+        "retry_failed",
+        "shard",
+        "review",
+        "per_tar",
+        "files_from",
+        "quiet",
+    )
     if given := [name for name in names if getattr(options, name)]:
         raise DataError(f"--{given[0].replace('_', '-')} is of files: leave it out for a stream")
     source = options.images[0]
