@@ -12,23 +12,15 @@ from facefind import FaceDetector
 from facefind.batch import Job, read_shard
 from facefind.cli import main
 
+FAST = ("--test-protocol", "320")
+
 
 def test_a_job_is_begun_and_joined(
     broken: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job, failed = str(tmp_path / "job"), tmp_path / "failed.csv"
-    args = [
-        "batch",
-        "run",
-        job,
-        str(broken),
-        "--model",
-        model,
-        "--per-shard",
-        "2",
-        "--workers",
-        "2",
-    ]
+    args = ["batch", "run", job, str(broken), "--model", model, "--per-shard", "2"]
+    args += ["--workers", "2", "--lease", "4", *FAST]
     assert main([*args, "--progress", "json"]) == 1
     said = capsys.readouterr().err.splitlines()
     last = json.loads(said[-2])["progress"]
@@ -38,7 +30,7 @@ def test_a_job_is_begun_and_joined(
     one = Job.open(job)
     records = {r["image"]: r for shard in one.done() for r in read_shard(one, shard)}
     assert list(records) == ["a.jpg", "blank.gif", "broken.jpg", "deep/b.png", "z.jpg"]
-    faces = FaceDetector(model, threads=1).detect(broken / "a.jpg")
+    faces = FaceDetector(model, threads=1, protocol="320").detect(broken / "a.jpg")
     np.testing.assert_allclose(records["a.jpg"]["boxes"], faces.boxes, atol=1e-3)
     assert "damaged or truncated" in records["broken.jpg"]["error"]
     assert main(["batch", "status", job, "--failures", str(failed)]) == 1
@@ -64,7 +56,7 @@ def test_a_job_lies_in_a_bucket(album: Path, model: str, bucket: str) -> None:
 
     fsspec.filesystem("s3").put(str(album), f"{bucket}/album", recursive=True)
     job = f"{bucket}/jobs/one"
-    args = ["batch", "run", job, f"{bucket}/album", "--model", model, "--workers", "1"]
+    args = ["batch", "run", job, f"{bucket}/album", "--model", model, "--workers", "1", *FAST]
     assert main(args) == 0
     one = Job.open(job)
     found = [(r["image"], len(r["scores"])) for r in read_shard(one, 0)]
@@ -108,7 +100,7 @@ def test_another_model_or_setting_is_another_job(
     album: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = str(tmp_path / "job")
-    args = ["batch", "run", job, str(album), "--model", model, "--workers", "1"]
+    args = ["batch", "run", job, str(album), "--model", model, "--workers", "1", *FAST]
     assert main(args) == 0
     assert main([*args, "--min-score", "0.3"]) == 2
     assert "is done with min_score" in capsys.readouterr().err

@@ -9,25 +9,27 @@ import pytest
 
 from facefind.cli import main, progress
 
+FAST = ("--test-protocol", "320", "--threads", "1")
+
 
 def test_a_line_at_times_says_how_far_it_is(
     album: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "_LINE_EVERY", 0.0)
-    assert main(["detect", str(album), "--model", model]) == 0
+    assert main(["detect", str(album), "--model", model, *FAST]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if " a second" in line]
     assert len(lines) == 3
     assert lines[2].startswith("facefind detect: 3 of 3 pictures, ")
     assert "network " in lines[2]
     monkeypatch.undo()
-    main(["detect", str(album), "--model", model])
+    main(["detect", str(album), "--model", model, *FAST])
     assert " a second" not in capsys.readouterr().err
 
 
 def test_json_is_for_programs_and_quiet_says_nothing_but_failures(
     broken: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    args = [str(broken), "--model", model]
+    args = [str(broken), "--model", model, *FAST]
     assert main(["detect", *args, "--progress", "json"]) == 1
     printed = capsys.readouterr()
     said = [json.loads(line) for line in printed.err.splitlines() if line.startswith("{")]

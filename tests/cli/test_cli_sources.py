@@ -14,6 +14,8 @@ from PIL import Image
 
 from facefind.cli import main
 
+FAST = ("--test-protocol", "320", "--threads", "1")
+
 
 @pytest.fixture
 def shard(album: Path, tmp_path: Path) -> Path:
@@ -25,7 +27,7 @@ def shard(album: Path, tmp_path: Path) -> Path:
 
 def test_all_commands_take_tar_files(shard: Path, model: str, tmp_path: Path) -> None:
     out, crops, hidden = (tmp_path / name for name in ("f.jsonl", "crops", "hidden"))
-    again = ["--model", model, "--resume"]
+    again = ["--model", model, "--resume", *FAST]
     for _ in range(2):
         assert main(["detect", str(shard), "--out", str(out), *again]) == 0
     records = [json.loads(line) for line in out.read_text().splitlines()]
@@ -53,7 +55,15 @@ def test_two_pictures_of_a_tar_file_are_never_made_into_one(
     with tarfile.open(tmp_path / "shard.tar", "w") as archive:
         for name in ("x.gif", "x.png"):
             archive.add(album / "blank.gif", name)
-    args = ["align", str(tmp_path / "*.tar"), "--model", model, "--out", str(tmp_path / "crops")]
+    args = [
+        "align",
+        str(tmp_path / "*.tar"),
+        "--model",
+        model,
+        "--out",
+        str(tmp_path / "crops"),
+        *FAST,
+    ]
     assert main(args) == 2
     assert "would both be shard.tar/x" in capsys.readouterr().err
 
@@ -68,13 +78,13 @@ def test_lists_and_single_pictures_come_on_stdin(
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
 
     stdin((album / "a.jpg").read_bytes())
-    assert main(["detect", "-", "--model", model, "--json"]) == 0
+    assert main(["detect", "-", "--model", model, "--json", *FAST]) == 0
     (face,) = capsys.readouterr().out.splitlines()
     assert json.loads(face)["image"] == "-"
     assert len(json.loads(face)["scores"]) == 1
     monkeypatch.chdir(album)
     stdin(b"a.jpg\nnone.jpg\nblank.gif\n")
-    assert main(["detect", "--files-from", "-", "--model", model, "--json"]) == 1
+    assert main(["detect", "--files-from", "-", "--model", model, "--json", *FAST]) == 1
     printed = capsys.readouterr()
     assert [json.loads(line)["image"] for line in printed.out.splitlines()] == [
         "a.jpg",
@@ -91,7 +101,7 @@ def test_pictures_come_from_buckets(
     import fsspec
 
     fsspec.filesystem("s3").put(str(album), f"{bucket}/album", recursive=True)
-    assert main(["detect", f"{bucket}/album", "--model", model, "--json"]) == 0
+    assert main(["detect", f"{bucket}/album", "--model", model, "--json", *FAST]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["image"], len(one["scores"])) for one in records] == [
         ("a.jpg", 1),
@@ -102,7 +112,7 @@ def test_pictures_come_from_buckets(
 
 def test_redacted_pictures_go_into_tar_files(album: Path, model: str, tmp_path: Path) -> None:
     out = tmp_path / "hidden"
-    args = ["redact", str(album), "--model", model, "--out", str(out), "--per-tar", "2"]
+    args = ["redact", str(album), "--model", model, "--out", str(out), "--per-tar", "2", *FAST]
     for more in ([], ["--resume"]):
         assert main([*args, *more]) == 0
     assert sorted(path.name for path in out.iterdir()) == [
