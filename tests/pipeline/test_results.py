@@ -180,6 +180,9 @@ def test_what_was_stopped_is_resumed_to_the_same_file(tmp_path: Path, format: Fo
 def test_what_is_whole_is_added_to_where_it_can_be_read_back(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     write(tmp_path / "f.parquet")
+    with pytest.raises(DataError, match="was made with min_score"):
+        open_results(tmp_path / "f.parquet", settings={"model": "m", "min_score": 1}, resume=True)
+    assert made(tmp_path) == ["f.parquet", "f.parquet.source.json"]
     with open_results(tmp_path / "f.parquet", settings=SETTINGS, resume=True) as file:
         assert file.names == set(FACES)
         file.write(to_record("new.jpg", ONE))

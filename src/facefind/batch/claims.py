@@ -110,7 +110,6 @@ class Claims:
 
     def __init__(self, job: Job, *, poll: float | None = None) -> None:
         self._job = job
-        self._shards = range(job.manifest()["shards"])
         self._poll = min(job.lease / 8, 2.0) if poll is None else poll
         self._seen: dict[int, tuple[bytes | None, float]] = {}
         self.owner = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -118,8 +117,7 @@ class Claims:
     def __iter__(self) -> Iterator[Claim]:
         """Claims of this worker; each is for a shard that was not done."""
         while True:
-            done, claimed = self._job.done(), newest(self._job)
-            left = [shard for shard in self._shards if shard not in done]
+            left, claimed = self._job.left(), newest(self._job)
             if all(claimed.get(shard, 0) >= MOST_GENERATIONS for shard in left):
                 left = [shard for shard in left if not self._is_given_up(shard)]
                 if not left:

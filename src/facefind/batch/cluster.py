@@ -70,6 +70,9 @@ def run_ray(
     Raises:
         RuntimeUnavailableError: Ray is not installed.
     """
+    left = [{"shard": shard} for shard in job.left()]
+    if not left:
+        return
     try:
         ray: Any = importlib.import_module("ray")
         data: Any = importlib.import_module("ray.data")
@@ -83,10 +86,6 @@ def run_ray(
     room = [there.get(n, 0) // need for n, need in (("CPU", cpus), ("GPU", gpus)) if need]
     most = max(1, workers or int(min(room, default=1)))
     more = {"threads": max(1, int(cpus)), **more}
-    done = job.done()
-    left = [{"shard": shard} for shard in range(job.manifest()["shards"]) if shard not in done]
-    if not left:
-        return
     results = data.from_items(left, override_num_blocks=len(left)).map_batches(
         Shards,
         fn_constructor_args=(job, make, more),

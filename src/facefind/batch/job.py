@@ -156,6 +156,11 @@ class Job:
             raise DataError(f"{self.store.where}/{key} is missing: begin another job")
         return [Unit(*json.loads(line)) for line in content.splitlines()]
 
+    def left(self) -> list[int]:
+        """Numbers of the shards that are not done."""
+        done = self.done()
+        return [shard for shard in range(self.manifest()["shards"]) if shard not in done]
+
     def pictures_left(self) -> int | None:
         """Pictures in shards that are not done; None where there are containers."""
         manifest, done = self.manifest(), self.done()

@@ -35,6 +35,7 @@ def run_local(
     """Do a job with processes of this machine, until all its shards are done.
 
     The shard of a process that dies is done again by another at once, and the process is replaced.
+    Call it below `if __name__ == "__main__"`: processes import the module that starts them.
 
     Args:
         job: The job, planned. Workers elsewhere may do it at the same time.
@@ -48,8 +49,10 @@ def run_local(
     Raises:
         FacefindError: a process cannot begin, or too many died.
     """
+    if not job.left():
+        return
     cpus = _cores(workers or usable_cores()) if pin else [None] * (workers or 1)
-    more = {**more, "threads": 1} if pin else more
+    more = {"threads": 1, **more} if pin else more
     context = multiprocessing.get_context("spawn")
     restarts = _RESTARTS * len(cpus)
     running: dict[connection.Connection, tuple[Any, int | None]] = {}

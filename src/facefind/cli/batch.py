@@ -73,7 +73,7 @@ class _Run(Inference):
     engine: Literal["local", "ray"] = "local"
     """Who works: processes of this machine, or actors of a Ray cluster."""
     workers: Whole = None
-    """Processes or actors; one for each core where not given, or one for a GPU."""
+    """Processes or actors; where not given one for each core, or one with a GPU or --threads."""
     address: Text = None
     """With ray, the cluster's address; one is begun on this machine where not given."""
     quiet: Flag = False
@@ -132,7 +132,8 @@ def _run(options: _Run) -> int:
                 **options.options(),
             )
         else:
-            run_local(job, options.workers, watch, pin=cpu, **options.options())
+            pin = cpu and options.threads is None
+            run_local(job, options.workers, watch, pin=pin, **options.options())
     finally:
         reports.close()
     now = status(job)

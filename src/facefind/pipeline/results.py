@@ -157,7 +157,7 @@ class ResultFile(Sink):
         local = Path(remote.name_of(self._out).rpartition("/")[2]) if self._remote else Path(out)
         self._path = local
         journal = local.with_name(local.name + ".journal.jsonl")
-        again = journal.exists() and resume
+        again, read_back = journal.exists() and resume, None
         if self._is_there() and not again and not overwrite:
             if not resume:
                 raise DataError(
@@ -169,12 +169,19 @@ class ResultFile(Sink):
                     f"{self._out} is whole, and nothing can be added to it: replace it "
                     "(--overwrite), or give another"
                 )
-            _write_lines(self._format.read(local), journal)
+            read_back = self._format.read
         if self._is_there() and overwrite and not self._is_own():
             raise DataError(f"{self._out} holds no results of facefind: give another")
-        self._journal = JsonLines(
-            journal, resume=resume, overwrite=overwrite, settings=settings, note_of=local
-        )
+        if read_back is not None:
+            _write_lines(read_back(local), journal)
+        try:
+            self._journal = JsonLines(
+                journal, resume=resume, overwrite=overwrite, settings=settings, note_of=local
+            )
+        except DataError:
+            if read_back is not None:
+                journal.unlink()
+            raise
         self.names = self._journal.names
         self.keep_journal = False
         self._check = labels.one_each(labels.stem) if self._format.stems else None
