@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,23 @@ def test_s3_is_listed_page_by_page(bucket: str, monkeypatch: pytest.MonkeyPatch)
     assert len(calls) == 1
     assert [one.name for one in found] == [f"{n}.png" for n in range(2, 7)]
     assert len(calls) == 4
+
+
+def test_a_picture_comes_by_a_signed_address(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="https:// needs aiohttp")
+    (tmp_path / "a.png").write_bytes(picture(7))
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert values(list_images([f"{address}/a.png?signature=12"])) == {f"{address}/a.png": 7}
+        (gone,) = list_images([f"{address}/b.png"])
+        with pytest.raises(ImageError, match=r"b\.png' cannot be read"):
+            gone.open()
+        server.shutdown()
 
 
 def test_what_is_missing_for_an_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

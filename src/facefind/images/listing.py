@@ -22,6 +22,7 @@ __all__ = [
     "fits",
     "is_container",
     "is_remote",
+    "path_of",
     "pattern_root",
 ]
 
@@ -72,7 +73,7 @@ class _Loaded(io.BytesIO):
 
 def is_container(name: str) -> bool:
     """Whether a file of this name holds pictures: see `CONTAINERS`."""
-    return _path_of(name).lower().endswith(CONTAINERS)
+    return path_of(name).lower().endswith(CONTAINERS)
 
 
 def is_remote(source: object) -> bool:
@@ -85,12 +86,12 @@ def is_remote(source: object) -> bool:
     if not scheme or scheme in _STREAMS:
         return False
     if scheme in ("http", "https"):
-        return is_container(text) or _has_one(_path_of(text), SUFFIXES)
+        return is_container(text) or _has_one(path_of(text), SUFFIXES)
     return True
 
 
-def _path_of(text: str) -> str:
-    """An address without what follows its path; other names as they are."""
+def path_of(text: str) -> str:
+    """The path of an http:// or https:// address, without what follows it; all else as it is."""
     if text.lower().startswith(("http://", "https://")):
         return urlsplit(text).path
     return text

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from facefind.errors import ImageError, RuntimeUnavailableError
 from facefind.images import SUFFIXES, Found
-from facefind.images.listing import fits, is_container
+from facefind.images.listing import fits, is_container, path_of
 
 __all__ = ["Place", "files", "is_file", "name_of", "picture", "walk", "write"]
 
@@ -169,5 +169,6 @@ def _s3_files(system: Any, root: str) -> Iterator[str]:
 
 def is_file(url: str) -> bool:
     """Whether an address names a picture or container, by its suffix alone."""
-    suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
-    return not glob.has_magic(url) and (is_container(url) or suffix in SUFFIXES)
+    path = path_of(url)  # a signature begins with ?, which is no pattern
+    suffix = PurePosixPath(path).suffix.lower()
+    return not glob.has_magic(path) and (is_container(url) or suffix in SUFFIXES)
