@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,16 @@ def test_a_file_goes_to_a_bucket_once_it_is_whole(
     assert pandas.read_parquet(f"{bucket}/deep/faces.parquet")["image"].tolist() == list(FACES)
     write(f"{bucket}/set", "yolo")
     assert fsspec.filesystem("s3").exists(f"{bucket}/set/labels/deep/b.txt")
+
+
+def test_a_package_that_is_missing_is_missed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ModuleNotFoundError) as missing:
+        open_results(tmp_path / "a.parquet")
+    assert missing.value.name == "pyarrow"
+    assert made(tmp_path) == []
 
 
 def test_a_suffix_that_says_no_format_is_an_error() -> None:

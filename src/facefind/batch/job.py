@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 from facefind.batch.store import Store, check_store, open_store
 from facefind.errors import DataError
 from facefind.images.listing import is_remote
+from facefind.pipeline import FORMATS
 from facefind.pipeline.units import Unit
 
 __all__ = ["Job", "ResultFormat", "Settings"]
@@ -60,12 +61,14 @@ class Job:
 
         Raises:
             DataError: there is a job with other settings, or the store is none for jobs.
+            ModuleNotFoundError: what writes the format is not installed.
         """
         store = open_store(where)
         job = cls(store, _plain(settings), _plain(detector), **more)
         if job.format not in get_args(ResultFormat):
             formats = ", ".join(get_args(ResultFormat))
             raise DataError(f"results of jobs have one of the formats {formats}: got {job.format}")
+        FORMATS[job.format].check()
         if job.per_shard < 1 or job.lease <= 0:
             raise DataError(
                 f"a shard has at least one picture and a lease more than 0 seconds: got "

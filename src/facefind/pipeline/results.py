@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
@@ -43,6 +44,7 @@ class Format:
         read: Gives the records back; None where the format keeps less than they hold.
         stems: Whether images go by their names without suffix, which must differ then.
         folder: Whether it is a folder.
+        needs: A package without which it cannot be written.
     """
 
     write: Callable[[Iterable[Record], Path, Any], None]
@@ -50,6 +52,12 @@ class Format:
     read: Callable[[Path], Iterator[dict[str, Any]]] | None = None
     stems: bool = False
     folder: bool = False
+    needs: str | None = None
+
+    def check(self) -> None:
+        """Raise ModuleNotFoundError where a package is missing: before hours of work, not after."""
+        if self.needs is not None:
+            import_module(self.needs)
 
 
 def _write_lines(records: Iterable[Record], path: Path, settings: Any = None) -> None:
@@ -60,7 +68,9 @@ def _write_lines(records: Iterable[Record], path: Path, settings: Any = None) ->
 FORMATS: dict[FormatName, Format] = {
     "jsonl": Format(_write_lines, (".jsonl", ".ndjson")),
     "csv": Format(tables.write_csv, (".csv",)),
-    "parquet": Format(tables.write_parquet, (".parquet", ".pq"), tables.read_parquet),
+    "parquet": Format(
+        tables.write_parquet, (".parquet", ".pq"), tables.read_parquet, needs="pyarrow"
+    ),
     "coco": Format(labels.write_coco),
     "yolo": Format(labels.write_yolo, stems=True, folder=True),
     "fiftyone": Format(labels.write_fiftyone, stems=True),
@@ -152,6 +162,7 @@ class ResultFile(Sink):
         overwrite: bool = False,
     ) -> None:
         self._out, self._format = os.fspath(out).rstrip("/"), FORMATS[format]
+        self._format.check()
         self._settings = settings
         self._remote = is_remote(self._out)
         local = Path(remote.name_of(self._out).rpartition("/")[2]) if self._remote else Path(out)
