@@ -66,7 +66,7 @@ def test_every_command_has_its_file_and_no_file_is_left_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(COMMANDS) - {"data", "evaluate", "mesh", "search", "train", "cost"})
+    "name", sorted(set(COMMANDS) - {"batch", "data", "evaluate", "mesh", "search", "train", "cost"})
 )
 def test_help_of_a_command_comes_from_tyro(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "redact": "hide the faces in pictures and videos",
     "align": "cut faces out, upright, for recognition",
     "serve": "serve all of this over HTTP, with a page that shows it",
+    "batch": "do millions of pictures with many processes or machines",
     "models": "list the models that ship, with their cards",
     "evaluate": "evaluate a model, or detections, on a labeled set",
     "data": "convert, check and count labeled sets",
@@ -57,6 +58,10 @@ _EXTRAS = {
     "cv2": "cv",
     "av": "video",
     **dict.fromkeys(("fastapi", "uvicorn", "python_multipart", "prometheus_client"), "serve"),
+    "pyarrow": "tables",
+    "fsspec": "cloud",
+    "s3fs": "cloud",
+    "ray": "ray",
 }
 _FOLLOWING = ("detect", "track", "redact")  # commands that need SciPy for videos alone
 
