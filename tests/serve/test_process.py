@@ -128,13 +128,13 @@ def test_a_worker_that_is_killed_comes_back_and_the_metrics_are_of_both(start, j
         assert all(clients.map(post, range(20)))
     service.until(lambda: total() == 20)
     before = service.workers()
-    victim = min(before)
-    os.kill(victim, signal.SIGKILL)
+    killed = min(before)
+    os.kill(killed, signal.SIGKILL)
     for _ in range(5):
-        with suppress(requests.ConnectionError):  # one that the victim had taken
+        with suppress(requests.ConnectionError):  # one that the killed had taken
             post(0)
-    service.until(lambda: len(service.workers() - {victim}) == 2)
-    assert before - {victim} < service.workers()
+    service.until(lambda: len(service.workers() - {killed}) == 2)
+    assert before - {killed} < service.workers()
     time.sleep(0.5)
     answered = total()
     assert answered >= 24
