@@ -1,4 +1,4 @@
-"""Loads, overloads, fuzzes and kills `facefind serve` on this machine, and says how it bore it.
+"""Loads, overloads, fuzzes and kills `facefind serve` on this machine, and reports how it does.
 
 - load: requests of one picture each, a fixed number at a time, in turns with `FaceDetector.stream`
   on the same bytes. The share is the service's pictures a second over the detector's, the CPU time
@@ -156,22 +156,22 @@ def kill(options: argparse.Namespace, pictures: list[bytes]) -> None:
         before = clients(port, pictures, options.clients, 5)
         first = workers_of(process.pid)
 
-        def strike() -> None:
+        def end_worker() -> None:
             time.sleep(3)
             os.kill(first[0], signal.SIGKILL)
-            struck.append(time.perf_counter())
+            times.append(time.perf_counter())
             while len(now := workers_of(process.pid)) < 2 or first[0] in now:
                 time.sleep(0.05)
-            struck.append(time.perf_counter())
+            times.append(time.perf_counter())
 
-        struck: list[float] = []
-        striker = threading.Thread(target=strike)
-        striker.start()
+        times: list[float] = []
+        killer = threading.Thread(target=end_worker)
+        killer.start()
         run = clients(port, pictures, options.clients, max(10, options.seconds))
-        striker.join()
+        killer.join()
         print(f"before, with two workers: {rate(before)}; then, {rate(run)}")
         print(f"statuses {run['statuses']} (lost: a connection that ended without an answer)")
-        print(f"a worker is in its place {struck[1] - struck[0]:.1f} s after")
+        print(f"a worker is in its place {times[1] - times[0]:.1f} s after")
 
 
 def jpegs(folder: Path) -> list[bytes]:

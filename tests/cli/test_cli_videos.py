@@ -148,7 +148,7 @@ def test_careful_finds_more_and_hides_more(
 ) -> None:
     assert main(["redact", "in/a.jpg", "--out", "careful", "--careful", "--threads", "1"]) == 0
     settings = json.loads(Path("careful/settings.json").read_text())
-    assert (settings["grow"], settings["min_score"]) == (1.5, 0.2)
+    assert (settings["grow"], settings["min_score"]) == (1.5, 0.35)
     assert settings["test_protocol"]["flip"]
 
 

@@ -151,15 +151,15 @@ def test_an_answer_that_nobody_reads_is_dropped(impatient: str, portrait: np.nda
 
 
 def test_connections_beyond_the_most_are_refused_and_then_welcome_again(impatient: str):
-    with_hands = [connect(impatient) for _ in range(30)]
-    for connection in with_hands:
+    held = [connect(impatient) for _ in range(30)]
+    for connection in held:
         connection.sendall(GOOD)
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
     with connect(impatient) as one_more:
         answer = rest(one_more)
     assert answer.startswith(b"HTTP/1.1 503")
     assert b"Retry-After" in answer
-    for connection in with_hands:
+    for connection in held:
         connection.close()
     until = time.monotonic() + 5
     while True:

@@ -31,7 +31,17 @@ class Running:
 
     def __init__(self, folder: Path, *words: str) -> None:
         self.log = folder / "log"
-        command = [sys.executable, "-m", "facefind", "serve", "--port", "0", *words]
+        command = [
+            sys.executable,
+            "-m",
+            "facefind",
+            "serve",
+            "--port",
+            "0",
+            "--threads",
+            "1",
+            *words,
+        ]
         more = {"FACEFIND_TOKEN": "", "TMPDIR": str(folder)}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, env=os.environ | more)
@@ -86,19 +96,19 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 def test_on_sigterm_what_has_come_is_answered(start, portrait):
     service = start("--models", "scrfd-500m-kps")
     large = encoded(portrait.repeat(5, 0).repeat(5, 1), "PNG")
-    with ThreadPoolExecutor(8) as clients:
+    with ThreadPoolExecutor(4) as clients:
         answers = [
             clients.submit(requests.post, f"{service.address}/v1/detect", **body(large))
-            for _ in range(8)
+            for _ in range(4)
         ]
         text = ""
-        while "queue_pictures 8" not in text and not answers[0].done():
+        while "queue_pictures 4" not in text and not answers[0].done():
             text = requests.get(f"{service.address}/metrics").text
         service.process.terminate()
-        assert [answer.result().status_code for answer in answers] == [200] * 8
+        assert [answer.result().status_code for answer in answers] == [200] * 4
     assert service.process.wait(20) == 0
     events = [line["event"] for line in service.lines()]
-    assert events.count("request") == 8
+    assert events.count("request") == 4
     assert all(line["level"] == "info" for line in service.lines())
 
 
@@ -118,13 +128,13 @@ def test_a_worker_that_is_killed_comes_back_and_the_metrics_are_of_both(start, j
         assert all(clients.map(post, range(20)))
     service.until(lambda: total() == 20)
     before = service.workers()
-    victim = min(before)
-    os.kill(victim, signal.SIGKILL)
+    killed = min(before)
+    os.kill(killed, signal.SIGKILL)
     for _ in range(5):
-        with suppress(requests.ConnectionError):  # one that the victim had taken
+        with suppress(requests.ConnectionError):  # one that the killed had taken
             post(0)
-    service.until(lambda: len(service.workers() - {victim}) == 2)
-    assert before - {victim} < service.workers()
+    service.until(lambda: len(service.workers() - {killed}) == 2)
+    assert before - {killed} < service.workers()
     time.sleep(0.5)
     answered = total()
     assert answered >= 24
@@ -151,5 +161,5 @@ def test_a_worker_that_is_killed_comes_back_and_the_metrics_are_of_both(start, j
 def test_what_is_wrong_is_said_before_anything_is_served(words, message, tmp_path, capsys):
     (tmp_path / "empty").write_text("\n")
     words = [word.format(empty=tmp_path / "empty") for word in words]
-    assert main(["serve", "--port", "0", *words]) == 2
+    assert main(["serve", "--port", "0", "--threads", "1", *words]) == 2
     assert message in capsys.readouterr().err

@@ -193,13 +193,15 @@ def test_a_token_is_needed_for_all_but_page_and_health(closed: str, jpeg: bytes)
 
 def test_pages_of_other_origins_are_let_in_only_where_they_are_named(closed: str, address: str):
     origin = {"Origin": "https://example.org"}
-    asks = origin | {"Access-Control-Request-Method": "POST"}
+    preflight_of = origin | {"Access-Control-Request-Method": "POST"}
     allowed = "Access-Control-Allow-Origin"
     assert allowed not in requests.get(f"{address}/v1/models", headers=origin).headers
-    assert not requests.options(f"{address}/v1/detect", headers=asks).ok
-    preflight = requests.options(f"{closed}/v1/detect", headers=asks)
+    assert not requests.options(f"{address}/v1/detect", headers=preflight_of).ok
+    preflight = requests.options(f"{closed}/v1/detect", headers=preflight_of)
     assert preflight.headers[allowed] == "https://example.org"
-    other = requests.options(f"{closed}/v1/detect", headers=asks | {"Origin": "https://a.b"})
+    other = requests.options(
+        f"{closed}/v1/detect", headers=preflight_of | {"Origin": "https://a.b"}
+    )
     assert allowed not in other.headers
     refused = requests.get(f"{closed}/v1/models", headers=origin)
     assert refused.status_code == 401

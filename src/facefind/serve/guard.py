@@ -126,7 +126,7 @@ def refusal(request: Request, error: RequestError, **more: Any) -> Response:
 
 def broken(request: Request, error: Exception) -> Response:
     """The answer where the service has failed."""
-    text = "the service made a mistake: tell its operator the request id"
+    text = "the service has failed: give its operator the request id"
     return refusal(request, RequestError(500, "internal", text))
 
 

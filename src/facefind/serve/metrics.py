@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests, pictures, waiting and memory, added up over the workers."""
+"""Metrics for Prometheus: requests, pictures, waiting and memory, added up over the workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Metrics:
     """Counters of one worker.
 
     Args:
-        folder: Where the workers of a service keep theirs, so that each tells of all; the variable
+        folder: Where the workers of a service keep theirs, so that each reports all; the variable
             PROMETHEUS_MULTIPROC_DIR must name it before prometheus_client is imported. None is one
             worker alone.
     """

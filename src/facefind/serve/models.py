@@ -67,7 +67,7 @@ class Models:
         self._protocols = {name: self._fitting(card) for name, card in self._cards.items()}
 
     def listed(self) -> list[dict[str, Any]]:
-        """What clients are told of each model: its protocols, threshold, and what it gives."""
+        """Of each model its protocols and threshold, and what it gives, as plain values."""
         with self._lock:
             loaded = set(self._open)
         return [

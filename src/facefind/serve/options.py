@@ -1,4 +1,4 @@
-"""What requests may ask for in their address, with the words of OpenAPI for it."""
+"""The options that requests have in their address, with the words of OpenAPI for them."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,7 @@ __all__ = ["configuration", "serve"]
 
 _BACKLOG = 2048
 _OTHER_FILES = 256  # that a process has open besides its connections
+_SILENCE = 60  # seconds without a sign of life after which a worker is ended and started again
 _SWITCH = 0.001  # seconds a thread of Python holds up the network's thread: 5 would be seen
 _log = logging.getLogger("facefind.serve")
 
@@ -47,10 +49,10 @@ def serve(
         FacefindError: a model or protocol is not there, or a setting out of its range.
         OSError: the address is not this machine's, or the port is taken.
     """
-    _log_to_stderr()
-    Models(settings)  # what is wrong with them is said here, once
-    own = settings.share(workers)
     with ExitStack() as stack:
+        stack.callback(_log_to_stderr())
+        Models(settings)  # what is wrong with them is said here, once
+        own = settings.share(workers)
         listener = stack.enter_context(_listener(host, port))
         if workers > 1:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="facefind-metrics-"))
@@ -83,6 +85,7 @@ def configuration(settings: Settings, workers: int = 1) -> uvicorn.Config:
         proxy_headers=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=settings.drain,
+        timeout_worker_healthcheck=_SILENCE,
     )
 
 
@@ -127,14 +130,23 @@ def _allow_files(connections: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _log_to_stderr() -> None:
-    """Lines of JSON on stderr, plain ones on a terminal, and no others."""
+def _log_to_stderr() -> Callable[[], None]:
+    """Lines of JSON on stderr, plain ones on a terminal, and no others; returns what undoes it."""
     handler = logging.StreamHandler(sys.stderr)
     if not sys.stderr.isatty():
         handler.setFormatter(JsonFormatter())
+    # Of uvicorn and the parser of forms only errors: they warn of what clients send.
+    levels = {"facefind": logging.INFO, "uvicorn.error": logging.ERROR}
+    levels |= {"python_multipart": logging.ERROR, "": logging.WARNING}
     root = logging.getLogger()
+    handlers, before = root.handlers[:], {name: logging.getLogger(name).level for name in levels}
+
+    def undo() -> None:
+        root.handlers[:] = handlers
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("facefind").setLevel(logging.INFO)
-    for name in ("uvicorn.error", "python_multipart"):  # they warn of what clients send
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    return undo
