@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def test_actors_that_are_killed_cost_no_line_and_make_none_twice(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray", reason="Ray is an extra of its own")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    paths = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=paths)
     try:
         job = begin(tmp_path / "job", lease=2.0)
         (tmp_path / "marks").mkdir()

@@ -110,8 +110,12 @@ def test_each_picture_has_a_line(tmp_path: Path) -> None:
     assert Faces.from_dict(next(read_shard(job, 0))) == simulated.FACE
 
 
-def test_a_killed_worker_costs_no_line_and_makes_none_twice(tmp_path: Path) -> None:
-    job = begin(tmp_path / "job")
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_a_killed_worker_costs_no_line_and_makes_none_twice(
+    place: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = place == "folder"
+    job = begin(tmp_path / "job" if folder else f"{request.getfixturevalue('bucket')}/job")
     (tmp_path / "marks").mkdir()
     (tmp_path / "marks" / "1").touch()
     said: list[Done] = []

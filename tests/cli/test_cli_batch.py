@@ -59,6 +59,7 @@ def test_a_job_lies_in_a_bucket(album: Path, model: str, bucket: str) -> None:
     args = ["batch", "run", job, f"{bucket}/album", "--model", model, "--workers", "1", *FAST]
     assert main(args) == 0
     one = Job.open(job)
+    assert one.detector == {"model": model, "protocol": "320"}
     found = [(r["image"], len(r["scores"])) for r in read_shard(one, 0)]
     assert found == [("a.jpg", 1), ("blank.gif", 0), ("deep/b.png", 1)]
 
@@ -75,6 +76,7 @@ def test_a_job_lies_in_a_bucket(album: Path, model: str, bucket: str) -> None:
         (["run", "job", "-"], "no picture on stdin"),
         (["run", "job", "{album}", "--provider", "cuda"], "cuda"),
         (["run", "job", "{album}", "--workers", "0"], "--workers 0"),
+        (["run", "job", "{album}", "--memory-limit", "9", "--runtime", "openvino"], "memory_limit"),
         (["run", "job", "{album}", "--address", "x"], "--engine ray"),
     ],
 )

@@ -394,16 +394,3 @@ def test_openvino_keeps_what_it_compiles(path: Path) -> None:
     cache = path.parent / "compiled"
     open_model(path, "openvino", engine_cache=cache)(np.zeros((1, 3, 64, 64), np.uint8))
     assert list(cache.iterdir())
-
-
-def test_the_processor_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "cpuinfo")
-    assert cpu.features() is None
-    assert cpu.processor()
-    (tmp_path / "cpuinfo").write_text("model name\t: Abacus 9\nflags : fpu avx2\n\nflags : fpu\n")
-    assert cpu.processor() == "Abacus 9"
-    assert cpu.features() == {"fpu", "avx2"}
-    monkeypatch.setattr(cpu, "_QUOTA", tmp_path / "cpu.max")
-    assert cpu.quota() is None
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert cpu.quota() == 1.5

@@ -83,16 +83,22 @@ class _Run(Inference):
     lines of JSON every 5 seconds."""
 
     def options(self) -> dict[str, Any]:
-        """The detector's options that are not as they are by default."""
+        """Options of the job's detector, on whatever machine, that are not as by default."""
+        names = ["model", "test_protocol", "min_score", "batch_size"]
+        names += ["runtime", "provider", "precision", "max_pixels", "truncated"]
         by_default = {one.name: one.default for one in fields(_Run)}
-        names = {"test_protocol": "protocol"}
-        given = ["model", "test_protocol", "min_score", "batch_size", *self.running()]
-        values = {one: getattr(self, one) for one in given} | self.reading()
-        if values["model"].endswith(".onnx"):
-            values["model"] = os.path.abspath(values["model"])
-        return {
-            names.get(one, one): value for one, value in values.items() if value != by_default[one]
-        }
+        given = {name: getattr(self, name) for name in names}
+        if self.model.endswith(".onnx"):
+            given["model"] = os.path.abspath(self.model)
+        given = {name: value for name, value in given.items() if value != by_default[name]}
+        if "test_protocol" in given:
+            given["protocol"] = given.pop("test_protocol")
+        return given
+
+    def here(self) -> dict[str, Any]:
+        """Options of the detector that are of this machine alone, where they are given."""
+        given = {"threads": self.threads, "device_id": self.device_id, **self.device()}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def _run(options: _Run) -> int:
@@ -117,8 +123,8 @@ def _run(options: _Run) -> int:
     meter = Meter(job.pictures_left())
     reports = Reports(meter, "batch", quiet=options.quiet, json=options.progress == "json")
     watch = _Watch(meter, reports.update)
-    provider = options.provider or job.detector.get("provider") or "cpu"
-    cpu = provider.lower().startswith("cpu")
+    cpu = job.settings["provider"].lower().startswith("cpu")
+    detector = options.options() | options.here()
     try:
         if options.engine == "ray":
             from facefind.batch.cluster import run_ray
@@ -129,11 +135,11 @@ def _run(options: _Run) -> int:
                 watch,
                 address=options.address,
                 gpus=0 if cpu else 1,
-                **options.options(),
+                **detector,
             )
         else:
             pin = cpu and options.threads is None
-            run_local(job, options.workers, watch, pin=pin, **options.options())
+            run_local(job, options.workers, watch, pin=pin, **detector)
     finally:
         reports.close()
     now = status(job)
@@ -163,7 +169,8 @@ def _begun(options: _Run, pass_over: OnError) -> Job:
     used = place is not None and place.exists() and any(place.iterdir())
     if place is not None and used and not (place / "job.json").is_file():
         raise DataError(f"{place} holds files that are no job: give a new or an empty folder")
-    settings = pipeline.detector_settings(FaceDetector(**options.options()))
+    detector = FaceDetector(**options.options(), **options.here())
+    settings = pipeline.detector_settings(detector)
     settings["sources"] = [one if is_remote(one) else os.path.abspath(one) for one in inputs]
     job = Job.begin(
         options.job,

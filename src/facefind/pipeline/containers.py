@@ -39,8 +39,8 @@ def members(file: IO[bytes], name: str, suffixes: Collection[str] = SUFFIXES) ->
         DataError: the columns of a table do not say which holds the pictures.
     """
     known: dict[str, int] = {}
-    wanted = SUFFIXES.intersection(suffixes)
-    pictures = _rows(file, name) if name.lower().endswith(".parquet") else _tar(file, name, wanted)
+    taken = SUFFIXES.intersection(suffixes)
+    pictures = _rows(file, name) if name.lower().endswith(".parquet") else _tar(file, name, taken)
     for member, content in pictures:
         full = f"{name}/{member}"
         if member in known:
