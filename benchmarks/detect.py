@@ -1,6 +1,7 @@
 """Times the way from a decoded image to faces against a bare run of the same file.
 
-All are timed in turns, so that whatever else the machine does hits them alike:
+All are timed in turns, model by model and runtime by runtime, so that whatever else the machine
+does hits them alike:
 
 - bound: one square matrix product with as many multiply-adds as the network's convolutions, by
   OpenVINO with the same threads and precision: what the machine would need if all of the network
@@ -9,7 +10,7 @@ All are timed in turns, so that whatever else the machine does hits them alike:
 - model: facefind's runtime, images to candidates;
 - detector: a decoded image to Faces.
 
-    python benchmarks/detect.py --model scrfd.onnx --runtime onnxruntime openvino --threads 2
+    python benchmarks/detect.py --model a.onnx b.onnx --runtime onnxruntime openvino --threads 2
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ def main() -> None:
         picture = images.resize(images.read(options.image), (height, width))
     else:
         picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    path = weights.find(options.model)
-    calls: dict[tuple[str, str], Callable[[], Any]] = {}
-    print(f"{path.name}, one {width}x{height} image, {options.rounds} rounds, medians in ms\n")
-    for runtime in options.runtime:
+    paths = [weights.find(model) for model in options.model]
+    rows = [(path, runtime) for path in paths for runtime in options.runtime]
+    calls: dict[tuple[Path, str, str], Callable[[], Any]] = {}
+    print(f"one {width}x{height} image, {options.rounds} rounds, medians in ms\n")
+    for path, runtime in rows:
         detector = FaceDetector(
             path,
             runtime=runtime,
@@ -54,35 +56,36 @@ def main() -> None:
         if (fixed := detector.card.fixed_size) is not None and fixed != (height, width):
             raise SystemExit(f"{path.name} takes only --size {fixed[1]}x{fixed[0]}")
         adds = detector.card.multiply_adds * height * width / (480 * 640)
-        calls[runtime, "bound"] = product(adds, options.threads, options.precision)
+        calls[path, runtime, "bound"] = product(adds, options.threads, options.precision)
         bare = bare_run(path, runtime, options.threads, options.precision, planes)
-        calls[runtime, "file"] = bare
-        calls[runtime, "model"] = lambda d=detector, x=planes: d.runtime(x)
-        calls[runtime, "detector"] = lambda d=detector: d.detect(picture)
-        print(f"{detector!r}: {len(detector.detect(picture))} faces")
+        calls[path, runtime, "file"] = bare
+        calls[path, runtime, "model"] = lambda d=detector, x=planes: d.runtime(x)
+        calls[path, runtime, "detector"] = lambda d=detector: d.detect(picture)
+        print(f"{path.name}, {detector!r}: {len(detector.detect(picture))} faces")
     times = timed(calls, options.rounds, options.rest)
     header = ("runtime", *STEPS, "file / bound", "detector / file")
-    print("\n" + "".join(f"{name:>16}" for name in header))
-    for runtime in options.runtime:
-        medians = [statistics.median(times[runtime, step]) * 1e3 for step in STEPS]
+    wide = max(len(path.stem) for path in paths)
+    print("\n" + " " * wide + "".join(f"{name:>16}" for name in header))
+    for row in rows:
+        medians = [statistics.median(times[*row, step]) * 1e3 for step in STEPS]
         ratios = [
             statistics.median(
-                a / b for a, b in zip(times[runtime, over], times[runtime, under], strict=True)
+                a / b for a, b in zip(times[*row, over], times[*row, under], strict=True)
             )
             for over, under in (("file", "bound"), ("detector", "file"))
         ]
         print(
-            f"{runtime:>16}"
+            f"{row[0].stem:<{wide}}{row[1]:>16}"
             + "".join(f"{m:>16.2f}" for m in medians)
             + "".join(f"{ratio:>16.3f}" for ratio in ratios)
         )
 
 
 def timed(
-    calls: dict[tuple[str, str], Callable[[], Any]], rounds: int, rest: float
-) -> dict[tuple[str, str], list[float]]:
+    calls: dict[tuple[Path, str, str], Callable[[], Any]], rounds: int, rest: float
+) -> dict[tuple[Path, str, str], list[float]]:
     """Seconds of each call in each round; each is called once before, untimed, in every round."""
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    times: dict[tuple[Path, str, str], list[float]] = {key: [] for key in calls}
     for _ in range(rounds):
         for key, call in calls.items():
             if rest:
@@ -147,7 +150,7 @@ def bare_run(
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="default", help="name of a model or an .onnx file")
+    parser.add_argument("--model", nargs="+", default=["default"], help="names, or .onnx files")
     known = [name for name in get_args(RuntimeName) if name not in ("auto", "torch")]
     parser.add_argument("--runtime", nargs="+", choices=known, default=known)
     parser.add_argument("--threads", type=int, help="CPU threads (default: each library's own)")

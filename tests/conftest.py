@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,27 @@ def shared() -> Path:
     if not (folder / "weights").is_dir():
         pytest.skip("no ../shared folder with reference data beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of an S3 that s3:// leads to."""
+    pytest.importorskip("moto", reason="moto is the S3 of these tests")
+    pytest.importorskip("s3fs", reason="s3:// needs s3fs")
+    from reference.buckets import served
+
+    with served() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3: str) -> str:
+    """The address of an empty bucket, such as s3://bucket-12."""
+    import fsspec
+
+    url = f"s3://bucket-{uuid.uuid4().hex[:12]}"
+    fsspec.filesystem("s3").mkdir(url)
+    return url
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from facefind import files
 from facefind.faces import Faces, plain
 from facefind.landmarks import NAMES
 
-__all__ = ["columns", "save", "to_coco", "to_pandas", "to_supervision"]
+__all__ = ["FormatName", "columns", "save", "to_coco", "to_pandas", "to_supervision"]
+
+FormatName = Literal["jsonl", "csv", "parquet", "coco", "yolo", "fiftyone", "labelstudio"]
+"""Formats of the faces of many images; `pipeline.open_results` writes them."""
 
 
 def to_coco(faces: Faces, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:

@@ -58,9 +58,12 @@ class FaceDetector:
             published one, a network (run by torch), or a runtime that is already open.
         runtime: "openvino", "onnxruntime", "torch", or "auto" for the fastest one installed.
         threads: CPU threads a call uses; None takes the physical cores this process may use.
-        precision: "fp32", or "bf16" where runtime and processor have it.
+        precision: "fp32", "bf16" where runtime and processor have it, or "int8" where there is a
+            quantized file of the model: `NAME-int8` of NAME.
         provider: Kind of device, by the runtime's own name for it; None is the CPU.
         device_id: Which of the provider's devices, from 0; None is the first.
+        engine_cache: A folder for what a provider compiles of the model, such as TensorRT's engine.
+        memory_limit: Bytes of a GPU that onnxruntime takes at most.
         protocol: The test protocol, how images are scaled and results merged, as `protocols.get`
             takes it; None takes the one on the model's card.
         min_score: Score from which a face is reported. None takes the floor of a `protocol` given
@@ -86,6 +89,8 @@ class FaceDetector:
         precision: Precision = "fp32",
         provider: str | None = None,
         device_id: int | None = None,
+        engine_cache: str | Path | None = None,
+        memory_limit: int | None = None,
         protocol: str | int | protocols.TestProtocol | None = None,
         min_score: float | None = None,
         max_faces: int | None = None,
@@ -108,12 +113,14 @@ class FaceDetector:
         named = None if protocol is None else protocols.get(protocol)
         if isinstance(model, str | Path) or callable(getattr(model, "candidates", None)):
             self.runtime = open_model(
-                weights.find(model) if isinstance(model, str | Path) else model,  # type: ignore[arg-type]
+                weights.find(model, precision) if isinstance(model, str | Path) else model,  # type: ignore[arg-type]
                 runtime,
                 threads,
                 precision,
                 provider,
                 device_id=device_id,
+                engine_cache=engine_cache,
+                memory_limit=memory_limit,
             )
         else:
             self.runtime = model  # type: ignore[assignment]
@@ -350,7 +357,7 @@ class _Pass:
 
 def _weigh(source: Any) -> int:
     """Bytes of the image in a file, or in what has a `path`; 0 where its header does not say."""
-    path = getattr(source, "path", source)
+    path = None if getattr(source, "load", None) else getattr(source, "path", source)
     if not isinstance(path, str | os.PathLike):
         return 0
     try:

@@ -31,7 +31,7 @@ from facefind.runtimes.onnx_file import metadata
 if TYPE_CHECKING:
     from facefind.nn.detector import DenseDetector
 
-__all__ = ["export", "relabel"]
+__all__ = ["export", "relabel", "save"]
 
 OPSET = 18
 
@@ -71,7 +71,7 @@ def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         draft = Path(folder) / path.name
-        _save(model, draft, card, pack(network))
+        save(model, draft, card, pack(network))
         reference = open_model(network, card=card)
         for name in runtimes:
             _compare(reference, open_model(draft, name), seed)
@@ -109,7 +109,7 @@ def relabel(path: str | Path, card: Card, statistics: str | None = None) -> Path
     kept = metadata(path).get(STATISTICS_KEY, "") if statistics is None else statistics
     with TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         draft = Path(folder) / path.name
-        _save(onnx.load(str(path)), draft, card, kept)
+        save(onnx.load(str(path)), draft, card, kept)
         os.replace(draft, path)
     return path
 
@@ -182,7 +182,7 @@ def _to_onnx(network: DenseDetector, card: Card) -> Any:
     return program.model_proto
 
 
-def _save(model: Any, path: Path, card: Card, statistics: str) -> None:
+def save(model: Any, path: Path, card: Card, statistics: str = "") -> None:
     """Write a ModelProto with its card and without the exporter's notes on how it was made."""
     import onnx
 

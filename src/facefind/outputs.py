@@ -7,16 +7,30 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from facefind.errors import DataError
-from facefind.images.listing import SUFFIXES, pattern_root
+from facefind.images.listing import SUFFIXES, is_remote, pattern_root
 
-__all__ = ["LABELS", "below", "check_distinct", "check_outputs", "folds_case", "output_path"]
+__all__ = [
+    "LABELS",
+    "below",
+    "check_distinct",
+    "check_outputs",
+    "distinct",
+    "folds_case",
+    "output_path",
+]
+
+T = TypeVar("T")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")  # what a path makes of scheme://
 
 LABELS = SUFFIXES | {".json", ".txt", ".xml", ".mat", ".yaml", ".yml", ".sqlite", ".csv"}
 """Suffixes of the files that labeled sets consist of."""
@@ -47,8 +61,17 @@ def check_outputs(
     Raises:
         DataError: an output is, holds or lies where an input is, or two outputs are the same.
     """
-    given = {name: Path(path) for name, path in files.items() if path is not None}
-    into = {name: Path(path) for name, path in folders.items() if path is not None}
+    inputs = [os.fspath(source) for source in inputs]
+    for name, path in (*files.items(), *folders.items()):
+        if path is not None and is_remote(path) and os.fspath(path).rstrip("/") in inputs:
+            raise DataError(f"{name} {path} is read: name another place to write to")
+    for name, path in (*files.items(), *folders.items()):
+        if isinstance(path, Path) and _ADDRESS.match(str(path)):
+            raise DataError(f"{name} {path} is an address: only detect --out and jobs go to one")
+    given = {n: Path(path) for n, path in files.items() if path is not None and not is_remote(path)}
+    into = {
+        n: Path(path) for n, path in folders.items() if path is not None and not is_remote(path)
+    }
     taken: dict[Path, str] = {}
     for name, path in (given | into).items():
         other = taken.setdefault(_real(path), name)
@@ -61,7 +84,7 @@ def check_outputs(
         if path.exists() and not path.is_dir():
             raise DataError(f"{name} {path} is a file: expected a folder")
     inside: list[Path] = []
-    for read in map(Path, inputs):
+    for read in (Path(source) for source in inputs if source != "-" and not is_remote(source)):
         source = str(read)
         if not read.exists():
             if not glob.has_magic(source):
@@ -99,8 +122,13 @@ def _real(path: Path) -> Path:
 
 
 def output_path(name: str | Path) -> Path:
-    """Where what is made of an image goes, relative to an output folder: its name, kept inside."""
+    """Where what is made of an image goes, relative to an output folder: its name, kept inside.
+
+    Of an absolute path and of an address that is the last part alone.
+    """
     path = Path(name)
+    if "://" in os.fspath(name):
+        return Path(path.name)
     return Path(path.name) if path.anchor or ".." in path.parts else path
 
 
@@ -126,10 +154,20 @@ def check_distinct(
     what: str,
     otherwise: str = "give the folder above them, or one folder at a time",
 ) -> None:
-    """Check that no two things are made into one file; some disks take A.jpg and a.jpg for one.
+    """Check that no two things are made into one file, as `distinct` does, all at once."""
+    deque(distinct(outputs, folder, what, otherwise), maxlen=0)
+
+
+def distinct(
+    outputs: Iterable[tuple[T, str | os.PathLike[str]]],
+    folder: str | os.PathLike[str],
+    what: str,
+    otherwise: str = "give the folder above them, or one folder at a time",
+) -> Iterator[T]:
+    """What is read, as long as no two are made into one file; some disks take A.jpg for a.jpg.
 
     Args:
-        outputs: What is read (a path or name, for the message) and the file made of it, in pairs.
+        outputs: What is read (a path, name or picture) and the file made of it, in pairs.
         folder: which the files are written into.
         what: is made of them, for the message.
         otherwise: What to do, for the message.
@@ -141,12 +179,14 @@ def check_distinct(
     taken: dict[str, object] = {}
     for source, output in outputs:
         name = os.fspath(output)
-        other = taken.setdefault(_folded(name) if alike else name, source)
-        if other != source:
+        place = getattr(source, "path", source)
+        other = taken.setdefault(_folded(name) if alike else name, place)
+        if other != place:
             disk = ", as this disk takes upper for lower case" if alike else ""
             raise DataError(
-                f"{what} of {other} and {source} would both be {name}{disk}: {otherwise}"
+                f"{what} of {other} and {place} would both be {name}{disk}: {otherwise}"
             )
+        yield source
 
 
 def folds_case(folder: str | os.PathLike[str]) -> bool:

@@ -164,14 +164,35 @@ def test_resume_does_what_is_left_and_mends_a_torn_line(
     assert len(lines(out)) == 5
 
 
+def test_a_table_is_whole_and_takes_what_failed_later(
+    broken: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    out, failed = tmp_path / "faces.parquet", tmp_path / "failed.jsonl"
+    args = ["detect", str(broken), "--model", model, "--out", str(out), "--failures", str(failed)]
+    args += ["--test-protocol", "320"]
+    assert main(args) == 1
+    names = ["a.jpg", "blank.gif", "deep/b.png", "z.jpg"]
+    assert pandas.read_parquet(out)["image"].tolist() == names
+    assert (tmp_path / "faces.parquet.journal.jsonl").exists()
+    (broken / "broken.jpg").write_bytes((broken / "a.jpg").read_bytes())
+    assert main([*args, "--resume", "--retry-failed"]) == 0
+    assert "1 image, 1 face, 4 done before" in capsys.readouterr().err
+    assert pandas.read_parquet(out)["image"].tolist() == [*names, "broken.jpg"]
+    assert not (tmp_path / "faces.parquet.journal.jsonl").exists()
+    assert main([*args, "--resume"]) == 0
+    assert len(pandas.read_parquet(out)) == 5
+
+
 def test_resume_refuses_a_file_that_is_something_else(
     album: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "notes.txt"
+    out = tmp_path / "notes.jsonl"
     out.write_text("shopping list\n")
     args = ["detect", str(album), "--model", model, "--out", str(out), "--resume"]
     assert main(args) == 2
-    assert "no notes.txt.source.json beside it" in capsys.readouterr().err
+    assert "no notes.jsonl.source.json beside it" in capsys.readouterr().err
     assert out.read_text() == "shopping list\n"
 
 
@@ -185,6 +206,9 @@ def test_resume_refuses_a_file_that_is_something_else(
         (["{a}", "--model", "{model}", "--min-score", "3"], "--min-score 3.0"),
         (["{a}", "--batch-size", "0"], "--batch-size 0"),
         (["{a}", "--resume"], "--resume"),
+        (["{a}", "--out", "faces.xlsx"], "suffix .xlsx says no format"),
+        (["{a}", "--out", "faces.json"], "give --format coco"),
+        (["{a}", "--format", "csv"], "--format is that of --out"),
         (["{a}", "--model", "{model}", "--runtime", "torch"], "torch"),
         (["{album}", "{album}/deep/../a.jpg", "{copy}", "--draw", "x"], "would both be"),
         (["{album}", "{copy}"], "would both be called a.jpg"),

@@ -66,7 +66,7 @@ def test_every_command_has_its_file_and_no_file_is_left_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(COMMANDS) - {"data", "evaluate", "mesh", "search", "train", "cost"})
+    "name", sorted(set(COMMANDS) - {"batch", "data", "evaluate", "mesh", "search", "train", "cost"})
 )
 def test_help_of_a_command_comes_from_tyro(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -111,8 +111,20 @@ def test_what_users_cause_is_one_line_and_a_code(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(("command", "extra"), [("evaluate", "eval"), ("track", "video")])
+def test_a_package_is_named_with_the_extra_that_the_command_needs(
+    command: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(args: list[str]) -> int:
+        raise ModuleNotFoundError("scipy", name="scipy")
+
+    monkeypatch.setattr(f"facefind.cli.{command}.main", fail)
+    assert main([command]) == 2
+    assert f"pip install 'facefind[{extra}]'" in capsys.readouterr().err
+
+
 def ended_at(moment: int, args: list[str], file: str | None = None) -> int | None:
-    """Exit code of a command that gets SIGTERM in its so-manieth line of a file, or call of any.
+    """Exit code of a command that gets SIGTERM in its N-th line of a file, or call of any.
 
     None: it has fewer.
     """

@@ -27,6 +27,7 @@ def build(folder: Path) -> None:
     maker.sample(folder / "photo.jpg", faces=1)
     for name in ("a.jpg", "trip/a.jpg", "trip/b.png"):
         maker.sample(folder / "photos" / name, faces=1)
+    (folder / "list.txt").write_text("photos/a.jpg\nphotos/trip/b.png\n")
     maker.labeled_set(folder / "WIDER_train", images=10)
     val = maker.labeled_set(folder / "WIDER_val", images=3)
     ground_truth(val, folder / "ground_truth")

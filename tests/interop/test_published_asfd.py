@@ -84,7 +84,7 @@ def test_names_land_where_they_belong():
         "bi_fpn.0.layers.conv2_td.op.2.weight": "neck.edges.1.0.2.weight",
         "bi_fpn.0.layers.conv6_du.op.3.bias": "neck.edges.5.0.3.bias",
         "bi_fpn.0.layers.conv6.op.1.weight": "neck.edges.5.1.1.weight",
-        "bi_fpn.0.layers.w4": "neck.weights.3",
+        "bi_fpn.0.layers.w4": "neck.sums.3.weight",
         "bi_fpn.0.layers.out_layers.5.bias": "neck.outputs.5.bias",
         "loc_layers.2.layers.0.bias": "head.box.2.0.bias",
         "conf_head.5.weight": "head.cls.5.2.weight",
@@ -108,6 +108,6 @@ def test_a_file_converts_and_red_and_blue_change_places(theirs, tmp_path):
     assert recipe.network.system == network.system == "asfd"
     first = network.backbone.conv1.weight
     assert torch.equal(first, theirs["stem_layer.0.weight"].flip(1))
-    assert torch.equal(network.neck.weights[2], theirs["bi_fpn.0.layers.w3"])
+    assert torch.equal(network.neck.sums[2].weight, theirs["bi_fpn.0.layers.w3"])
     assert network.normalize.mean.flatten().tolist() == [123, 117, 104]
     assert network.normalize.std.flatten().tolist() == [1, 1, 1]

@@ -83,8 +83,9 @@ def test_bifpn_by_hand():
     torch.manual_seed(0)
     neck = BiFPN(3, 4).eval()
     with torch.no_grad():
-        neck.down_weights.copy_(torch.tensor([[2.0, 1.0], [-3.0, 1.0]]))
-        neck.up_weights[0].copy_(torch.tensor([1.0, 2.0, 3.0]))
+        neck.down_sums[0].weight.copy_(torch.tensor([2.0, 1.0]))
+        neck.down_sums[1].weight.copy_(torch.tensor([-3.0, 1.0]))
+        neck.up_sums[0].weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
     f1, f2, f3 = (torch.randn(2, 4, *size) for size in SIZES)
 
     def mean(weights, *terms):

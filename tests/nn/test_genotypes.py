@@ -136,8 +136,8 @@ def test_a_pyramid_cell_by_hand():
     torch.manual_seed(0)
     cell = PyramidCell(RELEASED_PYRAMID.at((8, 16, 32)), 4).eval()
     with torch.no_grad():
-        for weights in cell.weights:
-            weights.normal_()
+        for summed in cell.sums:
+            summed.weight.normal_()
     f1, f2, f3 = (torch.randn(2, 4, *size) for size in ((13, 20), (7, 10), (4, 5)))
 
     def up(x, like):
@@ -153,11 +153,11 @@ def test_a_pyramid_cell_by_hand():
     up3 = g3(pool(up2) * f3)
     wanted = []
     for level, terms in enumerate(((down1, own1(f1)), (down2, up2, own2(f2)), (up3, own3(f3)))):
-        share = torch.softmax(cell.weights[level], 0)
+        share = torch.softmax(cell.sums[level].weight, 0)
         wanted.append(cell.outputs[level](sum(s * t for s, t in zip(share, terms, strict=True))))
     for got, want in zip(cell([f1, f2, f3]), wanted, strict=True):
         assert torch.allclose(got, want, atol=1e-5)
-    assert sum(weights.numel() for weights in PyramidCell(RELEASED_PYRAMID, 4).weights) == 16
+    assert sum(one.weight.numel() for one in PyramidCell(RELEASED_PYRAMID, 4).sums) == 16
 
 
 def test_a_context_cell_by_hand():

@@ -10,6 +10,7 @@ from torch import nn
 from facefind.errors import WeightsError
 from facefind.nn.onnx_weights import Layer, graph_layers, match, run_order
 from facefind.runtimes.onnx_file import Graph, Node
+from facefind.systems.asfd import ROWS as ASFD
 from facefind.systems.retinaface import ROWS as RETINAFACE
 from facefind.systems.scrfd import FAMILY
 from facefind.systems.smallhardface import ROWS as SMALLHARDFACE
@@ -25,7 +26,11 @@ GROUPS = replace(
 MOBILE = replace(RETINAFACE["retinaface-mobile"], width=16, dense=True)
 LIGHT = SMALLHARDFACE["smallhardface-light"]
 VGG = replace(SMALLHARDFACE["smallhardface"], widths=(4, 4, 8, 8, 8), reduced=4, fused=8, head=4)
-CONFIGS = {"kps": KPS, "groups": GROUPS, "mobile": MOBILE, "light": LIGHT, "vgg": VGG}
+D0 = ASFD["asfd-d0"]
+CONFIGS = {
+    "kps": KPS, "groups": GROUPS, "mobile": MOBILE, "light": LIGHT, "vgg": VGG,
+    "searched": replace(D0, context="cpm"), "bifpn": replace(D0, pyramid="bifpn"),
+}  # fmt: skip
 
 
 def loaded(config, graph, **options):

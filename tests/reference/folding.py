@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from facefind.nn.layers import Scale
+from facefind.nn.layers import Scale, WeightedSum
 from facefind.nn.onnx_weights import run_order
 from facefind.runtimes.onnx_file import Graph, Node
 
@@ -27,6 +27,8 @@ def lively(network: nn.Module, seed: int = 5) -> nn.Module:
                 nn.init.uniform_(module.running_var, 0.5, 1.5)
             if isinstance(module, Scale):
                 nn.init.uniform_(module.scale, 0.5, 1.5)
+            if isinstance(module, WeightedSum):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
             if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.normal_(module.bias, std=0.3)
     return network.eval()
@@ -77,6 +79,13 @@ def graph_of(network: nn.Module) -> Graph:
             add("Conv", stored(f"{name}.weight", module.weight), *[bias] * bool(bias))
         elif isinstance(module, Scale) and module.scale != 1:
             add("Mul", stored(f"{name}.scale", module.scale))
+        elif isinstance(module, WeightedSum):
+            shares = [stored(f"{name}.{at}", share) for at, share in enumerate(module.shares())]
+            for at, share in enumerate(shares):
+                nodes.append(Node("Mul", (share, f"{name}.map{at}"), (f"{name}.product{at}",)))
+            for at in range(1, len(shares)):
+                before = nodes[-1].outputs[0] if at > 1 else f"{name}.product0"
+                nodes.append(Node("Add", (before, f"{name}.product{at}"), (f"{name}.sum{at}",)))
         elif isinstance(module, nn.BatchNorm2d):
             parts = ("weight", "bias", "running_mean", "running_var")
             add("BatchNormalization", *(stored(f"{name}.{p}", getattr(module, p)) for p in parts))

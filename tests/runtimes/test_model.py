@@ -163,10 +163,10 @@ def test_auto_warns_when_the_gpu_it_chose_does_not_start(
 ) -> None:
     real = ort.OrtSession
 
-    def refuse(path: Path, threads: Any, precision: Any, provider: Any, device_id: Any) -> Any:
+    def refuse(path: Path, threads: Any, precision: Any, provider: Any, **device: Any) -> Any:
         if provider == "CUDAExecutionProvider":
             raise RuntimeUnavailableError("no driver")
-        return real(path, threads, precision, provider, device_id)
+        return real(path, threads, precision, provider, **device)
 
     present = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(ort, "providers", lambda: present)
@@ -353,21 +353,47 @@ def test_the_device_reaches_the_provider(path: Path, monkeypatch: pytest.MonkeyP
     def note(file: str, sess_options: Any, providers: Any) -> Any:
         seen.append(providers)
         session = real(file, sess_options=sess_options, providers=["CPUExecutionProvider"])
-        monkeypatch.setattr(session, "get_providers", lambda: ["CUDAExecutionProvider"])
+        monkeypatch.setattr(session, "get_providers", lambda: [providers[0][0]])
         return session
 
-    present = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    names = ("CUDA", "Tensorrt", "CoreML", "Dml", "CPU")
+    present = [f"{name}ExecutionProvider" for name in names]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: present)
     monkeypatch.setattr(onnxruntime, "InferenceSession", note)
     assert ort.OrtSession(path, provider="cuda", device_id=3).provider == "CUDAExecutionProvider"
-    expected = ("CUDAExecutionProvider", {"device_id": "3", "use_tf32": "0"})
-    assert seen == [[expected, "CPUExecutionProvider"]]
+    settings = {"device_id": "3", "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+    assert seen == [[("CUDAExecutionProvider", settings), "CPUExecutionProvider"]]
+    cache = path.parent / "engines"
+    kept = {"engine_cache": cache, "memory_limit": 1 << 30}
+    open_model(path, "onnxruntime", provider="tensorrt", **kept)
+    name, settings = seen[-1][0]
+    assert name == "TensorrtExecutionProvider"
+    assert settings["trt_engine_cache_path"] == settings["trt_timing_cache_path"] == str(cache)
+    assert settings["trt_max_workspace_size"] == str(1 << 30)
+    ort.OrtSession(path, provider="cuda", memory_limit=1 << 30)
+    assert seen[-1][0][1]["gpu_mem_limit"] == str(1 << 30)
+    ort.OrtSession(path, provider="coreml", engine_cache=cache)
+    assert seen[-1][0][1]["ModelCacheDirectory"] == str(cache)
+    ort.OrtSession(path, provider="directml")
+    assert seen[-1][0][0] == "DmlExecutionProvider"
+    with pytest.raises(RuntimeUnavailableError, match="nothing that engine_cache could keep"):
+        ort.OrtSession(path, provider="cuda", engine_cache=cache)
+    with pytest.raises(RuntimeUnavailableError, match="not of CPUExecutionProvider"):
+        ort.OrtSession(path, memory_limit=1)
+    with pytest.raises(RuntimeUnavailableError, match="OpenVINO has none"):
+        ov.OpenvinoSession(path, memory_limit=1)
 
     monkeypatch.setattr(ov, "devices", lambda: ["CPU", "GPU.0", "GPU.1"])
     core = SimpleNamespace(get_property=lambda device, _: pytest.fail(f"opened {device}"))
     monkeypatch.setattr(ov, "_core", lambda: core)
     with pytest.raises(pytest.fail.Exception, match=r"opened GPU\.1"):
         ov.OpenvinoSession(path, provider="gpu", device_id=1)
+
+
+def test_openvino_keeps_what_it_compiles(path: Path) -> None:
+    cache = path.parent / "compiled"
+    open_model(path, "openvino", engine_cache=cache)(np.zeros((1, 3, 64, 64), np.uint8))
+    assert list(cache.iterdir())
 
 
 def test_the_processor_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

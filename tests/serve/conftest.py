@@ -13,6 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from visits import (  # noqa: F401
+    answer,
+    broken_file,
+    browse,
+    chromium,
+    group_file,
+    portrait_file,
+    service,
+    visit,
+)
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "redact": "hide the faces in pictures and videos",
     "align": "cut faces out, upright, for recognition",
     "serve": "serve all of this over HTTP, with a page that shows it",
+    "batch": "do millions of pictures with many processes or machines",
     "models": "list the models that ship, with their cards",
     "evaluate": "evaluate a model, or detections, on a labeled set",
     "data": "convert, check and count labeled sets",
@@ -40,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "search": "find the best network of a budget, or feature modules",
     "convert": "turn a published checkpoint into one of facefind",
     "export": "turn a run or checkpoint into one checked ONNX file",
+    "quantize": "turn an exported model into an int8 file, its loss measured",
     "cost": "count a recipe's parameters and multiply-adds by part",
     "samples": "count faces and positive anchors by scale over an epoch",
     "doctor": "report what is installed, what it can do and what clashes",
@@ -49,13 +51,19 @@ _EXTRAS = {
     "yaml": "train",
     "onnx": "export",
     "onnxscript": "export",
+    "nncf": "quantize",
     "scipy": "eval",
     "matplotlib": "eval",
     "onnxruntime": "onnx",
     "cv2": "cv",
     "av": "video",
     **dict.fromkeys(("fastapi", "uvicorn", "python_multipart", "prometheus_client"), "serve"),
+    "pyarrow": "tables",
+    "fsspec": "cloud",
+    "s3fs": "cloud",
+    "ray": "ray",
 }
+_FOLLOWING = ("detect", "track", "redact")  # commands that need SciPy for videos alone
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,6 +101,8 @@ def _run(program: str, name: str, rest: Sequence[str], came: threading.Event) ->
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
+        if extra == "eval" and name in _FOLLOWING:
+            extra = "video"
         return _fail(program, f"needs {error.name}: pip install 'facefind[{extra}]'")
     except BrokenPipeError:  # the reader has enough, but not all was done
         from facefind.cli import output

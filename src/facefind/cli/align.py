@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, Inference, check_range
+from facefind.cli.options import Batch, Inference, Whole, check_range
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class _Align(Batch, Inference):
     """Leave out faces whose box has a shorter side, in the image's pixels."""
     format: Literal["png", "jpg"] = "png"
     """png keeps the pixels as they are, jpg is smaller."""
+    per_tar: Whole = None
+    """Write the crops of so many images each into tar files, 00000.tar and so on, in place of
+    files of their own."""
     model: str = "default"
     """A model that ships (see `facefind models`) or an .onnx file."""
 
@@ -52,25 +55,29 @@ class _Align(Batch, Inference):
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind align` with these arguments."""
     from facefind import pipeline
-    from facefind.cli.batch import Work
-    from facefind.cli.progress import Progress
+    from facefind.cli.work import Work
 
     options = tyro.cli(_Align, args=args, prog="facefind align")
     options.check_inference()
+    check_range("--per-tar", options.per_tar, 1)
     check_range("--size", options.size, 1, _LARGEST_SIZE)
     check_range("--min-size", options.min_size, 0)
     reads = [options.model] if options.model.endswith(".onnx") else []
     work = Work("align", options, folders={"--out": options.out}, reads=reads)
-    files = list(work.images())
-    stems = ((file.path, pipeline.output_path(file.name).with_suffix("")) for file in files)
-    pipeline.check_distinct(stems, options.out, "the crops")
+    images = work.distinct(
+        lambda file: pipeline.output_path(file.name).with_suffix(""),
+        options.out,
+        "the crops",
+        work.images(),
+    )
+    peeked = work.peek(images)
     detector = options.detector(options.model)
     if not detector.card.landmarks:
         raise DataError(
             f"{detector.card.name} finds no landmarks to align faces by; facefind models says "
             "which do"
         )
-    settings = pipeline.detector_settings(detector) | pipeline.image_folders(options.images)
+    settings = pipeline.detector_settings(detector) | work.folders()
     with ExitStack() as stack:
         folder = pipeline.CropFolder(
             options.out,
@@ -78,6 +85,7 @@ def main(args: Sequence[str]) -> int:
             largest=options.faces == "largest",
             min_size=options.min_size,
             format=options.format,
+            per_tar=options.per_tar,
             settings=settings,
             resume=options.resume,
         )
@@ -85,10 +93,10 @@ def main(args: Sequence[str]) -> int:
         if (failures := work.open_failures()) is not None:
             stack.enter_context(failures)
         folder.begin()
-        left = [file for file in files if work.is_left(file, folder.names)]
-        widths = output.widths([_HEADER, *((file.name, "", "") for file in left)], narrowest=8)
-        progress = Progress("align", needs_reader=False)
-        if left and not options.json:
+        first, total, left = work.left(peeked, folder.names)
+        widths = output.widths([_HEADER, *((file.name, "", "") for file in first)], narrowest=8)
+        progress = work.progress(needs_reader=False)
+        if first and not options.json:
             progress.print(output.line(_HEADER, widths, right=(1, 2)))
         record: dict[str, Any] = {}
 
@@ -98,7 +106,7 @@ def main(args: Sequence[str]) -> int:
             record = folder.write(result.source.name, result.image, result.faces)
 
         crops = 0
-        for result in work.do(detector, left, write, progress, len(left), images=True):
+        for result in work.do(detector, left, write, progress, total, images=True):
             made = len(record["crops"])
             crops += made
             row = (result.source.name, str(len(result.faces)), str(made))

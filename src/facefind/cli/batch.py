@@ -1,135 +1,252 @@
-"""What `detect`, `align` and `redact` do alike: list images, work through them, say how it went."""
+"""`facefind batch`: jobs of any size, shared by processes and machines, each picture done once."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from facefind import pipeline
+import tyro
+
 from facefind.cli import output
-from facefind.cli.options import Batch
-from facefind.cli.progress import Progress
-from facefind.errors import ImageError
-from facefind.images import SUFFIXES
+from facefind.cli.options import File, Flag, Inference, Sources, Text, Whole, check_range
+from facefind.errors import DataError
 
 if TYPE_CHECKING:
-    from facefind.detector import DetectionResult, FaceDetector
-    from facefind.images import Found
+    from facefind.batch import Done, Job
+    from facefind.images.listing import OnError
 
-__all__ = ["Work"]
+__all__ = ["main"]
+
+ACTIONS = {
+    "run": "begin a job, join it, or go on with it",
+    "status": "say how far a job is, and what failed",
+}
+Where = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="JOB")]
 
 
-class Work:
-    """The images of a command, from their sources to a line that says what came of them.
+def main(args: Sequence[str]) -> int:
+    """Exit code of `facefind batch` with these arguments."""
+    name, *rest = args or ["--help"]
+    if name in ("-h", "--help"):
+        width = max(map(len, ACTIONS))
+        lines = ["usage: facefind batch ACTION JOB [OPTION ...]", "", "Jobs of any size.", ""]
+        lines += ["actions:"] + [f"  {one:<{width}}  {text}" for one, text in ACTIONS.items()]
+        print("\n".join([*lines, "", "facefind batch ACTION --help lists its options."]))
+        return 0
+    if name not in ACTIONS:
+        raise DataError(f"there is no action {name!r}; there are {', '.join(ACTIONS)}")
+    program = f"facefind batch {name}"
+    if name == "run":
+        return _run(tyro.cli(_Run, args=rest, prog=program))
+    return _status(tyro.cli(_Status, args=rest, prog=program))
 
-    Args:
-        command: Its name, for messages.
-        options: The command's own.
-        files: The files that it writes, by option; `--failures` is added.
-        folders: The folders that it writes into, by option.
-        reads: What it reads beside the images.
-        suffixes: In lower case, those of the files in folders that it reads.
 
-    Raises:
-        DataError: an output is, holds or lies where an input is read.
+@dataclass(frozen=True, kw_only=True)
+class _Run(Inference):
+    """Find the faces in any number of pictures, in shards, each of which is done once.
+
+    JOB is a folder, or an address such as s3://bucket/jobs/one. Named with pictures it is begun;
+    named alone, on this machine or another, it is joined: with the model and settings that it was
+    begun with. What is stopped or killed is resumed by the same command. The results are JOB's
+    results/*.parquet, a row a picture; exit code 1 says that some have failed.
     """
 
-    def __init__(
-        self,
-        command: str,
-        options: Batch,
-        *,
-        files: Mapping[str, Path | None] = {},
-        folders: Mapping[str, Path | None] = {},
-        reads: Iterable[str] = (),
-        suffixes: Collection[str] = SUFFIXES,
-    ) -> None:
-        options.check_batch()
-        self._command, self._options, self._suffixes = command, options, suffixes
-        self._inside = pipeline.check_outputs(
-            [*options.images, *reads],
-            files={**files, "--failures": options.failures},
-            folders=folders,
-            suffixes=suffixes,
-        )
-        self._unlisted: dict[str, ImageError] = {}
-        self._failures: pipeline.JsonLines | None = None
-        self._failed_before: set[str] = set()
-        self._started = time.perf_counter()
+    job: Where
+    """A folder or address for the job alone."""
+    images: Sources = ()
+    """Files, folders, globs, tar files, Parquet tables and addresses, as of detect."""
+    files_from: Annotated[str | None, tyro.conf.arg(metavar="LIST", help_behavior_hint="")] = None
+    """The pictures that this file names, a path or address a line."""
+    model: str = "default"
+    """A model that ships (see `facefind models`) or an .onnx file."""
+    format: Literal["parquet", "jsonl", "csv"] = "parquet"
+    """Format of the results, of a new job."""
+    per_shard: int = 1000
+    """Pictures of a shard, of a new job; a tar file or table is a shard of its own."""
+    lease: float = 60.0
+    """Seconds after which the shard of a worker that says nothing is done by another, of a new
+    job."""
+    engine: Literal["local", "ray"] = "local"
+    """Who works: processes of this machine, or actors of a Ray cluster."""
+    workers: Whole = None
+    """Processes or actors; where not given one for each core, or one with a GPU or --threads."""
+    address: Text = None
+    """With ray, the cluster's address; one is begun on this machine where not given."""
+    quiet: Flag = False
+    """Print nothing but, at the end, what came of it, on stderr."""
+    progress: Literal["auto", "json"] = "auto"
+    """How stderr says how far it is: a bar on a terminal and a line every 30 seconds elsewhere, or
+    lines of JSON every 5 seconds."""
 
-    def images(self) -> Iterator[Found]:
-        """The images; folders that cannot be listed are named on stderr and passed over."""
-        options = self._options
-        shard = None if options.shard is None else pipeline.Shard.from_text(options.shard)
-        for folder in self._inside:
-            self._say(f"{folder} is written to: it is not searched")
-        return pipeline.list_images(
-            options.images,
-            shard,
-            skip=self._inside,
-            on_error=self._pass_over,
-            suffixes=self._suffixes,
-        )
+    def options(self) -> dict[str, Any]:
+        """The detector's options that are not as they are by default."""
+        by_default = {one.name: one.default for one in fields(_Run)}
+        names = {"test_protocol": "protocol"}
+        given = ["model", "test_protocol", "min_score", "batch_size", *self.running()]
+        values = {one: getattr(self, one) for one in given} | self.reading()
+        if values["model"].endswith(".onnx"):
+            values["model"] = os.path.abspath(values["model"])
+        return {
+            names.get(one, one): value for one, value in values.items() if value != by_default[one]
+        }
 
-    def open_failures(self, *, overwrite: bool = False) -> pipeline.JsonLines | None:
-        """The file of `--failures`, which must be begun and closed; None where there is none."""
-        options = self._options
-        if options.failures is not None:
-            again = overwrite or (options.retry_failed and options.failures.exists())
-            self._failures = pipeline.JsonLines(
-                options.failures, resume=options.resume and not again, overwrite=again
+
+def _run(options: _Run) -> int:
+    options.check_inference()
+    check_range("--workers", options.workers, 1)
+    check_range("--per-shard", options.per_shard, 1)
+    check_range("--lease", options.lease, 1)
+    if options.address is not None and options.engine != "ray":
+        raise DataError("--address is of --engine ray: name both")
+    from facefind.batch import failures, run_local, status
+    from facefind.cli.progress import Reports
+    from facefind.pipeline import Meter
+
+    unlisted: list[str] = []
+
+    def pass_over(place: Path, error: Exception) -> None:
+        unlisted.append(str(place))
+        output.say(f"facefind batch: {output.printable(' '.join(str(error).split()))}")
+
+    began = time.perf_counter()
+    job = _begun(options, pass_over)
+    meter = Meter(job.pictures_left())
+    reports = Reports(meter, "batch", quiet=options.quiet, json=options.progress == "json")
+    watch = _Watch(meter, reports.update)
+    provider = options.provider or job.detector.get("provider") or "cpu"
+    cpu = provider.lower().startswith("cpu")
+    try:
+        if options.engine == "ray":
+            from facefind.batch.cluster import run_ray
+
+            run_ray(
+                job,
+                options.workers,
+                watch,
+                address=options.address,
+                gpus=0 if cpu else 1,
+                **options.options(),
             )
-            self._failed_before = self._failures.names
-        return self._failures
+        else:
+            pin = cpu and options.threads is None
+            run_local(job, options.workers, watch, pin=pin, **options.options())
+    finally:
+        reports.close()
+    now = status(job)
+    lost = sum(1 for _ in failures(job))
+    parts = [f"{meter.done} pictures", f"{meter.faces} faces", f"{now.done} shards done"]
+    parts += [f"{lost} failed"] if lost else []
+    parts += [f"{len(unlisted)} not listed"] if unlisted else []
+    parts += [f"{len(now.given_up)} shards given up"] if now.given_up else []
+    output.say(f"{', '.join(parts)} in {time.perf_counter() - began:.1f} s")
+    return 0 if now.is_done and not (lost or unlisted) else 1
 
-    def is_left(self, file: Found, done: set[str]) -> bool:
-        """Whether an image is neither done nor known to fail."""
-        return file.name not in done and file.name not in self._failed_before
 
-    def do(
-        self,
-        detector: FaceDetector,
-        files: Iterable[Found],
-        write: Callable[[DetectionResult], None],
-        progress: Progress,
-        total: int | None,
-        *,
-        images: bool,
-    ) -> Iterator[DetectionResult]:
-        """Yield each result that is written; what fails is named on stderr and in `--failures`."""
-        results = pipeline.detect_files(detector, files, images=images)
-        yield from self.follow(
-            pipeline.write_results(results, write, self._failures), progress, total
+def _begun(options: _Run, pass_over: OnError) -> Job:
+    """The job, its pictures shared out."""
+    from facefind import pipeline
+    from facefind.batch import Job
+    from facefind.detector import FaceDetector
+    from facefind.images.listing import is_remote
+
+    if not options.images and options.files_from is None:
+        job = Job.open(options.job)
+        job.manifest()
+        return job
+    place = None if is_remote(options.job) else Path(options.job)
+    inputs = [*options.images, *([options.files_from] if options.files_from else [])]
+    inside = pipeline.check_outputs(inputs, folders={"JOB": place})
+    used = place is not None and place.exists() and any(place.iterdir())
+    if place is not None and used and not (place / "job.json").is_file():
+        raise DataError(f"{place} holds files that are no job: give a new or an empty folder")
+    settings = pipeline.detector_settings(FaceDetector(**options.options()))
+    settings["sources"] = [one if is_remote(one) else os.path.abspath(one) for one in inputs]
+    job = Job.begin(
+        options.job,
+        settings,
+        options.options(),
+        format=options.format,
+        per_shard=options.per_shard,
+        lease=options.lease,
+    )
+    job.plan(
+        pipeline.list_units(
+            options.images, files_from=options.files_from, skip=inside, on_error=pass_over
         )
+    )
+    return job
 
-    def follow(
-        self, results: Iterable[DetectionResult], progress: Progress, total: int | None
-    ) -> Iterator[DetectionResult]:
-        """Yield each result that has no error; folders that could not be listed have failed."""
-        self._started = time.perf_counter()
-        yield from progress(results, total)
-        for folder, error in self._unlisted.items():
-            if self._failures is not None and folder not in self._failed_before:
-                self._failures.write_failure(folder, error)
 
-    def report(self, parts: list[str], progress: Progress, done: set[str]) -> int:
-        """Say what came of it on stderr; gives the exit code."""
-        failed = progress.failed + len(self._unlisted)
-        before = len(self._failed_before - self._unlisted.keys())
-        if done:
-            parts.append(f"{len(done)} done before")
-        if failed:
-            parts.append(f"{failed} failed")
-        if before:
-            parts.append(f"{before} failed before")
-        output.say(f"{', '.join(parts)} in {time.perf_counter() - self._started:.1f} s")
-        return 1 if failed or before else 0
+class _Watch:
+    """Counts what workers report, each as its shards go on."""
 
-    def _pass_over(self, folder: Path, error: ImageError) -> None:
-        self._unlisted[f"{folder}/"] = error
-        self._say(pipeline.reason(error))
+    def __init__(self, meter: Any, update: Any) -> None:
+        self._meter, self._update = meter, update
+        self._before: dict[tuple[int, int], Done] = {}
 
-    def _say(self, text: str) -> None:
-        output.say(f"facefind {self._command}: {output.printable(text)}")
+    def __call__(self, done: Done) -> None:
+        key = done.shard, done.generation
+        before = self._before.pop(key, None)
+        if not done.whole:
+            self._before[key] = done
+        stages = {
+            name: seconds - (before.stages.get(name, 0.0) if before else 0.0)
+            for name, seconds in done.stages.items()
+        }
+        self._meter.add(
+            done.pictures - (before.pictures if before else 0),
+            failed=done.failed - (before.failed if before else 0),
+            faces=done.faces - (before.faces if before else 0),
+            stages=stages,
+        )
+        self._update()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Status:
+    """Say how far a job is; exit code 0 where all is done, and 1 where not, or something failed."""
+
+    job: Where
+    """The job's folder or address."""
+    failures: File = None
+    """Write the pictures that failed to this file, with reason and shard: .jsonl, .csv or
+    .parquet."""
+    json: Flag = False
+    """Print JSON instead of lines."""
+
+
+def _status(options: _Status) -> int:
+    from facefind.batch import Job, status
+    from facefind.batch import failures as failed_of
+    from facefind.pipeline import format_of
+    from facefind.pipeline.results import FORMATS
+
+    job = Job.open(options.job)
+    now = status(job)
+    failed = list(failed_of(job))
+    if options.failures is not None:
+        if options.failures.exists():
+            raise DataError(f"--failures {options.failures} is there already: give another")
+        FORMATS[format_of(options.failures)].write(failed, options.failures, job.settings)
+    record = {
+        "shards": now.shards,
+        "done": now.done,
+        "units": now.units,
+        "claimed": {str(shard): owner for shard, owner in now.claimed.items()},
+        "given_up": now.given_up,
+        "failed": len(failed),
+    }
+    lines = [
+        f"{now.done} of {now.shards} shards done, {now.units} pictures and containers in all",
+        *(f"shard {shard} is claimed by {owner}" for shard, owner in now.claimed.items()),
+        *(f"shard {shard} was given up: its workers died" for shard in now.given_up),
+        f"{len(failed)} failed",
+        *(output.printable(f"  {one['image']}: {one['error']}") for one in failed[:20]),
+    ]
+    lines += ["  ..."] if len(failed) > 20 else []
+    output.emit(record, "\n".join(lines), as_json=options.json, out=None)
+    return 0 if now.is_done and not failed else 1

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, File, Flag, Folder, Inference
+from facefind.cli.options import Batch, Flag, Folder, Inference, Place
+from facefind.conversion import FormatName
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,8 +39,13 @@ class _Detect(Batch, Inference):
 
     model: str = "default"
     """A model that ships (see `facefind models`) or an .onnx file."""
-    out: File = None
-    """Write one JSON line per image to this file, as each is done."""
+    out: Place = None
+    """Write the faces of all images to this file, or to an address such as s3://bucket/f.parquet:
+    JSON lines (.jsonl), as each is done; CSV (.csv) or Parquet (.parquet), once all are; see
+    --format."""
+    format: Annotated[FormatName | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Format of --out, where its suffix does not say it: coco, fiftyone and labelstudio are JSON,
+    yolo is a folder."""
     draw: Folder = None
     """Write a copy of each image with its faces drawn to this folder."""
     every: int = 1
@@ -57,8 +64,7 @@ class _Detect(Batch, Inference):
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind detect` with these arguments."""
     from facefind import pipeline
-    from facefind.cli.batch import Work
-    from facefind.cli.progress import Progress, peek
+    from facefind.cli.work import Work
     from facefind.video import is_video
 
     options = tyro.cli(_Detect, args=args, prog="facefind detect")
@@ -80,20 +86,33 @@ def main(args: Sequence[str]) -> int:
         folders={"--draw": options.draw, "--mesh-out": options.mesh_out},
         reads=[options.model] if options.model.endswith(".onnx") else [],
     )
-    files = work.images()
-    if options.draw is not None or options.mesh_out is not None:
-        # Copies must not overwrite each other, so names are known up front.
-        files = iter(_distinct(list(files), options))
-    first, total, files = peek(files)
+    if options.out is None and options.format is not None:
+        raise DataError("--format is that of --out: name it")
+    form = None if options.out is None else pipeline.format_of(options.out, options.format)
+    if options.mesh and form not in (None, "jsonl"):
+        raise DataError(f"meshes fit into JSON lines, not into {form}: name a .jsonl file")
+    images: Iterable[Found] = work.images()
+    if options.draw is not None:
+        images = work.distinct(
+            lambda one: pipeline.DrawingFolder.target(one.name),
+            options.draw,
+            "drawn copies",
+            images,
+        )
+    if options.mesh_out is not None:
+        images = work.distinct(
+            lambda one: pipeline.MeshFolder.target(one.name), options.mesh_out, "the meshes", images
+        )
+    peeked = work.peek(images)
     detector = options.detector(options.model, mesh=options.mesh)
-    settings = pipeline.detector_settings(detector) | pipeline.image_folders(options.images)
+    settings = pipeline.detector_settings(detector) | work.folders()
     again: dict[str, Any] = {
         "settings": settings,
         "resume": options.resume,
         "overwrite": options.overwrite,
     }
     folders: list[pipeline.DrawingFolder | pipeline.MeshFolder] = []
-    lines = None
+    lines: pipeline.JsonLines | pipeline.ResultFile | None = None
     with ExitStack() as stack:
         if options.draw is not None:
             folders.append(pipeline.DrawingFolder(options.draw, detector.mesh_decoder, **again))
@@ -107,12 +126,13 @@ def main(args: Sequence[str]) -> int:
         if failures is not None:
             stack.callback(failures.close)
         if options.out is not None:
-            lines = stack.enter_context(pipeline.JsonLines(options.out, **again))
+            lines = pipeline.open_results(options.out, form, **again)
+            stack.enter_context(lines)
         if failures is not None:
             failures.begin()
-        done = set() if lines is None else lines.names
-        first = [file for file in first if work.is_left(file, done)]
-        progress = Progress("detect", needs_reader=lines is None and not folders)
+        done: set[str] = set() if lines is None else lines.names
+        first, total, files = work.left(peeked, done)
+        progress = work.progress(needs_reader=lines is None and not folders)
         table = None
         if not options.json:
             table = _Table(first, single=total is not None)
@@ -127,20 +147,15 @@ def main(args: Sequence[str]) -> int:
                 lines.write(pipeline.to_record(result.source.name, result.faces))
 
         faces = 0
-        for result in work.do(
-            detector,
-            (file for file in files if work.is_left(file, done)),
-            write,
-            progress,
-            None if total is None else len(first),
-            images=bool(folders),
-        ):
+        for result in work.do(detector, files, write, progress, total, images=bool(folders)):
             name = result.source.name
             faces += len(result.faces)
             if table is not None:
                 progress.print(table.row(name, result.faces))
             else:
                 progress.print(json.dumps(pipeline.to_record(name, result.faces)))
+        if isinstance(lines, pipeline.ResultFile):
+            lines.keep_journal = progress.failed > 0
     return work.report([_count(progress.done, "image"), _count(faces, "face")], progress, done)
 
 
@@ -150,25 +165,22 @@ def _video(options: _Detect) -> int:
 
     if len(options.images) > 1:
         raise DataError(f"one video at a time: got {len(options.images)} sources")
-    names = ("mesh", "mesh_out", "failures", "retry_failed", "shard")
+    names = (
+        "mesh",
+        "mesh_out",
+        "failures",
+        "retry_failed",
+        "shard",
+        "format",
+        "files_from",
+        "quiet",
+    )
     if given := [name for name in names if getattr(options, name)]:
         raise DataError(f"--{given[0].replace('_', '-')} is of images: leave it out for a video")
-    fields = ("out", "draw", "every", "resume", "overwrite", "json")
+    fields = ("draw", "every", "resume", "overwrite", "json")
     values = {name: getattr(options, name) for name in fields}
-    return track.run("detect", options, track.Video(source=options.images[0], **values))
-
-
-def _distinct(files: list[Found], options: _Detect) -> list[Found]:
-    """The images, each of which has copies and meshes of its own."""
-    from facefind.pipeline import DrawingFolder, MeshFolder, check_distinct
-
-    if options.draw is not None:
-        copies = ((file.path, DrawingFolder.target(file.name)) for file in files)
-        check_distinct(copies, options.draw, "drawn copies")
-    if options.mesh_out is not None:
-        meshes = ((file.path, MeshFolder.target(file.name)) for file in files)
-        check_distinct(meshes, options.mesh_out, "the meshes")
-    return files
+    out = None if options.out is None else Path(options.out)
+    return track.run("detect", options, track.Video(source=options.images[0], out=out, **values))
 
 
 class _Table:

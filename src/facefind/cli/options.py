@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -24,6 +24,7 @@ __all__ = [
     "Inference",
     "LabeledSetText",
     "Number",
+    "Place",
     "ShardText",
     "Sources",
     "TestProtocolName",
@@ -40,11 +41,12 @@ Text = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=""
 Whole = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+Place = Annotated[str | None, tyro.conf.arg(metavar="FILE|URL", help_behavior_hint="")]
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
 Sources = Annotated[
     tuple[str, ...],
     tyro.conf.Positional,
-    tyro.conf.arg(metavar="IMAGE|DIR|GLOB ...", help_behavior_hint=""),
+    tyro.conf.arg(metavar="IMAGE|DIR|GLOB|TAR|URL ...", help_behavior_hint=""),
 ]
 TestProtocolName = Annotated[
     str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="", aliases=("--protocol",))
@@ -58,7 +60,11 @@ class Batch:
     """Options of the commands that work through images and may be stopped and resumed."""
 
     images: Sources
-    """Files, folders (searched through, links followed) or globs."""
+    """Files, folders (searched through, links followed) or globs; tar files and Parquet tables of
+    pictures; addresses such as s3://bucket/photos; - for one picture on stdin."""
+    files_from: Annotated[str | None, tyro.conf.arg(metavar="LIST|-", help_behavior_hint="")] = None
+    """Do the pictures that this file names, a path or address a line; - reads the names from
+    stdin."""
     resume: Flag = False
     """Resume what was stopped: skip the images that are done, and those in --failures. The same
     model, settings and folders of images must have made what is there."""
@@ -71,11 +77,18 @@ class Batch:
     names, so that each of several machines can do its own."""
     json: Flag = False
     """Print JSON lines instead of a table."""
+    quiet: Flag = False
+    """Print nothing but what fails and, at the end, what came of it, both on stderr."""
+    progress: Literal["auto", "json"] = "auto"
+    """How stderr says how far it is: a bar on a terminal and a line every 30 seconds elsewhere, or
+    lines of JSON every 5 seconds."""
 
     def check_batch(self) -> None:
         """Raise DataError where these options contradict each other."""
         if self.retry_failed and not (self.resume and self.failures):
             raise DataError("--retry-failed is of a run that --resume resumes: name --failures too")
+        if self.files_from == "-" and "-" in self.images:
+            raise DataError("stdin is one picture (-) or a list of them (--files-from -): not both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +103,17 @@ class Inference:
     runtime: RuntimeName = "auto"
     """The library that runs the model; auto takes the fastest that is installed."""
     provider: Text = None
-    """The kind of device, by the runtime's name for it, such as cuda; the CPU where not given."""
+    """The kind of device, by the runtime's name for it: cuda, tensorrt, coreml or directml with
+    onnxruntime, gpu or npu with openvino; the CPU where not given. What is absent is an error."""
     device_id: Whole = None
     """Which of the provider's devices, from 0; the first where not given."""
+    engine_cache: Folder = None
+    """Keep what the provider compiles of the model here: TensorRT takes minutes for it."""
+    memory_limit: Whole = None
+    """MiB of a GPU that onnxruntime takes at most, with cuda or tensorrt."""
     precision: Precision = "fp32"
-    """Numbers it computes with: fp32, or bf16 where the device has it."""
+    """Numbers it computes with: fp32, bf16 where the device has it, or int8, by the model's
+    quantized file, NAME-int8."""
     threads: Whole = None
     """CPU threads; the runtime's own choice where not given."""
     batch_size: Whole = None
@@ -110,12 +129,18 @@ class Inference:
         check_range("--batch-size", self.batch_size, 1)
         check_range("--threads", self.threads, 1)
         check_range("--device-id", self.device_id, 0)
+        check_range("--memory-limit", self.memory_limit, 1)
         check_range("--max-pixels", self.max_pixels, 1)
 
     def running(self) -> dict[str, Any]:
         """What runs a model, and on what, by the names that detectors and measures have for it."""
         names = ("runtime", "provider", "device_id", "precision", "threads")
         return {name: getattr(self, name) for name in names}
+
+    def device(self) -> dict[str, Any]:
+        """What of the device is kept and taken, by the names that detectors have for it."""
+        limit = None if self.memory_limit is None else self.memory_limit << 20
+        return {"engine_cache": self.engine_cache, "memory_limit": limit}
 
     def reading(self) -> dict[str, Any]:
         """What of image files is read, by the names that detectors have for it."""
@@ -132,6 +157,7 @@ class Inference:
             batch_size=self.batch_size,
             **self.running(),
             **self.reading(),
+            **self.device(),
             **more,
         )
 

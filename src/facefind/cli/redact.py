@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, File, Flag, Inference, Number, check_range
+from facefind.cli.options import Batch, File, Flag, Inference, Number, Whole, check_range
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class _Redact(Batch, Inference):
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """The folder for the copies, the report and the settings: a new or empty one, or one to
     resume. Each --shard needs its own."""
+    per_tar: Whole = None
+    """Write the copies of so many pictures each into tar files, 00000.tar and so on, in place of
+    files of their own; those of videos stay files."""
     model: str = "default"
     """A model that ships (see `facefind models`) or an .onnx file."""
     method: Annotated[Literal["blur", "pixelate", "fill", "image"], tyro.conf.arg(name="with")] = (
@@ -82,9 +85,8 @@ class _Redact(Batch, Inference):
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind redact` with these arguments."""
     from facefind import pipeline
-    from facefind.cli.batch import Work
-    from facefind.cli.progress import Progress
-    from facefind.images import SUFFIXES, Found
+    from facefind.cli.work import Work
+    from facefind.images import SUFFIXES
     from facefind.pipeline.redacting import redacted_name
     from facefind.video import SUFFIXES as VIDEOS
     from facefind.video import is_stream
@@ -101,9 +103,10 @@ def main(args: Sequence[str]) -> int:
     work = Work(
         "redact", options, folders={"--out": options.out}, reads=reads, suffixes=SUFFIXES | VIDEOS
     )
-    files = list(work.images())
-    copies = ((one.path, redacted_name(one.name)) for one in files)
-    pipeline.check_distinct(copies, options.out, "the copies")
+    images = work.distinct(
+        lambda one: redacted_name(one.name), options.out, "the copies", work.images()
+    )
+    peeked = work.peek(images)
     detector, how, hiding = _how(options)
     with ExitStack() as stack:
         folder = pipeline.RedactedFolder(
@@ -115,26 +118,28 @@ def main(args: Sequence[str]) -> int:
             metadata=not options.strip_metadata,
             sound=options.sound,
             review=options.review,
-            settings=pipeline.detector_settings(detector) | pipeline.image_folders(options.images),
+            per_tar=options.per_tar,
+            settings=pipeline.detector_settings(detector) | work.folders(),
             resume=options.resume,
         )
         stack.callback(folder.close)
         if (failures := work.open_failures()) is not None:
             stack.enter_context(failures)
         folder.begin()
-        left: list[Found] = [file for file in files if work.is_left(file, folder.names)]
-        names = [(file.name, "", "") for file in left]
+        first, total, left = work.left(peeked, folder.names)
+        names = [(file.name, "", "") for file in first]
         widths = output.widths([_HEADER, _WIDEST, *names], narrowest=8)
-        progress = Progress("redact", needs_reader=False)
-        if left and not options.json:
+        progress = work.progress(needs_reader=False)
+        if first and not options.json:
             progress.print(output.line(_HEADER, widths, right=(1, 2)))
 
         def watch(step: str, frame: int) -> None:
             if frame % 25 == 0:
                 progress.note(f"{step} frame {frame}")
 
-        faces = 0
-        for _ in work.follow(folder.redact(left, failures, watch), progress, len(left)):
+        faces, stages = 0, pipeline.Stages()
+        redacted = folder.redact(left, failures, watch, stages)
+        for _ in work.follow(redacted, progress, total, stages):
             record = folder.last
             faces += record["faces"]
             lowest = record["lowest_score"]
@@ -147,6 +152,7 @@ def main(args: Sequence[str]) -> int:
 
 def _check(options: _Redact) -> None:
     options.check_inference()
+    check_range("--per-tar", options.per_tar, 1)
     check_range("--grow", options.grow, 1, 10)
     check_range("--every", options.every, 1)
     check_range("--lead", options.lead, 0, 60)
@@ -195,7 +201,16 @@ def _stream(options: _Redact) -> int:
 
     if len(options.images) > 1:
         raise DataError("a stream is redacted alone: give no other sources")
-    names = ("resume", "failures", "retry_failed", "shard", "review")
+    names = (
+        "resume",
+        "failures",
+        "retry_failed",
+        "shard",
+        "review",
+        "per_tar",
+        "files_from",
+        "quiet",
+    )
     if given := [name for name in names if getattr(options, name)]:
         raise DataError(f"--{given[0].replace('_', '-')} is of files: leave it out for a stream")
     source = options.images[0]

@@ -97,6 +97,8 @@ def run(command: str, options: Inference, video: Video) -> int:
     reads = [model] if model.endswith(".onnx") else []
     reads += [] if is_stream(video.source) else [video.source]
     pipeline.check_outputs(reads, files={"--out": video.out, "--draw": video.draw})
+    if video.out is not None and not mot and pipeline.format_of(video.out) != "jsonl":
+        raise DataError(f"--out {video.out}: frames are written as JSON lines (.jsonl)")
     for name, path in (("--draw", video.draw), ("--out", video.out if mot else None)):
         if path is not None and path.exists() and not (video.overwrite or video.resume):
             raise DataError(f"{name} {path} is there already: replace it (--overwrite)")

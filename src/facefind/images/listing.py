@@ -1,17 +1,30 @@
-"""`find`: the picture files that paths, folders and patterns mean."""
+"""`find`: the picture files that paths, folders and patterns mean; `Found`: one of any source."""
 
 from __future__ import annotations
 
 import glob
+import io
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
+from urllib.parse import urlsplit
 
 from facefind.errors import ImageError
 
-__all__ = ["SUFFIXES", "Found", "OnError", "find", "pattern_root"]
+__all__ = [
+    "CONTAINERS",
+    "SUFFIXES",
+    "Found",
+    "OnError",
+    "find",
+    "fits",
+    "is_container",
+    "is_remote",
+    "path_of",
+    "pattern_root",
+]
 
 SUFFIXES = frozenset(
     f".{name}"
@@ -22,14 +35,66 @@ SUFFIXES = frozenset(
 )
 """Suffixes, in lower case, of the files in a folder that are taken for pictures."""
 
+CONTAINERS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".parquet")
+"""Ends, in lower case, of the names of files that hold pictures: tar files and Parquet tables."""
+
+_STREAMS = frozenset(("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms"))
 OnError = Callable[[Path, ImageError], None]
 
 
 class Found(NamedTuple):
-    """A picture file and its name below the folder or pattern that it was found by."""
+    """A picture of a source, whatever that is.
+
+    Attributes:
+        path: Its file. For what is no file of this machine, its name: messages have it.
+        name: What it is called in results.
+        load: Gives the bytes of what is no file of this machine; None for files.
+    """
 
     path: Path
     name: str
+    load: Callable[[], bytes] | None = None
+
+    def open(self) -> IO[bytes]:
+        """The picture's bytes as a binary file, at its start."""
+        return self.path.open("rb") if self.load is None else _Loaded(self.load(), self.name)
+
+    @property
+    def picture(self) -> Path | IO[bytes]:
+        """What `images.read` takes; of what is no file of this machine the bytes are loaded."""
+        return self.path if self.load is None else self.open()
+
+
+class _Loaded(io.BytesIO):
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def is_container(name: str) -> bool:
+    """Whether a file of this name holds pictures: see `CONTAINERS`."""
+    return path_of(name).lower().endswith(CONTAINERS)
+
+
+def is_remote(source: object) -> bool:
+    """Whether a source is an address of pictures, such as s3://bucket/photos.
+
+    Addresses of streams are not; http:// and https:// are where they name a picture or container.
+    """
+    text = str(source)
+    scheme = text.partition("://")[0].lower() if "://" in text else ""
+    if not scheme or scheme in _STREAMS:
+        return False
+    if scheme in ("http", "https"):
+        return is_container(text) or _has_one(path_of(text), SUFFIXES)
+    return True
+
+
+def path_of(text: str) -> str:
+    """The path of an http:// or https:// address, without what follows it; all else as it is."""
+    if text.lower().startswith(("http://", "https://")):
+        return urlsplit(text).path
+    return text
 
 
 def find(
@@ -156,7 +221,7 @@ def _by_pattern(
     if "**" in parts:  # `glob` would follow links that go round, again and again
         folder = _Folder(os.fspath(root), skip, on_error, suffixes)
         for found in folder.pictures(os.fspath(root), ""):
-            if _fits(found.name.split("/"), parts):
+            if fits(found.name.split("/"), parts):
                 yield found
         return
     once: dict[tuple[str, str], str] = {}
@@ -172,13 +237,13 @@ def _by_pattern(
             yield Found(Path(match), Path(match).relative_to(root).as_posix())
 
 
-def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
-    """Whether a path fits a pattern, part by part."""
+def fits(names: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether a path fits a pattern, part by part; a part `**` stands for any number of them."""
     if not parts:
         return not names
     if parts[0] == "**":
-        return _fits(names, parts[1:]) or (bool(names) and _fits(names[1:], parts))
-    return bool(names) and fnmatch(names[0], parts[0]) and _fits(names[1:], parts[1:])
+        return fits(names, parts[1:]) or (bool(names) and fits(names[1:], parts))
+    return bool(names) and fnmatch(names[0], parts[0]) and fits(names[1:], parts[1:])
 
 
 def _leads_nowhere(path: str) -> bool:
@@ -186,5 +251,5 @@ def _leads_nowhere(path: str) -> bool:
     return os.path.islink(path) and not os.path.exists(path)
 
 
-def _has_one(name: str, suffixes: frozenset[str]) -> bool:
+def _has_one(name: str, suffixes: Collection[str]) -> bool:
     return os.path.splitext(name)[1].lower() in suffixes

@@ -33,7 +33,7 @@ def _modules() -> dict[str, str]:
     for level, node in enumerate(RELEASED_PYRAMID.nodes):
         at = f"bi_fpn.0.layers.conv{level + 1}"
         found[f"bi_fpn.0.layers.out_layers.{level}"] = f"neck.outputs.{level}"
-        found[f"bi_fpn.0.layers.w{level + 1}"] = f"neck.weights.{level}"
+        found[f"bi_fpn.0.layers.w{level + 1}"] = f"neck.sums.{level}.weight"
         for place, (_, source) in enumerate(node):
             way = "" if source == level else "_td" if source > level else "_du"
             found[f"{at}{way}.op"] = f"neck.edges.{level}.{place}"

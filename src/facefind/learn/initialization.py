@@ -116,6 +116,8 @@ def initialize(network: nn.Module, source: str | Path) -> str:
 
 def _from_export(network: nn.Module, path: Path, card: Card) -> str:
     """Load what an exported file holds; of another system's network, its backbone alone."""
+    if card.precision != "fp32":
+        raise WeightsError(f"{path} is quantized: begin with the model that it was made of")
     leading = "" if card.system == getattr(network, "system", card.system) else "backbone."
     has = {"landmarks": card.landmarks, "mesh": bool(card.mesh)}
     needed = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facefind.nn.genotypes import OPERATIONS, Edge, PyramidGenotype
-from facefind.nn.layers import xavier
+from facefind.nn.layers import WeightedSum, xavier
 from facefind.nn.upsampling import enlarged
 
 
@@ -63,7 +63,7 @@ class PyramidCell(nn.Module):
 
     On the way down each level's map is multiplied by the next coarser result, enlarged; on the way
     up by the next finer one, max-pooled. A level's results, and what it makes of its own map alone,
-    are added with weights that are learned (softmax of `weights`), and a 1x1 convolution ends it.
+    are added with weights that are learned (`WeightedSum`), and a 1x1 convolution ends it.
 
     Args:
         genotype: the edges of each level.
@@ -78,8 +78,8 @@ class PyramidCell(nn.Module):
         self.edges = nn.ModuleList(
             nn.ModuleList(operation(name, width) for name, _ in node) for node in genotype.nodes
         )
-        self.weights = nn.ParameterList(
-            nn.Parameter(1e-3 * torch.randn(len(node))) for node in genotype.nodes
+        self.sums = nn.ModuleList(
+            WeightedSum(1e-3 * torch.randn(len(node))) for node in genotype.nodes
         )
         self.outputs = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in genotype.nodes)
         xavier(self)
@@ -90,15 +90,13 @@ class PyramidCell(nn.Module):
         up = self._pass(maps, range(len(maps)), -1, _halved)
         found = []
         for level, sources in enumerate(self.sources):
-            share = self.weights[level].softmax(0)
-            total: Tensor | float = 0.0
-            for place, source in enumerate(sources):
-                if source == level:
-                    value = self._edge(level, place, maps[level])
-                else:
-                    value = (down if source > level else up)[level]
-                total = total + share[place] * value
-            found.append(self.outputs[level](total))
+            terms = [
+                self._edge(level, place, maps[level])
+                if source == level
+                else (down if source > level else up)[level]
+                for place, source in enumerate(sources)
+            ]
+            found.append(self.outputs[level](self.sums[level](terms)))
         return found
 
     def _pass(

@@ -6,7 +6,7 @@ Legend: B batch, C channels, H W feature-map height and width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,42 @@ class Scale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`x` times the scalar, same shape."""
         return x * self.scale
+
+
+class WeightedSum(nn.Module):
+    """The sum of maps (B,C,H,W) times shares that are learned and add up to 1.
+
+    Args:
+        weight: (N,) numbers to begin with, one a map; a softmax makes them shares.
+        positive: divide what of them is above 0 by its sum, instead of the softmax.
+
+    Source: ASFD's released code (softmax); EfficientDet (arXiv:1911.09070), sec. 3.3.
+    """
+
+    _LEAST = 1e-4
+
+    def __init__(self, weight: Tensor, *, positive: bool = False) -> None:
+        super().__init__()
+        self.weight, self.positive = nn.Parameter(weight), positive
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """The sum of N maps of one shape."""
+        first, *rest = (s * x for s, x in zip(self.shares(), maps, strict=True))
+        total: Tensor = sum(rest, first)
+        return total
+
+    def shares(self) -> Tensor:
+        """(N,) what the maps are multiplied by."""
+        if not self.positive:
+            return self.weight.softmax(0)
+        above = self.weight.relu()
+        return above / (above.sum() + self._LEAST)
+
+    def weight_of(self, shares: Tensor) -> Tensor:
+        """(N,) a weight that gives these shares."""
+        if not self.positive:
+            return shares.log()
+        return shares * (self._LEAST / (1 - shares.sum()).clamp(min=1e-7))
 
 
 def conv_relu(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facefind.nn.cells import operation
-from facefind.nn.layers import Conv3x3, ConvNormAct, conv3x3, conv_relu, relu, xavier
+from facefind.nn.layers import Conv3x3, ConvNormAct, WeightedSum, conv3x3, conv_relu, relu, xavier
 from facefind.nn.upsampling import enlarged
 
 
@@ -266,10 +266,13 @@ class BiFPN(nn.Module):
         last = levels - 1
         self.down = nn.ModuleList(operation("sep_conv_3x3", width) for _ in range(last))
         self.up = nn.ModuleList(operation("sep_conv_3x3", width) for _ in range(last))
-        self.down_weights = nn.Parameter(torch.ones(last, 2))
+        self.down_sums = nn.ModuleList(
+            WeightedSum(torch.ones(2), positive=True) for _ in range(last)
+        )
         # The coarsest map has nothing coming down: only itself and what comes up.
-        self.up_weights = nn.ParameterList(
-            torch.ones(2 if level == last else 3) for level in range(1, levels)
+        self.up_sums = nn.ModuleList(
+            WeightedSum(torch.ones(2 if level == last else 3), positive=True)
+            for level in range(1, levels)
         )
         xavier(self)
 
@@ -278,22 +281,13 @@ class BiFPN(nn.Module):
         found = list(maps)
         for level in range(len(maps) - 2, -1, -1):
             coarser = functional.interpolate(found[level + 1], size=maps[level].shape[-2:])
-            found[level] = self.down[level](
-                _weighted([maps[level], coarser], self.down_weights[level])
-            )
+            found[level] = self.down[level](self.down_sums[level]([maps[level], coarser]))
         for level in range(1, len(maps)):
             terms = [maps[level], found[level], functional.max_pool2d(found[level - 1], 3, 2, 1)]
             if level == len(maps) - 1:
                 del terms[1]
-            found[level] = self.up[level - 1](_weighted(terms, self.up_weights[level - 1]))
+            found[level] = self.up[level - 1](self.up_sums[level - 1](terms))
         return found
-
-
-def _weighted(terms: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """The mean of `terms` under weights that are at least 0 (EfficientDet, sec. 3.3)."""
-    share = weights.relu()
-    share = share / (share.sum() + 1e-4)
-    return torch.stack([s * term for s, term in zip(share, terms, strict=True)]).sum(0)
 
 
 def _conv1x1(inputs: int, outputs: int, norm: bool) -> nn.Module:

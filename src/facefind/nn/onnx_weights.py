@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from facefind.errors import WeightsError
 from facefind.nn.deform import DeformConv2d
-from facefind.nn.layers import Scale
+from facefind.nn.layers import Scale, WeightedSum
 from facefind.runtimes.onnx_file import Graph, Node
 
 __all__ = ["Layer", "Matched", "graph_layers", "match", "run_order"]
@@ -25,17 +25,22 @@ _PARTS: dict[Any, tuple[str, ...]] = {
     nn.BatchNorm2d: ("weight", "bias", "running_mean", "running_var"),
     nn.GroupNorm: ("weight", "bias"),
     Scale: ("scale",),
+    WeightedSum: ("weight",),
 }
 _WORDS = {
     nn.Conv2d: "a convolution",
     nn.BatchNorm2d: "a batch normalization",
     nn.GroupNorm: "a group normalization",
     Scale: "a scale",
+    WeightedSum: "a weighted sum",
 }
 
 
 class Layer(NamedTuple):
-    """A layer of a graph: its kind, and the names of its tensors, "" for a bias that is 0."""
+    """A layer of a graph: its kind, and the names of its tensors, "" for a bias that is 0.
+
+    A weighted sum has one tensor a map: the map's share.
+    """
 
     kind: type[nn.Module]
     tensors: tuple[str, ...]
@@ -59,7 +64,8 @@ def graph_layers(graph: Graph) -> Iterator[Layer]:
     """The layers with weights of a graph, in the order in which they run.
 
     A group normalization is an InstanceNormalization of groups, reshaped back, times the weight,
-    plus the bias; a scale is the product of a convolution's output and one number.
+    plus the bias; a scale is the product of a convolution's output and one number. In a weighted
+    sum products of this kind are added, and their numbers add up to 1.
 
     Raises:
         WeightsError: if instances are normalized otherwise.
@@ -68,6 +74,8 @@ def graph_layers(graph: Graph) -> Iterator[Layer]:
     for node in graph.nodes:
         for name in node.inputs:
             takers.setdefault(name, []).append(node)
+    sums = _weighted_sums(graph)
+    shares = {name for names in sums.values() for name in names}
 
     def taker(node: Node | None, kind: str) -> Node | None:
         taking = takers.get(node.outputs[0], []) if node else []
@@ -80,7 +88,8 @@ def graph_layers(graph: Graph) -> Iterator[Layer]:
         if node.kind == "Conv":
             yield Layer(nn.Conv2d, (*node.inputs[1:], "")[:2])
             times = taker(node, "Mul")
-            if times and (factor := constant(times)) and graph.weights[factor].size == 1:
+            factor = constant(times) if times else ""
+            if factor and factor not in shares and graph.weights[factor].size == 1:
                 yield Layer(Scale, (factor,))
         elif node.kind == "BatchNormalization":
             yield Layer(nn.BatchNorm2d, node.inputs[1:])
@@ -90,6 +99,28 @@ def graph_layers(graph: Graph) -> Iterator[Layer]:
             if not times or not plus:
                 raise WeightsError("it normalizes by instances, but not groups of channels")
             yield Layer(nn.GroupNorm, (constant(times), constant(plus)))
+        elif node.outputs[0] in sums:
+            yield Layer(WeightedSum, sums[node.outputs[0]])
+
+
+def _weighted_sums(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """The shares of each weighted sum, in order, by the name of its result."""
+    single = {name for name, values in graph.weights.items() if values.size == 1}
+    terms: dict[str, tuple[str, ...]] = {}  # numbers of the products that a result adds up
+    parts: set[str] = set()
+    for node in graph.nodes:
+        if node.kind == "Mul" and (factor := single.intersection(node.inputs)):
+            terms[node.outputs[0]] = tuple(factor)
+        elif node.kind == "Add" and all(name in terms for name in node.inputs):
+            terms[node.outputs[0]] = tuple(one for name in node.inputs for one in terms[name])
+            parts.update(node.inputs)
+    return {
+        result: names
+        for result, names in terms.items()
+        if result not in parts
+        and len(names) > 1
+        and abs(sum(graph.weights[name].item() for name in names) - 1) < 1e-3
+    }
 
 
 def run_order(network: nn.Module) -> list[tuple[str, Any]]:
@@ -101,7 +132,7 @@ def run_order(network: nn.Module) -> list[tuple[str, Any]]:
     hooks = [
         module.register_forward_hook(lambda m, _, __, name=name: ran.append((name, m)))
         for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm | Scale)
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm | Scale | WeightedSum)
     ]
     side = 2 * int(getattr(network, "size_multiple", 32))
     training = [module for module in network.modules() if module.training]
@@ -162,6 +193,8 @@ def match(
             _fill(found, name, module, layer, graph)
         elif isinstance(module, Scale):  # a factor of 1 was dropped
             found.state[f"{name}.scale"] = torch.ones_like(module.scale)
+        elif isinstance(module, WeightedSum) and module.weight.numel() == 1:  # its share is 1
+            found.state[f"{name}.weight"] = torch.ones_like(module.weight)
         elif isinstance(module, nn.BatchNorm2d) and conv:
             bias = found.state[f"{conv}.bias"]
             found.folded.append(name)
@@ -189,6 +222,17 @@ def match(
 
 def _fill(found: Matched, name: str, module: Any, layer: Layer, graph: Graph) -> None:
     """Add a layer's tensors under the names of the module that it is of."""
+    if isinstance(module, WeightedSum):
+        if len(layer.tensors) != len(module.weight):
+            raise WeightsError(
+                f"{', '.join(layer.tensors)} of the file are {len(layer.tensors)} shares, {name} "
+                f"has {len(module.weight)}"
+            )
+        shares = torch.cat(
+            [torch.from_numpy(graph.weights[key]).flatten() for key in layer.tensors]
+        )
+        found.state[f"{name}.weight"] = module.weight_of(shares)
+        return
     for part, key in zip(_PARTS[layer.kind], layer.tensors, strict=True):
         expected = getattr(module, part)
         if part == "bias" and expected is None:  # perhaps that of a folded normalization

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,10 +15,11 @@ from numpy.typing import NDArray
 from facefind import landmarks
 from facefind.errors import DataError
 from facefind.faces import Faces
-from facefind.files import atomic
+from facefind.files import write_bytes
 from facefind.outputs import below, output_path
 from facefind.pipeline.resuming import SETTINGS, Note, check_folder
 from facefind.pipeline.sinks import JsonLines, Sink
+from facefind.pipeline.tars import TarFiles
 
 __all__ = ["MANIFEST", "CropFolder", "aligned_crops"]
 
@@ -38,6 +41,8 @@ class CropFolder(Sink):
         largest: Whether only the face with the largest box is cut out.
         min_size: Faces whose box has a shorter side, in the image's pixels, are left out.
         format: png keeps the pixels as they are, jpg is smaller.
+        per_tar: Images whose crops go into a tar file together, each crop with its entry in the
+            manifest as a JSON file beside it, as WebDataset has them; None writes files.
         settings: What else crops depend on, such as model and threshold.
         resume: Whether to add to crops that are there already.
 
@@ -57,22 +62,28 @@ class CropFolder(Sink):
         largest: bool = False,
         min_size: float = 0.0,
         format: Literal["png", "jpg"] = "png",
+        per_tar: int | None = None,
         settings: Mapping[str, Any] = {},
         resume: bool = False,
     ) -> None:
         self._folder, self._size, self._largest = Path(folder), size, largest
         self._min_size, self._format = min_size, format
-        made_with = dict(settings) | {
-            "holds": "crops",
-            "min_size": min_size,
-            "faces": "largest" if largest else "all",
-            "size": size,
-            "format": format,
-        }
+        made_with = (
+            dict(settings)
+            | {
+                "holds": "crops",
+                "min_size": min_size,
+                "faces": "largest" if largest else "all",
+                "size": size,
+                "format": format,
+            }
+            | ({} if per_tar is None else {"per_tar": per_tar})
+        )
         self._note = Note(self._folder / SETTINGS, made_with)
         check_folder(self._folder, self._note, "crops", resume=resume)
         self._manifest = JsonLines(self._folder / MANIFEST, resume=True)
         self.names = self._manifest.names
+        self._tars = None if per_tar is None else TarFiles(self._folder, per_tar, self._manifest)
 
     def begin(self) -> None:
         """Write the settings, and open the manifest."""
@@ -90,12 +101,26 @@ class CropFolder(Sink):
             raise DataError(f"the faces of {name} have no landmarks: use a model that finds them")
         self.begin()
         height, width = faces.image_size
-        crops = list(self._cut(name, image, faces))
-        record = {"image": name, "width": width, "height": height, "crops": crops}
-        self._manifest.write(record)
+        cut = list(self._cut(name, image, faces))
+        crops = [crop for crop, _ in cut]
+        record: dict[str, Any] = {"image": name, "width": width, "height": height, "crops": crops}
+        if self._tars is None:
+            for crop, content in cut:
+                write_bytes(below(self._folder, crop["file"]), content, durable=False)
+            self._manifest.write(record)
+            return record
+        contents: dict[str, bytes] = {}
+        for crop, content in cut:
+            beside = Path(crop["file"]).with_suffix(".json").as_posix()
+            contents |= {crop["file"]: content}
+            contents |= {beside: json.dumps({"image": name, **crop}).encode()}
+        self._tars.add(contents, record)
         return record
 
-    def _cut(self, name: str, image: NDArray[np.uint8], faces: Faces) -> Iterator[dict[str, Any]]:
+    def _cut(
+        self, name: str, image: NDArray[np.uint8], faces: Faces
+    ) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """Each crop's entry in the manifest, and its file."""
         stem = output_path(name).with_suffix("")
         for record, crop in aligned_crops(
             image,
@@ -107,19 +132,22 @@ class CropFolder(Sink):
         ):
             suffix = f".{self._format}" if self._largest else f"_{record['face']}.{self._format}"
             file = stem.with_name(stem.name + suffix)
-            self._write(below(self._folder, file), crop)
-            yield {"file": file.as_posix(), **record}
+            yield {"file": file.as_posix(), **record}, self._encode(crop)
 
-    def _write(self, path: Path, crop: NDArray[np.uint8]) -> None:
+    def _encode(self, crop: NDArray[np.uint8]) -> bytes:
         from PIL import Image
 
-        kind = "PNG" if self._format == "png" else "JPEG"
-        with atomic(path, durable=False) as draft:
-            Image.fromarray(crop).save(draft, kind, quality=_JPEG_QUALITY)  # PNG has none
+        kind, file = "PNG" if self._format == "png" else "JPEG", io.BytesIO()
+        Image.fromarray(crop).save(file, kind, quality=_JPEG_QUALITY)  # PNG has none
+        return file.getvalue()
 
     def close(self) -> None:
-        """Close the manifest."""
-        self._manifest.close()
+        """Close the last tar file, where there is one, and the manifest."""
+        try:
+            if self._tars is not None:
+                self._tars.close()
+        finally:
+            self._manifest.close()
 
 
 def aligned_crops(

@@ -75,7 +75,7 @@ class DetectorSettings:
         protocol = protocols.get(self.protocol)
         floor = _MIN_SCORE if protocol.min_score is None else protocol.min_score
         detector = FaceDetector(
-            weights.find(self.model),
+            weights.find(self.model, self.precision),
             runtime=self.runtime,
             threads=self.threads,
             precision=self.precision,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 from facefind import redaction
 from facefind.errors import ImageError
 from facefind.faces import Faces
-from facefind.files import atomic
-from facefind.images import MAX_PIXELS
+from facefind.images import MAX_PIXELS, Found
 from facefind.images.depth import over_white
 from facefind.images.opening import describe, open_picture, quietly, turn
 from facefind.redaction import Redaction
@@ -73,7 +71,8 @@ class StoredPicture:
     @classmethod
     def open(
         cls,
-        source: Path | bytes,
+        file: IO[bytes],
+        name: str,
         format: str,
         *,
         max_pixels: int = MAX_PIXELS,
@@ -82,7 +81,8 @@ class StoredPicture:
         """The picture in a file, to be written in a format.
 
         Args:
-            source: The file's path, or its bytes.
+            file: It, open.
+            name: Its name, for errors.
             format: Pillow's name of it, one of `WRITERS`.
             max_pixels: As of `images.read`; an animation may have four times as many in all.
             metadata: Whether EXIF comes along, without thumbnail and maker's note.
@@ -90,8 +90,7 @@ class StoredPicture:
         Raises:
             ImageError: it cannot be read, or the format cannot hold it.
         """
-        name = _name(source)
-        with _file(source) as file, open_picture(file, name, max_pixels) as picture:
+        with open_picture(file, name, max_pixels) as picture:
             try:
                 return cls._read(picture, name, format, max_pixels, metadata)
             except ImageError:
@@ -176,34 +175,26 @@ class StoredPicture:
             pixels[pixels[..., -1] == 0] = 0
         self.frames[frame] = Image.frombytes(picture.mode, picture.size, pixels.tobytes())
 
-    def write(self, path: Path, format: str) -> None:
-        """Write the file, whole or not at all, with nothing of the original's metadata but ours."""
-        with atomic(path, durable=False) as draft:
-            self._save(draft, format)
-
     def encode(self, format: str) -> bytes:
-        """The bytes that `write` writes.
+        """The file's content, with nothing of the original's metadata but what `save` has.
 
         Raises:
             ImageError: the format does not hold the picture.
         """
+        first, *others = self.frames
+        several = {"save_all": True, "append_images": others} if others else {}
         file = io.BytesIO()
         try:
-            self._save(file, format)
+            first.save(file, format, **several, **self.save)
         except (OSError, ValueError) as error:
             raise ImageError(f"no {format} file holds this picture: {describe(error)}") from error
         return file.getvalue()
 
-    def _save(self, file: Any, format: str) -> None:
-        first, *others = self.frames
-        several = {"save_all": True, "append_images": others} if others else {}
-        first.save(file, format, **several, **self.save)
 
-
-def is_animated(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> bool:
+def is_animated(file: Found, max_pixels: int = MAX_PIXELS) -> bool:
     """Whether a picture file has several frames or pages; False where it cannot be read."""
     try:
-        with _file(source) as file, open_picture(file, _name(source), max_pixels) as picture:
+        with file.open() as opened, open_picture(opened, file.name, max_pixels) as picture:
             return _frames_count(picture) > 1
     except (ImageError, OSError):
         return False
@@ -231,7 +222,8 @@ def redact_bytes(
     Raises:
         ImageError: the picture cannot be read, has several frames, or is too large for the format.
     """
-    with open_picture(io.BytesIO(data), _name(data), max_pixels) as header:
+    name = f"the picture of {len(data)} bytes"
+    with open_picture(io.BytesIO(data), name, max_pixels) as header:
         own = header.format or ""
         if _frames_count(header) > 1:
             raise ImageError(
@@ -239,21 +231,11 @@ def redact_bytes(
                 "redact hides the faces in all of them"
             )
     form = format or (own if own in get_args(Still) else "PNG")
-    picture = StoredPicture.open(data, form, max_pixels=max_pixels)
+    picture = StoredPicture.open(io.BytesIO(data), name, form, max_pixels=max_pixels)
     if faces.image_size != picture.frames[0].size[::-1]:
         raise ImageError("the faces belong to a picture of another size")
     picture.hide(0, redaction.grown(faces, how), how)
     return picture.encode(form), form
-
-
-def _file(source: Path | bytes) -> IO[bytes]:
-    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-
-
-def _name(source: Path | bytes) -> str:
-    if isinstance(source, bytes):
-        return f"the bytes of {len(source)} bytes"
-    return repr(str(source))
 
 
 def _frames_count(picture: Image.Image) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +15,17 @@ import numpy as np
 from facefind import redaction
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.faces import Faces, plain
+from facefind.files import write_bytes
 from facefind.images import Found, read
-from facefind.outputs import output_path
+from facefind.outputs import below, output_path
 from facefind.pipeline.pictures import WRITERS, StoredPicture, is_animated
 from facefind.pipeline.redacted_videos import Hiding, follow, redact_file, tracker_config
 from facefind.pipeline.resuming import SETTINGS, Note, check_folder
 from facefind.pipeline.review import ContactSheets
 from facefind.pipeline.sinks import JsonLines, Sink, write_results
 from facefind.pipeline.sources import detect_files
+from facefind.pipeline.stages import Stages
+from facefind.pipeline.tars import TarFiles
 from facefind.pipeline.videos import FrameLines, temporary, video_settings
 from facefind.redaction import Redaction
 from facefind.video import Tracks
@@ -41,7 +44,7 @@ class Careful:
     """Settings that find more faces, in several times the time; see docs/guides/redact.md."""
 
     protocol: str = "everyday:640,1280:flip"
-    min_score: float = 0.2
+    min_score: float = 0.35
     grow: float = 1.5
 
 
@@ -51,9 +54,9 @@ _REVIEWED = 12  # pictures of a video, spread over it, on the contact sheets
 
 def kind_of(file: Found) -> Kind:
     """What a file is taken for: a video by its name, an animation or a picture by its header."""
-    if file.path.suffix.lower() in VIDEOS:
+    if file.load is None and file.path.suffix.lower() in VIDEOS:
         return "video"
-    return "animation" if is_animated(file.path) else "picture"
+    return "animation" if is_animated(file) else "picture"
 
 
 def redacted_name(name: str) -> Path:
@@ -83,6 +86,8 @@ class RedactedFolder(Sink):
         metadata: Whether metadata comes along: of pictures EXIF without thumbnail and maker's note,
             of videos title, date, place and the like.
         sound: Whether videos keep sound and subtitles.
+        per_tar: Pictures whose copies go into a tar file together; None writes files. Videos are
+            files in any case.
         review: Whether contact sheets are made, in the folder `review`.
         settings: What else copies depend on, such as the folders that are read.
         resume: Whether to add to copies that the same settings made.
@@ -106,6 +111,7 @@ class RedactedFolder(Sink):
         hiding: Hiding = Hiding(),  # noqa: B008
         metadata: bool = False,
         sound: bool = True,
+        per_tar: int | None = None,
         review: bool = False,
         settings: Mapping[str, Any] = {},
         resume: bool = False,
@@ -113,19 +119,24 @@ class RedactedFolder(Sink):
         self._folder, self._detector, self._how = Path(folder), detector, how
         self._every, self._hiding, self._sound = every, hiding, sound
         self._metadata = metadata
-        made_with = dict(settings) | {
-            "holds": "redacted copies",
-            **_plain(how),
-            "every": every,
-            "lead": hiding.lead,
-            "most_gap": hiding.most_gap,
-            "metadata": metadata,
-            "sound": sound,
-        }
+        made_with = (
+            dict(settings)
+            | {
+                "holds": "redacted copies",
+                **_plain(how),
+                "every": every,
+                "lead": hiding.lead,
+                "most_gap": hiding.most_gap,
+                "metadata": metadata,
+                "sound": sound,
+            }
+            | ({} if per_tar is None else {"per_tar": per_tar})
+        )
         self._note = Note(self._folder / SETTINGS, made_with)
         check_folder(self._folder, self._note, "redacted copies", resume=resume)
         self._report = JsonLines(self._folder / REPORT, resume=True)
         self.names = self._report.names
+        self._tars = None if per_tar is None else TarFiles(self._folder, per_tar, self._report)
         self.last: dict[str, Any] = {}
         self._sheets = ContactSheets(self._folder / "review") if review else None
 
@@ -136,16 +147,21 @@ class RedactedFolder(Sink):
         self._report.begin()
 
     def close(self) -> None:
-        """Write the last contact sheet, and close the report."""
-        if self._sheets is not None:
-            self._sheets.close()
-        self._report.close()
+        """Write the last contact sheet and tar file, and close the report."""
+        try:
+            if self._sheets is not None:
+                self._sheets.close()
+            if self._tars is not None:
+                self._tars.close()
+        finally:
+            self._report.close()
 
     def redact(
         self,
         files: Iterable[Found],
         failures: JsonLines | None = None,
         watch: Callable[[str, int], None] = lambda step, frame: None,
+        stages: Stages | None = None,
     ) -> Iterator[DetectionResult]:
         """Yield each file's result once its copy is there, those that failed with their error.
 
@@ -155,6 +171,7 @@ class RedactedFolder(Sink):
             files: What is to be redacted.
             failures: Takes a line for each file that fails.
             watch: As of `write_video`.
+            stages: Notes the time that goes into pictures.
         """
         moving: list[tuple[Found, Kind]] = []
 
@@ -168,14 +185,17 @@ class RedactedFolder(Sink):
         def write(result: DetectionResult) -> None:
             kind = kinds.get(result.source)
             if kind is None:
-                self.write_picture(result.source, result.faces)
+                with nullcontext() if stages is None else stages("writing"):
+                    self.write_picture(result.source, result.faces)
             elif kind == "video":
                 self.write_video(result.source, watch)
             else:
                 self.write_animation(result.source)
 
         kinds: dict[Found, Kind] = {}
-        yield from write_results(detect_files(self._detector, pictures()), write, failures)
+        yield from write_results(
+            detect_files(self._detector, pictures(), stages=stages), write, failures
+        )
         kinds.update(moving)
         none = Faces.empty((0, 0))  # they are found as the copy is written
         begun = (DetectionResult(n, file, _faces=none) for n, (file, _) in enumerate(moving))
@@ -188,12 +208,12 @@ class RedactedFolder(Sink):
         form = WRITERS[name.suffix.lower()]
         picture = self._open(file, form)
         picture.hide(0, redaction.grown(faces, self._how), self._how)
-        picture.write(self._folder / name, form)
+        copied = picture.encode(form)
         lowest = float(faces.scores[-1]) if len(faces) else None
         self._review(file.name, lambda: read(picture.frames[0]), len(faces), lowest)
         found = faces.to_dict(digits=2)
         places = {key: found[key] for key in ("boxes", "scores")}
-        return self._done(file, name, faces.image_size, len(faces), lowest, places)
+        return self._done(file, name, faces.image_size, len(faces), lowest, places, copied)
 
     def write_animation(self, file: Found) -> dict[str, Any]:
         """Find the faces of an animation, or of the pages of a TIFF file, and write its copy."""
@@ -226,9 +246,9 @@ class RedactedFolder(Sink):
             places = {"pages": [plain(faces.boxes, 2) for faces in hidden]}
         for number, faces in enumerate(hidden):
             picture.hide(number, redaction.grown(faces, self._how), self._how)
-        picture.write(self._folder / name, form)
+        copied = picture.encode(form)
         self._review(file.name, lambda: read(picture.frames[0]), faces_in_all, lowest)
-        return self._done(file, name, size, faces_in_all, lowest, places)
+        return self._done(file, name, size, faces_in_all, lowest, places, copied)
 
     def write_video(
         self, file: Found, watch: Callable[[str, int], None] = lambda step, frame: None
@@ -285,9 +305,14 @@ class RedactedFolder(Sink):
                     self._sheets.add(image, f"{name} {float(frame.time):.1f} s")
 
     def _open(self, file: Found, form: str) -> StoredPicture:
-        return StoredPicture.open(
-            file.path, form, max_pixels=self._detector.max_pixels, metadata=self._metadata
-        )
+        with file.open() as opened:
+            return StoredPicture.open(
+                opened,
+                repr(str(file.path)),
+                form,
+                max_pixels=self._detector.max_pixels,
+                metadata=self._metadata,
+            )
 
     def _review(
         self, name: str, image: Callable[[], Any], faces: int, lowest: float | None
@@ -304,8 +329,10 @@ class RedactedFolder(Sink):
         faces: int,
         lowest: float | None,
         places: Mapping[str, Any],
+        copied: bytes | None = None,
     ) -> dict[str, Any]:
-        record = {
+        """Write the copy, where it is not there yet, and the file's line of the report."""
+        record: dict[str, Any] = {
             "image": file.name,
             "file": name.as_posix(),
             "width": size[1],
@@ -314,7 +341,12 @@ class RedactedFolder(Sink):
             "lowest_score": None if lowest is None else round(lowest, 4),
             **places,
         }
-        self._report.write(record)
+        if copied is not None and self._tars is not None:
+            self._tars.add({record["file"]: copied}, record)
+        else:
+            if copied is not None:
+                write_bytes(below(self._folder, name), copied, durable=False)
+            self._report.write(record)
         self.last = record
         return record
 

@@ -13,7 +13,8 @@ from typing import Any
 from facefind.detector import FaceDetector
 from facefind.errors import DataError
 from facefind.files import sha256, write_json
-from facefind.images.listing import pattern_root
+from facefind.images.listing import is_remote, pattern_root
+from facefind.pipeline.remote import name_of
 
 __all__ = ["SETTINGS", "Note", "check_folder", "detector_settings", "image_folders"]
 
@@ -140,7 +141,9 @@ def image_folders(sources: Iterable[str | os.PathLike[str]]) -> dict[str, list[s
     """
     found: set[str] = set()
     for source in map(str, sources):
-        if os.path.isdir(source):
+        if source == "-" or is_remote(source):
+            found.add(name_of(source))
+        elif os.path.isdir(source):
             found.add(os.path.realpath(source))
         elif not os.path.exists(source) and glob.has_magic(source):
             found.add(os.path.realpath(pattern_root(source)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC, EROFS
 from pathlib import Path
@@ -17,7 +17,16 @@ from facefind.files import Lock, read_json_lines
 from facefind.pipeline.resuming import Note
 from facefind.streaming import ITEM_ERRORS
 
-__all__ = ["JsonLines", "Sink", "failure_record", "name_of", "reason", "to_record", "write_results"]
+__all__ = [
+    "JsonLines",
+    "Sink",
+    "failure_record",
+    "is_device",
+    "name_of",
+    "reason",
+    "to_record",
+    "write_results",
+]
 
 _BLOCK = 1 << 16
 _START = b'{"image": "'  # of every line
@@ -109,6 +118,7 @@ class JsonLines(Sink):
         overwrite: Whether to replace what an earlier run wrote. With neither, there must be none.
         settings: What the lines are made with. They are kept in `<path>.source.json`, and lines
             that were made with others are not resumed; None keeps and checks nothing.
+        note_of: The file that the settings are kept beside; None is this one.
 
     Attributes:
         names: Images that the file held when it was opened.
@@ -127,6 +137,7 @@ class JsonLines(Sink):
         resume: bool = False,
         overwrite: bool = False,
         settings: Mapping[str, Any] | None = None,
+        note_of: Path | None = None,
     ) -> None:
         if resume and overwrite:
             raise DataError(f"{os.fspath(path)} is to be resumed and replaced: choose one of them")
@@ -134,10 +145,11 @@ class JsonLines(Sink):
         self.names: set[str] = set()
         self._file: IO[str] | None = None
         self._note = self._lock = None
-        if _is_device(self.path):
+        if is_device(self.path):
             return
         if settings is not None:
-            self._note = Note(self.path.with_name(self.path.name + ".source.json"), settings)
+            noted = note_of or self.path
+            self._note = Note(noted.with_name(noted.name + ".source.json"), settings)
         self._lock = Lock(self.path.with_name(self.path.name + ".lock"))
         if not self._lock.acquire():
             raise DataError(f"{self.path} is being written by {self._lock.holder()}: wait for it")
@@ -150,10 +162,15 @@ class JsonLines(Sink):
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record, with the image's name under "image"."""
+        self.write_all([record])
+
+    def write_all(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append several records at once."""
         self.begin()
         assert self._file is not None
+        lines = (json.dumps({"image": record["image"], **record}) + "\n" for record in records)
         try:
-            self._file.write(json.dumps({"image": record["image"], **record}) + "\n")
+            self._file.write("".join(lines))
             self._file.flush()
         except BrokenPipeError:
             raise DataError(f"{self.path}: nobody reads it any more") from None
@@ -221,7 +238,7 @@ class JsonLines(Sink):
         return names
 
 
-def _is_device(path: Path) -> bool:
+def is_device(path: Path) -> bool:
     """Whether a path leads to a pipe or device, which hold nothing, or is the name of one."""
     return (path.exists() and not path.is_file()) or path.parts[:2] in _DEVICES
 

@@ -1,21 +1,25 @@
-"""Image files by name, listed lazily, shared out to workers, and run through a detector."""
+"""Pictures by name, listed lazily, shared out to workers, and run through a detector."""
 
 from __future__ import annotations
 
 import os
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facefind import images as image_room
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import DataError, ImageError
 from facefind.images import Found
-from facefind.images.listing import SUFFIXES, OnError
+from facefind.images.listing import SUFFIXES, OnError, is_container, is_remote
+from facefind.pipeline import units
+from facefind.pipeline.stages import Stages
+from facefind.pipeline.units import Unit
+from facefind.streaming import Image
 
-__all__ = ["Shard", "detect_files", "list_images"]
+__all__ = ["Shard", "detect_files", "list_images", "list_units", "lists_quickly", "pictures_of"]
 
 
 @dataclass(frozen=True)
@@ -56,66 +60,91 @@ def list_images(
     sources: Sequence[str | os.PathLike[str]],
     shard: Shard | None = None,
     *,
+    files_from: str | os.PathLike[str] | None = None,
     skip: Iterable[str | os.PathLike[str]] = (),
     on_error: OnError | None = None,
     suffixes: Collection[str] = SUFFIXES,
 ) -> Iterator[Found]:
-    """The image files that files, folders and patterns mean, each with a name of its own.
+    """The pictures that sources mean, each with a name of its own, whatever holds them.
+
+    - A file, folder or pattern, as of `images.find`.
+    - An address of fsspec (s3://, gs://, az://, memory://, ...): a picture, a folder or a pattern;
+      https:// a picture.
+    - A tar file or Parquet table, by path, pattern or address, as `containers.members` reads it.
+    - "-": one picture on stdin.
 
     A file's name is the source as it was given, that of a file in a folder its path below the
-    folder. One folder or pattern is listed as the iterator advances, whatever its size. Several
-    sources are listed before the first file comes: two files must not share a name.
+    folder, that of a picture in a container the container's name and its own. Pictures come as the
+    iterator advances, however many there are. Only where there are several sources of files and
+    folders, all are listed before the first comes: two files must not share a name.
 
     Args:
-        sources: Files, folders and patterns.
+        sources: As above.
         shard: The part of the images to take; None is all.
+        files_from: A file with such a source a line, "-" for stdin; it is read as the iterator
+            advances. A file that is named there and is missing fails when it is read.
         skip: Folders that are not searched, as of `images.find`.
-        on_error: Takes a folder that cannot be listed and its error, as of `images.find`; of
-            several sources also one without any picture.
+        on_error: Takes a folder or container that cannot be listed and its error, as of
+            `images.find`; of several sources also one without any picture.
         suffixes: In lower case, those of the files in a folder that count.
 
     Raises:
         DataError: no source is given, or two files would share a name.
         ImageError: a source does not exist; at the end, where no picture was found.
     """
-    if not sources:
-        raise DataError("no images given: name files, folders or globs")
+    listed = list_units(
+        sources, files_from=files_from, skip=skip, on_error=on_error, suffixes=suffixes
+    )
+    pictures = pictures_of(listed, on_error, suffixes)
+    return pictures if shard is None else (one for one in pictures if shard.holds(one.name))
+
+
+def list_units(
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    files_from: str | os.PathLike[str] | None = None,
+    skip: Iterable[str | os.PathLike[str]] = (),
+    on_error: OnError | None = None,
+    suffixes: Collection[str] = SUFFIXES,
+) -> Iterator[Unit]:
+    """What the sources of `list_images` lead to: pictures, and containers that are not opened."""
+    if not sources and files_from is None:
+        raise DataError("no images given: name files, folders, globs or addresses")
     given = [os.fspath(source) for source in sources]
     files = [source for source in given if os.path.isfile(source)]
-    listed = _list(given, list(skip), on_error, suffixes)
-    if len(given) > 1 and len(files) < len(given):
-        listed = iter(list(_once(listed)))
-    elif len(given) > 1:
-        listed = _once(listed)
-    if shard is None:
-        return listed
-    return (file for file in listed if shard.holds(file.name))
+    options: dict[str, Any] = {"skip": list(skip), "on_error": on_error, "suffixes": suffixes}
+    found = [(source, units.of_source(source, **options)) for source in given]
+    if files_from is not None:
+        found.append((os.fspath(files_from), units.of_list(files_from, **options)))
+    if len(found) == 1:
+        return found[0][1]
+    listed = _once(_joined(found, on_error))
+    if len(files) < len(found) and lists_quickly(sources, files_from):
+        return iter(list(listed))
+    return listed
 
 
-def _list(
-    sources: Sequence[str],
-    skip: Sequence[str | os.PathLike[str]],
-    on_error: OnError | None,
-    suffixes: Collection[str],
-) -> Iterator[Found]:
-    options: dict[str, Any] = {"skip": skip, "on_error": on_error, "suffixes": suffixes}
-    found = [
-        (source, os.path.isfile(source), image_room.find(source, **options)) for source in sources
-    ]
-    return _named(found, on_error if len(found) > 1 else None)
+def lists_quickly(
+    sources: Iterable[str | os.PathLike[str]], files_from: str | os.PathLike[str] | None = None
+) -> bool:
+    """Whether listing sources costs little, and holds no picture in memory: files and folders."""
+    return files_from is None and not any(
+        text == "-" or is_remote(text) or is_container(text)
+        for text in (os.fspath(source) for source in sources)
+    )
 
 
-def _named(
-    found: Iterable[tuple[str, bool, Iterator[Found]]],
-    on_error: OnError | None,
-) -> Iterator[Found]:
+def _joined(
+    found: Iterable[tuple[str, Iterator[Unit]]], on_error: OnError | None
+) -> Iterator[Unit]:
+    """The units of all sources; one that cannot be listed stops no other."""
     last: ImageError | None = None
     none = True
-    for source, single, files in found:
+    for source, listed in found:
         try:
-            for path, name in files:
+            for unit in listed:
                 none = False
-                yield Found(path, source if single else name)
+                yield unit
         except ImageError as error:
             if on_error is None:
                 raise
@@ -125,32 +154,51 @@ def _named(
         raise last
 
 
-def _once(files: Iterable[Found]) -> Iterator[Found]:
-    """Each file once, whatever sources it was found by."""
-    known: dict[str, Path] = {}
-    for file in files:
-        other = known.get(file.name)
+def _once(listed: Iterable[Unit]) -> Iterator[Unit]:
+    """Each unit once, whatever sources it was found by."""
+    known: dict[str, str] = {}
+    for unit in listed:
+        other = known.get(unit.name)
         if other is None:
-            known[file.name] = file.path
-            yield file
-        elif other != file.path:
+            known[unit.name] = unit.place
+            yield unit
+        elif other != unit.place:
             raise DataError(
-                f"{other} and {file.path} would both be called {file.name}: "
+                f"{other} and {unit.place} would both be called {unit.name}: "
                 "give the folder above them, or one folder at a time"
             )
 
 
+def pictures_of(
+    listed: Iterable[Unit], on_error: OnError | None, suffixes: Collection[str] = SUFFIXES
+) -> Iterator[Found]:
+    """The pictures in units; with `on_error` a container that cannot be read stops no other."""
+    for unit in listed:
+        try:
+            yield from unit.pictures(suffixes)
+        except ImageError as error:
+            if on_error is None:
+                raise
+            on_error(Path(unit.name), error)
+
+
 def detect_files(
-    detector: FaceDetector, files: Iterable[Found], *, readers: int = 2, images: bool = False
+    detector: FaceDetector,
+    files: Iterable[Found],
+    *,
+    readers: int = 2,
+    images: bool = False,
+    stages: Stages | None = None,
 ) -> Iterator[DetectionResult]:
     """The result of each file, as of `FaceDetector.stream`; those that failed have their error.
 
-    `result.source` is the file, with its path and name.
+    `result.source` is the file, with its path and name. The time that goes into reading and into
+    the network is noted in `stages`.
     """
-    return detector.stream(
-        files,
-        read=lambda file: detector.read(file.path),
-        readers=readers,
-        images=images,
-        on_error="yield",
-    )
+
+    def read(file: Found) -> Image:
+        with nullcontext() if stages is None else stages("reading"):
+            return detector.read(file.picture)
+
+    runner = detector if stages is None else stages.timed(detector)
+    return runner.stream(files, read=read, readers=readers, images=images, on_error="yield")

@@ -3,7 +3,8 @@
 `asfd-dN` is the family of table 4. `asfd-r50-PYRAMID-CONTEXT` is a light DSFD with the feature
 modules of a column of table 1, to which `-aux` (the first shot), `-mc`, `-dr` and `-drmc` add parts
 of the loss (table 3). `asfd-d0-short` trains the smallest network on a CPU, from scratch,
-`asfd-d0-gpu` in minutes on a GPU. Table 2 compares searches, whose cells were never released.
+`asfd-d0-gpu` in minutes on a GPU; `asfd-d0-finetune` goes on from the weights that ship. Table 2
+compares searches, whose cells were never released.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from facefind.learn.recipe import (
 )
 from facefind.recipes.dsfd import CROP_SIDES
 from facefind.recipes.dsfd import short as light_dsfd
+from facefind.recipes.finetune import finetune
 from facefind.recipes.scrfd import WIDER_IMAGES, on_gpu
 from facefind.systems import dsfd
 from facefind.systems.asfd import DRMC, R50, ROWS
@@ -102,6 +104,11 @@ def gpu() -> Recipe:
     return on_gpu(replace(short(), run=RunConfig()))
 
 
+def tuned() -> Recipe:
+    """Go on from the weights of `asfd-d0` that ship."""
+    return finetune(short(), "asfd-d0")
+
+
 COLUMNS = (
     *(("none", "none"), ("fem", "none"), ("bifpn", "none"), ("pafpn", "none")),
     *(("autofem", "none"), ("none", "fem"), ("none", "rfe"), ("none", "cpm")),
@@ -135,5 +142,6 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **TABLE_3,
     "asfd-d0-short": short,
     "asfd-d0-gpu": gpu,
+    "asfd-d0-finetune": tuned,
 }
 """ASFD's recipes by name."""

@@ -33,6 +33,7 @@ class Card:
         landmarks: Whether the model gives five landmarks a face.
         mesh: Name of the mesh decoder that its mesh parameters are for; "" where it gives none.
         protocol: Name of the test protocol used where the caller names none.
+        precision: Numbers that the file computes with: "fp32", or "int8" where it was quantized.
         min_score: Score from which a detection is shown where the caller sets none.
         parameters: Number of weights, or None where not counted.
         multiply_adds: Multiply-adds of one 640x480 image, or None where not counted.
@@ -53,6 +54,7 @@ class Card:
     landmarks: bool = False
     mesh: str = ""
     protocol: str = "everyday"
+    precision: str = "fp32"
     min_score: float = 0.5
     parameters: int | None = None
     multiply_adds: int | None = None

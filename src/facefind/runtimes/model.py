@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class OnnxModel:
         self._batch = batch
         self.name = session.name
         self.card = reader.card
-        self.precision = session.precision
+        self.precision: Precision = "int8" if self.card.precision == "int8" else session.precision
         self.provider = session.provider
 
     @property
@@ -129,6 +129,8 @@ def open_model(
     provider: str | None = None,
     card: Card | None = None,
     device_id: int | None = None,
+    engine_cache: str | Path | None = None,
+    memory_limit: int | None = None,
 ) -> Runtime:
     """Return a model ready to run.
 
@@ -138,12 +140,16 @@ def open_model(
             offers one, else OpenVINO, else onnxruntime on the CPU. A network always takes torch.
         threads: CPU threads one call uses; None takes the physical cores this process may use
             (torch: what torch is set to). The model's `threads` says what that came to.
-        precision: "fp32", or "bf16" where the library and the processor have it. Nothing but what
-            is named here is ever used.
+        precision: "fp32", or "bf16" where the library and the processor have it; "int8" for a
+            file that was quantized, which is what it runs in whatever is named. Nothing but what is
+            named here is ever used.
         provider: The kind of device by the library's own name ("cuda", "CPU", "gpu", ...); None is
             the CPU for a named runtime. One that is absent raises RuntimeUnavailableError.
         card: Card of a network; files bring their own.
         device_id: Which of the provider's devices, from 0; None is the first.
+        engine_cache: A folder for what a provider compiles of a model, which takes TensorRT minutes
+            and is read the next time: of tensorrt, coreml and OpenVINO's devices.
+        memory_limit: Bytes that onnxruntime's arena takes of a GPU at most: of cuda and tensorrt.
 
     Raises:
         WeightsError: The file is missing, damaged, or no face detector that is known.
@@ -164,6 +170,12 @@ def open_model(
             raise RuntimeUnavailableError(
                 f"a network runs by torch only; to run it by {runtime}, export it first"
             )
+        if precision == "int8":
+            raise RuntimeUnavailableError(
+                "a network runs in fp32 or bf16; for int8, export and quantize it"
+            )
+        if engine_cache is not None or memory_limit is not None:
+            raise RuntimeUnavailableError("torch has no engine_cache and no memory_limit")
         from facefind.runtimes.pytorch import TorchRuntime
 
         return TorchRuntime(model, card, threads, precision, provider, device_id)
@@ -173,9 +185,20 @@ def open_model(
         )
     path = Path(model)
     own = Card.from_file(path)  # before any library opens it: these errors are the clearest
-    session = _open_session(path, runtime, threads, precision, provider, device_id)
-    device = provider if session.name == "openvino" else session.provider
-    again = partial(_session, path, session.name, session.threads, precision, device, device_id)
+    if precision == "int8":
+        if own is None or own.precision != "int8":
+            raise WeightsError(
+                f"{path} is not quantized: `facefind quantize` makes an int8 file of a model"
+            )
+        precision = "fp32"  # of all but what is quantized
+    device = {
+        "device_id": device_id,
+        "engine_cache": None if engine_cache is None else Path(engine_cache).absolute(),
+        "memory_limit": memory_limit,
+    }
+    session = _open_session(path, runtime, threads, precision, provider, device)
+    same = provider if session.name == "openvino" else session.provider
+    again = partial(_session, path, session.name, session.threads, precision, same, device)
     if own is not None:
         native = NativeReader(session, own)
         return OnnxModel(path, again, session, native, fixed_input(session)[0])
@@ -189,11 +212,11 @@ def _open_session(
     threads: int | None,
     precision: Precision,
     provider: str | None,
-    device_id: int | None,
+    device: Mapping[str, Any],
 ) -> Session:
     """Return the session of the named library, or of the first that has what is named."""
     if runtime != "auto":
-        return _session(path, runtime, threads, precision, provider, device_id)
+        return _session(path, runtime, threads, precision, provider, device)
     attempts = [(name, provider) for name in ("openvino", "onnxruntime") if name in installed()]
     if provider is None and precision == "fp32" and "onnxruntime" in installed():
         from facefind.runtimes.ort import providers
@@ -201,11 +224,11 @@ def _open_session(
         if "CUDAExecutionProvider" in providers():
             attempts.insert(0, ("onnxruntime", "CUDAExecutionProvider"))
     failures = []
-    for name, device in attempts:
+    for name, kind in attempts:
         try:
-            return _session(path, name, threads, precision, device, device_id)
+            return _session(path, name, threads, precision, kind, device)
         except RuntimeUnavailableError as error:
-            if device != provider:
+            if kind != provider:
                 _log.warning("using the CPU instead: %s", error)
             failures.append(str(error))
     raise RuntimeUnavailableError(
@@ -220,12 +243,12 @@ def _session(
     threads: int | None,
     precision: Precision,
     provider: str | None,
-    device_id: int | None,
+    device: Mapping[str, Any],
 ) -> Session:
     if runtime == "openvino":
         from facefind.runtimes.ov import OpenvinoSession
 
-        return OpenvinoSession(path, threads, precision, provider, device_id)
+        return OpenvinoSession(path, threads, precision, provider, **device)
     from facefind.runtimes.ort import OrtSession
 
-    return OrtSession(path, threads, precision, provider, device_id)
+    return OrtSession(path, threads, precision, provider, **device)

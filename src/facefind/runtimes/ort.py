@@ -13,6 +13,7 @@ from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.runtimes.contract import Precision, TensorSpec
 from facefind.runtimes.cpu import usable_cores
 
+_SHORT = {"directml": "dml", "trt": "tensorrt"}
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
@@ -39,6 +40,9 @@ class OrtSession:
         provider: "cpu", "cuda", "CUDAExecutionProvider", ...; None is the CPU. A provider that is
             not there, or that does not start, raises RuntimeUnavailableError.
         device_id: Which of the provider's devices, from 0; None is the first. The CPU has one.
+        engine_cache: A folder for what the provider compiles: of TensorRT and CoreML.
+        memory_limit: Bytes of a GPU that the provider's arena takes at most: of CUDA and TensorRT.
+            An image that needs more fails.
     """
 
     name = "onnxruntime"
@@ -50,6 +54,8 @@ class OrtSession:
         precision: Precision = "fp32",
         provider: str | None = None,
         device_id: int | None = None,
+        engine_cache: Path | None = None,
+        memory_limit: int | None = None,
     ) -> None:
         present = providers()
         import onnxruntime
@@ -74,10 +80,8 @@ class OrtSession:
         # fall asleep between two layers. Threads do rest once a call is over.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         chosen: list[Any] = ["CPUExecutionProvider"]
+        settings = _settings(named, device_id, engine_cache, memory_limit)
         if named not in chosen:
-            settings = {} if device_id is None else {"device_id": str(device_id)}
-            if named == "CUDAExecutionProvider":
-                settings["use_tf32"] = "0"  # TF32 is not what fp32 promises
             chosen.insert(0, (named, settings))
         try:
             with warnings.catch_warnings():
@@ -105,8 +109,49 @@ class OrtSession:
         return arrays
 
 
+def _settings(
+    name: str, device_id: int | None, engine_cache: Path | None, memory_limit: int | None
+) -> dict[str, str]:
+    """The options of a provider, by its own names for them."""
+    settings = {} if device_id is None else {"device_id": str(device_id)}
+    if name == "CUDAExecutionProvider":
+        settings["use_tf32"] = "0"  # TF32 is not what fp32 promises
+        # Grown by what is needed: by default it doubles, and images of many sizes fill it.
+        settings["arena_extend_strategy"] = "kSameAsRequested"
+    if engine_cache is not None:
+        folder = str(engine_cache)
+        caching = {
+            "TensorrtExecutionProvider": {
+                "trt_engine_cache_enable": "1",
+                "trt_engine_cache_path": folder,
+                "trt_timing_cache_enable": "1",
+                "trt_timing_cache_path": folder,
+            },
+            "CoreMLExecutionProvider": {"ModelFormat": "MLProgram", "ModelCacheDirectory": folder},
+        }
+        if name not in caching:
+            raise RuntimeUnavailableError(
+                f"onnxruntime's {name} compiles nothing that engine_cache could keep; "
+                "the providers tensorrt and coreml do, and OpenVINO's devices"
+            )
+        engine_cache.mkdir(parents=True, exist_ok=True)
+        settings |= caching[name]
+    if memory_limit is not None:
+        limits = {
+            "CUDAExecutionProvider": "gpu_mem_limit",
+            "TensorrtExecutionProvider": "trt_max_workspace_size",
+        }
+        if name not in limits:
+            raise RuntimeUnavailableError(
+                f"memory_limit is of the providers cuda and tensorrt, not of {name}"
+            )
+        settings[limits[name]] = str(memory_limit)
+    return settings
+
+
 def _full_name(provider: str, present: list[str]) -> str:
     """Return onnxruntime's name of a provider given by its full or short name."""
+    provider = _SHORT.get(provider.lower(), provider)
     for name in present:
         if provider.lower() in {name.lower(), name.removesuffix("ExecutionProvider").lower()}:
             return name

@@ -58,6 +58,8 @@ class OpenvinoSession:
             RuntimeUnavailableError, as does a precision that it does not have.
         device_id: Which of the provider's devices, from 0: "gpu" with 1 is "GPU.1". None leaves
             the choice to OpenVINO, which takes the first. The CPU has one.
+        engine_cache: A folder for compiled models, which are read the next time.
+        memory_limit: Must be None: OpenVINO has no such limit.
     """
 
     name = "openvino"
@@ -69,7 +71,13 @@ class OpenvinoSession:
         precision: Precision = "fp32",
         provider: str | None = None,
         device_id: int | None = None,
+        engine_cache: Path | None = None,
+        memory_limit: int | None = None,
     ) -> None:
+        if memory_limit is not None:
+            raise RuntimeUnavailableError(
+                "memory_limit is of onnxruntime's providers cuda and tensorrt: OpenVINO has none"
+            )
         core = _core()
         present = devices()
         self.provider = (provider or "CPU").upper()
@@ -93,6 +101,8 @@ class OpenvinoSession:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
         }
+        if engine_cache is not None:
+            self._config["CACHE_DIR"] = str(engine_cache)
         if self.provider == "CPU":
             # Pinned threads of two processes may share a core while another one idles.
             self._config["ENABLE_CPU_PINNING"] = False

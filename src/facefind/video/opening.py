@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from facefind.errors import ImageError
 from facefind.images import find
+from facefind.images.listing import is_remote
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -60,10 +61,13 @@ def library() -> ModuleType:
 
 
 def is_stream(source: object) -> bool:
-    """Whether a source is a camera's number or an address, such as rtsp://host/path."""
+    """Whether a source is a camera's number or a stream's address, such as rtsp://host/path.
+
+    Addresses of pictures, as `images.listing.is_remote` knows them, are not.
+    """
     text = str(source)
     camera = text.isdecimal() and not os.path.exists(text)
-    return camera or ("://" in text and not text.lower().startswith("file://"))
+    return camera or ("://" in text and not is_remote(text))
 
 
 def is_video(source: object) -> bool:

@@ -22,7 +22,19 @@ ENVIRONMENT = "FACEFIND_WEIGHTS"
 MESH_DECODER = "face-mesh"
 """Name of the mesh decoder over the project's own template."""
 
-__all__ = ["MESH_DECODER", "available", "default", "describe", "find", "folders", "mesh_decoder"]
+QUANTIZED = "-int8"
+"""How the names of quantized models end."""
+
+__all__ = [
+    "MESH_DECODER",
+    "QUANTIZED",
+    "available",
+    "default",
+    "describe",
+    "find",
+    "folders",
+    "mesh_decoder",
+]
 
 
 def folders() -> list[Path]:
@@ -65,12 +77,27 @@ def default() -> str:
     raise WeightsError(f"no model is marked as the default; name one of {', '.join(sorted(names))}")
 
 
-def find(model: str | Path) -> Path:
+def find(model: str | Path, precision: str = "fp32") -> Path:
     """Return the file of a model given by name, by path, or as "default".
 
-    A file with a card beside it is checked against the SHA-256 there, once a process.
+    A file with a card beside it is checked against the SHA-256 there, once a process. For the
+    precision "int8" it is the quantized file of the model, NAME-int8.onnx beside NAME.onnx.
     An unknown name, a missing or a damaged file raises WeightsError.
     """
+    path = _found(model)
+    if precision == "int8" and not path.stem.endswith(QUANTIZED):
+        quantized = path.with_name(f"{path.stem}{QUANTIZED}.onnx")
+        if not quantized.is_file():
+            raise WeightsError(
+                f"there is no int8 file of {path.stem}, which would be {quantized}: make it by "
+                "`facefind quantize`, or take another precision"
+            )
+        path = quantized
+    _check(path)
+    return path
+
+
+def _found(model: str | Path) -> Path:
     text = os.fspath(model)
     if isinstance(model, Path) or text.endswith(".onnx") or "/" in text or os.sep in text:
         path = Path(model).expanduser()
@@ -82,7 +109,6 @@ def find(model: str | Path) -> Path:
         if name not in files:
             raise WeightsError(_unknown(name, sorted(files)))
         path = files[name]
-    _check(path)
     return path
 
 

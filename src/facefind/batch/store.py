@@ -1,0 +1,190 @@
+"""Where a job lies: a folder, or a prefix of a bucket, whose files appear whole, and once.
+
+All that workers agree by is `create`: of any number that create one file, one succeeds.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from errno import EMLINK, ENOTSUP, EPERM
+from pathlib import Path
+from typing import Protocol
+
+from facefind.errors import DataError
+from facefind.files import write_bytes
+from facefind.images.listing import is_remote
+from facefind.pipeline import remote
+
+__all__ = ["Folder", "Prefix", "Store", "check_store", "open_store"]
+
+_CREATING = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+"""Schemes of the stores that can refuse to write a key that is there."""
+
+
+class Store(Protocol):
+    """The files of a job, by keys such as claims/00000001.1."""
+
+    where: str
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Write a file that must not be there, whole; gives whether this call has."""
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write a file, whole, over one that may be there."""
+
+    def get(self, key: str) -> bytes | None:
+        """A file's content; None where it is not there."""
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Names of the files right in a folder of the job; none where it is not there."""
+
+    def remove(self, key: str) -> None:
+        """Remove a file, which need not be there."""
+
+
+def open_store(where: str | os.PathLike[str]) -> Store:
+    """The store of a job by its folder or address.
+
+    Raises:
+        DataError: it is an address of a store that cannot refuse to write a key that is there.
+    """
+    text = os.fspath(where)
+    return Prefix(text) if is_remote(text) else Folder(text)
+
+
+def check_store(store: Store) -> None:
+    """Check, by writing, that of two who create one file the second does not.
+
+    Raises:
+        DataError: the second does, as in stores that take no notice of the condition.
+    """
+    key = f"probe-{uuid.uuid4().hex}"
+    try:
+        first, second = store.create(key, b"first"), store.create(key, b"second")
+        if not first or second or store.get(key) != b"first":
+            raise DataError(
+                f"{store.where} lets a file be created twice: workers could not tell who has "
+                "claimed what; put the job on S3, Google Cloud Storage, Azure or a local disk"
+            )
+    finally:
+        store.remove(key)
+
+
+class Folder:
+    """A folder of a disk that all workers see."""
+
+    def __init__(self, where: str | os.PathLike[str]) -> None:
+        self.where = os.path.abspath(where)
+        self._root = Path(self.where)
+
+    def create(self, key: str, content: bytes) -> bool:
+        """As of `Store`: the file is linked to its name once it is on disk."""
+        path = self._root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            with draft.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(draft, path)
+        except FileExistsError:
+            # Over a network the answer to a link that was made may be lost, and it is made again.
+            return draft.stat().st_nlink > 1
+        except OSError as error:
+            if error.errno in (EPERM, ENOTSUP, EMLINK):
+                raise DataError(
+                    f"{self.where}: its file system has no hard links, by which workers claim "
+                    "their work; put the job elsewhere"
+                ) from error
+            raise
+        finally:
+            draft.unlink(missing_ok=True)
+        return True
+
+    def put(self, key: str, content: bytes) -> None:
+        """As of `Store`."""
+        write_bytes(self._root / key, content, durable=False)
+
+    def get(self, key: str) -> bytes | None:
+        """As of `Store`."""
+        try:
+            return (self._root / key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> Iterator[str]:
+        """As of `Store`."""
+        with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    yield entry.name
+
+    def remove(self, key: str) -> None:
+        """As of `Store`."""
+        (self._root / key).unlink(missing_ok=True)
+
+
+class Prefix:
+    """A prefix of a bucket whose store creates keys only where they are not there."""
+
+    def __init__(self, where: str) -> None:
+        scheme = where.partition("://")[0].lower()
+        if scheme not in _CREATING:
+            raise DataError(
+                f"{where}: a job lies in a local folder or in a store that can refuse to write a "
+                f"key that is there: {', '.join(f'{one}://' for one in _CREATING)}"
+            )
+        self.where = where.rstrip("/")
+        self._place = remote.Place.of(self.where)
+
+    def create(self, key: str, content: bytes) -> bool:
+        """As of `Store`."""
+        for pause in (0.1, 0.4, 1.6, None):
+            try:
+                self._place.system.pipe_file(self._path(key), content, mode="create")
+            except FileExistsError:
+                break
+            except OSError:  # of two at once the store may refuse both
+                if self.get(key) is not None:
+                    break
+                if pause is None:
+                    raise
+                time.sleep(pause)
+            else:
+                return True
+        # A request whose answer was lost is sent again, and then finds its own key.
+        return self.get(key) == content
+
+    def put(self, key: str, content: bytes) -> None:
+        """As of `Store`."""
+        self._place.system.pipe_file(self._path(key), content)
+
+    def get(self, key: str) -> bytes | None:
+        """As of `Store`."""
+        try:
+            content: bytes = self._place.system.cat_file(self._path(key))
+        except FileNotFoundError:
+            return None
+        return content
+
+    def names(self, folder: str) -> Iterator[str]:
+        """As of `Store`."""
+        root = self._path(folder)
+        with suppress(FileNotFoundError):
+            for path in remote.files(self._place.system, root):
+                name = path[len(root) :].lstrip("/")
+                if "/" not in name:
+                    yield name
+
+    def remove(self, key: str) -> None:
+        """As of `Store`."""
+        with suppress(FileNotFoundError):
+            self._place.system.rm_file(self._path(key))
+
+    def _path(self, key: str) -> str:
+        return f"{self._place.path}/{key}"

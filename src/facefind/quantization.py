@@ -1,0 +1,253 @@
+"""Makes an int8 file of an exported model, which is kept only if it is as good as it must be.
+
+Convolutions of the file compute with 8-bit integers, between pairs of QuantizeLinear and
+DequantizeLinear, which onnxruntime and OpenVINO both run as such. NNCF chooses the scales from
+pictures. What that costs is measured: the AP of held-out images, before and after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from facefind import datasets, images
+from facefind.detector import FaceDetector
+from facefind.errors import DataError, ImageError, RuntimeUnavailableError, WeightsError
+from facefind.evaluation import wider
+from facefind.export import save
+from facefind.runtimes import Card, installed
+from facefind.runtimes.native import INPUT
+
+__all__ = ["KEPT", "Quantized", "quantize"]
+
+KEPT: Mapping[str, tuple[str, ...]] = {
+    "all convolutions": (),
+    "all but those that outputs are made of": ("outputs",),
+    "all but these and the first": ("outputs", "image"),
+}
+"""What is quantized, in words, and which ends of the network stay as they are: tried in order."""
+_SIDE = 640
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized file, and what it costs.
+
+    Attributes:
+        path: The file.
+        card: Its card: `results` has both APs.
+        quantized: What of the network is, a key of `KEPT`.
+        before: AP of the file that was given, by least height of faces.
+        after: AP of the quantized one.
+    """
+
+    path: Path
+    card: Card
+    quantized: str
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+    @property
+    def drop(self) -> float:
+        """The largest loss of AP."""
+        return _drop(self.before, self.after)
+
+
+def quantize(
+    model: str | Path,
+    out: str | Path,
+    samples: Sequence[datasets.Sample],
+    held_out: Sequence[datasets.Sample],
+    *,
+    count: int = 300,
+    max_drop: float = 0.005,
+    protocol: str = "vga",
+    threads: int | None = None,
+) -> Quantized:
+    """Write an int8 file of an exported model, with its card.
+
+    Scales are chosen on pictures of `samples`, drawn evenly and scaled to 640x640. AP is that of
+    `held_out` by OpenVINO, or onnxruntime where that is all there is. If it falls by more than
+    `max_drop`, the layers at the network's ends stay as they are, as `KEPT` has it.
+
+    Args:
+        model: The file of a model that facefind has exported.
+        out: Where the file goes, which takes its name from it; what is there is replaced.
+        samples: Pictures that are like those the model will see; labels are not used.
+        held_out: Completely labeled pictures that AP is measured on.
+        count: Most pictures to choose scales on.
+        max_drop: Most AP that may be lost, of 1, by any least height of faces.
+        protocol: The test protocol that AP is measured under.
+        threads: CPU threads of the measurements.
+
+    Raises:
+        WeightsError: the model is not of facefind, or quantized already; or too much is lost
+            whatever is kept: nothing is written then.
+        RuntimeUnavailableError: NNCF or a runtime is not installed.
+        DataError: there is no picture to choose scales on, or none to measure.
+    """
+    import onnx
+
+    model, out = Path(model), Path(out)
+    card = Card.from_file(model)
+    if card is None:
+        raise WeightsError(f"{model} carries no card: it was not made by facefind's export")
+    if card.precision != "fp32":
+        raise WeightsError(f"{model} is quantized already: give the model that it was made of")
+    if not samples or not held_out:
+        raise DataError(
+            f"{len(samples)} pictures to choose scales on and {len(held_out)} to measure: "
+            "quantizing takes some of both"
+        )
+    runtime = next((name for name in ("openvino", "onnxruntime") if name in installed()), None)
+    if runtime is None:
+        raise RuntimeUnavailableError("no runtime is installed to measure with")
+    chosen = datasets.evenly_spaced(samples, count)
+    before = _ap(model, held_out, protocol, runtime, threads)
+    best: dict[str, Mapping[str, float]] = {}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=".quantize-") as folder:
+        draft = Path(folder) / out.name
+        for words, ends in KEPT.items():
+            graph = _quantized(onnx.load(str(model)), chosen, ends, card)
+            save(graph, draft, replace(card, name=out.stem, precision="int8"))
+            after = _ap(draft, held_out, protocol, runtime, threads)
+            _log.info("quantized %s: AP %s, before %s", words, after, before)
+            best[words] = after
+            if _drop(before, after) > max_drop:
+                continue
+            card = replace(
+                card,
+                name=out.stem,
+                precision="int8",
+                results=(_measured(before, after, words, held_out, chosen, protocol, runtime),),
+            )
+            save(onnx.load(str(draft)), draft, card)
+            os.replace(draft, out)
+            return Quantized(out, card, words, before, after)
+    tried = "; ".join(f"{words}: {100 * _drop(before, ap):.2f}" for words, ap in best.items())
+    raise WeightsError(
+        f"{model} loses more than {100 * max_drop:g} points of AP: {tried}. Give more pictures to "
+        "choose scales on, or allow more"
+    )
+
+
+def _drop(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    return max(before[name] - after[name] for name in before)
+
+
+def _ap(
+    file: Path,
+    held_out: Sequence[datasets.Sample],
+    protocol: str,
+    runtime: Any,
+    threads: int | None,
+) -> dict[str, float]:
+    """AP of a file by least height of the faces that count."""
+    detector = FaceDetector(
+        file, runtime=runtime, threads=threads, protocol=protocol, min_score=0.02
+    )
+    found = {}
+    for sample in held_out:
+        try:
+            found[sample.name] = detector.detect(sample.path)
+        except ImageError as error:
+            _log.warning("left out a picture: %s", error)
+    measured = [sample for sample in held_out if sample.name in found]
+    if not measured:
+        raise DataError(f"none of the {len(held_out)} held-out pictures can be read")
+    truth = wider.from_samples(measured, title="held out")
+    return dict(wider.evaluate(found, truth, mode="strict").ap)
+
+
+def _quantized(
+    graph: Any, samples: Sequence[datasets.Sample], ends: Sequence[str], card: Card
+) -> Any:
+    """The graph with quantized convolutions; those at the `ends` that are named stay."""
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    kept = [name for end in ends for name in _convolutions_at(end, graph)]
+    with contextlib.redirect_stdout(io.StringIO()):  # its bars of progress
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(_inputs(samples, card)),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(samples),
+            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
+        )
+
+
+def _inputs(samples: Sequence[datasets.Sample], card: Card) -> Iterator[dict[str, Any]]:
+    """What the file is given of each picture that can be read."""
+    size = card.fixed_size or (_SIDE, _SIDE)
+    for sample in samples:
+        try:
+            picture = images.read(sample.path)
+        except ImageError as error:
+            _log.warning("left out a picture: %s", error)
+            continue
+        placed, _ = images.letterbox(picture, size, multiple=card.size_multiple)
+        yield {INPUT: images.to_nchw([placed])}
+
+
+def _convolutions_at(end: str, graph: Any) -> list[str]:
+    """Names of the convolutions that outputs are made of, or that the image goes into first."""
+    nodes = graph.graph.node
+    if end == "outputs":
+        makers = {name: node for node in nodes for name in node.output}
+        edges = {name: list(node.input) for name, node in makers.items()}
+        start = [output.name for output in graph.graph.output]
+    else:
+        makers, edges = {}, {}
+        for number, node in enumerate(nodes):
+            if node.op_type == "Shape":  # sizes are no part of the image
+                continue
+            mark = f"node {number}"
+            makers[mark], edges[mark] = node, list(node.output)
+            for name in node.input:
+                edges.setdefault(name, []).append(mark)
+        start = [graph.graph.input[0].name]
+    found, seen = [], set(start)
+    while start:
+        name = start.pop()
+        node = makers.get(name)
+        if node is not None and node.op_type == "Conv":
+            found.append(node.name)
+            continue
+        fresh = [one for one in edges.get(name, ()) if one not in seen]
+        seen.update(fresh)
+        start += fresh
+    return sorted(found)
+
+
+def _measured(
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    quantized: str,
+    held_out: Sequence[datasets.Sample],
+    samples: Sequence[datasets.Sample],
+    protocol: str,
+    runtime: str,
+) -> dict[str, Any]:
+    """What the card says of the loss."""
+    return {
+        "measure": "quantization",
+        "quantized": quantized,
+        "ap_int8": dict(after),
+        "ap_fp32": dict(before),
+        "protocol": protocol,
+        "images": len(held_out),
+        "digest": datasets.digest(held_out),
+        "scales_from": {"images": len(samples), "digest": datasets.digest(samples)},
+        "runtime": runtime,
+    }

@@ -1,0 +1,110 @@
+"""`facefind batch`: begun, joined, resumed, and the same faces as the library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facefind import FaceDetector
+from facefind.batch import Job, read_shard
+from facefind.cli import main
+
+FAST = ("--test-protocol", "320")
+
+
+def test_a_job_is_begun_and_joined(
+    broken: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, failed = str(tmp_path / "job"), tmp_path / "failed.csv"
+    args = ["batch", "run", job, str(broken), "--model", model, "--per-shard", "2"]
+    args += ["--workers", "2", "--lease", "4", *FAST]
+    assert main([*args, "--progress", "json"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    last = json.loads(said[-2])["progress"]
+    assert (last["done"], last["failed"], last["faces"]) == (5, 1, 3)
+    assert set(last["stages"]) == {"reading", "network", "writing"}
+    assert said[-1].startswith("5 pictures, 3 faces, 3 shards done, 1 failed in ")
+    one = Job.open(job)
+    records = {r["image"]: r for shard in one.done() for r in read_shard(one, shard)}
+    assert list(records) == ["a.jpg", "blank.gif", "broken.jpg", "deep/b.png", "z.jpg"]
+    faces = FaceDetector(model, threads=1, protocol="320").detect(broken / "a.jpg")
+    np.testing.assert_allclose(records["a.jpg"]["boxes"], faces.boxes, atol=1e-3)
+    assert "damaged or truncated" in records["broken.jpg"]["error"]
+    assert main(["batch", "status", job, "--failures", str(failed)]) == 1
+    printed = capsys.readouterr().out
+    assert "3 of 3 shards done" in printed
+    assert "broken.jpg: " in printed
+    assert failed.read_text().splitlines()[1].startswith("broken.jpg,")
+    pandas = pytest.importorskip("pandas")
+    assert len(pandas.read_parquet(Path(job) / "results")) == 5
+    for path in (Path(job) / "results").glob("*1.parquet"):
+        path.unlink()  # as after a kill: its shard is not done
+    claim = Path(job) / "claims" / "00000001.1"
+    claim.write_text(json.dumps(json.loads(claim.read_text()) | {"released": True}))
+    assert main(["batch", "run", job, "--workers", "1", "--quiet"]) == 1
+    assert capsys.readouterr().err.startswith("2 pictures, 1 faces, 3 shards done")
+    assert main(["batch", "status", job, "--json"]) == 1
+    now = json.loads(capsys.readouterr().out)
+    assert (now["done"], now["shards"], now["failed"], now["claimed"]) == (3, 3, 1, {})
+
+
+def test_a_job_lies_in_a_bucket(album: Path, model: str, bucket: str) -> None:
+    import fsspec
+
+    fsspec.filesystem("s3").put(str(album), f"{bucket}/album", recursive=True)
+    job = f"{bucket}/jobs/one"
+    args = ["batch", "run", job, f"{bucket}/album", "--model", model, "--workers", "1", *FAST]
+    assert main(args) == 0
+    one = Job.open(job)
+    found = [(r["image"], len(r["scores"])) for r in read_shard(one, 0)]
+    assert found == [("a.jpg", 1), ("blank.gif", 0), ("deep/b.png", 1)]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["run", "job"], "there is no job in"),
+        (["status", "job"], "there is no job in"),
+        (["go", "job"], "no action 'go'"),
+        (["run", "memory://job", "{album}"], "a job lies in a local folder or in a store"),
+        (["run", "{album}", "{album}"], "is or holds"),
+        (["run", "{other}", "{album}"], "holds files that are no job"),
+        (["run", "job", "-"], "no picture on stdin"),
+        (["run", "job", "{album}", "--provider", "cuda"], "cuda"),
+        (["run", "job", "{album}", "--workers", "0"], "--workers 0"),
+        (["run", "job", "{album}", "--address", "x"], "--engine ray"),
+    ],
+)
+def test_mistakes_are_one_line(
+    args: list[str],
+    said: str,
+    album: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").touch()
+    places = {"{album}": str(album), "{other}": str(tmp_path / "other")}
+    assert main(["batch", *(places.get(arg, arg) for arg in args)]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_another_model_or_setting_is_another_job(
+    album: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = str(tmp_path / "job")
+    args = ["batch", "run", job, str(album), "--model", model, "--workers", "1", *FAST]
+    assert main(args) == 0
+    assert main([*args, "--min-score", "0.3"]) == 2
+    assert "is done with min_score" in capsys.readouterr().err
+    assert main(["batch", "run", job, str(album / "deep"), *args[4:]]) == 2
+    assert "is done with sources" in capsys.readouterr().err
+    assert main(["batch", "--help"]) == 0
+    assert "status" in capsys.readouterr().out

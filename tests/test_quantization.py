@@ -1,0 +1,121 @@
+"""int8 files: what is quantized, what it costs, what is refused."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+
+from facefind import FaceDetector, cli, weights
+from facefind.boxes import iou as pairwise_iou
+from facefind.datasets import Sample
+from facefind.errors import DataError, RuntimeUnavailableError, WeightsError
+from facefind.learn.initialization import initialize
+from facefind.quantization import KEPT, _convolutions_at, quantize
+from facefind.runtimes import Card, open_model
+from facefind.systems.scrfd import FAMILY
+
+pytest.importorskip("nncf")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+MODEL = "scrfd-2.5g-kps"
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    """A photograph's parts, and the faces that the model finds in them."""
+    from PIL import Image
+
+    photograph = pytest.importorskip("skimage.data").astronaut()
+    folder = tmp_path_factory.mktemp("pictures")
+    detector, found = FaceDetector(MODEL, protocol="640", min_score=0.5, threads=1), []
+    for number, left in enumerate((0, 30, 60, 90)):
+        picture = np.ascontiguousarray(photograph[left // 2 : left // 2 + 400, left : left + 420])
+        path = folder / f"{number}.png"
+        Image.fromarray(picture).save(path)
+        found.append(Sample(path.name, path, detector.detect(path).boxes))
+    assert all(len(one.boxes) for one in found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(samples, tmp_path_factory):
+    out = tmp_path_factory.mktemp("int8") / f"{MODEL}-int8.onnx"
+    return quantize(weights.find(MODEL), out, samples, samples, max_drop=0.5, threads=1)
+
+
+def kinds(path):
+    return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
+
+
+def test_the_file_is_quantized_small_and_known_as_such(made):
+    assert kinds(made.path)["QuantizeLinear"] > 30
+    assert made.path.stat().st_size < 0.5 * weights.find(MODEL).stat().st_size
+    card = Card.from_file(made.path)
+    assert (card.name, card.precision) == (f"{MODEL}-int8", "int8")
+    assert card.results[0]["quantized"] == made.quantized == next(iter(KEPT))
+    assert card.results[0]["ap_int8"] == made.after
+    assert made.before["height>=34"] == 1
+    assert made.drop <= 0.5
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_both_runtimes_find_the_same_faces_in_int8(made, samples, runtime):
+    detector = FaceDetector(made.path, runtime=runtime, protocol="640", threads=1)
+    assert detector.runtime.precision == "int8"
+    for sample in samples:
+        found = detector.detect(sample.path)
+        assert len(found) == len(sample.boxes)
+        assert pairwise_iou(sample.boxes, found.boxes).max(1).min() > 0.8
+
+
+def test_a_model_with_its_precision_is_its_quantized_file(made, tmp_path, monkeypatch):
+    plain = tmp_path / f"{MODEL}.onnx"
+    plain.write_bytes(weights.find(MODEL).read_bytes())
+    with pytest.raises(WeightsError, match=r"no int8 file of scrfd-2.5g-kps.*facefind quantize"):
+        FaceDetector(plain, precision="int8")
+    (tmp_path / made.path.name).write_bytes(made.path.read_bytes())
+    assert FaceDetector(plain, precision="int8").runtime.path.name == made.path.name
+    monkeypatch.setenv("FACEFIND_WEIGHTS", str(tmp_path))
+    assert weights.find(MODEL, "int8") == tmp_path / made.path.name
+    assert weights.find(f"{MODEL}-int8", "int8") == tmp_path / made.path.name
+    with pytest.raises(WeightsError, match="not quantized"):
+        open_model(plain, precision="int8")
+    with pytest.raises(RuntimeUnavailableError, match="export and quantize"):
+        open_model(FAMILY["scrfd-2.5g"].build(), precision="int8")
+
+
+def test_training_does_not_begin_with_it(made):
+    with pytest.raises(WeightsError, match="is quantized: begin with the model"):
+        initialize(FAMILY[MODEL].build(), made.path)
+    with pytest.raises(WeightsError, match="quantized already"):
+        quantize(made.path, made.path.with_name("again.onnx"), [None], [None])
+
+
+def test_where_too_much_is_lost_more_is_kept_and_then_nothing_written(samples, tmp_path):
+    before, small = sorted(tmp_path.iterdir()), weights.find("scrfd-500m-kps")
+    with pytest.raises(WeightsError, match="loses more than -1 points") as error:
+        quantize(small, tmp_path / "no.onnx", samples[:1], samples[:1], max_drop=-0.01)
+    assert all(words in str(error.value) for words in KEPT)
+    assert sorted(tmp_path.iterdir()) == before
+    with pytest.raises(DataError, match="0 pictures to choose scales on and 1 to measure"):
+        quantize(weights.find(MODEL), tmp_path / "no.onnx", [], samples[:1])
+
+
+def test_the_ends_of_a_network_are_found():
+    graph = onnx.load(str(weights.find(MODEL)))
+    named = {node.name: node.input[1] for node in graph.graph.node if node.op_type == "Conv"}
+    outputs = {named[name] for name in _convolutions_at("outputs", graph)}
+    assert outputs == {
+        f"network.head.{part}.{level}.weight"
+        for part in ("cls", "box", "landmarks")
+        for level in range(3)
+    }
+    assert [named[name] for name in _convolutions_at("image", graph)] == [
+        "network.backbone.stem.0.weight"
+    ]
+
+
+def test_the_command_says_what_is_wrong(tmp_path, capsys):
+    arguments = ["quantize", MODEL, "--data", str(tmp_path), "--out"]
+    assert cli.main([*arguments, str(tmp_path / "model.bin")]) == 2
+    assert "must end in .onnx" in capsys.readouterr().err
