@@ -109,6 +109,8 @@ def read_reduced(
 def read_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) of the upright picture, by its file's header alone.
 
+    A PNG without EXIF before its pixels is decoded: what turns it may stand behind (`stored_size`).
+
     Args:
         path: The file.
         max_pixels: As in `read`: what `read` refuses by its header is refused here.
