@@ -58,8 +58,8 @@ def network() -> nn.Module:
     torch.manual_seed(0)
     made = three_levels()
     with torch.no_grad():
-        for weights in (cell_weights for cell in made.neck for cell_weights in cell.weights):
-            weights.normal_()
+        for summed in (one for cell in made.neck for one in cell.sums):
+            summed.weight.normal_()
         for output in made.head.box:
             output[-1].weight.mul_(10)
     return as_trained(made)
