@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from reference.services import encoded, served
 from visits import (  # noqa: F401
     answer,
     broken_file,
@@ -26,33 +21,9 @@ from visits import (  # noqa: F401
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
-import uvicorn
-
 from facefind.serve import Settings
-from facefind.serve.running import configuration
 
 Start = Callable[..., str]
-
-
-@contextlib.contextmanager
-def served(settings: Settings) -> Iterator[tuple[str, Any]]:
-    """The address of a service, and its application, within the block."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = configuration(settings)
-    config.load()
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    until = time.monotonic() + 60
-    while not server.started and thread.is_alive() and time.monotonic() < until:
-        time.sleep(0.01)
-    assert server.started
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", config.loaded_app
-    finally:
-        server.should_exit = True
-        thread.join(60)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")
@@ -81,14 +52,3 @@ def start() -> Iterator[Start]:
     """Starts services with settings of their own."""
     with contextlib.ExitStack() as stack:
         yield lambda **settings: stack.enter_context(served(Settings(**settings)))[0]
-
-
-def encoded(pixels: np.ndarray, form: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, form, **options)
-    return file.getvalue()
-
-
-def body(data: bytes, **headers: str) -> dict[str, Any]:
-    """What `requests` sends a picture with."""
-    return {"data": data, "headers": {"Content-Type": "image/jpeg", **headers}}

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import requests
-from conftest import body, encoded, served
 from reference import malformed_requests
+from reference.services import body, encoded, served
 
 from facefind.serve import Settings
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from conftest import body, encoded
 from PIL import Image
+from reference.services import body, encoded
 
 import facefind
 from facefind import FaceDetector, pipeline, weights
 from facefind.cli import main
 from facefind.images import read
+from facefind.pipeline.redacting import CAREFUL
 from facefind.serve.service import SCHEMA
 
 
@@ -151,7 +152,7 @@ def test_no_frame_of_an_animation_leaves_as_it_came(address: str, portrait: np.n
 
 def test_careful_redaction_is_that_of_the_command(address: str, jpeg: bytes):
     answer = requests.post(f"{address}/v1/redact", params={"careful": "true"}, **body(jpeg))
-    careful = FaceDetector(protocol="everyday:640,1280:flip", min_score=0.2)
+    careful = FaceDetector(protocol=CAREFUL.protocol, min_score=CAREFUL.min_score)
     assert answer.headers["X-Faces"] == str(len(careful.detect(jpeg)))
 
 

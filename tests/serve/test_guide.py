@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import served
 from PIL import Image
+from reference.services import served
 
 from facefind.cli import main
 from facefind.serve import Settings

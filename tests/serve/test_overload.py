@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from conftest import body, encoded, served
+from reference.services import body, encoded, served
 
 from facefind.serve import Settings
 from facefind.serve.engine import Engine

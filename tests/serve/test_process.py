@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import body, encoded
+from reference.services import body, encoded
 
 from facefind.cli import main
 

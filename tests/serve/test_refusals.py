@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from conftest import encoded, served
+from reference.services import encoded, served
 
 from facefind.serve import Settings
 
