@@ -44,7 +44,8 @@ def test_what_was_killed_and_resumed_is_as_unbroken(
     whole = faults.unbroken(job, tmp_path, tmp_path / "whole")
     report = faults.kill(job, tmp_path, whole, tmp_path / "killed", 1)
     assert report.faults == []
-    assert (report.counts["kills"], report.counts["resumed"]) == (1, 1)
+    assert report.counts["kills"] == 1
+    assert report.counts["resumed"]  # runs that ended before they were to be killed count, too
 
 
 @pytest.mark.parametrize("command", LINES)
