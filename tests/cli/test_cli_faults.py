@@ -63,7 +63,7 @@ def test_what_filled_a_disk_and_was_resumed_is_as_unbroken(
 
 
 def test_memory_does_not_grow_with_the_number_of_images(face: Image.Image, tmp_path: Path) -> None:
-    report = faults.memory(tmp_path, face, 800, longest=400)
+    report = faults.memory(tmp_path, face, 400, longest=400, most=10)
     assert report.faults == []
 
 

@@ -222,13 +222,19 @@ def fill(job: Job, given: Path, whole: Unbroken, out: Path, disks: int, seed: in
 
 
 def memory(
-    folder: Path, face: Image.Image, images: int, longest: int = 4000, seed: int = 0
+    folder: Path,
+    face: Image.Image,
+    images: int,
+    longest: int = 4000,
+    seed: int = 0,
+    most: float = 1.0,
 ) -> Report:
     """Watch the resident memory of `detect` over so many images of mixed sizes: it must not grow.
 
     Sides are 50 pixels to `longest`, which one image in 33 has. Figures: the memory at the first
     line and the highest, in MiB; the slope over the last three quarters of the lines, in KiB per
-    1,000 images, and its standard error. Three of these, and 1 KiB an image, are no growth.
+    1,000 images, and its standard error. Three of these, and `most` KiB an image, are no growth: in
+    few images that is what each new size still takes, which an image that is kept exceeds by far.
     """
     report, rng = Report(Counter(images=images)), np.random.default_rng(seed)
     sides = np.exp(rng.uniform(np.log(50), np.log(0.6 * longest), (32, 2))).astype(int).tolist()
@@ -255,7 +261,7 @@ def memory(
     points = [(lines[part].mean(), np.median(resident[part])) for part in parts if part.any()]
     (slope, _), covariance = np.polyfit(*np.transpose(points), 1, cov=True)
     slope, error = 1000 * float(slope), 1000 * float(covariance[0, 0] ** 0.5)
-    report.expect(slope - 3 * error < 1000, f"it grows by {slope:.0f} KiB per 1,000 images")
+    report.expect(slope - 3 * error < 1000 * most, f"it grows by {slope:.0f} KiB per 1,000 images")
     report.figures = {
         "MiB at the first line": float(resident[0]) / 1024,
         "MiB at most": float(resident.max()) / 1024,
