@@ -67,7 +67,7 @@ def check_store(store: Store) -> None:
         first, second = store.create(key, b"first"), store.create(key, b"second")
         if not first or second or store.get(key) != b"first":
             raise DataError(
-                f"{store.where} lets a file be created twice: workers could not tell who has "
+                f"{store.where} lets a file be created twice: workers could not know who has "
                 "claimed what; put the job on S3, Google Cloud Storage, Azure or a local disk"
             )
     finally:
