@@ -113,7 +113,7 @@ def quantize(
         raise RuntimeUnavailableError("no runtime is installed to measure with")
     chosen = datasets.evenly_spaced(samples, count)
     before = _ap(model, held_out, protocol, runtime, threads)
-    best: dict[str, Mapping[str, float]] = {}
+    tried: dict[str, float] = {}
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=".quantize-") as folder:
         draft = Path(folder) / out.name
@@ -122,8 +122,8 @@ def quantize(
             save(graph, draft, replace(card, name=out.stem, precision="int8"))
             after = _ap(draft, held_out, protocol, runtime, threads)
             _log.info("quantized %s: AP %s, before %s", words, after, before)
-            best[words] = after
-            if _drop(before, after) > max_drop:
+            tried[words] = _drop(before, after)
+            if tried[words] > max_drop:
                 continue
             card = replace(
                 card,
@@ -134,9 +134,9 @@ def quantize(
             save(onnx.load(str(draft)), draft, card)
             os.replace(draft, out)
             return Quantized(out, card, words, before, after)
-    tried = "; ".join(f"{words}: {100 * _drop(before, ap):.2f}" for words, ap in best.items())
+    losses = "; ".join(f"{words}: {100 * drop:.2f}" for words, drop in tried.items())
     raise WeightsError(
-        f"{model} loses more than {100 * max_drop:g} points of AP: {tried}. Give more pictures to "
+        f"{model} loses more than {100 * max_drop:g} points of AP: {losses}. Give more pictures to "
         "choose scales on, or allow more"
     )
 

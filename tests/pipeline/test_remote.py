@@ -34,7 +34,8 @@ def store(request: pytest.FixtureRequest) -> str:
 
 
 def put(url: str, content: bytes) -> None:
-    remote.write(url, content)
+    place = remote.Place.of(url)
+    place.system.pipe_file(place.path, content)
 
 
 def test_pictures_come_from_a_store_as_from_a_folder(store: str, tmp_path: Path) -> None:

@@ -129,8 +129,10 @@ def test_yolo_is_a_folder_of_labels(tmp_path: Path) -> None:
     assert "kpt_shape: [5, 3]" in (tmp_path / "set" / "data.yaml").read_text()
     with pytest.raises(DataError, match="is there already"):
         write(tmp_path / "set", "yolo")
+    (tmp_path / "set" / "labels" / "gone.txt").touch()
     write(tmp_path / "set", "yolo", overwrite=True)
-    assert made(tmp_path / "set") == ["data.yaml", "labels"]
+    assert made(tmp_path / "set") == ["data.yaml", "images", "labels"]  # images are not ours
+    assert made(tmp_path / "set" / "labels") == ["a.txt", "deep", 'odd, "name".txt']
 
 
 def test_fiftyone_and_label_studio_have_boxes_in_parts_of_the_image(tmp_path: Path) -> None:

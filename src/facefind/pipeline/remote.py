@@ -16,7 +16,7 @@ from facefind.errors import ImageError, RuntimeUnavailableError
 from facefind.images import SUFFIXES, Found
 from facefind.images.listing import fits, is_container, path_of
 
-__all__ = ["Place", "files", "is_file", "name_of", "picture", "walk", "write"]
+__all__ = ["Place", "files", "is_file", "name_of", "picture", "walk"]
 
 _PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), "'facefind[cloud]'"),
@@ -74,12 +74,6 @@ def name_of(url: str) -> str:
     if parts.scheme not in ("http", "https"):
         return url
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
-
-
-def write(url: str, content: bytes) -> None:
-    """Write a file by its address, whole or not at all, as object stores do."""
-    system, path = Place.of(url)
-    system.pipe_file(path, content)
 
 
 def walk(url: str, keep: Callable[[str], bool]) -> Iterator[tuple[Place, str]]:

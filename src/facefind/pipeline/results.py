@@ -242,12 +242,16 @@ class ResultFile(Sink):
             self._journal.path.unlink()
 
     def _write_folder(self, records: _Records) -> None:
+        """Put the results in their place; what else is in the folder, such as images, stays."""
         draft = self._path.with_name(f".{self._path.name}-{os.getpid()}.tmp")
         try:
             self._format.write(records, draft, self._settings)
-            if self._path.exists():
-                shutil.rmtree(self._path)
-            draft.rename(self._path)
+            self._path.mkdir(exist_ok=True)
+            for made in draft.iterdir():
+                place = self._path / made.name
+                if place.is_dir():
+                    shutil.rmtree(place)
+                made.replace(place)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from facefind.errors import DataError
 from facefind.images import Truncated
+from facefind.pipeline.redacting import CAREFUL
 from facefind.runtimes import Precision, RuntimeName
 from facefind.runtimes.cpu import usable_cores
 
 __all__ = ["PROTOCOLS", "Settings"]
 
-PROTOCOLS = ("everyday", "vga", "full", "everyday:640,1280:flip")
+PROTOCOLS = ("everyday", "vga", "full", CAREFUL.protocol)
 """Test protocols that requests may name, besides the one on a model's card: each has a few passes,
 none of more pixels than the picture or 1280 x 1280."""
 
