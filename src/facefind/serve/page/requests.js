@@ -62,8 +62,10 @@ export async function follow(camera) {
 		const started = performance.now();
 		const { blob, image } = await camera.frame();
 		const picture = Object.assign(new Picture(blob, "Camera"), { image, live: true });
-		for (const pane of [...page.panes]) await request(picture, pane);
-		if (page.camera !== camera) return;
+		for (const pane of [...page.panes]) {
+			if (page.camera === camera) await request(picture, pane);
+		}
+		if (page.camera !== camera) return image.close();
 		if (page.picture?.live) page.picture.image.close();
 		page.picture = picture;
 		pace = 0.9 * pace + 0.1 * (performance.now() - started);
