@@ -1,6 +1,7 @@
 """int8 files: what is quantized, what it costs, what is refused."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -10,9 +11,11 @@ from facefind import FaceDetector, cli, weights
 from facefind.boxes import iou as pairwise_iou
 from facefind.datasets import Sample
 from facefind.errors import DataError, RuntimeUnavailableError, WeightsError
+from facefind.export import save
 from facefind.learn.initialization import initialize
+from facefind.pipeline import DetectorSettings
 from facefind.quantization import KEPT, _convolutions_at, quantize
-from facefind.runtimes import Card, open_model
+from facefind.runtimes import Card, cpu, open_model
 from facefind.systems.scrfd import FAMILY
 
 pytest.importorskip("nncf")
@@ -76,12 +79,85 @@ def test_a_model_with_its_precision_is_its_quantized_file(made, tmp_path, monkey
     (tmp_path / made.path.name).write_bytes(made.path.read_bytes())
     assert FaceDetector(plain, precision="int8").runtime.path.name == made.path.name
     monkeypatch.setenv("FACEFIND_WEIGHTS", str(tmp_path))
-    assert weights.find(MODEL, "int8") == tmp_path / made.path.name
-    assert weights.find(f"{MODEL}-int8", "int8") == tmp_path / made.path.name
+    there = tmp_path / made.path.name
+    assert weights.choose(MODEL, "int8") == weights.choose(there.stem, "int8") == (there, "int8")
     with pytest.raises(WeightsError, match="not quantized"):
         open_model(plain, precision="int8")
     with pytest.raises(RuntimeUnavailableError, match="export and quantize"):
         open_model(FAMILY["scrfd-2.5g"].build(), precision="int8")
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Makes a model and its quantized file, whose card states a loss of AP, of 1."""
+
+    def make(loss):
+        plain = tmp_path / f"{MODEL}.onnx"
+        plain.write_bytes(weights.find(MODEL).read_bytes())
+        shipped = weights.find(f"{MODEL}-int8")
+        stated = {"measure": "quantization", "ap_fp32": {"a": 0.8}, "ap_int8": {"a": 0.8 - loss}}
+        card = replace(Card.from_file(shipped), results=({"measure": "wider"}, stated))
+        save(onnx.load(str(shipped)), tmp_path / shipped.name, card)
+        return plain, tmp_path / shipped.name
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("loss", "features", "runtime", "provider", "expected"),
+    [
+        (0.0019, {"avx2"}, "openvino", None, "int8"),
+        (0.0019, {"avx2", "avx512_vnni"}, "auto", None, "int8"),
+        (-0.01, {"avx2"}, "auto", "cpu", "int8"),
+        (0.0021, {"avx2"}, "auto", None, "fp32"),  # too much is lost
+        (0.0019, {"avx2"}, "onnxruntime", None, "fp32"),  # slower there
+        (0.0019, {"avx2"}, "auto", "gpu", "fp32"),
+        (0.0019, {"neon"}, "auto", None, "fp32"),
+        (0.0019, None, "auto", None, "fp32"),
+    ],
+)
+def test_auto_is_int8_where_that_is_faster_and_costs_little(
+    pair, monkeypatch, loss, features, runtime, provider, expected
+):
+    plain, quantized = pair(loss)
+    monkeypatch.setattr(cpu, "features", lambda: features)
+    path = quantized if expected == "int8" else plain
+    assert weights.choose(plain, "auto", runtime, provider) == (path, expected)
+    assert weights.choose(plain, "int8", runtime, provider) == (quantized, "int8")
+    assert weights.choose(plain, "fp32", runtime, provider) == (plain, "fp32")
+
+
+def test_auto_is_said_and_evaluation_is_in_fp32(pair, tmp_path, monkeypatch, capsys):
+    plain, _ = pair(0.001)
+    monkeypatch.setattr(cpu, "features", lambda: {"avx2"})
+    opened = {
+        precision: FaceDetector(plain, precision=precision, threads=1).runtime
+        for precision in ("auto", "fp32", "int8")
+    }
+    assert {name: one.precision for name, one in opened.items()} == {
+        "auto": "int8",
+        "fp32": "fp32",
+        "int8": "int8",
+    }
+    assert "precision='int8'" in repr(FaceDetector(plain, threads=1))
+    settings = DetectorSettings(model=str(plain), threads=1)
+    assert settings.open()[1]["precision"] == "fp32"
+    assert replace(settings, precision="auto").open()[1]["precision"] == "int8"
+    monkeypatch.setenv("FACEFIND_WEIGHTS", str(tmp_path))
+    assert cli.main(["doctor"]) in (0, 1)
+    lines = capsys.readouterr().out.splitlines()
+    said = dict(line.split("  ", 1) for line in lines if "  " in line)
+    assert MODEL in said["int8 by default"].split()
+    assert MODEL not in said["fp32 by default"].split()
+
+
+def test_auto_of_a_file_without_a_quantized_one_is_itself(made):
+    assert weights.choose(weights.find("smallhardface-light")) == (
+        weights.find("smallhardface-light"),
+        "fp32",
+    )
+    assert weights.choose(made.path, "fp32") == (made.path, "fp32")
+    assert FaceDetector(made.path, precision="fp32", threads=1).runtime.precision == "int8"
 
 
 def test_training_does_not_begin_with_it(made):

@@ -12,9 +12,11 @@ from typing import Any
 
 import tyro
 
+from facefind import weights
 from facefind.cli import output
 from facefind.cli.options import File, Flag
-from facefind.runtimes import cpu
+from facefind.errors import FacefindError
+from facefind.runtimes import Precision, cpu
 
 __all__ = ["clashes", "doctor", "main"]
 
@@ -84,11 +86,13 @@ def doctor(
     """
     installed = _installed()
     runtimes, faults = _runtimes(installed)
-    problems = clashes(installed, _requirements("torchvision")) + faults
+    precisions, damaged = _precisions()
+    problems = clashes(installed, _requirements("torchvision")) + faults + damaged
     report = {
         "machine": _machine(),
         "packages": installed,
         "runtimes": runtimes,
+        "precisions": precisions,
         "problems": problems,
         "notes": _notes(runtimes),
     }
@@ -207,6 +211,19 @@ def _torch() -> dict[str, Any]:
     return {"threads": torch.get_num_threads(), "cuda": torch.version.cuda, "devices": devices}
 
 
+def _precisions() -> tuple[dict[str, Precision], list[str]]:
+    """What the precision "auto" is of each model here, and models that are damaged."""
+    precisions: dict[str, Precision] = {}
+    faults = []
+    try:
+        names = [card.name for card in weights.available() if card.precision == "fp32"]
+        for name in names:
+            _, precisions[name] = weights.choose(name)
+    except FacefindError as error:
+        faults.append(str(error))
+    return precisions, faults
+
+
 def _notes(runtimes: Mapping[str, Any]) -> list[str]:
     """What works and could work better."""
     providers = runtimes.get("onnxruntime", {}).get("providers", [])
@@ -237,6 +254,9 @@ def _text(report: Mapping[str, Any]) -> str:
         has = able["torch"]
         devices = ", ".join(has["devices"]) or "CPU only"
         rows.append(("torch", f"{devices}, {has['threads']} threads"))
+    for precision in sorted(set(report["precisions"].values())):
+        models = [name for name, its in report["precisions"].items() if its == precision]
+        rows.append((f"{precision} by default", " ".join(models)))
     label = max(len(name) for name in [*(name for name, _ in rows), *report["packages"]])
     lines = [f"{name:<{label}}  {value}" for name, value in rows]
     lines += ["", *(f"{name:<{label}}  {value}" for name, value in report["packages"].items()), ""]

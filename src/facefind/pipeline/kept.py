@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from facefind import protocols, weights
+from facefind import protocols
 from facefind.datasets.files import bad_line
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import DataError
@@ -27,7 +27,7 @@ from facefind.images import MAX_PIXELS, Found, Truncated
 from facefind.pipeline.resuming import Note, detector_settings
 from facefind.pipeline.sinks import JsonLines, reason
 from facefind.pipeline.sources import detect_files
-from facefind.runtimes import Precision, RuntimeName
+from facefind.runtimes import PrecisionName, RuntimeName
 
 if TYPE_CHECKING:
     from facefind.faces import Faces
@@ -64,7 +64,7 @@ class DetectorSettings:
     runtime: RuntimeName = "auto"
     provider: str | None = None
     device_id: int | None = None
-    precision: Precision = "fp32"
+    precision: PrecisionName = "fp32"
     threads: int | None = None
     batch_size: int | None = None
     max_pixels: int = MAX_PIXELS
@@ -75,7 +75,7 @@ class DetectorSettings:
         protocol = protocols.get(self.protocol)
         floor = _MIN_SCORE if protocol.min_score is None else protocol.min_score
         detector = FaceDetector(
-            weights.find(self.model, self.precision),
+            self.model,
             runtime=self.runtime,
             threads=self.threads,
             precision=self.precision,

@@ -1,8 +1,8 @@
 """One call, images to candidates, whatever library runs the model and whoever made its file."""
 
 from facefind.runtimes.card import METADATA_KEY, STATISTICS_KEY, Card
-from facefind.runtimes.contract import Candidates, Precision, Runtime
-from facefind.runtimes.model import RuntimeName, installed, open_model
+from facefind.runtimes.contract import Candidates, Precision, PrecisionName, Runtime
+from facefind.runtimes.model import RuntimeName, gains_from_int8, installed, open_model
 
 __all__ = [
     "METADATA_KEY",
@@ -10,8 +10,10 @@ __all__ = [
     "Candidates",
     "Card",
     "Precision",
+    "PrecisionName",
     "Runtime",
     "RuntimeName",
+    "gains_from_int8",
     "installed",
     "open_model",
 ]

@@ -13,6 +13,8 @@ from facefind.errors import WeightsError
 
 METADATA_KEY = "facefind_card"
 """Name under which an exported ONNX file carries its card."""
+SMALL_LOSS = 0.002
+"""AP, of 1, that the precision "auto" may cost."""
 STATISTICS_KEY = "facefind_statistics"
 """Name under which it carries what folding loses of batch normalization, as `nn.statistics` packs
 it: for training, no runtime needs it."""
@@ -81,6 +83,17 @@ class Card:
                 raise WeightsError(f"{name} must be at least 1, got {sides}")
         if not 0 <= self.min_score <= 1:
             raise WeightsError(f"min_score must lie in 0..1, got {self.min_score}")
+
+    @property
+    def loss(self) -> float | None:
+        """Most AP, of 1, that quantizing cost by any measurement; None where there is none."""
+        losses = [
+            before - result["ap_int8"][name]
+            for result in self.results
+            if result.get("measure") == "quantization"
+            for name, before in result["ap_fp32"].items()
+        ]
+        return max(losses, default=None)
 
     def to_json(self) -> str:
         """Return the card as a JSON text that `from_json` reads back to an equal card."""

@@ -19,6 +19,7 @@ from facefind.runtimes.card import Card
 FloatArray = NDArray[np.float32]
 ImageBatch = NDArray[np.uint8]
 Precision = Literal["fp32", "bf16", "int8"]
+PrecisionName = Literal["auto", "fp32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 _SLACK = 1e-3  # by which rounding may take a score beyond 0..1
 _COUNTS = 0.01  # score from which a candidate may count as a face

@@ -13,7 +13,7 @@ import numpy as np
 
 from facefind import forking
 from facefind.errors import RuntimeUnavailableError, WeightsError
-from facefind.runtimes import adapters
+from facefind.runtimes import adapters, cpu
 from facefind.runtimes.card import Card
 from facefind.runtimes.contract import (
     PRECISIONS,
@@ -121,6 +121,17 @@ def installed() -> list[RuntimeName]:
     return [name for name in names if find_spec(name) is not None]
 
 
+def gains_from_int8(runtime: RuntimeName = "auto", provider: str | None = None) -> bool:
+    """Whether int8 files are known to be faster than fp32 ones by this runtime and provider here.
+
+    So OpenVINO is on a CPU with AVX2 or newer; docs/speed.md has the figures. ONNX Runtime is half
+    as fast with depthwise convolutions there.
+    """
+    name, device = next(iter(_attempts(runtime, provider, "fp32")), ("", provider))
+    on_cpu = device is None or device.lower() == "cpu"
+    return name == "openvino" and on_cpu and "avx2" in (cpu.features() or ())
+
+
 def open_model(
     model: str | Path | nn.Module,
     runtime: RuntimeName = "auto",
@@ -217,14 +228,8 @@ def _open_session(
     """Return the session of the named library, or of the first that has what is named."""
     if runtime != "auto":
         return _session(path, runtime, threads, precision, provider, device)
-    attempts = [(name, provider) for name in ("openvino", "onnxruntime") if name in installed()]
-    if provider is None and precision == "fp32" and "onnxruntime" in installed():
-        from facefind.runtimes.ort import providers
-
-        if "CUDAExecutionProvider" in providers():
-            attempts.insert(0, ("onnxruntime", "CUDAExecutionProvider"))
     failures = []
-    for name, kind in attempts:
+    for name, kind in _attempts(runtime, provider, precision):
         try:
             return _session(path, name, threads, precision, kind, device)
         except RuntimeUnavailableError as error:
@@ -235,6 +240,23 @@ def _open_session(
         "; ".join(failures)
         or "no runtime is installed: `pip install openvino`, or `pip install facefind[onnx]`"
     )
+
+
+def _attempts(
+    runtime: str, provider: str | None, precision: Precision
+) -> list[tuple[str, str | None]]:
+    """Libraries and providers that may run a file, the first one first."""
+    if runtime != "auto":
+        return [(runtime, provider)]
+    attempts: list[tuple[str, str | None]] = [
+        (name, provider) for name in ("openvino", "onnxruntime") if name in installed()
+    ]
+    if provider is None and precision == "fp32" and "onnxruntime" in installed():
+        from facefind.runtimes.ort import providers
+
+        if "CUDAExecutionProvider" in providers():
+            attempts.insert(0, ("onnxruntime", "CUDAExecutionProvider"))
+    return attempts
 
 
 def _session(

@@ -8,7 +8,7 @@ from typing import Any
 from facefind.errors import DataError
 from facefind.images import Truncated
 from facefind.pipeline.redacting import CAREFUL
-from facefind.runtimes import Precision, RuntimeName
+from facefind.runtimes import PrecisionName, RuntimeName
 from facefind.runtimes.cpu import usable_cores
 
 __all__ = ["PROTOCOLS", "Settings"]
@@ -37,7 +37,7 @@ class Settings:
     runtime: RuntimeName = "auto"
     provider: str | None = None
     device_id: int | None = None
-    precision: Precision = "fp32"
+    precision: PrecisionName = "auto"
     threads: int | None = None
     """CPU threads of a worker; None takes the physical cores."""
     batch_size: int | None = None

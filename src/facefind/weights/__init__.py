@@ -15,7 +15,8 @@ from typing import Any
 
 from facefind.errors import WeightsError
 from facefind.files import sha256, write_json
-from facefind.runtimes import Card
+from facefind.runtimes import Card, Precision, PrecisionName, RuntimeName, gains_from_int8
+from facefind.runtimes.card import SMALL_LOSS
 
 ENVIRONMENT = "FACEFIND_WEIGHTS"
 
@@ -29,6 +30,7 @@ __all__ = [
     "MESH_DECODER",
     "QUANTIZED",
     "available",
+    "choose",
     "default",
     "describe",
     "find",
@@ -77,24 +79,46 @@ def default() -> str:
     raise WeightsError(f"no model is marked as the default; name one of {', '.join(sorted(names))}")
 
 
-def find(model: str | Path, precision: str = "fp32") -> Path:
+def find(model: str | Path) -> Path:
     """Return the file of a model given by name, by path, or as "default".
 
-    A file with a card beside it is checked against the SHA-256 there, once a process. For the
-    precision "int8" it is the quantized file of the model, NAME-int8.onnx beside NAME.onnx.
-    An unknown name, a missing or a damaged file raises WeightsError.
+    A file with a card beside it is checked against the SHA-256 there, once a process. An unknown
+    name, a missing or a damaged file raises WeightsError.
     """
     path = _found(model)
-    if precision == "int8" and not path.stem.endswith(QUANTIZED):
-        quantized = path.with_name(f"{path.stem}{QUANTIZED}.onnx")
-        if not quantized.is_file():
-            raise WeightsError(
-                f"there is no int8 file of {path.stem}, which would be {quantized}: make it by "
-                "`facefind quantize`, or take another precision"
-            )
-        path = quantized
     _check(path)
     return path
+
+
+def choose(
+    model: str | Path,
+    precision: PrecisionName = "auto",
+    runtime: RuntimeName = "auto",
+    provider: str | None = None,
+) -> tuple[Path, Precision]:
+    """Return the file of a model in a precision, as `find` does, and the precision that is meant.
+
+    "int8" is the quantized file of the model, NAME-int8.onnx beside NAME.onnx; where there is none,
+    WeightsError is raised. "auto" is int8 where this is known to be faster by the runtime and
+    provider here, and the card of the quantized file states that at most .2 of 100 of AP is lost;
+    else it is fp32. It is never bf16: no card states what that costs.
+    """
+    path = _found(model)
+    quantized = path
+    if not path.stem.endswith(QUANTIZED):
+        quantized = path.with_name(f"{path.stem}{QUANTIZED}.onnx")
+    if precision == "auto":
+        gains = quantized.is_file() and gains_from_int8(runtime, provider)
+        loss = _card(quantized).loss if gains else None
+        precision = "fp32" if loss is None or loss > SMALL_LOSS else "int8"
+    if precision != "int8":
+        return find(path), precision
+    if not quantized.is_file():
+        raise WeightsError(
+            f"there is no int8 file of {path.stem}, which would be {quantized}: make it by "
+            "`facefind quantize`, or take another precision"
+        )
+    return find(quantized), "int8"
 
 
 def _found(model: str | Path) -> Path:

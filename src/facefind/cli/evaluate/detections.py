@@ -15,6 +15,7 @@ from facefind.cli.options import (
     Folder,
     Inference,
     LabeledSetText,
+    Measuring,
     Number,
     TestProtocolName,
     Text,
@@ -53,7 +54,7 @@ class LabeledSet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionOptions(Inference):
+class DetectionOptions(Measuring):
     """Options of every benchmark that judges found faces."""
 
     model: Text = None
