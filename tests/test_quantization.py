@@ -14,7 +14,7 @@ from facefind.errors import DataError, RuntimeUnavailableError, WeightsError
 from facefind.export import save
 from facefind.learn.initialization import initialize
 from facefind.pipeline import DetectorSettings
-from facefind.quantization import KEPT, _convolutions_at, quantize
+from facefind.quantization import KEPT, _convolutions, quantize
 from facefind.runtimes import Card, cpu, open_model
 from facefind.systems.scrfd import FAMILY
 
@@ -177,16 +177,16 @@ def test_where_too_much_is_lost_more_is_kept_and_then_nothing_written(samples, t
         quantize(weights.find(MODEL), tmp_path / "no.onnx", [], samples[:1])
 
 
-def test_the_ends_of_a_network_are_found():
+def test_the_parts_of_a_network_are_found():
     graph = onnx.load(str(weights.find(MODEL)))
     named = {node.name: node.input[1] for node in graph.graph.node if node.op_type == "Conv"}
-    outputs = {named[name] for name in _convolutions_at("outputs", graph)}
+    outputs = {named[name] for name in _convolutions("outputs", graph)}
     assert outputs == {
         f"network.head.{part}.{level}.weight"
         for part in ("cls", "box", "landmarks")
         for level in range(3)
     }
-    assert [named[name] for name in _convolutions_at("image", graph)] == [
+    assert [named[name] for name in _convolutions("image", graph)] == [
         "network.backbone.stem.0.weight"
     ]
 

@@ -32,8 +32,9 @@ KEPT: Mapping[str, tuple[str, ...]] = {
     "all convolutions": (),
     "all but those that outputs are made of": ("outputs",),
     "all but these and the first": ("outputs", "image"),
+    "all but those of the neck": ("neck",),
 }
-"""What is quantized, in words, and which ends of the network stay as they are: tried in order."""
+"""What is quantized, in words, and what of the network stays as it is: tried in order."""
 _SIDE = 640
 
 _log = logging.getLogger(__name__)
@@ -78,8 +79,8 @@ def quantize(
 
     Scales are chosen on pictures of `samples`, drawn evenly and scaled to 640x640. AP is that of
     `held_out` by OpenVINO, or onnxruntime where that is all there is. If it falls by more than
-    `SMALL_LOSS`, the layers at the network's ends stay as they are, as `KEPT` has it; where that
-    does not help, the file that loses least is taken.
+    `SMALL_LOSS`, layers stay as they are, as `KEPT` has it; where that does not help, the file that
+    loses least is taken.
 
     Args:
         model: The file of a model that facefind has exported.
@@ -118,9 +119,9 @@ def quantize(
     made: list[Quantized] = []
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=".quantize-") as folder:
-        for words, ends in KEPT.items():
+        for words, parts in KEPT.items():
             draft = Path(folder) / f"{len(made)}.onnx"
-            graph = _quantized(onnx.load(str(model)), chosen, ends, card)
+            graph = _quantized(onnx.load(str(model)), chosen, parts, card)
             own = replace(card, name=out.stem, precision="int8", results=())
             save(graph, draft, own)
             after = _ap(draft, held_out, protocol, runtime, threads)
@@ -166,20 +167,26 @@ def _ap(
 
 
 def _quantized(
-    graph: Any, samples: Sequence[datasets.Sample], ends: Sequence[str], card: Card
+    graph: Any, samples: Sequence[datasets.Sample], parts: Sequence[str], card: Card
 ) -> Any:
-    """The graph with quantized convolutions; those at the `ends` that are named stay."""
+    """The graph with quantized convolutions; those of the `parts` that are named stay.
+
+    What makes boxes and scores of the last convolutions' values stays, too: it is no work, and
+    OpenVINO 2026.4 gives scores of a wrong shape where levels that have scales of their own are
+    joined.
+    """
     import nncf
 
     nncf.set_log_level(logging.ERROR)
-    kept = [name for end in ends for name in _convolutions_at(end, graph)]
+    kept = _ends("outputs", graph)[1]
+    kept += [name for part in parts for name in _convolutions(part, graph)]
     with contextlib.redirect_stdout(io.StringIO()):  # its bars of progress
         return nncf.quantize(
             graph,
             nncf.Dataset(_inputs(samples, card)),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(samples),
-            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
+            ignored_scope=nncf.IgnoredScope(names=kept),
         )
 
 
@@ -196,8 +203,16 @@ def _inputs(samples: Sequence[datasets.Sample], card: Card) -> Iterator[dict[str
         yield {INPUT: images.to_nchw([placed])}
 
 
-def _convolutions_at(end: str, graph: Any) -> list[str]:
-    """Names of the convolutions that outputs are made of, or that the image goes into first."""
+def _convolutions(part: str, graph: Any) -> list[str]:
+    """Names of a part's convolutions, by the names of their weights where it is the neck."""
+    if part != "neck":
+        return _ends(part, graph)[0]
+    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
+    return [node.name for node in convolutions if ".neck." in node.input[1]]
+
+
+def _ends(end: str, graph: Any) -> tuple[list[str], list[str]]:
+    """Names of the convolutions next to the "outputs" or the "image", and of all nodes between."""
     nodes = graph.graph.node
     if end == "outputs":
         makers = {name: node for node in nodes for name in node.output}
@@ -213,17 +228,19 @@ def _convolutions_at(end: str, graph: Any) -> list[str]:
             for name in node.input:
                 edges.setdefault(name, []).append(mark)
         start = [graph.graph.input[0].name]
-    found, seen = [], set(start)
+    convolutions, between, seen = set(), set(), set(start)
     while start:
         name = start.pop()
         node = makers.get(name)
         if node is not None and node.op_type == "Conv":
-            found.append(node.name)
+            convolutions.add(node.name)
             continue
+        if node is not None:
+            between.add(node.name)
         fresh = [one for one in edges.get(name, ()) if one not in seen]
         seen.update(fresh)
         start += fresh
-    return sorted(found)
+    return sorted(convolutions), sorted(between)
 
 
 def _measured(
