@@ -62,6 +62,7 @@ test-oldest test-newest: $(STAMP)
 # The Markdown is copied as it lies in the repository, so that links are the same in both. Browsers
 # search only what comes from a server: python -m http.server -d build/site
 docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --group docs
 	rm -rf build/docs build/site
 	mkdir -p build/docs
 	cp -R README.md CONTRIBUTING.md CHANGELOG.md docs deploy build/docs
