@@ -2,6 +2,7 @@
 # make demo    find the faces of two public-domain portraits and of a crowd made from them
 # make lint    ruff (check and format) and mypy
 # make test    lint, then the whole test suite
+# make docs    the documentation as a site, build/site, whose links are checked
 # make test-oldest, make test-newest   the test suite (or TESTS="tests/images ...") with the oldest
 #              or newest versions that pyproject.toml allows, each in an environment of its own
 # make clean   remove what the other targets made, the environment excepted
@@ -15,7 +16,7 @@ STAMP := $(VENV)/setup.stamp
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test test-oldest test-newest lint clean
+.PHONY: setup demo test test-oldest test-newest lint docs clean
 
 setup: $(STAMP)
 
@@ -58,6 +59,16 @@ test-oldest test-newest: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/$@/bin/python -m pytest -n 2 --dist loadfile \
 	  --no-loadscope-reorder -W ignore::DeprecationWarning $(TESTS)
 
+# The Markdown is copied as it lies in the repository, so that links are the same in both. Browsers
+# search only what comes from a server: python -m http.server -d build/site
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --group docs
+	rm -rf build/docs build/site
+	mkdir -p build/docs
+	cp -R README.md CONTRIBUTING.md CHANGELOG.md docs deploy build/docs
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python docs/check_site.py build/site
+
 clean:
-	rm -rf demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo dist build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,16 +1,19 @@
-"""What the documentation names is there: files, tests, and what is in them."""
+"""What the documentation names is there: files, tests, what is in them, and headings."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
 NAMED = re.compile(r"`([\w./-]+\.py|[\w./-]+/)?((?:::[\w.]+)+)?`")
-LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 BASES = (ROOT, ROOT / "src/facefind", ROOT / "tests")
 EXAMPLES = {"utils.py", "mine.py", "my_file.py", "mixed.py", "toy.py", "found.py"}
 """Files of the reader's own, and one that must not be."""
@@ -41,7 +44,24 @@ def test_named_files_and_tests_exist(page):
     assert missing == []
 
 
+def anchors(page: Path) -> set[str]:
+    """What links may name of a page: its headings as GitHub writes them, repeated ones numbered."""
+    seen: Counter[str] = Counter()
+    names = set()
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    for heading in re.findall(r"^#+ +(.+?)\s*$", text, re.MULTILINE):
+        shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        name = re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")
+        names.add(f"{name}-{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return names
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    links = LINK.findall(page.read_text(encoding="utf-8"))
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    lost = []
+    for file, anchor in LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
+        target = page.parent / file if file else page
+        there = target.exists() and (not anchor or anchor in anchors(target))
+        lost += [] if there else [f"{file}#{anchor}"]
+    assert lost == []
