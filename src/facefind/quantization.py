@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from facefind import datasets, images
+from facefind import datasets, images, protocols
 from facefind.detector import FaceDetector
 from facefind.errors import DataError, ImageError, RuntimeUnavailableError, WeightsError
 from facefind.evaluation import wider
@@ -35,7 +35,6 @@ KEPT: Mapping[str, tuple[str, ...]] = {
     "all but those of the neck": ("neck",),
 }
 """What is quantized, in words, and what of the network stays as it is: tried in order."""
-_SIDE = 640
 
 _log = logging.getLogger(__name__)
 
@@ -77,10 +76,10 @@ def quantize(
 ) -> Quantized:
     """Write an int8 file of an exported model, with its card.
 
-    Scales are chosen on pictures of `samples`, drawn evenly and scaled to 640x640. AP is that of
-    `held_out` by OpenVINO, or onnxruntime where that is all there is. If it falls by more than
-    `SMALL_LOSS`, layers stay as they are, as `KEPT` has it; where that does not help, the file that
-    loses least is taken.
+    Scales are chosen on pictures of `samples`, drawn evenly, as the protocol scales them. AP is
+    that of `held_out` by OpenVINO, or onnxruntime where that is all there is. If it falls by more
+    than `SMALL_LOSS`, layers stay as they are, as `KEPT` has it; where that does not help, the file
+    that loses least is taken.
 
     Args:
         model: The file of a model that facefind has exported.
@@ -121,7 +120,7 @@ def quantize(
     with TemporaryDirectory(dir=out.parent, prefix=".quantize-") as folder:
         for words, parts in KEPT.items():
             draft = Path(folder) / f"{len(made)}.onnx"
-            graph = _quantized(onnx.load(str(model)), chosen, parts, card)
+            graph = _quantized(onnx.load(str(model)), chosen, parts, card, protocol)
             own = replace(card, name=out.stem, precision="int8", results=())
             save(graph, draft, own)
             after = _ap(draft, held_out, protocol, runtime, threads)
@@ -167,7 +166,11 @@ def _ap(
 
 
 def _quantized(
-    graph: Any, samples: Sequence[datasets.Sample], parts: Sequence[str], card: Card
+    graph: Any,
+    samples: Sequence[datasets.Sample],
+    parts: Sequence[str],
+    card: Card,
+    protocol: str,
 ) -> Any:
     """The graph with quantized convolutions; those of the `parts` that are named stay.
 
@@ -183,24 +186,30 @@ def _quantized(
     with contextlib.redirect_stdout(io.StringIO()):  # its bars of progress
         return nncf.quantize(
             graph,
-            nncf.Dataset(_inputs(samples, card)),
+            nncf.Dataset(_inputs(samples, card, protocol)),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(samples),
             ignored_scope=nncf.IgnoredScope(names=kept),
         )
 
 
-def _inputs(samples: Sequence[datasets.Sample], card: Card) -> Iterator[dict[str, Any]]:
-    """What the file is given of each picture that can be read."""
-    size = card.fixed_size or (_SIDE, _SIDE)
+def _inputs(
+    samples: Sequence[datasets.Sample], card: Card, protocol: str
+) -> Iterator[dict[str, Any]]:
+    """What the file is given of each picture that can be read, under a test protocol.
+
+    Canvases of one size for all would have wide borders: biases are corrected by averages over
+    them, and lost twice as much AP.
+    """
     for sample in samples:
         try:
             picture = images.read(sample.path)
         except ImageError as error:
             _log.warning("left out a picture: %s", error)
             continue
-        placed, _ = images.letterbox(picture, size, multiple=card.size_multiple)
-        yield {INPUT: images.to_nchw([placed])}
+        for view in protocols.get(protocol).views((picture.shape[0], picture.shape[1])):
+            canvas, _ = view.render(picture, card.fixed_size, card.size_multiple)
+            yield {INPUT: images.to_nchw([canvas])}
 
 
 def _convolutions(part: str, graph: Any) -> list[str]:
