@@ -173,9 +173,9 @@ def test_where_too_much_is_lost_more_is_kept_and_then_nothing_written(
     before, small = sorted(tmp_path.iterdir()), weights.find("scrfd-500m-kps")
     tried, last, made = [], list(KEPT.values())[-1], quantization._quantized
 
-    def the_last_alone(graph, samples, ends, card):  # each takes seconds
-        tried.append(ends)
-        return made(graph, samples, ends, card) if ends == last else graph
+    def the_last_alone(graph, samples, kept, *more):  # each takes seconds
+        tried.append(kept)
+        return made(graph, samples, kept, *more) if kept == last else graph
 
     monkeypatch.setattr(quantization, "_quantized", the_last_alone)
     with pytest.raises(WeightsError, match="loses more than -1 points") as error:
