@@ -22,6 +22,9 @@ def network() -> torch.nn.Module:
     torch.manual_seed(0)
     few = {"stem": (8, 8), "depths": (1, 1, 1, 1), "widths": (8, 12, 16, 20)}
     made = replace(ROWS["dsfd-light"], **few, enhanced=(12,) * 6).build()
+    # Enhanced are a normalized map and a plain one; the others stay as the neck gives them.
+    for level in range(1, 5):
+        made.context[0][level] = torch.nn.Identity()
     with torch.no_grad():
         for output in (*made.head.cls, *made.head.box):
             output.weight.mul_(50)
