@@ -26,6 +26,8 @@ from facefind.runtimes.contract import fixed_protocol
 __all__ = ["adapt"]
 
 _SAME = 0.05  # pixels, or hundredths of a score
+_CANDIDATES = 5000  # of an image, where the protocol has no limit
+_SORTED = 3800  # TensorRT, which files of one size are for, sorts fewer than 3840
 
 
 def adapt(
@@ -45,13 +47,15 @@ def adapt(
 
     Args:
         model: A file that facefind has exported, of any precision.
-        out: Where the new one goes, which takes its name from it; what is there is replaced.
+        out: Where the new one goes; what is there is replaced.
         with_nms: Whether its outputs are the faces that NMS keeps, as `add_nms` has it: those from
-            the card's `min_score`, at the protocol's IoU.
+            the card's `min_score`, at the protocol's IoU, of as many candidates as the protocol
+            takes. With a size these are the best 3800 at most.
         size: The only (height, width) that it takes, of one image at a time; None leaves both free.
         protocol: Its test protocol. None takes the size's, else the card's; with NMS, which is for
             one pass over an image, "640" where that has several.
-        card: What it says of itself, apart from what is changed here; None takes the file's card.
+        card: What it says of itself, apart from what is changed here; None takes the file's card
+            and the name of `out`.
         seed: Of the random images.
 
     Raises:
@@ -69,7 +73,9 @@ def adapt(
     if own is None:
         raise WeightsError(f"{model} carries no card: it was not made by facefind's export")
     if not with_nms and size is None:
-        raise WeightsError("nothing to change: choose with_nms, a size, or both")
+        raise WeightsError(
+            f"{model} is exported already: name NMS (--with-nms), a size (--size), or both"
+        )
     if own.suppression is not None or own.fixed_size is not None:
         kind = "has NMS in it" if own.suppression is not None else "takes one size alone"
         raise WeightsError(f"{model} {kind} already: give the file that it was made of")
@@ -78,7 +84,7 @@ def adapt(
             f"{model} takes heights and widths that are multiples of {own.size_multiple}, "
             f"got {size[0]} high and {size[1]} wide"
         )
-    card = _adapted(card or own, out.stem, with_nms, size, protocol)
+    card = _adapted(card or replace(own, name=out.stem), with_nms, size, protocol)
     graph = onnx.load(str(model))
     if card.suppression is not None:
         graph = graph_edits.add_nms(graph, card.suppression)
@@ -104,7 +110,7 @@ def adapt(
 
 
 def _adapted(
-    card: Card, name: str, with_nms: bool, size: tuple[int, int] | None, protocol: str | None
+    card: Card, with_nms: bool, size: tuple[int, int] | None, protocol: str | None
 ) -> Card:
     """The card of a file that `adapt` makes."""
     chosen = protocol or (card.protocol if size is None else fixed_protocol(size))
@@ -112,8 +118,12 @@ def _adapted(
     if with_nms:
         if protocol is None and not protocols.get(chosen).is_plain:
             chosen = "640"
-        suppression = Suppression(card.min_score, protocols.get(chosen).nms_iou)
-    card = replace(card, name=name, protocol=chosen, fixed_size=size, suppression=suppression)
+        merging = protocols.get(chosen)
+        most = merging.max_candidates or _CANDIDATES
+        suppression = Suppression(
+            card.min_score, merging.nms_iou, most if size is None else min(most, _SORTED)
+        )
+    card = replace(card, protocol=chosen, fixed_size=size, suppression=suppression)
     check_protocol(card, protocols.get(chosen), card.min_score)
     return card
 
@@ -131,7 +141,7 @@ def _other_faces(done: Suppression, expected: Candidates, got: Candidates) -> st
     for row, scores in enumerate(expected.scores):
         best = np.argsort(-scores, kind="stable")[: done.candidates]
         best = best[scores[best] >= done.min_score]
-        kept = best[nms(expected.boxes[row][best], scores[best], done.iou, done.faces)]
+        kept = best[nms(expected.boxes[row][best], scores[best], done.iou)]
         count = int((got.scores[row] > 0).sum())
         a = np.column_stack([expected.boxes[row][kept], 100 * scores[kept]])
         b = np.column_stack([got.boxes[row][:count], 100 * got.scores[row][:count]])

@@ -23,8 +23,9 @@ _FOLDED_BYTES = 1 << 26  # constants of more bytes than these are not folded
 def add_nms(model: Any, suppression: Suppression) -> Any:
     """A copy of a ModelProto whose outputs are the faces that NMS keeps, best first.
 
-    Outputs (B, A, ...) become (B, F, ...) of the same names, where F is the least of A and the two
-    counts of `suppression`. Rows that no face fills have the score 0, and boxes of no meaning.
+    Outputs (B, A, ...) become (B, F, ...) of the same names, where F is A or, where that is less,
+    the `candidates` of `suppression`. Rows that no face fills have the score 0, and boxes of no
+    meaning.
     Batch, height and width stay as free as they were. Ties go to the earlier anchor.
     """
     import onnx
@@ -37,7 +38,6 @@ def add_nms(model: Any, suppression: Suppression) -> Any:
     _rename(graph, {name: _PREFIX + name for name in names})
     constants = {
         "candidates": np.array([suppression.candidates], np.int64),
-        "faces": np.array([suppression.faces], np.int64),
         "iou": np.array([suppression.iou], np.float32),
         "floor": _floor(suppression.min_score),
         "one": np.array([1], np.int64),
@@ -51,14 +51,13 @@ def add_nms(model: Any, suppression: Suppression) -> Any:
         ("Unsqueeze", "order two", "ranked_at", {}),
         ("GatherND", "boxes ranked_at", "ranked_boxes", {"batch_dims": 1}),
         ("Unsqueeze", "ranked_scores one", "class_scores", {}),
-        ("NonMaxSuppression", "ranked_boxes class_scores faces iou floor", "chosen", {}),
+        ("NonMaxSuppression", "ranked_boxes class_scores candidates iou floor", "chosen", {}),
         ("Gather", "chosen picture_and_box", "kept_at", {"axis": 1}),
         ("GatherND", "ranked_scores kept_at", "kept", {}),
         ("Shape", "ranked_scores", "ranked_shape", {}),
         ("ConstantOfShape", "ranked_shape", "none", {}),
         ("ScatterND", "none kept_at kept", "kept_scores", {}),
-        ("Min", "ranked faces", "rows", {}),
-        ("TopK", "kept_scores rows", "out:scores best", {}),
+        ("TopK", "kept_scores ranked", "out:scores best", {}),
         ("GatherElements", "order best", "best_order", {"axis": 1}),
         ("Unsqueeze", "best_order two", "best_at", {}),
         *(

@@ -27,24 +27,22 @@ class Suppression:
     Attributes:
         min_score: Candidates below this score are not among them.
         iou: Candidates that overlap a better one by more than this are not, either.
-        candidates: Only the best so many candidates of an image were looked at. TensorRT sorts no
-            more than these.
-        faces: Most faces of an image; where there are fewer, rows of score 0 fill the outputs.
+        candidates: Only the best so many candidates of an image were looked at. The outputs have
+            as many rows, or one a candidate; those that no face fills have the score 0.
     """
 
     min_score: float
     iou: float
-    candidates: int = 3840
-    faces: int = 1000
+    candidates: int
 
     def __post_init__(self) -> None:
         if not 0 < self.min_score <= 1:
             raise WeightsError(
                 f"NMS in a file needs a min_score above 0 and up to 1, got {self.min_score}"
             )
-        if not 0 <= self.iou <= 1 or min(self.candidates, self.faces) < 1:
+        if not 0 <= self.iou <= 1 or self.candidates < 1:
             raise WeightsError(
-                f"NMS in a file needs an iou in 0..1 and counts of at least 1, got {self}"
+                f"NMS in a file needs an iou in 0..1 and at least 1 of candidates, got {self}"
             )
 
 
