@@ -102,7 +102,9 @@ class Card:
             height, width = self.fixed_size
             object.__setattr__(self, "fixed_size", (int(height), int(width)))
         if isinstance(self.suppression, Mapping):  # as JSON has it
-            object.__setattr__(self, "suppression", Suppression(**self.suppression))
+            known = {f.name for f in dataclasses.fields(Suppression)}
+            given = {key: value for key, value in self.suppression.items() if key in known}
+            object.__setattr__(self, "suppression", Suppression(**given))
         if not self.name or not self.system:
             raise WeightsError(
                 f"a card needs a name and a system, got {self.name!r}, {self.system!r}"
