@@ -71,7 +71,7 @@ def main() -> None:
     paths = found[:: max(1, len(found) // args.count)][: args.count]
     detector = FaceDetector(PAGE / "model.onnx", runtime=args.runtime, threads=1)
     times: dict[str, list[float]] = {"browser": [], "python": []}
-    gaps, other, count = [], [], 0
+    gaps, other, far, count = [], [], [], 0
     with served(paths) as address, sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=shutil.which("chromium"))
         page = chromium.new_page()
@@ -92,7 +92,15 @@ def main() -> None:
                 continue
             # Two faces of nearly equal scores may come in either order.
             apart = np.abs(boxes[:, None] - ours.boxes).max(2)
+            nearest = apart.argmin(0) if len(boxes) else []
             gaps += apart.min(0, initial=np.inf).tolist()
+            for row in np.flatnonzero(apart.min(0, initial=np.inf) > 1):
+                theirs_score = theirs["faces"][nearest[row]]["score"]
+                far.append(
+                    f"{path.name}: {apart[nearest[row], row]:.1f} pixels of "
+                    f"{np.ptp(ours.boxes[row][[0, 2]]):.0f}, scores {theirs_score:.4f} "
+                    f"and {ours.scores[row]:.4f}"
+                )
             count += len(ours)
         chromium.close()
     print(
@@ -100,6 +108,7 @@ def main() -> None:
         f"{np.median(gaps):.3f}, {np.mean(np.array(gaps) <= 1):.1%} within a pixel"
     )
     print(f"another number of faces (browser, Python): {'; '.join(other) or 'nowhere'}")
+    print(f"further than a pixel: {'; '.join(far) or 'none'}")
     for name, values in times.items():
         print(f"{name}: median {np.median(values):.1f} ms of the model, one thread")
 

@@ -43,6 +43,11 @@ def convert(name: str) -> str:
         warnings.simplefilter("ignore")
         expected = network(image)
         exported = torch.export.export(network, (image,)).run_decompositions({})
+        graph = exported.graph_module.graph
+        for node in list(graph.nodes):  # the converter does not know this one, which does nothing
+            if node.op == "call_function" and node.target == torch.ops.aten.alias.default:
+                node.replace_all_uses_with(node.args[0])
+                graph.erase_node(node)
         start = time.perf_counter()
         program = ct.convert(
             exported,
