@@ -17,7 +17,7 @@ from facefind.detector import FaceDetector
 from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.export import export, relabel
 from facefind.nn.cost import measure
-from facefind.runtimes import STATISTICS_KEY, Card, open_model
+from facefind.runtimes import STATISTICS_KEY, Card, agreement, open_model
 from facefind.runtimes.onnx_file import metadata
 from facefind.systems.scrfd import SCRFDConfig
 
@@ -174,7 +174,7 @@ def test_a_file_that_takes_one_image_only_is_refused(
 def test_nothing_is_exported_that_cannot_be_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "installed", lambda: ["torch"])
+    monkeypatch.setattr(agreement, "installed", lambda: ["torch"])
     with pytest.raises(RuntimeUnavailableError, match="checked before it is kept"):
         export(block_model.network(), tmp_path / "b.onnx", block_model.card("b"))
 

@@ -22,7 +22,7 @@ from facefind.errors import ImageError, WeightsError
 from facefind.faces import Faces
 from facefind.images import MAX_PIXELS, Placement, Source, Truncated, stored_size, to_nchw
 from facefind.images import read as read_image
-from facefind.merging import Detections, merge, survivors
+from facefind.merging import Detections, check_protocol, check_tiled, merge, survivors
 from facefind.mesh import Decoder
 from facefind.protocols import View
 from facefind.runtimes import Card, PrecisionName, Runtime, RuntimeName, open_model
@@ -141,8 +141,7 @@ class FaceDetector:
         self.color = color
         self.max_pixels, self.truncated = max_pixels, truncated
         self._tiling_logged = threading.Lock()  # acquired once, by the first thread that tiles
-        if self.card.fixed_size is not None:
-            self.protocol.check_fits(self.card.fixed_size, self.card.name)
+        check_protocol(self.card, self.protocol, self.min_score)
         self.mesh_decoder = self._decoder(mesh, model)
 
     @property
@@ -305,6 +304,7 @@ class FaceDetector:
         fixed, multiple = self.card.fixed_size, self.card.size_multiple
         views = self.protocol.views(image_size)
         if len(views) > 1 and any(view.window is not None for view in views):
+            check_tiled(self.card, self.protocol, image_size)
             self._log_tiling(image_size, views)
         for view in views:
             canvas, placement = view.render(picture, fixed, multiple)

@@ -13,18 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from facefind.errors import RuntimeUnavailableError, WeightsError
-from facefind.runtimes import (
-    METADATA_KEY,
-    STATISTICS_KEY,
-    Card,
-    Runtime,
-    installed,
-    open_model,
-)
-from facefind.runtimes.agreement import difference
+from facefind.errors import WeightsError
+from facefind.runtimes import METADATA_KEY, STATISTICS_KEY, Card, open_model
+from facefind.runtimes.agreement import check_same, checkers
 from facefind.runtimes.native import INPUT, outputs
 from facefind.runtimes.onnx_file import metadata
 
@@ -56,12 +47,7 @@ def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 
         WeightsError: The file differs from the network; nothing is written then.
         RuntimeUnavailableError: Neither onnxruntime nor OpenVINO is installed to check it.
     """
-    runtimes = [name for name in installed() if name != "torch"]
-    if not runtimes:
-        raise RuntimeUnavailableError(
-            "an export is checked before it is kept, and no runtime is installed to do it: "
-            "`pip install facefind[export]`"
-        )
+    runtimes = checkers()
     from facefind.nn.statistics import pack
 
     path = Path(path)
@@ -74,7 +60,7 @@ def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 
         save(model, draft, card, pack(network))
         reference = open_model(network, card=card)
         for name in runtimes:
-            _compare(reference, open_model(draft, name), seed)
+            check_same(reference, open_model(draft, name), seed)
         os.replace(draft, path)
     return path
 
@@ -100,6 +86,7 @@ def relabel(path: str | Path, card: Card, statistics: str | None = None) -> Path
         "landmarks",
         "mesh",
         "color_order",
+        "suppression",
     ):
         if getattr(old, key) != getattr(card, key):
             raise WeightsError(
@@ -205,25 +192,6 @@ def _strip(item: Any) -> None:
     item.doc_string = ""
     if hasattr(item, "metadata_props"):
         del item.metadata_props[:]
-
-
-def _compare(reference: Runtime, given: Runtime, seed: int) -> None:
-    """Raise WeightsError where a file gives other candidates than the network it was made of."""
-    card = given.card
-    draw = np.random.default_rng(seed)
-    for batch in (1, 3, 1):
-        height, width = card.fixed_size or tuple(draw.integers(2, 12, 2) * card.size_multiple)
-        images = draw.integers(0, 256, (batch, 3, height, width), dtype=np.uint8)
-        where = f"{given.name}, {batch}x3x{height}x{width}"
-        expected = reference(images)
-        try:
-            got = given(images)
-        except Exception as error:  # each runtime raises its own kind
-            raise WeightsError(
-                f"export refused: {where}: the file does not run: {error}"
-            ) from error
-        if gap := difference(expected, got):
-            raise WeightsError(f"export refused: {where}: {gap}")
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """From the candidates of the passes over one image to its faces: pure functions on arrays.
 
 `survivors` filters the candidates of one pass and takes them to the image's pixels, `merge` joins
-the passes and suppresses or votes. What they do in between is the test protocol's choice.
+the passes and suppresses or votes. What they do in between is the test protocol's choice, which
+`check_protocol` holds against what a model's file allows.
 
 Shapes: N faces or candidates of one image.
 """
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefind import boxes as box_math
+from facefind.errors import ProtocolError
 from facefind.faces import Faces
 from facefind.images import Placement
 from facefind.landmarks import FLIP_ORDER
@@ -22,9 +24,9 @@ from facefind.mesh import Decoder
 from facefind.mesh.decoding import mirrored, moved
 from facefind.nms import box_voting, nms
 from facefind.protocols import TestProtocol, View
-from facefind.runtimes import Candidates
+from facefind.runtimes import Candidates, Card
 
-__all__ = ["Detections", "merge", "survivors"]
+__all__ = ["Detections", "check_protocol", "check_tiled", "merge", "survivors"]
 
 Array = NDArray[Any]
 
@@ -46,6 +48,58 @@ class Detections(NamedTuple):
         landmarks = None if self.landmarks is None else self.landmarks[which]
         meshes = None if self.meshes is None else self.meshes[which]
         return Detections(self.boxes[which], self.scores[which], landmarks, meshes)
+
+
+def check_protocol(card: Card, protocol: TestProtocol, min_score: float | None = None) -> None:
+    """Check that a model can be run under a protocol and give the faces that the protocol means.
+
+    One that takes a single input size takes no pass that is larger. One with NMS in its file gives
+    the same faces as without where there is one pass over the whole image, of which faces of any
+    size are kept, and NMS at the file's IoU is all that is done to them.
+
+    Args:
+        card: of the model.
+        protocol: under which it is to be run.
+        min_score: the lowest score to be kept; None leaves it out of account.
+
+    Raises:
+        ProtocolError: it cannot; the message says why, and what to do.
+    """
+    if card.fixed_size is not None:
+        protocol.check_fits(card.fixed_size, card.name)
+    if card.suppression is None:
+        return
+    done = card.suppression
+    reasons = {
+        "makes several passes over an image, or keeps faces by their size": not protocol.is_plain,
+        "averages boxes by voting": protocol.voting is not None,
+        "suppresses boxes inside others": protocol.containment is not None,
+        "suppresses the boxes of a pass on their own": protocol.pass_nms_iou is not None,
+        "counts the last pixel of a box as inside": protocol.plus_one,
+        f"suppresses above an IoU of {protocol.nms_iou:g}": protocol.nms_iou != done.iou,
+    }
+    if reason := next((words for words, true in reasons.items() if true), None):
+        raise ProtocolError(
+            f"the file of {card.name} has NMS in it, above an IoU of {done.iou:g} in one pass, and "
+            f"protocol {protocol.name!r} {reason}: take one of one pass, such as "
+            f"{card.protocol if card.protocol != protocol.name else '640'!r}, or a file without NMS"
+        )
+    if min_score is not None and min_score < done.min_score:
+        raise ProtocolError(
+            f"the file of {card.name} has NMS in it, which keeps scores from {done.min_score:g}: "
+            f"scores from {min_score:g} are not in its outputs. Take a min_score of at least "
+            f"{done.min_score:g}, or a file without NMS"
+        )
+
+
+def check_tiled(card: Card, protocol: TestProtocol, image_size: tuple[int, int]) -> None:
+    """Raise ProtocolError where an image is too large for one pass, and the model is for one."""
+    if card.suppression is not None:
+        raise ProtocolError(
+            f"an image of {image_size[1]}x{image_size[0]} takes several tiles under protocol "
+            f"{protocol.name!r}, and the file of {card.name} has NMS in it, which is for one pass: "
+            "take a protocol of a smaller size, or a file without NMS"
+        )
 
 
 def survivors(

@@ -26,7 +26,8 @@ FLOORS = {
     "nn": 4,
     "learn": 5,
     **dict.fromkeys(["systems", "recipes"], 6),
-    **dict.fromkeys(["search", "export", "quantization", "interop"], 7),
+    **dict.fromkeys(["search", "export", "graph_edits", "adaptation"], 7),
+    **dict.fromkeys(["quantization", "interop"], 7),
     **dict.fromkeys(["cli", "serve", "batch", "__main__"], 8),
 }
 # The package itself only says what its public names are, and where they lie.

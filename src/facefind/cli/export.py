@@ -1,4 +1,4 @@
-"""`facefind export`: a run or checkpoint becomes one ONNX file with its card inside."""
+"""`facefind export`: a run, checkpoint or model becomes one ONNX file with its card inside."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import dataclasses
 import json as json_text
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from facefind.cli.options import Flag, Text, check_written
+from facefind.cli.options import Flag, Number, TestProtocolName, Text, check_written
 from facefind.errors import DataError, WeightsError
 from facefind.files import sha256
 
@@ -27,68 +28,119 @@ def main(args: Sequence[str]) -> int:
 
 
 def export(
-    run: Annotated[Path, tyro.conf.arg(metavar="RUN|CHECKPOINT")],
+    run: Annotated[str, tyro.conf.arg(metavar="RUN|CHECKPOINT|MODEL")],
     /,
     *,
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")],
     name: Text = None,
-    test_protocol: Annotated[
-        str, tyro.conf.arg(metavar="NAME", aliases=("--protocol",))
-    ] = "everyday",
-    min_score: float = 0.5,
+    test_protocol: TestProtocolName = None,
+    min_score: Number = None,
     license: str = "",
     notes: str = "",
+    with_nms: Flag = False,
+    size: Annotated[
+        str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT", help_behavior_hint="")
+    ] = None,
     json: Flag = False,
 ) -> int:
-    """Write a trained network as one ONNX file.
+    """Write a trained network as one ONNX file, or a model once more for other chips.
 
-    The file is compared with the network in every installed runtime, and refused where they
-    differ; it carries its card, so facefind detect --model takes it as it is.
+    The file is compared with the network, or the model, in every installed runtime, and refused
+    where they differ; it carries its card, so facefind detect --model takes it as it is.
 
     Args:
         run: A run folder, whose result is taken, or else its last checkpoint; or a checkpoint, such
-            as the best.pt of a run.
+            as the best.pt of a run; or, with --with-nms or --size, a model that ships (see
+            `facefind models`) or an .onnx file of facefind.
         out: The file to write.
         name: The model's name; the file's where not given.
-        test_protocol: How images are scaled and faces merged unless users choose otherwise.
-        min_score: Score from which faces are shown unless users choose otherwise.
+        test_protocol: How images are scaled and faces merged unless users choose otherwise:
+            everyday, or the model's own, where not given; with --with-nms or --size, one pass.
+        min_score: Score from which faces are shown unless users choose otherwise: 0.5, or the
+            model's own, where not given. With --with-nms nobody can lower it later.
         license: Terms under which the weights may be used; those of the weights that training
             started from, or of a checkpoint that facefind convert made, where not given.
         notes: What else users should know.
+        with_nms: Put NMS into the file: its outputs are the faces of one pass, best first.
+        size: Fix the input at one image of this size, as other chips need it.
         json: Print the card as JSON.
     """
-    from facefind import protocols, recipes
-    from facefind.export import export as write
-    from facefind.learn.checkpoints import provenance
+    from facefind import protocols
+    from facefind.adaptation import adapt
     from facefind.runtimes import Card
 
     if out.suffix != ".onnx":
         raise DataError(f"--out {out}: the name of the file must end in .onnx")
-    check_written([run], out=out)
-    protocols.get(test_protocol)
-    recipe, network = recipes.load_network(run)
-    published = _published(run)
-    training = {"published": published} if published else _training(recipe, run)
-    card = Card(
-        name=name or out.stem,
-        system=recipe.network.system,
-        recipe=recipe.name,
-        size_multiple=getattr(network, "size_multiple", 32),
-        protocol=test_protocol,
-        min_score=min_score,
-        training=training,
-        license=license or published.get("license", "") or _license(training),
-        commit=provenance()["commit"],
-        notes=notes,
-    )
-    written = Card.from_file(write(network, out, card))
-    assert written is not None  # export has just put it there
+    model = _model(run)
+    check_written([model or run], out=out)
+    if test_protocol is not None:
+        protocols.get(test_protocol)
+    fixed = None if size is None else protocols.parse_size(size)
+    said: dict[str, Any] = {
+        "name": name or out.stem,
+        "protocol": test_protocol,
+        "min_score": min_score,
+        "license": license,
+        "notes": notes,
+    }
+    said = {key: value for key, value in said.items() if value not in (None, "")}
+    if model is None and not with_nms and fixed is None:
+        _export(Path(run), out, said)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
+            plain = model or _export(Path(run), Path(folder) / out.name, said)
+            card = Card.from_file(plain)
+            adapt(
+                plain,
+                out,
+                with_nms=with_nms,
+                size=fixed,
+                protocol=test_protocol,
+                card=None if card is None else dataclasses.replace(card, **said),
+            )
+    written = Card.from_file(out)
+    assert written is not None  # it has just been put there
     if json:
         print(written.to_json())
     else:
-        size = out.stat().st_size / 1e6
-        print(f"{out}: {written.parameters:,} parameters, {size:.1f} MB, SHA-256 {sha256(out)}")
+        megabytes = out.stat().st_size / 1e6
+        print(
+            f"{out}: {written.parameters:,} parameters, {megabytes:.1f} MB, SHA-256 {sha256(out)}"
+        )
     return 0
+
+
+def _model(run: str) -> Path | None:
+    """The file of a model that is given by name or path; None for a run or a checkpoint."""
+    from facefind import weights
+
+    if run.endswith(".onnx") or run == "default":
+        return weights.find(run)
+    known = run in (card.name for card in weights.available())
+    return weights.find(run) if known and not Path(run).exists() else None
+
+
+def _export(run: Path, out: Path, said: dict[str, Any]) -> Path:
+    """Write the network of a run or checkpoint, its card made of what is known of it and `said`."""
+    from facefind import recipes
+    from facefind.export import export as write
+    from facefind.learn.checkpoints import provenance
+    from facefind.runtimes import Card
+
+    recipe, network = recipes.load_network(run)
+    published = _published(run)
+    training = {"published": published} if published else _training(recipe, run)
+    known: dict[str, Any] = {"license": published.get("license", "") or _license(training)}
+    card = Card(
+        system=recipe.network.system,
+        recipe=recipe.name,
+        size_multiple=getattr(network, "size_multiple", 32),
+        training=training,
+        commit=provenance()["commit"],
+        **(known | said),
+    )
+    return write(network, out, card)
 
 
 def _published(run: Path) -> dict[str, str]:

@@ -231,6 +231,17 @@ class TestProtocol:
                     f"got {getattr(self, key)!r}"
                 )
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether an image is seen once, and faces of all sizes are kept."""
+        steps = self._fixed or ()
+        filters = ("flip", "min_size", "max_size", "min_input_size")
+        return (
+            len(steps) == 1
+            and not (self.flip or any(getattr(steps[0], name) for name in filters))
+            and len(self.shifts) == 1
+        )
+
     def passes(self, image_size: tuple[int, int]) -> list[Pass]:
         """The passes over an image of one size (height, width), in their order."""
         if self._fixed is not None:

@@ -1,6 +1,6 @@
 """One call, images to candidates, whatever library runs the model and whoever made its file."""
 
-from facefind.runtimes.card import METADATA_KEY, STATISTICS_KEY, Card
+from facefind.runtimes.card import METADATA_KEY, STATISTICS_KEY, Card, Suppression
 from facefind.runtimes.contract import Candidates, Precision, PrecisionName, Runtime
 from facefind.runtimes.model import RuntimeName, gains_from_int8, installed, open_model
 
@@ -13,6 +13,7 @@ __all__ = [
     "PrecisionName",
     "Runtime",
     "RuntimeName",
+    "Suppression",
     "gains_from_int8",
     "installed",
     "open_model",

@@ -21,6 +21,32 @@ it: for training, no runtime needs it."""
 
 
 @dataclass(frozen=True)
+class Suppression:
+    """What NMS inside a file has done to its outputs: only faces are left, best first.
+
+    Attributes:
+        min_score: Candidates below this score are not among them.
+        iou: Candidates that overlap a better one by more than this are not, either.
+        candidates: Only the best so many candidates of an image were looked at. The outputs have
+            as many rows, or one a candidate; those that no face fills have the score 0.
+    """
+
+    min_score: float
+    iou: float
+    candidates: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_score <= 1:
+            raise WeightsError(
+                f"NMS in a file needs a min_score above 0 and up to 1, got {self.min_score}"
+            )
+        if not 0 <= self.iou <= 1 or self.candidates < 1:
+            raise WeightsError(
+                f"NMS in a file needs an iou in 0..1 and at least 1 of candidates, got {self}"
+            )
+
+
+@dataclass(frozen=True)
 class Card:
     """What a user may look up of a model file, and all that a runtime must know of it.
 
@@ -37,6 +63,8 @@ class Card:
         protocol: Name of the test protocol used where the caller names none.
         precision: Numbers that the file computes with: "fp32", or "int8" where it was quantized.
         min_score: Score from which a detection is shown where the caller sets none.
+        suppression: What NMS inside the file does, or None where it has none and its outputs are
+            all candidates.
         parameters: Number of weights, or None where not counted.
         multiply_adds: Multiply-adds of one 640x480 image, or None where not counted.
         training: Images, schedule, epochs, seed and the like.
@@ -58,6 +86,7 @@ class Card:
     protocol: str = "everyday"
     precision: str = "fp32"
     min_score: float = 0.5
+    suppression: Suppression | None = None
     parameters: int | None = None
     multiply_adds: int | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -72,6 +101,10 @@ class Card:
         if self.fixed_size is not None:
             height, width = self.fixed_size
             object.__setattr__(self, "fixed_size", (int(height), int(width)))
+        if isinstance(self.suppression, Mapping):  # as JSON has it
+            known = {f.name for f in dataclasses.fields(Suppression)}
+            given = {key: value for key, value in self.suppression.items() if key in known}
+            object.__setattr__(self, "suppression", Suppression(**given))
         if not self.name or not self.system:
             raise WeightsError(
                 f"a card needs a name and a system, got {self.name!r}, {self.system!r}"

@@ -12,6 +12,7 @@ from typing import Any
 from facefind import protocols, weights
 from facefind.detector import FaceDetector
 from facefind.errors import DataError, ProtocolError
+from facefind.merging import check_protocol
 from facefind.runtimes import Card
 from facefind.serve.errors import RequestError
 from facefind.serve.settings import Settings
@@ -194,9 +195,7 @@ class Models:
         fitting = []
         for name in dict.fromkeys((first, *self._settings.protocols)):
             try:
-                protocol = protocols.get(name)
-                if card.fixed_size is not None:
-                    protocol.check_fits(card.fixed_size, card.name)
+                check_protocol(card, protocols.get(name))
             except ProtocolError:
                 if name == first:
                     raise
