@@ -37,6 +37,7 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 MAP_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
@@ -141,10 +142,11 @@ def evaluate(
     found = by_name(detections, ground_truth)
     matches = match(found, truth, mode, min(iou, *MAP_IOUS))
     counted = {name: _in_a_row(flags) for name, flags in truth.subsets.items()}
-    curves = _curves(matches, counted, iou)
+    shown = at_least(matches.threshold)
+    curves = _curves(matches, shown, counted, iou)
     mean_ap = None
     if mode == "strict":
-        each = [_curves(matches, counted, least) for least in MAP_IOUS]
+        each = [_curves(matches, shown, counted, least) for least in MAP_IOUS]
         mean_ap = {name: float(np.mean([_ap(one[name]) for one in each])) for name in counted}
     return WiderResult(
         protocol=f"WIDER FACE, {mode}, IoU {iou:g}",
@@ -212,9 +214,17 @@ def _table(matches: Matches, which: Any, pictures: int) -> Floats:
     return np.cumsum(counts[:, :-1], axis=1, dtype=np.float64)
 
 
-def _curves(matches: Matches, counted: Mapping[str, Bools], iou: float) -> dict[str, Curve]:
-    """The curve of each subset, of which `counted` says the faces (F,) that are in it."""
-    shown = at_least(matches.threshold)
+def _curves(
+    matches: Matches, shown: Ints, counted: Mapping[str, Bools], iou: float
+) -> dict[str, Curve]:
+    """The curve of each subset.
+
+    Args:
+        matches: of all detections.
+        shown: (1000,) how many of them reach each threshold.
+        counted: which faces (F,) are in each subset.
+        iou: overlap that makes a hit.
+    """
     hits, face, first = matches.at(iou)
     reached = matches.threshold[hits]
     curves = {}
