@@ -16,7 +16,7 @@ from facefind.boxes import FloatArray, area, iou
 
 __all__ = ["Voted", "box_voting", "nms", "soft_nms"]
 
-_BLOCK = 32  # boxes that are compared with all that remain in one vectorized step
+_BLOCK = 64  # boxes that are compared with all that remain in one vectorized step
 
 
 class Voted(NamedTuple):
