@@ -154,16 +154,14 @@ def check_candidates(candidates: Candidates, name: str) -> Candidates:
             f"the model {name} gives scores from {low:g} to {high:g}, which must lie in 0..1: its "
             "file lacks the sigmoid or softmax at the end, or is damaged"
         )
-    counting = scores >= _COUNTS
     for values in (candidates.boxes, candidates.landmarks):
-        if values is None:
+        if values is None or np.isfinite(values).all():
             continue
-        lost = ~np.isfinite(values[counting]).all(axis=tuple(range(1, values.ndim - 1)))
-        if lost.any():
+        lost = ~np.isfinite(values.reshape(*scores.shape, -1)).all(-1)
+        if (scores[lost] >= _COUNTS).any():
             raise WeightsError(
                 f"the model {name} gives boxes or points that are not finite for faces of a score "
-                f"of {scores[counting][lost].max():.3g}: its file is damaged, or overflows on this "
-                "device"
+                f"of {scores[lost].max():.3g}: its file is damaged, or overflows on this device"
             )
     if low < 0 or high > 1:
         return replace(candidates, scores=scores.clip(0, 1))
