@@ -84,10 +84,13 @@ def main() -> None:
 def timed(
     calls: dict[tuple[Path, str, str], Callable[[], Any]], rounds: int, rest: float
 ) -> dict[tuple[Path, str, str], list[float]]:
-    """Seconds of each call in each round; each is called once before, untimed, in every round."""
+    """Seconds of each call in each round; each is called once before, untimed, in every round.
+
+    Every other round goes backwards.
+    """
     times: dict[tuple[Path, str, str], list[float]] = {key: [] for key in calls}
-    for _ in range(rounds):
-        for key, call in calls.items():
+    for turn in range(rounds):
+        for key, call in reversed(calls.items()) if turn % 2 else calls.items():
             if rest:
                 time.sleep(rest)
             call()

@@ -16,7 +16,7 @@ from facefind.boxes import FloatArray, area, iou
 
 __all__ = ["Voted", "box_voting", "nms", "soft_nms"]
 
-_BLOCK = 32  # boxes that are compared with all that remain in one vectorized step
+_BLOCK = 64  # boxes that are compared with all that remain in one vectorized step
 
 
 class Voted(NamedTuple):
@@ -228,27 +228,31 @@ def _over(
     containment: float | None,
     plus_one: bool,
 ) -> NDArray[np.bool_]:
-    """Which pairs of the first `block` boxes with all boxes overlap too much, (block,N)."""
+    """Which pairs of the first `block` boxes with all boxes overlap too much, (block,N).
+
+    Most pairs lie apart: how much they share is computed for the others alone.
+    """
     x1, y1, x2, y2 = corners
-    shared = np.minimum(x2[:block, None], x2)
-    shared -= np.maximum(x1[:block, None], x1)
-    height = np.minimum(y2[:block, None], y2)
-    height -= np.maximum(y1[:block, None], y1)
+    right, bottom = (x2 + 2, y2 + 2) if plus_one else (x2, y2)
+    over: NDArray[np.bool_] = x1[:block, None] < right
+    over &= right[:block, None] > x1
+    over &= y1[:block, None] < bottom
+    over &= bottom[:block, None] > y1
+    near = np.flatnonzero(over)
+    one, other = np.divmod(near, len(x1))
+    a, b = corners.take(one, axis=1), corners.take(other, axis=1)
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     if plus_one:
-        shared += 1
-        height += 1
-    np.maximum(shared, 0, out=shared)
-    np.maximum(height, 0, out=height)
-    shared *= height
-    inside = None
-    if containment is not None:
-        inside = (shared > containment * areas) & (areas <= areas[:block, None])
-    union = np.add(areas[:block, None], areas, out=height)
-    union -= shared
+        sides += 1
+    width, height = np.maximum(sides, 0, out=sides)
+    shared = width * height
+    own, others = areas[one], areas[other]
     # Where the union is empty, so is the shared part: 0 / 0 is NaN, which exceeds nothing.
-    shared /= union
-    over: NDArray[np.bool_] = shared > threshold
-    return over if inside is None else over | inside
+    found = shared / (own + others - shared) > threshold
+    if containment is not None:
+        found |= (shared > containment * others) & (others <= own)
+    over.ravel()[near] = found
+    return over
 
 
 def _sweep(over: NDArray[np.bool_]) -> list[int]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from facefind.datasets import Sample, partial
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation import detections as files
-from facefind.evaluation import voc, wider
+from facefind.evaluation import voc, wider, wider_matching
 from facefind.evaluation.curves import average_precision
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
@@ -83,6 +83,29 @@ def test_same_curves_as_the_protocol_step_by_step(problem, mode):
         np.testing.assert_array_equal(ours.recall, [r for _, r in points])
         assert math.isclose(result.ap[subset], oracle.ap(points), abs_tol=1e-12)
     assert set(result.missing) == set(truth) - set(found)
+
+
+@pytest.mark.parametrize("mode", ["official", "strict"])
+def test_same_curves_where_most_boxes_are_far_from_most_faces(mode, monkeypatch):
+    monkeypatch.setattr(wider_matching, "_PAIRS", 50)
+    rng = np.random.default_rng(1)
+    truth, found = {}, {}
+    for name, count in (("e/a", 25), ("e/b", 0), ("e/c", 40), ("e/d", 1)):
+        corners, sides = rng.integers(0, 900, (count, 2)), rng.integers(2, 60, (count, 2))
+        faces = np.concatenate([corners, corners + sides], axis=1)
+        flags = {"easy": (sides[:, 1] > 30).tolist(), "hard": [True] * count}
+        near = faces.repeat(2, axis=0) + rng.normal(0, 3, (2 * count, 4)).round(1)
+        far = rng.uniform(0, 900, (20, 2))
+        boxes = np.concatenate([near, np.concatenate([far, far + 15], axis=1)])
+        truth[name] = ([tuple(face) for face in faces.tolist()], flags)
+        scores = rng.random(len(boxes)).round(2).tolist()
+        found[name] = [(tuple(b), s) for b, s in zip(boxes.tolist(), scores, strict=True)]
+    result = wider.evaluate(as_detections(found), as_ground_truth(truth), mode)
+    for subset in ("easy", "hard"):
+        points = oracle.curve(found, truth, subset, whole=mode == "official")
+        np.testing.assert_array_equal(result.curves[subset].precision, [p for p, _ in points])
+        np.testing.assert_array_equal(result.curves[subset].recall, [r for _, r in points])
+        assert 0.2 < result.ap[subset] < 0.95
 
 
 @settings(max_examples=20, deadline=None)
@@ -244,6 +267,10 @@ def test_detections_survive_both_formats(tmp_path):
         ("a\n2\n1 2 3 4 .5\n", "says 2 faces, 1 lines follow"),
         ("a\n1\n1 2 3 .5\n", "line 3.*5 numbers"),
         ("a\nmany\n", "line 2.*number of faces"),
+        ("a\n2\n1 2 3 4 .5\n1 2 3 nan .5\n", "line 4.*5 numbers"),
+        ("a\n2\n1 2 3 4 .5\n1 2 3 4e7 .5\n", "line 4.*5 numbers"),
+        ("a\n1\n1 2 3 4_0 .5\n", "line 3.*5 numbers"),
+        ("a\n2\n\n1 2 3 4 .5\n", "line 3.*5 numbers"),
     ],
 )
 def test_wrong_text_files_name_the_line(tmp_path, text, message):

@@ -10,6 +10,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from facefind.errors import DataError
 from facefind.images.listing import SUFFIXES
 
@@ -26,6 +29,7 @@ the picture out with a warning, or keep it without its faces, for checks to find
 LARGEST = 1e7
 """What no number of a label exceeds: pixels of no picture, and exact in float32 and below."""
 
+_LONGEST = 100  # characters of a number
 log = logging.getLogger("facefind.datasets")
 _faults: ContextVar[list[DataError] | None] = ContextVar("_faults", default=None)
 
@@ -182,13 +186,43 @@ def numbers(line: str, *, whole: bool = False) -> list[float]:
         whole: whether they must be whole; as in Python, 3.0 is written as no whole number.
     """
     parts = line.split()
-    if not all(part.isascii() and "_" not in part and len(part) < 100 for part in parts):
+    if not all(part.isascii() and "_" not in part and len(part) < _LONGEST for part in parts):
         return []
     try:
         values = [int(part) if whole else float(part) for part in parts]
     except ValueError:
         return []
     return values if all(abs(value) <= LARGEST for value in values) else []  # NaN is not, either
+
+
+def number_table(
+    source: Path, lines: list[str], at: int, form: str, columns: int
+) -> npt.NDArray[np.float64]:
+    """(N, columns) the numbers of all lines from place `at` on, as `numbers` has them, but faster.
+
+    Args:
+        source: the file, for messages.
+        lines: all of it.
+        at: the place of the first row, counted from 0.
+        form: what a line must be, in words.
+        columns: how many numbers it must have.
+
+    Raises:
+        DataError: where a line is not of that form; names file and line.
+    """
+    rows = lines[at:]
+    if rows and max(map(len, rows)) < _LONGEST:
+        try:
+            table = np.loadtxt(rows, np.float64, comments=None, ndmin=2)
+        except ValueError:
+            table = np.zeros((0, 0))
+        if table.shape == (len(rows), columns) and (np.abs(table) <= LARGEST).all():
+            return table
+    found = [numbers(row) for row in rows]
+    for place, values in enumerate(found, at):
+        if len(values) != columns:
+            raise bad_line(source, place + 1, lines[place], form)
+    return np.array(found, np.float64).reshape(-1, columns)
 
 
 def face_rows(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import files
-from facefind.datasets.files import bad_line, numbers, read_text
+from facefind.datasets.files import bad_line, number_table, read_text
 from facefind.datasets.files import key as key
 from facefind.errors import DataError
 from facefind.outputs import below, check_distinct
@@ -36,13 +36,27 @@ Detections = Mapping[str, FacesLike | Pair]
 
 def known_end(name: str, known: Container[str]) -> str | None:
     """The longest end of a picture's path, without image suffix, that is known; None: none is."""
-    parts = PurePosixPath(key(name)).parts
+    whole = key(name)
+    if whole in known:
+        return whole
+    parts = PurePosixPath(whole).parts
     ends = ("/".join(parts[start:]) for start in range(len(parts)))
     return next((end for end in ends if end in known), None)
 
 
 def pair(name: str, found: FacesLike | Pair) -> tuple[npt.NDArray[np.float64], ...]:
     """Boxes (N, 4) and scores (N,) in float64, sorted by falling score (ties keep their order).
+
+    Raises:
+        DataError: on wrong shapes or values that are not finite.
+    """
+    boxes, scores = checked(name, found)
+    order = np.argsort(-scores, kind="stable")
+    return boxes[order], scores[order]
+
+
+def checked(name: str, found: FacesLike | Pair) -> tuple[npt.NDArray[np.float64], ...]:
+    """Boxes (N, 4) and scores (N,) in float64, in their order.
 
     Raises:
         DataError: on wrong shapes or values that are not finite.
@@ -57,8 +71,7 @@ def pair(name: str, found: FacesLike | Pair) -> tuple[npt.NDArray[np.float64], .
         )
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise DataError(f"{name}: boxes or scores hold NaN or infinity")
-    order = np.argsort(-scores, kind="stable")
-    return boxes[order], scores[order]
+    return boxes, scores
 
 
 def read(path: str | Path) -> dict[str, Pair]:
@@ -92,11 +105,7 @@ def _read_wider(file: Path) -> Pair:
     count = int(float(lines[1]))
     if len(lines) != count + 2:
         raise DataError(f"{file}: line 2 says {count} faces, {len(lines) - 2} lines follow")
-    found = [numbers(line) for line in lines[2:]]
-    for number, (values, line) in enumerate(zip(found, lines[2:], strict=True), 3):
-        if len(values) != 5:
-            raise bad_line(file, number, line, "5 numbers: x y w h score")
-    rows = np.array(found, np.float64).reshape(-1, 5)
+    rows = number_table(file, lines, 2, "5 numbers: x y w h score", 5)
     return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1), rows[:, 4]
 
 

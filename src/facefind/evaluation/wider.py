@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from facefind.boxes import iou as pairwise_iou
-from facefind.errors import DataError, ProtocolError
+from facefind.errors import ProtocolError
 from facefind.evaluation.curves import average_precision, average_precision_above
-from facefind.evaluation.detections import Detections, known_end, pair
+from facefind.evaluation.detections import Detections
 from facefind.evaluation.wider_labels import (
     GroundTruth,
     from_samples,
@@ -20,6 +19,7 @@ from facefind.evaluation.wider_labels import (
     image_files,
     read_ground_truth,
 )
+from facefind.evaluation.wider_matching import THRESHOLDS, Matches, Mode, at_least, by_name, match
 
 __all__ = [
     "Curve",
@@ -35,11 +35,10 @@ __all__ = [
     "tally",
 ]
 
-Mode = Literal["official", "strict"]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
-THRESHOLDS: Floats = 1 - np.arange(1, 1001) / 1000
 MAP_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
@@ -140,21 +139,15 @@ def evaluate(
             ".5, strict takes any above 0 up to 1"
         )
     truth = ground_truth if subset is None else ground_truth.only(subset)
-    found = _by_name(detections, ground_truth)
-    matches = _match(found, truth, mode)
-    faces = {name: int(sum(map(np.sum, keep))) for name, keep in truth.subsets.items()}
-    kept = {
-        name: np.concatenate([*keep, np.zeros(1, bool)]) for name, keep in truth.subsets.items()
-    }
-    curves = {name: _curve(matches, kept[name], faces[name], iou) for name in kept}
+    found = by_name(detections, ground_truth)
+    matches = match(found, truth, mode, min(iou, *MAP_IOUS))
+    counted = {name: _in_a_row(flags) for name, flags in truth.subsets.items()}
+    shown = at_least(matches.threshold)
+    curves = _curves(matches, shown, counted, iou)
     mean_ap = None
     if mode == "strict":
-        mean_ap = {
-            name: float(
-                np.mean([_ap(_curve(matches, kept[name], faces[name], t)) for t in MAP_IOUS])
-            )
-            for name in kept
-        }
+        each = [_curves(matches, shown, counted, least) for least in MAP_IOUS]
+        mean_ap = {name: float(np.mean([_ap(one[name]) for one in each])) for name in counted}
     return WiderResult(
         protocol=f"WIDER FACE, {mode}, IoU {iou:g}",
         mode=mode,
@@ -162,8 +155,8 @@ def evaluate(
         digest=truth.digest(),
         images=len(truth.names),
         missing=tuple(name for name in truth.names if name not in found),
-        faces=faces,
-        detections=len(matches.scores),
+        faces={name: int(flags.sum()) for name, flags in counted.items()},
+        detections=len(matches.image),
         ap={name: _ap(curve) for name, curve in curves.items()},
         ap_98={
             name: average_precision_above(curve.recall, curve.precision)
@@ -200,127 +193,54 @@ class Tally:
 
 def tally(detections: Detections, truth: GroundTruth, mode: Mode = "strict") -> dict[str, Tally]:
     """A Tally a subset, for resampling; `evaluate` says what counts."""
-    matches = _match(_by_name(detections, truth), truth, mode)
-    # the first threshold that a score reaches; one column more for none
-    column = np.searchsorted(-THRESHOLDS, -matches.scores, side="left")
+    matches = match(by_name(detections, truth), truth, mode, least=0.5)
+    every = _table(matches, slice(None), len(truth.names))
+    hits, face, first = matches.at(0.5)
     result = {}
-    for name, keep in truth.subsets.items():
-        counted = np.concatenate([*keep, np.zeros(1, bool)])
-        tables = []
-        for rows in _useful(matches, counted, 0.5):
-            table = np.zeros((len(truth.names), len(THRESHOLDS) + 1))
-            np.add.at(table, (matches.image[rows], column[rows]), 1)
-            tables.append(np.cumsum(table[:, :-1], axis=1))
-        faces = np.array([flags.sum() for flags in keep], np.float64)
-        result[name] = Tally(tables[0], tables[1], faces)
+    for name, flags in truth.subsets.items():
+        counted = _in_a_row(flags)[face]
+        passed_over = _table(matches, hits[~counted], len(truth.names))
+        recalled = _table(matches, hits[first & counted], len(truth.names))
+        faces = np.array([own.sum() for own in flags], np.float64)
+        result[name] = Tally(every - passed_over, recalled, faces)
     return result
 
 
-@dataclass(frozen=True, eq=False)
-class _Matches:
-    """All detections in a row, sorted within each picture."""
-
-    scores: Floats  # normalized
-    face: npt.NDArray[np.int64]  # which face of the whole set the detection looks at
-    iou: Floats  # its overlap with it
-    image: npt.NDArray[np.int64]
+def _table(matches: Matches, which: Any, pictures: int) -> Floats:
+    """(pictures, 1000) how many of these detections reach each threshold."""
+    width = len(THRESHOLDS) + 1
+    places = matches.image[which] * width + matches.threshold[which]
+    counts = np.bincount(places, minlength=pictures * width).reshape(pictures, width)
+    return np.cumsum(counts[:, :-1], axis=1, dtype=np.float64)
 
 
-def _by_name(detections: Detections, truth: GroundTruth) -> dict[str, tuple[Floats, ...]]:
-    known = set(truth.names)
-    found: dict[str, tuple[Floats, ...]] = {}
-    for given, faces in detections.items():
-        name = known_end(given, known)
-        if name is None:
-            raise DataError(
-                f"detections for {given!r}, which is not in {truth.title}; names look like "
-                f"{truth.names[0] + '.jpg' if truth.names else 'event/name.jpg'!r}"
-            )
-        if name in found:
-            raise DataError(f"two sets of detections for {name!r}")
-        found[name] = pair(given, faces)
-    return found
+def _curves(
+    matches: Matches, shown: Ints, counted: Mapping[str, Bools], iou: float
+) -> dict[str, Curve]:
+    """The curve of each subset.
 
-
-def _match(found: Mapping[str, tuple[Floats, ...]], truth: GroundTruth, mode: Mode) -> _Matches:
-    scores, face, iou = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    image = [np.zeros(0, np.int64)]
-    first = 0
-    last = sum(map(len, truth.boxes))
-    look = _look_official if mode == "official" else _look_strict
-    for number, (name, faces) in enumerate(zip(truth.names, truth.boxes, strict=True)):
-        boxes, confidence = found.get(name, (np.zeros((0, 4)), np.zeros(0)))
-        if len(boxes):
-            scores.append(confidence)
-            image.append(np.full(len(boxes), number, np.int64))
-            if len(faces):
-                at, overlap = look(boxes, faces)
-                face.append(at + first)
-                iou.append(overlap)
-            else:
-                face.append(np.full(len(boxes), last, np.int64))
-                iou.append(np.zeros(len(boxes)))
-        first += len(faces)
-    raw = np.concatenate(scores)
-    low, high = (float(raw.min()), float(raw.max())) if len(raw) else (0.0, 0.0)
-    normal = (raw - low) / (high - low) if high > low else np.ones_like(raw)
-    return _Matches(normal, np.concatenate(face), np.concatenate(iou), np.concatenate(image))
-
-
-def _look_strict(boxes: Floats, faces: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-    """For each box the face of best IoU (the first of equals) and that IoU."""
-    overlap = pairwise_iou(boxes, faces, plus_one=True)
-    best = np.argmax(overlap, axis=1)
-    return best, np.asarray(overlap[np.arange(len(boxes)), best], np.float64)
-
-
-def _look_official(boxes: Floats, faces: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-    """For each box the first face whose rounded IoU is 1, and 1; or any face and 0.
-
-    MATLAB's arithmetic between an int32 and a double gives an int32, rounded half away from 0:
-    corners are rounded where they meet a face's, the box's own area is not, its sum with the
-    face's area is, and so is the quotient.
+    Args:
+        matches: of all detections.
+        shown: (1000,) how many of them reach each threshold.
+        counted: which faces (F,) are in each subset.
+        iou: overlap that makes a hit.
     """
-    rounded = _round(boxes)
-    sides = np.minimum(rounded[:, None, 2:], faces[None, :, 2:])
-    sides -= np.maximum(rounded[:, None, :2], faces[None, :, :2])
-    sides = np.maximum(sides + 1, 0)
-    shared = sides[..., 0] * sides[..., 1]
-    own, other = (np.prod(b[:, 2:] - b[:, :2] + 1, axis=1) for b in (boxes, faces))
-    union = _round(own[:, None] + other[None, :]) - shared
-    hit = (shared > 0) & (union >= 0) & (2 * shared >= union)
-    best = np.argmax(hit, axis=1)
-    return best, hit[np.arange(len(boxes)), best].astype(np.float64)
+    hits, face, first = matches.at(iou)
+    reached = matches.threshold[hits]
+    curves = {}
+    for name, flags in counted.items():
+        on_counted = flags[face]
+        proposals = shown - at_least(reached[~on_counted])
+        recalled = at_least(reached[first & on_counted])
+        faces = int(flags.sum())
+        with np.errstate(invalid="ignore"):
+            precision = recalled / proposals
+        curves[name] = Curve(precision, recalled / faces if faces else np.zeros(len(THRESHOLDS)))
+    return curves
 
 
-def _round(values: Floats) -> Floats:
-    return np.copysign(np.floor(np.abs(values) + 0.5), values)
-
-
-def _curve(matches: _Matches, counted: Bools, faces: int, iou: float) -> Curve:
-    kept, first = _useful(matches, counted, iou)
-    proposals = _count_at_least(matches.scores[kept])
-    recalled = _count_at_least(matches.scores[first])
-    with np.errstate(invalid="ignore"):
-        precision = recalled / proposals
-    return Curve(precision, recalled / faces if faces else np.zeros(len(THRESHOLDS)))
-
-
-def _useful(
-    matches: _Matches, counted: Bools, iou: float
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices of the detections that count, and of those that are the first on a counted face."""
-    hit = matches.iou >= iou
-    on_counted = counted[matches.face]
-    useful = np.flatnonzero(hit & on_counted)
-    _, first = np.unique(matches.face[useful], return_index=True)
-    return np.flatnonzero(~hit | on_counted), useful[first]
-
-
-def _count_at_least(scores: Floats) -> Floats:
-    """How many scores reach each of the thresholds."""
-    ordered = np.sort(scores)
-    return (len(ordered) - np.searchsorted(ordered, THRESHOLDS, side="left")).astype(np.float64)
+def _in_a_row(flags: Sequence[Bools]) -> Bools:
+    return np.concatenate([np.zeros(0, bool), *flags])
 
 
 def _ap(curve: Curve) -> float:
