@@ -109,6 +109,7 @@ def test_exact_overlap_of_known_shapes():
     # center on the picture's corner but for a hair
     corner = (6, 5, 0, 1e-62, 1e-62)
     assert exact((6, 5, 0, 0, 0), corner) == pytest.approx(1, abs=1e-5)
+    assert exact((6, 5, 0, 1, 0), (6, 5, 0, 0, 4e-158)) == exact((6, 5, 0, 1, 0), (6, 5, 0, 0, 0))
     # two unit circles at distance one share 2 pi / 3 - sqrt(3) / 2
     lens = 2 * np.pi / 3 - np.sqrt(3) / 2
     assert exact((10, 10, 0, 50, 50), (10, 10, 1, 60, 50)) == pytest.approx(

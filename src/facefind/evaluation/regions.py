@@ -14,6 +14,7 @@ Mode = Literal["official", "exact"]
 Floats = npt.NDArray[np.float64]
 
 _CORNERS = 720  # of the polygon that approximates the second of two ellipses
+_SHORTEST = 1e-150  # square of an edge's length that has a direction
 
 
 def overlaps(regions: Floats, others: Floats, size: tuple[int, int], mode: Mode) -> Floats:
@@ -154,8 +155,8 @@ def _ellipse_and_polygon(ellipse: Floats, polygon: Floats) -> float:
     b = np.roll(a, -1, axis=0)
     step = b - a
     length = np.sum(step**2, axis=1)
-    a, b, step = a[length > 0], b[length > 0], step[length > 0]
-    length = length[length > 0]
+    kept = length > _SHORTEST
+    a, b, step, length = a[kept], b[kept], step[kept], length[kept]
     middle = -np.sum(a * step, axis=1) / length
     nearest = np.sum((a + middle[:, None] * step) ** 2, axis=1)
     half = np.sqrt(np.maximum(1 - nearest, 0) / length)
