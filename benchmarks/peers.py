@@ -183,7 +183,6 @@ def main() -> None:
             "facefind, the same file, fp32": (own, "facefind", free, "fp32"),
             "facefind, the same file at 640x640, fp32": (own, "facefind", fixed, "fp32"),
             "facefind's default, fp32": (own, "facefind", "default", "fp32"),
-            "facefind's default, as by default": (own, "facefind", "default", "auto"),
             "facefind's default, int8": (own, "facefind", "default", "int8"),
             **{
                 f"{title}, bf16": (own, "facefind", model, "bf16")

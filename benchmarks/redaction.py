@@ -60,7 +60,7 @@ def pictures(options: argparse.Namespace) -> None:
     print(f"{len(files)} images, labels {truth.digest()[:12]}\n")
     print("| settings | " + " | ".join(truth.subsets) + " | no face, of the area | s |")
     print("|---" * (len(truth.subsets) + 3) + "|")
-    base = FaceDetector(options.model, precision="fp32", threads=options.threads)
+    base = FaceDetector(options.model, threads=options.threads)
     rows = [("default", base.protocol.name, base.min_score, 1.2)]
     rows += [("`--careful`", CAREFUL.protocol, CAREFUL.min_score, CAREFUL.grow)]
     rows += [(text, *tried(text)) for text in options.also]
@@ -143,7 +143,7 @@ def shares(mask: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def videos(options: argparse.Namespace) -> None:
-    detector = FaceDetector(options.model, precision="fp32", threads=options.threads)
+    detector = FaceDetector(options.model, threads=options.threads)
     stage = Stage(detector)
     how = Redaction(method="fill", color=GREEN)
     ways = ["frame by frame", *(f"`--every {every}`" for every in options.every)]

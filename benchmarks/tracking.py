@@ -165,9 +165,9 @@ def main() -> None:
             found = moving_faces.detections(scene, options.seed, dropped=options.dropped)
             return ((None, faces) for faces in found)
     else:
-        exact = {"precision": "fp32", "threads": 1}
-        config = TrackerConfig(min_score=FaceDetector(options.model, **exact).min_score)
-        detector = FaceDetector(options.model, **exact, min_score=config.low_score)
+        threshold = FaceDetector(options.model, threads=1).min_score
+        config = TrackerConfig(min_score=threshold)
+        detector = FaceDetector(options.model, threads=1, min_score=config.low_score)
         stage = Stage(detector)
 
         def find(scene: Scene) -> Iterator[tuple[np.ndarray | None, Faces]]:

@@ -127,7 +127,7 @@ def test_auto_is_int8_where_that_is_faster_and_costs_little(
     assert weights.choose(plain, "fp32", runtime, provider) == (plain, "fp32")
 
 
-def test_auto_is_said_and_evaluation_is_in_fp32(pair, tmp_path, monkeypatch, capsys):
+def test_auto_is_by_choice_and_said(pair, tmp_path, monkeypatch, capsys):
     plain, _ = pair(0.001)
     monkeypatch.setattr(cpu, "features", lambda: {"avx2"})
     opened = {
@@ -139,7 +139,8 @@ def test_auto_is_said_and_evaluation_is_in_fp32(pair, tmp_path, monkeypatch, cap
         "fp32": "fp32",
         "int8": "int8",
     }
-    assert "precision='int8'" in repr(FaceDetector(plain, threads=1))
+    assert "precision='int8'" in repr(FaceDetector(plain, precision="auto", threads=1))
+    assert FaceDetector(plain, threads=1).runtime.precision == "fp32"
     settings = DetectorSettings(model=str(plain), threads=1)
     assert settings.open()[1]["precision"] == "fp32"
     assert replace(settings, precision="auto").open()[1]["precision"] == "int8"
@@ -147,8 +148,8 @@ def test_auto_is_said_and_evaluation_is_in_fp32(pair, tmp_path, monkeypatch, cap
     assert cli.main(["doctor"]) in (0, 1)
     lines = capsys.readouterr().out.splitlines()
     said = dict(line.split("  ", 1) for line in lines if "  " in line)
-    assert MODEL in said["int8 by default"].split()
-    assert MODEL not in said["fp32 by default"].split()
+    assert MODEL in said["auto is int8"].split()
+    assert MODEL not in said["auto is fp32"].split()
 
 
 def test_auto_of_a_file_without_a_quantized_one_is_itself(made):

@@ -60,8 +60,8 @@ class FaceDetector:
         threads: CPU threads a call uses; None takes the physical cores this process may use.
         precision: "fp32", "bf16" where runtime and processor have it, "int8" where there is a
             quantized file of the model, `NAME-int8` of NAME; "auto" is int8 where that is faster
-            here and costs at most .2 of 100 of AP, as `weights.choose` has it, else fp32.
-            `runtime.precision` says which it is.
+            here and costs at most .2 of 100 of AP, as `weights.choose` has it, else fp32;
+            `runtime.precision` says which. An int8 file takes a second or two longer to open.
         provider: Kind of device, by the runtime's own name for it; None is the CPU.
         device_id: Which of the provider's devices, from 0; None is the first.
         engine_cache: A folder for what a provider compiles of the model, such as TensorRT's engine.
@@ -88,7 +88,7 @@ class FaceDetector:
         *,
         runtime: RuntimeName = "auto",
         threads: int | None = None,
-        precision: PrecisionName = "auto",
+        precision: PrecisionName = "fp32",
         provider: str | None = None,
         device_id: int | None = None,
         engine_cache: str | Path | None = None,

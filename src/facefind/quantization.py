@@ -150,7 +150,7 @@ def _ap(
 ) -> dict[str, float]:
     """AP of a file by least height of the faces that count."""
     detector = FaceDetector(
-        file, precision="fp32", runtime=runtime, threads=threads, protocol=protocol, min_score=0.02
+        file, runtime=runtime, threads=threads, protocol=protocol, min_score=0.02
     )
     found = {}
     for sample in held_out:

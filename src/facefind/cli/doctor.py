@@ -256,7 +256,7 @@ def _text(report: Mapping[str, Any]) -> str:
         rows.append(("torch", f"{devices}, {has['threads']} threads"))
     for precision in sorted(set(report["precisions"].values())):
         models = [name for name, its in report["precisions"].items() if its == precision]
-        rows.append((f"{precision} by default", " ".join(models)))
+        rows.append((f"auto is {precision}", " ".join(models)))
     label = max(len(name) for name in [*(name for name, _ in rows), *report["packages"]])
     lines = [f"{name:<{label}}  {value}" for name, value in rows]
     lines += ["", *(f"{name:<{label}}  {value}" for name, value in report["packages"].items()), ""]

@@ -111,7 +111,7 @@ class Inference:
     """Keep what the provider compiles of the model here: TensorRT takes minutes for it."""
     memory_limit: Whole = None
     """MiB of a GPU that onnxruntime takes at most, with cuda or tensorrt."""
-    precision: PrecisionName = "auto"
+    precision: PrecisionName = "fp32"
     """Numbers it computes with: fp32, bf16 where the device has it, or int8, by the model's
     quantized file, NAME-int8; auto takes int8 where that is faster here and its card states a loss
     of at most .2 of AP."""
@@ -161,15 +161,6 @@ class Inference:
             **self.device(),
             **more,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measuring(Inference):
-    """Options of every command that measures a model: by default in fp32."""
-
-    precision: PrecisionName = "fp32"
-    """Numbers it computes with: fp32, bf16 where the device has it, int8, by the model's quantized
-    file, NAME-int8, or auto, as facefind detect takes it."""
 
 
 def check_range(option: str, value: float | None, low: float, high: float | None = None) -> None:

@@ -15,7 +15,6 @@ from facefind.cli.options import (
     Folder,
     Inference,
     LabeledSetText,
-    Measuring,
     Number,
     TestProtocolName,
     Text,
@@ -54,7 +53,7 @@ class LabeledSet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionOptions(Measuring):
+class DetectionOptions(Inference):
     """Options of every benchmark that judges found faces."""
 
     model: Text = None
