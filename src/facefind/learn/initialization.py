@@ -50,9 +50,10 @@ def locate(source: str | Path) -> Path:
     path = checkpoints.path_of(Path(source).expanduser())
     if path.is_file():
         return path
-    names = [card.name for card in weights.available()]
-    if str(source) in ("default", *names):
+    cards = weights.available()
+    if str(source) in ("default", *(card.name for card in cards)):
         return weights.find(str(source))
+    names = [card.name for card in cards if card.precision == "fp32"]
     raise WeightsError(
         "--init-from: expected a run folder, a file of weights, or the name of a model "
         f"({', '.join(names)}); got {source}: {path} is no file"
