@@ -128,7 +128,7 @@ def test_auto_is_int8_where_that_is_faster_and_costs_little(
 
 
 def test_auto_is_by_choice_and_said(pair, tmp_path, monkeypatch, capsys):
-    plain, _ = pair(0.001)
+    plain, quantized = pair(0.001)
     monkeypatch.setattr(cpu, "features", lambda: {"avx2"})
     opened = {
         precision: FaceDetector(plain, precision=precision, threads=1).runtime
@@ -150,6 +150,12 @@ def test_auto_is_by_choice_and_said(pair, tmp_path, monkeypatch, capsys):
     said = dict(line.split("  ", 1) for line in lines if "  " in line)
     assert MODEL in said["auto is int8"].split()
     assert MODEL not in said["auto is fp32"].split()
+    weights.describe(quantized)
+    quantized.write_bytes(quantized.read_bytes() + b"\0")
+    assert cli.main(["doctor"]) == 1  # a damaged model is named, and the others are told of
+    printed = capsys.readouterr().out
+    assert f"problem: {quantized} is damaged" in printed
+    assert "scrfd-500m-kps" in printed
 
 
 def test_auto_of_a_file_without_a_quantized_one_is_itself(made):

@@ -25,7 +25,7 @@ from facefind.images import read as read_image
 from facefind.merging import Detections, check_protocol, check_tiled, merge, survivors
 from facefind.mesh import Decoder
 from facefind.protocols import View
-from facefind.runtimes import Card, PrecisionName, Runtime, RuntimeName, open_model
+from facefind.runtimes import Card, Precision, PrecisionName, Runtime, RuntimeName, open_model
 from facefind.streaming import DetectionResult, Image, OnError, checked, detect_stream
 
 if TYPE_CHECKING:
@@ -58,10 +58,9 @@ class FaceDetector:
             published one, a network (run by torch), or a runtime that is already open.
         runtime: "openvino", "onnxruntime", "torch", or "auto" for the fastest one installed.
         threads: CPU threads a call uses; None takes the physical cores this process may use.
-        precision: "fp32", "bf16" where runtime and processor have it, "int8" where there is a
-            quantized file of the model, `NAME-int8` of NAME; "auto" is int8 where that is faster
-            here and costs at most .2 of 100 of AP, as `weights.choose` has it, else fp32;
-            `runtime.precision` says which. An int8 file takes a second or two longer to open.
+        precision: "fp32", "bf16" where runtime and processor have it, "int8" by the quantized file
+            `NAME-int8` of NAME, which takes a second or two longer to open, or "auto" for int8 or
+            fp32 as `weights.choose` has it; `runtime.precision` says which.
         provider: Kind of device, by the runtime's own name for it; None is the CPU.
         device_id: Which of the provider's devices, from 0; None is the first.
         engine_cache: A folder for what a provider compiles of the model, such as TensorRT's engine.
@@ -114,10 +113,9 @@ class FaceDetector:
             raise ValueError(f"truncated must be 'error' or 'fill', got {truncated!r}")
         named = None if protocol is None else protocols.get(protocol)
         if isinstance(model, str | Path) or callable(getattr(model, "candidates", None)):
+            exact: Precision = "fp32" if precision == "auto" else precision
             if isinstance(model, str | Path):
                 model, exact = weights.choose(model, precision, runtime, provider)
-            else:
-                exact = "fp32" if precision == "auto" else precision
             self.runtime = open_model(
                 model,  # type: ignore[arg-type]
                 runtime,
@@ -137,8 +135,7 @@ class FaceDetector:
         self.min_score = next(
             score for score in (min_score, floor, self.card.min_score) if score is not None
         )
-        self.max_faces = max_faces
-        self.color = color
+        self.max_faces, self.color = max_faces, color
         self.max_pixels, self.truncated = max_pixels, truncated
         self._tiling_logged = threading.Lock()  # acquired once, by the first thread that tiles
         check_protocol(self.card, self.protocol, self.min_score)

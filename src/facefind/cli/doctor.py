@@ -214,13 +214,16 @@ def _torch() -> dict[str, Any]:
 def _precisions() -> tuple[dict[str, Precision], list[str]]:
     """What the precision "auto" is of each model here, and models that are damaged."""
     precisions: dict[str, Precision] = {}
-    faults = []
     try:
         names = [card.name for card in weights.available() if card.precision == "fp32"]
-        for name in names:
-            _, precisions[name] = weights.choose(name)
     except FacefindError as error:
-        faults.append(str(error))
+        return precisions, [str(error)]
+    faults = []
+    for name in names:
+        try:
+            _, precisions[name] = weights.choose(name)
+        except FacefindError as error:
+            faults.append(str(error))
     return precisions, faults
 
 

@@ -13,11 +13,11 @@ from facefind.errors import WeightsError
 
 METADATA_KEY = "facefind_card"
 """Name under which an exported ONNX file carries its card."""
-SMALL_LOSS = 0.002
-"""AP, of 1, that the precision "auto" may cost."""
 STATISTICS_KEY = "facefind_statistics"
 """Name under which it carries what folding loses of batch normalization, as `nn.statistics` packs
 it: for training, no runtime needs it."""
+SMALL_LOSS = 0.002
+"""AP, of 1, that the precision "auto" may cost."""
 
 
 @dataclass(frozen=True)
