@@ -1,8 +1,10 @@
 """Files are whole or not there, and nothing is left beside them."""
 
 import hashlib
+import itertools
 import json
 import os
+import sys
 
 import pytest
 
@@ -62,3 +64,49 @@ def test_broken_lines_of_a_log_may_be_skipped(tmp_path):
     assert list(files.read_json_lines(path, skip_broken=True)) == [(1, {"a": 1}), (3, {"a": 3})]
     with pytest.raises(ValueError, match=r"log\.jsonl, line 2"):
         list(files.read_json_lines(path))
+
+
+class Interruption(BaseException):
+    """What a signal's handler raises, between any two instructions."""
+
+
+def interrupted(function, instruction):
+    """Whether `function` had so many instructions in `files`; there it is interrupted."""
+    left = itertools.count(instruction, -1)
+
+    def trace(frame, event, _):
+        if frame.f_code.co_filename != files.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and not next(left):
+            raise Interruption
+        return trace
+
+    before = sys.gettrace()
+    try:
+        sys.settrace(trace)
+        function()
+    except Interruption:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_a_lock_whose_release_is_interrupted_anywhere_takes_no_others_file(tmp_path):
+    path = tmp_path / "lock"
+    for instruction in itertools.count():
+        lock, other = files.Lock(path), files.Lock(path)
+        assert lock.acquire()
+        came = interrupted(lock.release, instruction)
+        free = other.acquire()
+        with (tmp_path / "opened since").open("w") as file:  # it may have the closed number
+            lock.release()
+            file.write("still open")
+        assert free or other.acquire()
+        assert not lock.acquire()
+        other.release()
+        assert not path.exists()
+        if not came:
+            break
+    assert instruction > 20

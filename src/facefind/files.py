@@ -6,6 +6,7 @@ The one place for each: every other room that keeps a file calls these.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -127,23 +128,22 @@ class Lock:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._descriptor: int | None = None
+        self._file: io.FileIO | None = None
 
     def acquire(self) -> bool:
         """Whether this process got the lock, at once; missing parent folders are made."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            if not _lock(descriptor):
-                os.close(descriptor)
+            file = io.FileIO(self.path, "a+")
+            if not _lock(file.fileno()):
+                file.close()
                 return False
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), self.path.stat()):
-                    break
-            os.close(descriptor)  # its last holder has just removed the file
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
-        self._descriptor = descriptor
+            if self._is(file):
+                break
+            file.close()  # its last holder has just removed the file
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n".encode())
+        self._file = file
         _held.add(self)
         return True
 
@@ -155,18 +155,24 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock up and remove its file, where this process holds it."""
-        if self._descriptor is None:
+        if self._file is None or self._file.closed:
             return
         with suppress(OSError):  # Windows removes no open file
-            self.path.unlink(missing_ok=True)
+            if self._is(self._file):  # not so where a release was interrupted, and begins again
+                self.path.unlink()
         self.forget()
 
     def forget(self) -> None:
         """Close the lock file only: a process that still has it open keeps the lock."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._file is not None:
+            self._file.close()  # however often it is interrupted, its number is closed once
         _held.discard(self)
+
+    def _is(self, file: io.FileIO) -> bool:
+        """Whether `file` is what lies at the path."""
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
+        return False
 
     def __del__(self) -> None:
         self.release()
