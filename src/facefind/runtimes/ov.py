@@ -43,6 +43,21 @@ def devices() -> list[str]:
     return list(_core().available_devices)
 
 
+def _device(provider: str | None, device_id: int | None) -> str:
+    """Return OpenVINO's name of a device that is there; to look for others than the CPU is slow."""
+    if provider is None and device_id is None:
+        return "CPU"
+    name, present = (provider or "CPU").upper(), devices()
+    if device_id is not None and f"{name}.{device_id}" in present:
+        return f"{name}.{device_id}"
+    if name in present and not device_id:  # a device that is the only one is 0
+        return name
+    which = "" if device_id is None else f" {device_id}"
+    raise RuntimeUnavailableError(
+        f"OpenVINO has no device {provider or 'CPU'!r}{which} here; present: " + ", ".join(present)
+    )
+
+
 class OpenvinoSession:
     """An ONNX file opened by OpenVINO.
 
@@ -79,16 +94,7 @@ class OpenvinoSession:
                 "memory_limit is of onnxruntime's providers cuda and tensorrt: OpenVINO has none"
             )
         core = _core()
-        present = devices()
-        self.provider = (provider or "CPU").upper()
-        if device_id is not None and f"{self.provider}.{device_id}" in present:
-            self.provider = f"{self.provider}.{device_id}"
-        elif self.provider not in present or device_id:  # a device that is the only one is 0
-            which = "" if device_id is None else f" {device_id}"
-            raise RuntimeUnavailableError(
-                f"OpenVINO has no device {provider or 'CPU'!r}{which} here; present: "
-                + ", ".join(present)
-            )
+        self.provider = _device(provider, device_id)
         capabilities = core.get_property(self.provider, "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and "BF16" not in capabilities:
             raise RuntimeUnavailableError(
@@ -113,6 +119,7 @@ class OpenvinoSession:
         try:
             with forking.whole():
                 self._model = core.read_model(str(path))
+                _fold(self._model)
         except Exception as error:  # openvino raises plain RuntimeError for whatever is wrong
             raise WeightsError(f"OpenVINO cannot open {path}: {error}") from error
         self.inputs = [_spec(port) for port in self._model.inputs]
@@ -152,7 +159,23 @@ class OpenvinoSession:
         if shape is not None and model.inputs[0].partial_shape.is_dynamic:
             model = model.clone()
             model.reshape(list(shape))
+            _fold(model)
         return _Compiled(_core().compile_model(model, self.provider, self._config))
+
+
+def _fold(model: Any) -> None:
+    """Compute what depends on constants alone, such as the shape of each bias.
+
+    Each compilation would do so, in several times as long. The weights of a quantized file would
+    become floats, and its arithmetic too: it is left as it is.
+    """
+    if any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
+        return
+    from openvino.passes import ConstantFolding, Manager
+
+    passes = Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(model)
 
 
 class _Compiled:
