@@ -38,7 +38,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse where there are too many."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        # The end of an answer never waits until the client has confirmed its beginning. asyncio sees
+        # An answer never waits for the receipt of what went before it. asyncio sees
         # to that itself, but not for listeners made by `socket.create_server`.
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
