@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -186,3 +187,17 @@ def test_malformed_requests_end_with_a_service_that_answers(impatient: str, jpeg
     assert b"500" not in statuses
     answer = requests.post(f"{impatient}/v1/detect", **body(jpeg))
     assert len(answer.json()["images"][0]["boxes"]) == 1
+
+
+def test_the_end_of_an_answer_does_not_wait_for_a_receipt_of_its_beginning(address: str):
+    """Nagle's algorithm and a client's delayed ACK would cost 40 ms a request, whatever it is."""
+    seconds = []
+    with connect(address) as connection:
+        for _ in range(15):
+            started = time.perf_counter()
+            connection.sendall(GOOD)
+            data = b""
+            while not data.endswith(b"}"):
+                data += connection.recv(65536)
+            seconds.append(time.perf_counter() - started)
+    assert statistics.median(seconds) < 0.03

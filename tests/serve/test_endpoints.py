@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +205,22 @@ def test_health_metrics_and_description(address: str, jpeg: bytes):
     answer = requests.post(f"{address}/v1/detect", **body(jpeg)).json()
     assert set(example) == set(answer)
     assert set(example["images"][0]) == set(answer["images"][0])
+
+
+def test_pictures_that_go_through_a_model_together_have_the_faces_of_each_alone(
+    start: Callable[..., str], portrait: np.ndarray
+):
+    small = "scrfd-500m-kps"
+    address = start(models=(small,), batch_size=4, max_wait=5)
+    pictures = [np.roll(portrait, 8 * step, axis=1) for step in range(4)]
+    form = [("file", encoded(picture, "PNG")) for picture in pictures]
+    lines = requests.post(f"{address}/v1/detect", files=form, timeout=40).json()["images"]
+    detector = FaceDetector(small)
+    for line, picture in zip(lines, pictures, strict=True):
+        expected = detector.detect(picture)
+        assert len(line["boxes"]) == len(expected) == 1
+        assert np.allclose(line["boxes"], expected.boxes, atol=0.01)
+        assert np.allclose(line["scores"], expected.scores, atol=1e-3)
+    metrics = requests.get(f"{address}/metrics", timeout=10).text
+    assert "facefind_batch_pictures_count 1.0" in metrics
+    assert "facefind_batch_pictures_sum 4.0" in metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import h11
@@ -37,6 +38,11 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse where there are too many."""
         super().connection_made(transport)  # type: ignore[arg-type]
+        # An answer never waits for the receipt of what went before it. asyncio sees
+        # to that itself, but not for listeners made by `socket.create_server`.
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) > self._limits.max_connections:
             self._answer(503, "too-many-connections", "send the request again later")
         else:

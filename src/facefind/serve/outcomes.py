@@ -67,9 +67,8 @@ async def run(
 
 async def _wait(request: Request, futures: list[Future[Any]], engine: Engine) -> None:
     """Wait for the pictures, the deadline, or until the client leaves."""
-    waiting = [asyncio.ensure_future(asyncio.wrap_future(future)) for future in futures]
+    work = asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
     leaving = asyncio.ensure_future(_left(request))
-    work = asyncio.ensure_future(asyncio.wait(waiting))
     try:
         await asyncio.wait(
             (work, leaving),
@@ -87,15 +86,12 @@ async def _wait(request: Request, futures: list[Future[Any]], engine: Engine) ->
             "deadline",
         )
     finally:
-        for task in (leaving, work, *waiting):
-            task.cancel()
+        leaving.cancel()
+        work.cancel()
         for future in futures:
             future.cancel()
         with suppress(asyncio.CancelledError):
             await leaving
-        for task in waiting:
-            if task.done() and not task.cancelled():
-                task.exception()  # it is taken from the future
 
 
 async def _left(request: Request) -> None:
