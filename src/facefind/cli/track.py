@@ -57,8 +57,8 @@ class _Track(Inference):
     draw: File = None
     """Write the video with its faces drawn to this file: .mp4, .m4v, .mov, .mkv or .webm."""
     every: int = 1
-    """The model runs on every N-th frame, and on those that begin a scene; in the others the faces
-    are where they are expected."""
+    """The model runs on every N-th frame, and on the first and last of each scene; in the others
+    the faces are where they are expected."""
     resume: Flag = False
     """Go on with the lines of --out: what is there is not detected again. The same model, settings
     and video must have made it."""
