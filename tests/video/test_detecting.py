@@ -66,7 +66,9 @@ def test_with_tracking_the_model_sees_some_and_all_have_faces(
     assert detector.min_score == 0.5  # the caller's own is not changed
 
 
-def test_the_model_sees_the_first_and_last_frames_of_scenes(tmp_path: Path, detector: FaceDetector) -> None:
+def test_the_model_sees_the_first_and_last_frames_of_scenes(
+    tmp_path: Path, detector: FaceDetector
+) -> None:
     one = videos.moving(6)
     other = [np.where(image == 40, 200, 20).astype(np.uint8) for image in one]
     path = videos.write(tmp_path / "cut.mp4", [*one[:6], *other[:4]])

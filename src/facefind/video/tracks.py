@@ -193,8 +193,9 @@ def filled(
     What a redaction needs that hides a face before it is found, while it is missed, and after it
     is lost. Tracks are made one by `joined`. Where a face is detected, its box holds also where the
     detections just before and after would have it: of a face that is half hidden only a part may
-    be found. Gaps get boxes and landmarks on a line between the detections beside them. Before the first and after the last detection a face goes on at its
-    speed there, for `lead` seconds, or until the scene ends or it has left the image.
+    be found. Gaps get boxes and landmarks on a line between the detections beside them. Before the
+    first and after the last detection a face goes on at its speed there, for `lead` seconds, or
+    until the scene ends or it has left the image.
 
     Args:
         tracks: What `track` or `tracks_of` returned.
