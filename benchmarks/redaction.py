@@ -15,7 +15,8 @@ than 3 % of the area is painted over that is no face, on a training set's images
 
 `videos` renders the scenes of `benchmarks/tracking.py` (faces on known paths, of two public-domain
 portraits) to files, has them redacted, and looks at the pixels of what was written; `frame by
-frame` is what each frame's own detections hide. It counts faces of which at least half can be seen.
+frame` is what each frame's own detections hide. It counts faces of which more than a
+tenth can be seen.
 """
 
 from __future__ import annotations

@@ -58,21 +58,23 @@ def test_with_tracking_the_model_sees_some_and_all_have_faces(
     movie: Path, detector: FaceDetector
 ) -> None:
     frames = list(read_video(movie, detector, every=4, track=True))
-    assert [frame.index for frame in frames if frame.detected] == [0, 4, 8]
+    assert [frame.index for frame in frames if frame.detected] == [0, 4, 8, 11]
     assert [frame.faces.ids.tolist() for frame in frames] == [[1]] * 12  # type: ignore[union-attr]
     for frame in frames[8:]:  # by then its speed is known
         assert abs(left(frame) - (videos.MOVES[0] + 2 * frame.index)) <= 3
-    assert seen(detector) == 3
+    assert seen(detector) == 4
     assert detector.min_score == 0.5  # the caller's own is not changed
 
 
-def test_the_model_sees_frames_that_begin_a_scene(tmp_path: Path, detector: FaceDetector) -> None:
+def test_the_model_sees_the_first_and_last_frames_of_scenes(
+    tmp_path: Path, detector: FaceDetector
+) -> None:
     one = videos.moving(6)
     other = [np.where(image == 40, 200, 20).astype(np.uint8) for image in one]
-    path = videos.write(tmp_path / "cut.mp4", [*one[:5], *other[:5]])
+    path = videos.write(tmp_path / "cut.mp4", [*one[:6], *other[:4]])
     frames = list(read_video(path, detector, every=4, track=True))
-    assert [frame.index for frame in frames if frame.cut] == [5]
-    assert [frame.index for frame in frames if frame.detected] == [0, 4, 5, 8]
+    assert [frame.index for frame in frames if frame.cut] == [6]
+    assert [frame.index for frame in frames if frame.detected] == [0, 4, 5, 6, 8, 9]
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -143,6 +145,24 @@ def test_running_ahead_raises_what_was_raised_after_the_items_before() -> None:
         got.extend(run_ahead(breaks(), lambda item: 1))
     ahead = run_ahead(breaks(), lambda item: 1)
     assert [next(ahead), next(ahead)] == [1, 2]
+
+
+def test_its_own_thread_may_close_it() -> None:
+    """As the garbage collector does, which runs in any thread."""
+    ahead: list[Generator[int]] = []
+    began, closed = threading.Event(), threading.Event()
+
+    def items() -> Generator[int]:
+        yield 1
+        began.wait(5)
+        ahead[0].close()
+        closed.set()
+        yield 2
+
+    ahead.append(run_ahead(items(), lambda item: 1))
+    assert next(ahead[0]) == 1
+    began.set()
+    assert closed.wait(5)
 
 
 def test_an_abandoned_generator_is_closed_in_its_thread() -> None:

@@ -70,6 +70,15 @@ def test_gaps_are_filled_on_a_line_and_leads_go_on_with_the_speed() -> None:
     assert tracks.at(10).scores.tolist() == pytest.approx([0.9])
 
 
+def test_a_box_that_is_small_for_a_frame_is_as_large_as_those_beside_it() -> None:
+    places = moving(2, 3, 4, 6, 7) | {5: faces((100, 50, 120, 70), ids=[1])}
+    (one,) = filled(tracks_of(video(places, 10)), lead=0)
+    assert one.detected.all()
+    assert one.boxes[3].tolist() == pytest.approx([100, 50, 140, 90])
+    assert one.boxes[[0, 1, 5], 0].tolist() == pytest.approx([70, 80, 120])
+    assert one.boxes[-1].tolist() == pytest.approx([*box(120)])
+
+
 def test_long_gaps_have_leads_on_both_sides() -> None:
     tracks = tracks_of(video(moving(3, 4, 5, 6, 16, 17, 18, 19), 30))
     (one,) = filled(tracks, lead=0.2, most_gap=0.5)

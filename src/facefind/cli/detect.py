@@ -49,7 +49,7 @@ class _Detect(Batch, Inference):
     draw: Folder = None
     """Write a copy of each image with its faces drawn to this folder."""
     every: int = 1
-    """In a video, the model runs on every N-th frame, and on those that begin a scene."""
+    """In a video, the model runs on every N-th frame, and on the first and last of each scene."""
     mesh: Flag = False
     """Find each face's mesh too, with a model that gives meshes; JSON and drawn copies show it."""
     mesh_out: Folder = None

@@ -70,7 +70,7 @@ class _Redact(Batch, Inference):
     sound: bool = True
     """Copy the sound and subtitles of videos."""
     every: int = 1
-    """In videos, the model runs on every N-th frame, and on those that begin a scene."""
+    """In videos, the model runs on every N-th frame, and on the first and last of each scene."""
     lead: float = 1.0
     """In videos, seconds for which a face is hidden before it is found and after it is lost."""
     most_gap: float = 2.0

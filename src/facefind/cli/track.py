@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from facefind.cli import output
 from facefind.cli.options import File, Flag, Inference, check_range
-from facefind.errors import DataError
+from facefind.errors import DataError, ImageError
 
 if TYPE_CHECKING:
     from facefind.faces import Faces
@@ -57,8 +57,8 @@ class _Track(Inference):
     draw: File = None
     """Write the video with its faces drawn to this file: .mp4, .m4v, .mov, .mkv or .webm."""
     every: int = 1
-    """The model runs on every N-th frame, and on those that begin a scene; in the others the faces
-    are where they are expected."""
+    """The model runs on every N-th frame, and on the first and last of each scene; in the others
+    the faces are where they are expected."""
     resume: Flag = False
     """Go on with the lines of --out: what is there is not detected again. The same model, settings
     and video must have made it."""
@@ -104,6 +104,7 @@ def run(command: str, options: Inference, video: Video) -> int:
             raise DataError(f"{name} {path} is there already: replace it (--overwrite)")
     started = time.perf_counter()
     frames = faces = 0
+    stopped: list[BaseException] = []
     ids: set[int] = set()
     kept: list[tuple[int, Faces]] = []
     with ExitStack() as stack:
@@ -140,17 +141,18 @@ def run(command: str, options: Inference, video: Video) -> int:
         wide = output.widths([_HEADER, _WIDEST], narrowest=8)
         if not video.json:
             bar.write(output.line(_HEADER, wide, right=(0, 1, 2)))
-        for frame in pipeline.detect_video(found, lines, writer):
-            bar.update()
-            if mot:
-                kept.append((frame.index, frame.faces))
-            frames, faces = frames + 1, faces + len(frame.faces)
-            numbers = [] if frame.faces.ids is None else sorted(frame.faces.ids.tolist())
-            ids.update(numbers)
-            row = (str(frame.index), f"{float(frame.time):.3f}", str(len(frame.faces)))
-            text = output.line((*row, " ".join(map(str, numbers))), wide, right=(0, 1, 2))
-            _print(bar, json.dumps(pipeline.video_record(name, frame)) if video.json else text,
-                   needed=lines is None and writer is None and not mot)  # fmt: skip
+        with _whole(stopped) if is_stream(video.source) else nullcontext():
+            for frame in pipeline.detect_video(found, lines, writer):
+                bar.update()
+                if mot:
+                    kept.append((frame.index, frame.faces))
+                frames, faces = frames + 1, faces + len(frame.faces)
+                numbers = [] if frame.faces.ids is None else sorted(frame.faces.ids.tolist())
+                ids.update(numbers)
+                row = (str(frame.index), f"{float(frame.time):.3f}", str(len(frame.faces)))
+                text = output.line((*row, " ".join(map(str, numbers))), wide, right=(0, 1, 2))
+                shown = json.dumps(pipeline.video_record(name, frame)) if video.json else text
+                _print(bar, shown, needed=lines is None and writer is None and not mot)
         if mot and video.out is not None:
             trajectories.write(trajectories.of_faces(kept), video.out)
         before = 0 if lines is None else lines.frames
@@ -159,7 +161,18 @@ def run(command: str, options: Inference, video: Video) -> int:
     parts += [f"{reader.broken} broken packets left out"] if reader.broken else []
     parts += [f"opened again {reader.reconnects} times"] if reader.reconnects else []
     output.say(f"{', '.join(parts)} in {time.perf_counter() - started:.1f} s")
+    if stopped:
+        raise stopped[0]
     return 1 if reader.broken else 0
+
+
+@contextmanager
+def _whole(stopped: list[BaseException]) -> Iterator[None]:
+    """Ends without the error by which a stream, or the command, was stopped: it goes to a list."""
+    try:
+        yield
+    except (ImageError, KeyboardInterrupt) as error:
+        stopped.append(error)
 
 
 def _print(bar: Any, text: str, *, needed: bool) -> None:

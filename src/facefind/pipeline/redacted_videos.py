@@ -104,7 +104,7 @@ def redact_file(
         detector: Finds the faces.
         how: How they are hidden.
         lines: Keeps what was found, so that a run that was stopped goes on.
-        every: The model runs on every n-th frame, and on those that begin a scene.
+        every: The model runs on every n-th frame, and on the first and last of each scene.
         hiding: How long faces are hidden where they are not found.
         sound: Whether sound and subtitles are copied.
         metadata: Whether title, date, place and the like come along.
@@ -169,7 +169,7 @@ def redact_stream(
         detector: Finds the faces.
         how: How they are hidden.
         seconds: Length of the file; None is until the stream ends.
-        every: The model runs on every n-th frame, and on those that begin a scene.
+        every: The model runs on every n-th frame, and on the first and last of each scene.
         hiding: How long faces are hidden where they are not found.
         sound: Whether sound and subtitles are copied.
 

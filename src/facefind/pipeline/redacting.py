@@ -81,7 +81,7 @@ class RedactedFolder(Sink):
         folder: Made where it is not there.
         detector: Finds the faces.
         how: How they are hidden.
-        every: In videos the model runs on every n-th frame, and on those that begin a scene.
+        every: In videos the model runs on every n-th frame, and on each scene's first and last.
         hiding: How long a face in a video is hidden where it is not found.
         metadata: Whether metadata comes along: of pictures EXIF without thumbnail and maker's note,
             of videos title, date, place and the like.

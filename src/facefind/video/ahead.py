@@ -90,6 +90,7 @@ def run_ahead(
             with changed:
                 state["left"] = True
                 changed.notify_all()
-            thread.join()
+            if threading.current_thread() is not thread:  # garbage is collected in any thread
+                thread.join()
     if state["error"] is not None:
         raise state["error"]

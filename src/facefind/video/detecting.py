@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefind.detector import FaceDetector
+from facefind.errors import ImageError
 from facefind.faces import Faces
 from facefind.video.ahead import run_ahead
 from facefind.video.cuts import CutDetector
@@ -98,7 +99,7 @@ def read_video(
         source: A video file, an address (rtsp://, http://, ...), the number of a camera, a pattern
             of numbered pictures (frames_%05d.png), a folder of pictures, or an open reader.
         detector: Finds the faces; None is a new one of the default model.
-        every: The model runs on every n-th frame. With `track` also on those that begin a
+        every: The model runs on every n-th frame. With `track` also on the first and last of each
             scene, and those between have their faces where the tracker expects them; without,
             those between are left out.
         track: Whether faces get ids; or the tracker that gives them.
@@ -156,23 +157,35 @@ class _Prepared:
 def _prepared(reader: VideoReader, every: int, images: bool, *, cuts: bool) -> Generator[_Prepared]:
     """Frames that are to be detected or yielded; this runs in the thread that decodes."""
     seen = CutDetector()
-    for frame in reader:
-        detect = frame.index % every == 0
-        if not (detect or cuts):
-            continue
-        image = frame.image()
-        cut = cuts and seen.is_cut(image)
-        detect = detect or cut
-        yield _Prepared(
-            frame.index,
-            frame.time,
-            frame.image_size,
-            image if detect or images else None,
-            cut,
-            detect,
-            frame if images else None,
-        )
-        del frame, image
+    held: _Prepared | None = None  # it ends a scene if the next frame begins one, or none comes
+
+    def made(frame: _Prepared, *, detect: bool) -> _Prepared:
+        image = frame.image if detect or images else None
+        return replace(frame, image=image, detect=detect)
+
+    try:
+        for frame in reader:
+            detect = frame.index % every == 0
+            if not (detect or cuts):
+                continue
+            image = frame.image()
+            cut = cuts and seen.is_cut(image)
+            if held is not None:
+                yield made(held, detect=cut)
+            decoded = frame if images else None
+            held = _Prepared(
+                frame.index, frame.time, frame.image_size, image, cut, detect or cut, decoded
+            )
+            if held.detect:
+                yield held
+                held = None
+            del frame, image, decoded
+    except ImageError:
+        if held is not None:
+            yield made(held, detect=True)
+        raise
+    if held is not None:
+        yield made(held, detect=True)
 
 
 def _detected(

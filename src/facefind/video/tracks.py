@@ -191,9 +191,11 @@ def filled(
     """The tracks, joined, with a box in every frame between the first and last, and beyond.
 
     What a redaction needs that hides a face before it is found, while it is missed, and after it
-    is lost. Tracks are made one by `joined`. Gaps get boxes and landmarks on a line between the
-    detections beside them. Before the first and after the last detection a face goes on at its
-    speed there, for `lead` seconds, or until the scene ends or it has left the image.
+    is lost. Tracks are made one by `joined`. Where a face is detected, its box holds also where the
+    detections just before and after would have it: of a face that is half hidden only a part may
+    be found. Gaps get boxes and landmarks on a line between the detections beside them. Before the
+    first and after the last detection a face goes on at its speed there, for `lead` seconds, or
+    until the scene ends or it has left the image.
 
     Args:
         tracks: What `track` or `tracks_of` returned.
@@ -249,6 +251,7 @@ def _filled(one: Track, tracks: Tracks, lead: float, most_gap: float, grow: floa
     at, boxes, scores, landmarks = [], [], [], []
     for number, rows in enumerate(pieces):
         piece = _part(one, rows)
+        piece = replace(piece, boxes=_steadied(piece))
         first, last = known[rows[0]], known[rows[-1]]
         scene = np.searchsorted(cuts, first, side="right")
         low, high = (cuts[scene - 1] if scene else 0), np.append(cuts, len(times))[scene]
@@ -294,6 +297,19 @@ def _part(one: Track, rows: NDArray[np.intp]) -> Track:
         points,
         one.detected[rows],
     )
+
+
+def _steadied(one: Track) -> Floats:
+    """Boxes (F,4) that hold each detection and its place on a line between those beside it."""
+    boxes, times = one.boxes.copy(), one.times
+    if len(one) > 2:
+        whole = np.maximum(times[2:] - times[:-2], 1e-9)[:, None]
+        line = one.boxes[:-2] + (times[1:-1] - times[:-2])[:, None] / whole * (
+            one.boxes[2:] - one.boxes[:-2]
+        )
+        boxes[1:-1, :2] = np.minimum(boxes[1:-1, :2], line[:, :2])
+        boxes[1:-1, 2:] = np.maximum(boxes[1:-1, 2:], line[:, 2:])
+    return boxes
 
 
 def _between(times: Floats, known: Floats, values: Floats) -> Floats:
