@@ -54,7 +54,7 @@ def test_a_job_is_begun_and_joined(
 def test_a_job_lies_in_a_bucket(album: Path, model: str, bucket: str) -> None:
     import fsspec
 
-    fsspec.filesystem("s3").put(str(album), f"{bucket}/album", recursive=True)
+    fsspec.core.url_to_fs(bucket)[0].put(str(album), f"{bucket}/album", recursive=True)
     job = f"{bucket}/jobs/one"
     args = ["batch", "run", job, f"{bucket}/album", "--model", model, "--workers", "1", *FAST]
     assert main(args) == 0
