@@ -109,8 +109,8 @@ def test_what_is_missing_for_an_address_is_named(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
     for url, package in (
-        ("gs://b/a.png", "pip install gcsfs"),
-        ("az://b/a.png", "pip install adlfs"),
+        ("gs://b/a.png", r"pip install 'facefind\[google\]'"),
+        ("az://b/a.png", r"pip install 'facefind\[azure\]'"),
         ("s3://b/a.png", r"pip install 'facefind\[cloud\]'"),
     ):
         with pytest.raises(RuntimeUnavailableError, match=package):
