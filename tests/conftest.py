@@ -40,13 +40,26 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(s3: str) -> str:
-    """The address of an empty bucket, such as s3://bucket-12."""
+def s3_bucket(s3: str) -> str:
+    """The address of an empty bucket of S3, such as s3://bucket-12."""
     import fsspec
 
     url = f"s3://bucket-{uuid.uuid4().hex[:12]}"
     fsspec.filesystem("s3").mkdir(url)
     return url
+
+
+@pytest.fixture
+def bucket(request: pytest.FixtureRequest) -> str:
+    """The address of an empty place in a store: a bucket of S3, or one below $FACEFIND_TEST_STORE.
+
+    That may be any other store, such as az://container with the credentials that adlfs takes.
+    """
+    store = os.environ.get("FACEFIND_TEST_STORE")
+    if store is None:
+        url: str = request.getfixturevalue("s3_bucket")
+        return url
+    return f"{store.rstrip('/')}/{uuid.uuid4().hex[:12]}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from facefind import FaceDetector
-from facefind.batch import Job, read_shard
+from facefind.batch import Claims, Job, read_shard
 from facefind.cli import main
 
 FAST = ("--test-protocol", "320")
@@ -54,7 +55,7 @@ def test_a_job_is_begun_and_joined(
 def test_a_job_lies_in_a_bucket(album: Path, model: str, bucket: str) -> None:
     import fsspec
 
-    fsspec.filesystem("s3").put(str(album), f"{bucket}/album", recursive=True)
+    fsspec.core.url_to_fs(bucket)[0].put(str(album), f"{bucket}/album", recursive=True)
     job = f"{bucket}/jobs/one"
     args = ["batch", "run", job, f"{bucket}/album", "--model", model, "--workers", "1", *FAST]
     assert main(args) == 0
@@ -110,3 +111,37 @@ def test_another_model_or_setting_is_another_job(
     assert "is done with sources" in capsys.readouterr().err
     assert main(["batch", "--help"]) == 0
     assert "status" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("do", ["align", "redact"])
+def test_crops_and_copies_lie_in_a_tar_file_for_each_shard(
+    do: str, broken: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = tmp_path / "job"
+    args = ["batch", "run", str(job), str(broken), "--model", model, "--per-shard", "2"]
+    args += ["--do", do, "--workers", "1", *FAST]
+    assert main(args) == 1
+    one = Job.open(str(job))
+    assert Claims(one).of(1) is None
+    records = {r["image"]: r for shard in one.done() for r in read_shard(one, shard)}
+    assert len(records) == 5
+    assert "damaged or truncated" in records.pop("broken.jpg")["error"]
+    tars: dict[str, set[str]] = {}
+    for path in (job / "tars").iterdir():
+        with tarfile.open(path) as tar:
+            tars[path.name] = set(tar.getnames())
+    assert {record["tar"] for record in records.values()} == {f"tars/{name}" for name in tars}
+    for record in records.values():
+        files = [crop["file"] for crop in record["crops"]] if do == "align" else [record["file"]]
+        assert set(files) <= tars[record["tar"].removeprefix("tars/")]
+    (job / "results" / "00000001.jsonl").unlink()  # as after a kill: its tar file is there already
+    kept = json.loads((job / "claims" / "00000001.1").read_text()) | {"released": True}
+    (job / "claims" / "00000001.1").write_text(json.dumps(kept))
+    assert main(["batch", "run", str(job), "--workers", "1", "--quiet"]) == 1
+    assert {record["tar"] for record in read_shard(one, 1) if "tar" in record} == {
+        "tars/00000001.2.tar"
+    }
+    assert not (job / "tars" / "00000001.1.tar").exists()
+    capsys.readouterr()
+    assert main([*args[:8], "--workers", "1", *FAST]) == 2
+    assert "does {'do'" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_pictures_come_from_buckets(
 ) -> None:
     import fsspec
 
-    fsspec.filesystem("s3").put(str(album), f"{bucket}/album", recursive=True)
+    fsspec.core.url_to_fs(bucket)[0].put(str(album), f"{bucket}/album", recursive=True)
     assert main(["detect", f"{bucket}/album", "--model", model, "--json", *FAST]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["image"], len(one["scores"])) for one in records] == [

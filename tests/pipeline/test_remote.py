@@ -67,9 +67,9 @@ def test_what_is_not_there_is_said_with_its_address(store: str) -> None:
         list(list_images([f"{store}/a.tar"]))
 
 
-def test_s3_is_listed_page_by_page(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_is_listed_page_by_page(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(7):
-        put(f"{bucket}/{number}.png", picture(number))
+        put(f"{s3_bucket}/{number}.png", picture(number))
     system = fsspec.filesystem("s3", use_listings_cache=False)
     calls: list[dict[str, Any]] = []
     real = system.call_s3
@@ -79,7 +79,7 @@ def test_s3_is_listed_page_by_page(bucket: str, monkeypatch: pytest.MonkeyPatch)
         return real(method, **options, MaxKeys=2)
 
     monkeypatch.setattr(system, "call_s3", call)
-    found = list_images([bucket])
+    found = list_images([s3_bucket])
     assert [next(found).name for _ in range(2)] == ["0.png", "1.png"]
     assert len(calls) == 1
     assert [one.name for one in found] == [f"{n}.png" for n in range(2, 7)]
@@ -109,8 +109,8 @@ def test_what_is_missing_for_an_address_is_named(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
     for url, package in (
-        ("gs://b/a.png", "pip install gcsfs"),
-        ("az://b/a.png", "pip install adlfs"),
+        ("gs://b/a.png", r"pip install 'facefind\[google\]'"),
+        ("az://b/a.png", r"pip install 'facefind\[azure\]'"),
         ("s3://b/a.png", r"pip install 'facefind\[cloud\]'"),
     ):
         with pytest.raises(RuntimeUnavailableError, match=package):

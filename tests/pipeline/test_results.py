@@ -216,13 +216,13 @@ def test_a_file_goes_to_a_bucket_once_it_is_whole(
         url = f"{bucket}/deep/faces.{format}"
         with pytest.raises(KeyboardInterrupt):
             stop(url)
-        assert not fsspec.filesystem("s3").exists(url)
+        assert not fsspec.core.url_to_fs(bucket)[0].exists(url)
         write(url, resume=True)
         with pytest.raises(DataError, match="is there already"):
             write(url)
     assert pandas.read_parquet(f"{bucket}/deep/faces.parquet")["image"].tolist() == list(FACES)
     write(f"{bucket}/set", "yolo")
-    assert fsspec.filesystem("s3").exists(f"{bucket}/set/labels/deep/b.txt")
+    assert fsspec.core.url_to_fs(bucket)[0].exists(f"{bucket}/set/labels/deep/b.txt")
 
 
 def test_a_package_that_is_missing_is_missed_at_once(

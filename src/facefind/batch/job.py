@@ -5,6 +5,8 @@ plans/ID/00000000.jsonl   the pictures and containers of each shard
 manifest.json        which plan counts, and how many shards it has; written once
 claims/00000000.1    who has claimed a shard, one a generation (see `claims`)
 results/00000000.parquet  what came of a shard, a row a picture; whole, and written once
+tars/00000000.1.tar  crops or redacted copies of a shard, by the generation of its claim; the
+                     results name the one that counts
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -40,6 +42,7 @@ class Job:
         format: Of the results.
         per_shard: Pictures of a shard, at most; a container is a shard of its own.
         lease: Seconds after which a claim that was not renewed may be taken over.
+        work: What is made of pictures, as of `making`; nothing where only faces are found.
     """
 
     store: Store
@@ -48,6 +51,7 @@ class Job:
     format: ResultFormat = "parquet"
     per_shard: int = 1000
     lease: float = 60.0
+    work: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, where: str | Path, settings: Settings, detector: Settings, **more: Any) -> Job:
@@ -57,7 +61,7 @@ class Job:
             where: Its folder or address.
             settings: As of the class.
             detector: As of the class.
-            more: `format`, `per_shard` and `lease`, of a new job.
+            more: `format`, `per_shard`, `lease` and `work`, of a new job.
 
         Raises:
             DataError: there is a job with other settings, or the store is none for jobs.
@@ -68,6 +72,10 @@ class Job:
         if job.format not in get_args(ResultFormat):
             formats = ", ".join(get_args(ResultFormat))
             raise DataError(f"results of jobs have one of the formats {formats}: got {job.format}")
+        if job.work and job.format != "jsonl":
+            raise DataError(
+                f"results of jobs that {job.work['do']} are JSON lines: got format {job.format}"
+            )
         FORMATS[job.format].check()
         if job.per_shard < 1 or job.lease <= 0:
             raise DataError(
@@ -80,6 +88,11 @@ class Job:
             store.create("job.json", json.dumps(content, indent=2).encode())
         there = cls.open(where)
         there.check(settings)
+        if there.work != _plain(job.work):
+            raise DataError(
+                f"the job in {store.where} does {there.work or 'detect'}, not "
+                f"{_plain(job.work) or 'detect'}: use the same, or begin another job"
+            )
         return there
 
     @classmethod
@@ -185,6 +198,10 @@ class Job:
     def result_key(self, shard: int) -> str:
         """The key of a shard's results."""
         return f"results/{_number(shard)}.{self.format}"
+
+    def tar_key(self, shard: int, generation: int) -> str:
+        """The key of the tar file that the holder of a claim writes."""
+        return f"tars/{_number(shard)}.{generation}.tar"
 
 
 def _number(shard: int) -> str:

@@ -6,6 +6,7 @@ All that workers agree by is `create`: of any number that create one file, one s
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from facefind.errors import DataError
-from facefind.files import write_bytes
+from facefind.files import atomic, write_bytes
 from facefind.images.listing import is_remote
 from facefind.pipeline import remote
 
@@ -35,6 +36,9 @@ class Store(Protocol):
 
     def put(self, key: str, content: bytes) -> None:
         """Write a file, whole, over one that may be there."""
+
+    def upload(self, key: str, file: Path) -> None:
+        """Write what is in a file, which may be large, as `put` does."""
 
     def get(self, key: str) -> bytes | None:
         """A file's content; None where it is not there."""
@@ -110,6 +114,11 @@ class Folder:
         """As of `Store`."""
         write_bytes(self._root / key, content, durable=False)
 
+    def upload(self, key: str, file: Path) -> None:
+        """As of `Store`."""
+        with atomic(self._root / key) as draft:
+            shutil.copyfile(file, draft)
+
     def get(self, key: str) -> bytes | None:
         """As of `Store`."""
         try:
@@ -163,6 +172,10 @@ class Prefix:
     def put(self, key: str, content: bytes) -> None:
         """As of `Store`."""
         self._place.system.pipe_file(self._path(key), content)
+
+    def upload(self, key: str, file: Path) -> None:
+        """As of `Store`."""
+        self._place.system.put_file(str(file), self._path(key))
 
     def get(self, key: str) -> bytes | None:
         """As of `Store`."""

@@ -61,10 +61,24 @@ class _Run(Inference):
     """Files, folders, globs, tar files, Parquet tables and addresses, as of detect."""
     files_from: Annotated[str | None, tyro.conf.arg(metavar="LIST", help_behavior_hint="")] = None
     """The pictures that this file names, a path or address a line."""
+    do: Literal["detect", "align", "redact"] = "detect"
+    """What a new job does: find faces alone; cut them out as align does; or write copies with faces
+    hidden as redact does, by blur. Crops and copies lie in a tar file for each shard, JOB's
+    tars/*.tar, the results are JSON lines."""
+    size: Whole = None
+    """With --do align, the side of a crop in pixels; 112 where not given."""
+    method: Annotated[
+        Literal["blur", "pixelate", "fill"] | None,
+        tyro.conf.arg(name="with", help_behavior_hint=""),
+    ] = None
+    """With --do redact, how faces are hidden; blur where not given."""
     model: str = "default"
     """A model that ships (see `facefind models`) or an .onnx file."""
-    format: Literal["parquet", "jsonl", "csv"] = "parquet"
-    """Format of the results, of a new job."""
+    format: Annotated[
+        Literal["parquet", "jsonl", "csv"] | None, tyro.conf.arg(help_behavior_hint="")
+    ] = None
+    """Format of the results, of a new job; parquet, or jsonl with --do align or redact, where not
+    given."""
     per_shard: int = 1000
     """Pictures of a shard, of a new job; a tar file or table is a shard of its own."""
     lease: float = 60.0
@@ -95,6 +109,14 @@ class _Run(Inference):
             given["protocol"] = given.pop("test_protocol")
         return given
 
+    def work(self) -> dict[str, Any]:
+        """What the job makes of pictures; nothing where it finds faces alone."""
+        if self.do == "align":
+            return {"do": "align", "size": self.size or 112}
+        if self.do == "redact":
+            return {"do": "redact", "method": self.method or "blur", "grow": 1.2}
+        return {}
+
     def here(self) -> dict[str, Any]:
         """Options of the detector that are of this machine alone, where they are given."""
         given = {"threads": self.threads, "device_id": self.device_id, **self.device()}
@@ -106,6 +128,10 @@ def _run(options: _Run) -> int:
     check_range("--workers", options.workers, 1)
     check_range("--per-shard", options.per_shard, 1)
     check_range("--lease", options.lease, 1)
+    check_range("--size", options.size, 1, 4096)
+    for name, value, do in (("size", options.size, "align"), ("with", options.method, "redact")):
+        if value is not None and options.do != do:
+            raise DataError(f"--{name} is of --do {do}: name both")
     if options.address is not None and options.engine != "ray":
         raise DataError("--address is of --engine ray: name both")
     from facefind.batch import failures, run_local, status
@@ -170,13 +196,19 @@ def _begun(options: _Run, pass_over: OnError) -> Job:
     if place is not None and used and not (place / "job.json").is_file():
         raise DataError(f"{place} holds files that are no job: give a new or an empty folder")
     detector = FaceDetector(**options.options(), **options.here())
+    if options.do == "align" and not detector.card.landmarks:
+        raise DataError(
+            f"{detector.card.name} finds no landmarks to align faces by; facefind models says "
+            "which do"
+        )
     settings = pipeline.detector_settings(detector)
     settings["sources"] = [one if is_remote(one) else os.path.abspath(one) for one in inputs]
     job = Job.begin(
         options.job,
         settings,
         options.options(),
-        format=options.format,
+        format=options.format or ("parquet" if options.do == "detect" else "jsonl"),
+        work=options.work(),
         per_shard=options.per_shard,
         lease=options.lease,
     )

@@ -138,14 +138,14 @@ def stem(name: str) -> str:
     return output_path(name).with_suffix("").as_posix()
 
 
-def one_each(target: Callable[[str], str]) -> Callable[[str], None]:
+def one_each(target: Callable[[str], str], what: str = "the labels") -> Callable[[str], None]:
     """A check that no two images are called alike: raises DataError for the second."""
     known: dict[str, str] = {}
 
     def check(name: str) -> None:
         other = known.setdefault(target(name), name)
         if other != name:
-            raise DataError(f"the labels of {other} and {name} would both be {target(name)}")
+            raise DataError(f"{what} of {other} and {name} would both be {target(name)}")
 
     return check
 

@@ -20,8 +20,8 @@ __all__ = ["Place", "files", "is_file", "name_of", "picture", "walk"]
 
 _PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), "'facefind[cloud]'"),
-    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
-    **dict.fromkeys(("az", "abfs", "abfss"), "adlfs"),
+    **dict.fromkeys(("gs", "gcs"), "'facefind[google]'"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "'facefind[azure]'"),
     **dict.fromkeys(("http", "https"), "fsspec aiohttp"),
 }
 """What pip installs for the addresses of a scheme."""

@@ -1,0 +1,65 @@
+"""Crops and redacted copies of a shard's pictures, in one tar file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from facefind.detector import DetectionResult, FaceDetector
+from facefind.errors import DataError
+from facefind.outputs import output_path
+from facefind.pipeline import CropFolder, RedactedFolder
+from facefind.pipeline.labels import one_each
+from facefind.pipeline.redacting import kind_of, redacted_name
+from facefind.redaction import Redaction
+
+__all__ = ["TAR", "Make", "Task", "making"]
+
+Task = Literal["detect", "align", "redact"]
+Make = Callable[[DetectionResult], dict[str, Any]]
+TAR = "00000.tar"
+"""The tar file's name in its folder."""
+
+
+@contextmanager
+def making(work: Mapping[str, Any], detector: FaceDetector, folder: Path) -> Iterator[Make]:
+    """What makes the crops or copy of a picture and gives its record; the tar file ends with it.
+
+    Args:
+        work: "do", align or redact; beside it options of `CropFolder` or `Redaction`.
+        detector: Finds the faces.
+        folder: For the tar file, `TAR`; new.
+
+    Raises:
+        DataError: of a picture: its files would have the names of another's, or it is a video.
+    """
+    options = {name: value for name, value in work.items() if name != "do"}
+    if work["do"] == "align":
+        once = one_each(lambda name: output_path(name).with_suffix("").as_posix(), "the crops")
+        with CropFolder(folder, per_tar=sys.maxsize, **options) as crops:
+
+            def cut(result: DetectionResult) -> dict[str, Any]:
+                assert result.image is not None
+                once(result.source.name)
+                return crops.write(result.source.name, result.image, result.faces)
+
+            yield cut
+        return
+    once = one_each(lambda name: redacted_name(name).as_posix(), "the copies")
+    how = Redaction(**options)
+    with RedactedFolder(folder, detector, how, per_tar=sys.maxsize) as copies:
+
+        def hide(result: DetectionResult) -> dict[str, Any]:
+            file = result.source
+            kind = kind_of(file)
+            if kind == "video":
+                raise DataError(f"{file.name} is a video: facefind redact takes it, jobs do not")
+            once(file.name)
+            if kind == "animation":
+                return copies.write_animation(file)
+            return copies.write_picture(file, result.faces)
+
+        yield hide
