@@ -71,7 +71,7 @@ class FaceDetector:
             here that has one, else the threshold on the model's card.
         max_faces: Only the best so many faces of an image are reported; None reports all.
         batch_size: Most images that go through the model together. None is 1 on a CPU, where more
-            take longer an image, and 8 elsewhere.
+            gain little, and 8 elsewhere.
         mesh: Whether each face gets a mesh too, where the model gives what it takes: True for the
             decoder on its card, or a decoder or its file. WeightsError where there is none.
         color: Order of the channels of arrays, "rgb" or OpenCV's "bgr". Nothing else depends on
