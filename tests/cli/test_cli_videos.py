@@ -77,6 +77,19 @@ def test_tracks_as_motchallenge_has_them(folder: Path) -> None:
     assert all(len(row) == 10 for row in rows)
 
 
+def test_what_is_written_of_a_stream_that_ends_is_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("facefind.video.reading._FIRST_WAIT", 0.001)
+    content = videos.write(folder / "live.ts", videos.moving(10)).read_bytes()
+    with videos.served([(content, False)]) as (address, _):
+        command = ["track", address, "--out", "tracks.txt", "--draw", "drawn.mkv", *FAST]
+        assert main(command) == 2
+    assert "did not come back in 5 tries" in capsys.readouterr().err
+    assert Path("tracks.txt").is_file()
+    assert len(videos.times(Path("drawn.mkv"))) == 10
+
+
 def test_numbered_pictures(folder: Path, portraits: list[np.ndarray]) -> None:
     for number, image in enumerate(portraits[:3]):
         Image.fromarray(image).save(f"f_{number:03}.png")

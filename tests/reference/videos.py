@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +113,36 @@ def packets(path: Path, kind: str) -> list[tuple[Any, ...]]:
             for p in (file.demux(streams) if streams else ())
             if p.size
         ]
+
+
+@contextmanager
+def served(answers: list[tuple[bytes, bool]]) -> Iterator[tuple[str, list[str]]]:
+    """An address that gives one answer after the other (bytes, whether it tells how many)."""
+    left, seen = list(answers), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            if not left:
+                self.send_error(503)
+                return
+            content, sized = left.pop(0)
+            self.send_response(200)
+            self.send_header("Content-Type", "video/mp2t")
+            if sized:
+                self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{http.server_address[1]}/live", seen
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from facefind import weights
 from facefind.errors import ImageError, RuntimeUnavailableError, WeightsError
 from facefind.runtimes import Candidates, Runtime, cpu, installed, open_model, ort, ov
 from facefind.systems.scrfd import ROWS
@@ -117,6 +118,17 @@ def test_openvino_computes_in_fp32_unless_told_otherwise(path: Path) -> None:
     session.run(noise(1, 3, 32, 32))
     (compiled,) = session._own.values()
     assert compiled.model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+
+
+def test_openvino_computes_once_what_constants_decide_but_no_int8_weights() -> None:
+    file = weights.find("scrfd-500m-kps")
+    plain = ov.OpenvinoSession(file)._model
+    assert len(plain.get_ops()) < 0.7 * len(ov._core().read_model(str(file)).get_ops())
+    file = weights.choose("scrfd-500m-kps", "int8")[0]
+    quantized = ov.OpenvinoSession(file)._model
+    kinds = {node.get_element_type().get_type_name() for node in quantized.get_ordered_ops()
+             if node.get_type_name() == "Constant"}  # fmt: skip
+    assert "i8" in kinds
 
 
 def test_openvino_keeps_few_compiled_models_however_many_shapes_come(

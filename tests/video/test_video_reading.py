@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -175,46 +171,13 @@ def test_passwords_are_in_no_result(tmp_path: Path) -> None:
         assert opening.name_of(source) == name
 
 
-@contextmanager
-def server(answers: list[tuple[bytes, bool]]) -> Iterator[tuple[str, list[str]]]:
-    """An address that gives one answer after the other (bytes, whether it tells how many)."""
-    left, seen = list(answers), []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.path)
-            if not left:
-                self.send_error(503)
-                return
-            content, sized = left.pop(0)
-            self.send_response(200)
-            self.send_header("Content-Type", "video/mp2t")
-            if sized:
-                self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_address[1]}/live", seen
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
-
-
 def test_a_stream_that_stops_is_opened_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "_FIRST_WAIT", 0.01)
     part = videos.write(tmp_path / "a.ts", videos.moving(10), base=Fraction(1, 90000),
                         steps=lambda _: 3600).read_bytes()  # fmt: skip
-    with server([(part, False), (part, False)]) as (address, seen):
+    with videos.served([(part, False), (part, False)]) as (address, seen):
         frames: list[reading.DecodedFrame] = []
         with VideoReader(address, retries=2) as reader:
             assert reader.live
@@ -236,7 +199,7 @@ def collect(reader: VideoReader, frames: list[reading.DecodedFrame]) -> None:
 
 def test_a_file_at_an_address_ends_where_it_ends(tmp_path: Path) -> None:
     path = videos.write(tmp_path / "a.ts", videos.moving(10))
-    with server([(path.read_bytes(), True)]) as (address, seen):
+    with videos.served([(path.read_bytes(), True)]) as (address, seen):
         reader, frames = read(address)
     assert (len(frames), reader.live, len(seen)) == (10, False, 1)
 

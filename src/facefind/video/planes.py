@@ -58,9 +58,9 @@ def hide_faces(raw: Any, boxes: NDArray[np.float64], how: Redaction) -> None:
 
 
 def from_image(stored: NDArray[np.uint8], raw: Any) -> Any:
-    """A frame of an RGB image (H,W,3), in 8 bits, with the time and the colors of another."""
+    """A frame of an RGB image (H,W,3), in 8 bits, with the length and the colors of another."""
     made = _in_colors_of(raw, stored, "yuv420p")
-    made.pts, made.time_base, made.duration = raw.pts, raw.time_base, raw.duration
+    made.duration = raw.duration
     for name in ("color_trc", "color_primaries"):
         setattr(made, name, getattr(raw, name))
     return made
@@ -70,7 +70,7 @@ def encodable(raw: Any, *, deep: bool) -> Any:
     """The frame as encoders take it: 4:2:0, of 8 bits or of 10, with even sides.
 
     The colors' matrix and range stay; RGB becomes BT.709. A last column or row is repeated where a
-    side is odd.
+    side is odd. The writer sets its time, which some decoders give last frames without.
     """
     target = "yuv420p10le" if deep else "yuv420p"
     if raw.format.name != target:
@@ -79,9 +79,9 @@ def encodable(raw: Any, *, deep: bool) -> Any:
             options = {"dst_colorspace": "ITU709", "dst_color_range": _LIMITED}
         elif raw.format.name.startswith("yuvj"):
             options = {"src_color_range": _FULL, "dst_color_range": _FULL}
-        kept = (raw.pts, raw.time_base, raw.duration)
+        duration = raw.duration
         raw = raw.reformat(format=target, **options)
-        raw.pts, raw.time_base, raw.duration = kept
+        raw.duration = duration
     return _even(raw)
 
 
@@ -95,7 +95,7 @@ def _even(raw: Any) -> Any:
         new[:rows, :columns] = old
         new[:, columns:] = new[:, columns - 1 : columns]
         new[rows:] = new[rows - 1 : rows]
-    out.pts, out.time_base, out.duration = raw.pts, raw.time_base, raw.duration
+    out.duration = raw.duration
     for name in ("colorspace", "color_range", "color_trc", "color_primaries"):
         setattr(out, name, getattr(raw, name))
     return out
