@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 from facefind.errors import DataError
 from facefind.faces import Faces
@@ -97,7 +98,8 @@ def write_label_studio(records: Iterable[Record], path: Path, settings: Any = No
     """Write a JSON list of Label Studio's tasks with the faces as predictions.
 
     The labels are rectangles of a control `label` on an image `image`. Images by address keep it;
-    files are those of a local storage, /data/local-files/?d=NAME.
+    files are those of a local storage, /data/local-files/?d=NAME, with what an address has no
+    letters for as %20 and the like.
     """
     version = f"facefind {(settings or {}).get('model', '')}".strip()
 
@@ -121,7 +123,7 @@ def write_label_studio(records: Iterable[Record], path: Path, settings: Any = No
             for number, (box, score) in enumerate(_fractions(record))
         ]
         name = printed(record["image"])
-        place = name if "://" in name else f"/data/local-files/?d={name}"
+        place = name if "://" in name else f"/data/local-files/?d={quote(name)}"
         best = max((one["score"] for one in result), default=0.0)
         prediction = {"model_version": version, "score": best, "result": result}
         return {"data": {"image": place}, "predictions": [prediction]}
