@@ -47,6 +47,7 @@ def write(
     colors: tuple[int, int, int, int] | None = None,
     options: dict[str, str] | None = None,
     metadata: dict[str, str] | None = None,
+    chapters: list[Any] | None = None,
 ) -> Path:
     """A video of images (H,W,3) RGB.
 
@@ -60,6 +61,7 @@ def write(
     images = list(images)
     with av.open(str(path), "w") as out:
         out.metadata.update(metadata or {})
+        out.set_chapters(chapters or [])
         stream: Any = out.add_stream(codec, rate=rate, options=default | (options or {}))
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt, stream.time_base = form, base

@@ -150,13 +150,29 @@ def test_webm_and_its_sound(tmp_path: Path) -> None:
     assert not (tmp_path / "d.webm").exists()
 
 
-def test_metadata_comes_along_only_where_asked(tmp_path: Path) -> None:
-    source = videos.write(tmp_path / "a.mp4", videos.moving(2), metadata={"title": "Home"})
-    rewrite(source, tmp_path / "b.mp4")
-    rewrite(source, tmp_path / "c.mp4", metadata=True)
-    assert b"Home" not in (tmp_path / "b.mp4").read_bytes()
-    with av.open(str(tmp_path / "c.mp4")) as file:
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_metadata_comes_along_only_where_given(suffix: str, tmp_path: Path) -> None:
+    base = Fraction(1, 1000)
+    chapters = [
+        {"id": n, "start": 40 * n, "end": 40 * n + 40, "time_base": base, "metadata": {"title": t}}
+        for n, t in enumerate(("Yard", "Pond"))
+    ]
+    source = tmp_path / f"a.{suffix}"
+    videos.write(source, videos.moving(2), metadata={"title": "Home"}, chapters=chapters)
+    without, kept = tmp_path / f"b.{suffix}", tmp_path / f"c.{suffix}"
+    rewrite(source, without)
+    rewrite(source, kept, metadata=True)
+    assert not any(word in without.read_bytes() for word in (b"Home", b"Yard", b"Pond"))
+    with av.open(str(kept)) as file:
         assert file.metadata["title"] == "Home"
+        found = [
+            (one["start"] * one["time_base"], one["end"] * one["time_base"], one["metadata"])
+            for one in file.chapters()
+        ]
+    assert found == [
+        (0, Fraction(1, 25), {"title": "Yard"}),
+        (Fraction(1, 25), Fraction(2, 25), {"title": "Pond"}),
+    ]
 
 
 def test_images_in_place_of_frames(tmp_path: Path) -> None:

@@ -129,6 +129,8 @@ class VideoReader:
         """The display matrix (9,) that says how frames are turned; None where none does."""
         self.metadata: dict[str, str] = {}
         """What the file says of itself, such as title, date and place."""
+        self.chapters: list[Any] = []
+        """The file's chapters, as PyAV gives them."""
         self.live = False
         """Whether the video comes as it is made, and has no end."""
         self.duration: Fraction | None = None
@@ -184,6 +186,7 @@ class VideoReader:
     def _read_header(self) -> None:
         self.rate = rate_of(self.stream)
         self.metadata = dict(self._container.metadata)
+        self.chapters = self._container.chapters()
         if self.stream.duration:
             self.duration = self.stream.duration * Fraction(self.stream.time_base)
         elif self._container.duration:

@@ -70,7 +70,7 @@ class VideoWriter:
     Args:
         path: The file; its suffix, one of `CONTAINERS`, says what it becomes.
         reader: What is read, with `packets=True` if sound and subtitles are to come along.
-        metadata: Whether title, date, place and the like come along.
+        metadata: Whether title, date, place, chapters and the like come along.
         deep: Whether more than 8 bits are kept, where the video has them; drawn frames have 8.
         crf: Quality by the encoder's own scale, lower is better; None is a good one.
         preset: The encoder's own word for its speed; None is a fast one.
@@ -127,6 +127,7 @@ class VideoWriter:
                 self._add_copy(stream)
             if self._metadata:
                 self._out.metadata.update(self._reader.metadata)
+                self._out.set_chapters(self._reader.chapters)
         except BaseException as error:
             self._stack.__exit__(type(error), error, error.__traceback__)
             raise
