@@ -50,11 +50,13 @@ test: lint
 # become old since.
 test-oldest: RESOLUTION := lowest-direct
 test-newest: RESOLUTION := highest
+# What only the group names would be new in both.
+test-oldest test-newest: EXTRAS := cv,onnx,train,export,quantize,eval,video,serve,cloud,tables
 test-oldest test-newest: $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/$@
 	$(BIN)/python -m pip --python $(VENV)/$@/bin/python install --quiet "$(TORCH)"
 	$(BIN)/uv pip install --quiet --python $(VENV)/$@/bin/python --resolution $(RESOLUTION) \
-	  "$(TORCH)" --editable ".[cv,onnx,train,export,eval]" --group test
+	  "$(TORCH)" --editable ".[$(EXTRAS)]" --group test
 	$(BIN)/uv pip list --python $(VENV)/$@/bin/python
 	OMP_NUM_THREADS=1 $(VENV)/$@/bin/python -m pytest -n 2 --dist loadfile \
 	  --no-loadscope-reorder -W ignore::DeprecationWarning $(TESTS)

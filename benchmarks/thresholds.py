@@ -51,7 +51,7 @@ def main() -> None:
         chosen = result.least(options.precision)
         show(model, protocol, result, chosen, card.min_score)
         if options.write and chosen is not None:
-            measured = result.at(chosen) | found.source
+            measured = found.source | result.at(chosen)  # its precision is a rate
             measured |= {
                 "image_set": f"{len(samples)} of {options.data.name}",
                 "facefind": __version__,
