@@ -129,6 +129,17 @@ def test_pascal_and_afw(parade: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "| found | 50.00 |" in capsys.readouterr().out
 
 
+def test_the_curve_of_a_model_is_drawn_and_its_settings_stay(
+    parade: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["pascal", "--data", str(parade), "--images", str(parade / "images"), "--model", model]
+    plot = tmp_path / "curve.png"
+    printed = report(capsys, *args, "--curves", "--plot", str(plot))
+    assert printed["precision"] == "fp32"
+    assert max(printed["curve"]["precision"]) == 1.0
+    assert plot.is_file()
+
+
 @pytest.fixture
 def pointed(tmp_path: Path, portrait: np.ndarray) -> Path:
     """COCO with five points of one face."""

@@ -96,7 +96,7 @@ def test_ignored_and_small_faces_count_neither_way():
     assert (result.faces, result.ignored, result.ap) == (2, 2, 1.0)
     tiny = {"a": (np.array([[0, 0, 21, 21]]), np.ones(1))}
     assert voc.evaluate(tiny, [sample]).detections == 0
-    assert result.to_dict(curves=True)["recall"][-1] == 1.0
+    assert result.to_dict(curves=True)["curve"]["recall"][-1] == 1.0
 
 
 def test_top_shift_lowers_the_top():

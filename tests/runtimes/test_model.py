@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from facefind import weights
 from facefind.errors import ImageError, RuntimeUnavailableError, WeightsError
 from facefind.runtimes import Candidates, Runtime, cpu, installed, open_model, ort, ov
 from facefind.systems.scrfd import ROWS
@@ -111,38 +110,6 @@ def test_bf16_runs_where_the_processor_has_it_and_is_refused_elsewhere(
     images = noise(2, 3, 64, 96)
     assert model.precision == "bf16"
     assert gap(model(images), block_model.candidates(images)) < 0.02
-
-
-def test_openvino_computes_in_fp32_unless_told_otherwise(path: Path) -> None:
-    session = ov.OpenvinoSession(path)
-    session.run(noise(1, 3, 32, 32))
-    (compiled,) = session._own.values()
-    assert compiled.model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
-
-
-def test_openvino_computes_once_what_constants_decide_but_no_int8_weights() -> None:
-    file = weights.find("scrfd-500m-kps")
-    plain = ov.OpenvinoSession(file)._model
-    assert len(plain.get_ops()) < 0.7 * len(ov._core().read_model(str(file)).get_ops())
-    file = weights.choose("scrfd-500m-kps", "int8")[0]
-    quantized = ov.OpenvinoSession(file)._model
-    kinds = {node.get_element_type().get_type_name() for node in quantized.get_ordered_ops()
-             if node.get_type_name() == "Constant"}  # fmt: skip
-    assert "i8" in kinds
-
-
-def test_openvino_keeps_few_compiled_models_however_many_shapes_come(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ov, "_WORTH_COMPILING", 2)
-    session = ov.OpenvinoSession(path, threads=1)
-    for _ in range(3):
-        for side in range(32, 32 * 9, 32):
-            images = noise(1, 3, side, 32)
-            boxes, scores, _ = session.run(images)
-            assert boxes.shape == (1, side // 32, 4)
-            assert np.allclose(scores, block_model.candidates(images).scores, atol=1e-5)
-    assert len(session._own) == ov._OWN_SHAPES
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
@@ -400,9 +367,3 @@ def test_the_device_reaches_the_provider(path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ov, "_core", lambda: core)
     with pytest.raises(pytest.fail.Exception, match=r"opened GPU\.1"):
         ov.OpenvinoSession(path, provider="gpu", device_id=1)
-
-
-def test_openvino_keeps_what_it_compiles(path: Path) -> None:
-    cache = path.parent / "compiled"
-    open_model(path, "openvino", engine_cache=cache)(np.zeros((1, 3, 64, 64), np.uint8))
-    assert list(cache.iterdir())

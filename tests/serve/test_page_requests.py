@@ -99,7 +99,7 @@ def test_a_token_is_requested_once_it_is_needed(
     shown = browse(start(models=("scrfd-500m-kps",), token="sesame") + "/")
     shown.expected.append("status of 401")
     shown.page.goto(shown.address)
-    field = shown.page.get_by_label("This service needs a token.")
+    field = shown.page.get_by_label("This service needs a bearer token.")
     field.fill("wrong")
     field.press("Enter")
     shown.page.get_by_text("The service did not take that one.").wait_for()

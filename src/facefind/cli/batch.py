@@ -114,7 +114,7 @@ class _Run(Inference):
         if self.do == "align":
             return {"do": "align", "size": self.size or 112}
         if self.do == "redact":
-            return {"do": "redact", "method": self.method or "blur", "grow": 1.2}
+            return {"do": "redact", "method": self.method or "blur"}
         return {}
 
     def here(self) -> dict[str, Any]:

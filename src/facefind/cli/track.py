@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,7 +104,7 @@ def run(command: str, options: Inference, video: Video) -> int:
             raise DataError(f"{name} {path} is there already: replace it (--overwrite)")
     started = time.perf_counter()
     frames = faces = 0
-    stopped: list[BaseException] = []
+    stopped: BaseException | None = None
     ids: set[int] = set()
     kept: list[tuple[int, Faces]] = []
     with ExitStack() as stack:
@@ -141,7 +141,7 @@ def run(command: str, options: Inference, video: Video) -> int:
         wide = output.widths([_HEADER, _WIDEST], narrowest=8)
         if not video.json:
             bar.write(output.line(_HEADER, wide, right=(0, 1, 2)))
-        with _whole(stopped) if is_stream(video.source) else nullcontext():
+        try:
             for frame in pipeline.detect_video(found, lines, writer):
                 bar.update()
                 if mot:
@@ -153,6 +153,10 @@ def run(command: str, options: Inference, video: Video) -> int:
                 text = output.line((*row, " ".join(map(str, numbers))), wide, right=(0, 1, 2))
                 shown = json.dumps(pipeline.video_record(name, frame)) if video.json else text
                 _print(bar, shown, needed=lines is None and writer is None and not mot)
+        except (ImageError, KeyboardInterrupt) as error:
+            if not is_stream(video.source):
+                raise
+            stopped = error  # what has come of a stream is written all the same
         if mot and video.out is not None:
             trajectories.write(trajectories.of_faces(kept), video.out)
         before = 0 if lines is None else lines.frames
@@ -161,18 +165,9 @@ def run(command: str, options: Inference, video: Video) -> int:
     parts += [f"{reader.broken} broken packets left out"] if reader.broken else []
     parts += [f"opened again {reader.reconnects} times"] if reader.reconnects else []
     output.say(f"{', '.join(parts)} in {time.perf_counter() - started:.1f} s")
-    if stopped:
-        raise stopped[0]
+    if stopped is not None:
+        raise stopped
     return 1 if reader.broken else 0
-
-
-@contextmanager
-def _whole(stopped: list[BaseException]) -> Iterator[None]:
-    """Ends without the error by which a stream, or the command, was stopped: it goes to a list."""
-    try:
-        yield
-    except (ImageError, KeyboardInterrupt) as error:
-        stopped.append(error)
 
 
 def _print(bar: Any, text: str, *, needed: bool) -> None:

@@ -64,7 +64,8 @@ class VocResult:
             "refit": vars(self.refit),
         }
         if curves:
-            plain |= {"precision": self.precision.tolist(), "recall": self.recall.tolist()}
+            curve = {"precision": self.precision.tolist(), "recall": self.recall.tolist()}
+            plain["curve"] = curve
         return plain
 
 

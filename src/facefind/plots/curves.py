@@ -99,8 +99,8 @@ def _panels(name: str, report: Mapping[str, Any]) -> dict[str, _Panel]:
             label = f"{name} ({percent(report[kind].get('1000'))} at 1,000)"
             panels[kind] = _Panel(label, line, _ALARMS, "true-positive rate", 2000)
         return panels
-    if "recall" in report:
-        line = report["recall"], report["precision"]
+    if "curve" in report:
+        line = report["curve"]["recall"], report["curve"]["precision"]
         label = f"{name} ({percent(report['ap'])})"
         return {"average precision": _Panel(label, line, _RECALL, "precision", 1)}
     if "errors" in report:
