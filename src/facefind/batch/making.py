@@ -6,19 +6,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import DataError
-from facefind.outputs import output_path
 from facefind.pipeline import CropFolder, RedactedFolder
-from facefind.pipeline.labels import one_each
+from facefind.pipeline.labels import one_each, stem
 from facefind.pipeline.redacting import kind_of, redacted_name
 from facefind.redaction import Redaction
 
-__all__ = ["TAR", "Make", "Task", "making"]
+__all__ = ["TAR", "Make", "making"]
 
-Task = Literal["detect", "align", "redact"]
 Make = Callable[[DetectionResult], dict[str, Any]]
 TAR = "00000.tar"
 """The tar file's name in its folder."""
@@ -38,7 +36,7 @@ def making(work: Mapping[str, Any], detector: FaceDetector, folder: Path) -> Ite
     """
     options = {name: value for name, value in work.items() if name != "do"}
     if work["do"] == "align":
-        once = one_each(lambda name: output_path(name).with_suffix("").as_posix(), "the crops")
+        once = one_each(stem, "the crops")
         with CropFolder(folder, per_tar=sys.maxsize, **options) as crops:
 
             def cut(result: DetectionResult) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class _Run(Inference):
     """The pictures that this file names, a path or address a line."""
     do: Literal["detect", "align", "redact"] = "detect"
     """What a new job does: find faces alone; cut them out as align does; or write copies with faces
-    hidden as redact does, by blur. Crops and copies lie in a tar file for each shard, JOB's
+    hidden, as redact does. Crops and copies lie in a tar file for each shard, JOB's
     tars/*.tar, the results are JSON lines."""
     size: Whole = None
     """With --do align, the side of a crop in pixels; 112 where not given."""
