@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,7 @@ class OrtSession:
         settings = _settings(named, device_id, engine_cache, memory_limit)
         if named not in chosen:
             chosen.insert(0, (named, settings))
+            _load_cuda(onnxruntime)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -107,6 +110,13 @@ class OrtSession:
         except Exception as error:  # onnxruntime's errors share no base of their own
             raise RuntimeError(f"onnxruntime fails on an input {x.shape}: {error}") from error
         return arrays
+
+
+def _load_cuda(onnxruntime: Any) -> None:
+    """Load the CUDA libraries that lie in Python packages, where onnxruntime does not look."""
+    if hasattr(onnxruntime, "preload_dlls"):  # since 1.21; without CUDA it does nothing
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it cannot find
+            onnxruntime.preload_dlls()
 
 
 def _settings(
