@@ -70,9 +70,10 @@ def _failed(job: Job, shard: int) -> Iterator[dict[str, Any]]:
     if job.format != "parquet":
         yield from (record for record in read_shard(job, shard) if record.get("error"))
         return
-    from pyarrow import compute, parquet
+    from pyarrow import BufferReader, compute, parquet
 
-    content = io.BytesIO(job.store.get(job.result_key(shard)) or b"")
+    # Arrow's own buffer: its threads read Python's files to the end of the process and abort it.
+    content = BufferReader(job.store.get(job.result_key(shard)) or b"")
     table = parquet.read_table(content, columns=["image", "error"])  # no faces are read
     yield from table.filter(compute.is_valid(table["error"])).to_pylist()
 

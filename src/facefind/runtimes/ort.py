@@ -126,6 +126,8 @@ def _settings(
     settings = {} if device_id is None else {"device_id": str(device_id)}
     if name == "CUDAExecutionProvider":
         settings["use_tf32"] = "0"  # TF32 is not what fp32 promises
+        # Each new size of picture would wait for a search that times every algorithm.
+        settings["cudnn_conv_algo_search"] = "HEURISTIC"
         # Grown by what is needed: by default it doubles, and images of many sizes fill it.
         settings["arena_extend_strategy"] = "kSameAsRequested"
     if engine_cache is not None:
