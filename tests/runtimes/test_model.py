@@ -328,8 +328,11 @@ def test_the_device_reaches_the_provider(path: Path, monkeypatch: pytest.MonkeyP
     import onnxruntime
 
     real, seen = onnxruntime.InferenceSession, []
+    pictures = [np.zeros((1, 3, 32 * rows, 32), np.uint8) for rows in range(1, 8)]
+    expected = [ort.OrtSession(path).run(picture) for picture in pictures]
 
-    def note(file: str, sess_options: Any, providers: Any) -> Any:
+    def note(file: str, sess_options: Any, providers: Any, enable_fallback: int) -> Any:
+        assert not enable_fallback
         seen.append(providers)
         session = real(file, sess_options=sess_options, providers=["CPUExecutionProvider"])
         monkeypatch.setattr(session, "get_providers", lambda: [providers[0][0]])
@@ -339,9 +342,20 @@ def test_the_device_reaches_the_provider(path: Path, monkeypatch: pytest.MonkeyP
     present = [f"{name}ExecutionProvider" for name in names]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: present)
     monkeypatch.setattr(onnxruntime, "InferenceSession", note)
-    assert ort.OrtSession(path, provider="cuda", device_id=3).provider == "CUDAExecutionProvider"
+    session = ort.OrtSession(path, provider="cuda", device_id=3)
+    assert session.provider == "CUDAExecutionProvider"
     settings = {"device_id": "3", "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+    settings["cudnn_conv_algo_search"] = "HEURISTIC"
     assert seen == [[("CUDAExecutionProvider", settings), "CPUExecutionProvider"]]
+    del seen[:]
+    for _ in range(3):
+        for picture, arrays in zip(pictures, expected, strict=True):
+            for given, wanted in zip(session.run(picture), arrays, strict=True):
+                np.testing.assert_array_equal(given, wanted)
+    assert len(seen) == ort._OWN_SHAPES  # beside the first; the last three shapes share one
+    for _ in range(3):
+        session.run(pictures[-1])
+    assert len(seen) == ort._OWN_SHAPES + 1
     cache = path.parent / "engines"
     kept = {"engine_cache": cache, "memory_limit": 1 << 30}
     open_model(path, "onnxruntime", provider="tensorrt", **kept)
@@ -351,6 +365,10 @@ def test_the_device_reaches_the_provider(path: Path, monkeypatch: pytest.MonkeyP
     assert settings["trt_max_workspace_size"] == str(1 << 30)
     ort.OrtSession(path, provider="cuda", memory_limit=1 << 30)
     assert seen[-1][0][1]["gpu_mem_limit"] == str(1 << 30)
+    limited, opened_before = ort.OrtSession(path, provider="cuda", memory_limit=1 << 30), len(seen)
+    for picture in pictures * 5:
+        limited.run(picture)
+    assert len(seen) == opened_before  # or each session would take as much
     ort.OrtSession(path, provider="coreml", engine_cache=cache)
     assert seen[-1][0][1]["ModelCacheDirectory"] == str(cache)
     ort.OrtSession(path, provider="directml")

@@ -28,7 +28,7 @@ def noise(*shape: int) -> Any:
 def test_openvino_computes_in_fp32_unless_told_otherwise(path: Path) -> None:
     session = ov.OpenvinoSession(path)
     session.run(noise(1, 3, 32, 32))
-    (compiled,) = session._own.values()
+    (compiled,) = session._for_shape._own.values()
     assert compiled.model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
 
 
@@ -54,7 +54,7 @@ def test_openvino_keeps_few_compiled_models_however_many_shapes_come(
             boxes, scores, _ = session.run(images)
             assert boxes.shape == (1, side // 32, 4)
             assert np.allclose(scores, block_model.candidates(images).scores, atol=1e-5)
-    assert len(session._own) == ov._OWN_SHAPES
+    assert len(session._for_shape._own) == ov._OWN_SHAPES
 
 
 def test_openvino_keeps_what_it_compiles(path: Path) -> None:

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.runtimes.contract import Precision, TensorSpec
 from facefind.runtimes.cpu import usable_cores
+from facefind.runtimes.shapes import ByShape
 
 _SHORT = {"directml": "dml", "trt": "tensorrt"}
+_OWN_SHAPES = 4  # sessions of CUDA kept for input shapes that come again and again
+_WORTH_A_SESSION = 4  # calls after which a later shape has earned its own
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
@@ -34,6 +37,10 @@ def providers() -> list[str]:
 
 class OrtSession:
     """An ONNX file opened by onnxruntime.
+
+    With CUDA a session prepares itself anew for some tenths of a second whenever an image's shape
+    is not that of the image before. So the shapes that keep coming have a session each, four at
+    most, beside one for the others; with a `memory_limit` all share one.
 
     Args:
         path: The ONNX file.
@@ -86,27 +93,43 @@ class OrtSession:
         if named not in chosen:
             chosen.insert(0, (named, settings))
             _load_cuda(onnxruntime)
-        try:
+
+        def opened() -> Any:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._session: Any = onnxruntime.InferenceSession(
-                    str(path), sess_options=options, providers=chosen
+                # Another provider in the place of one that fails would only be slow.
+                return onnxruntime.InferenceSession(
+                    str(path), sess_options=options, providers=chosen, enable_fallback=0
                 )
+
+        try:
+            first = opened()
         except Exception as error:  # onnxruntime's errors share no base of their own
+            if named != "CPUExecutionProvider":
+                raise RuntimeUnavailableError(f"{named} cannot open {path}: {error}") from error
             raise WeightsError(f"onnxruntime cannot open {path}: {error}") from error
-        self.provider: str = self._session.get_providers()[0]
+        self.provider: str = first.get_providers()[0]
         if self.provider != named:
             raise RuntimeUnavailableError(
                 f"{named} did not start (onnxruntime fell back to "
                 f"{self.provider}): check the driver and the CUDA/cuDNN libraries it needs"
             )
-        self.inputs = [_spec(node) for node in self._session.get_inputs()]
-        self.outputs = [_spec(node) for node in self._session.get_outputs()]
+        self.inputs = [_spec(node) for node in first.get_inputs()]
+        self.outputs = [_spec(node) for node in first.get_outputs()]
+        spare = [first]
+        many = _OWN_SHAPES if named == "CUDAExecutionProvider" and memory_limit is None else 0
+        self._for_shape = ByShape[Any](
+            lambda _: spare.pop() if spare else opened(),
+            kept=many,
+            early=many,
+            worth=_WORTH_A_SESSION if many else sys.maxsize,
+        )
 
     def run(self, x: NDArray[np.generic]) -> list[NDArray[np.float32]]:
         """Return the model's arrays for its one input; they belong to the caller."""
         try:
-            arrays: list[NDArray[np.float32]] = self._session.run(None, {self.inputs[0].name: x})
+            session = self._for_shape(x.shape)
+            arrays: list[NDArray[np.float32]] = session.run(None, {self.inputs[0].name: x})
         except Exception as error:  # onnxruntime's errors share no base of their own
             raise RuntimeError(f"onnxruntime fails on an input {x.shape}: {error}") from error
         return arrays

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter, OrderedDict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from facefind import forking
 from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.runtimes.contract import Precision, TensorSpec
 from facefind.runtimes.cpu import usable_cores
+from facefind.runtimes.shapes import ByShape, Shape
 
 _OWN_SHAPES = 5  # compiled models kept for input shapes that come again and again
 _EARLY_SHAPES = 3  # of them given to the first that come: upright, lying, and the small pass's
@@ -124,37 +123,14 @@ class OpenvinoSession:
             raise WeightsError(f"OpenVINO cannot open {path}: {error}") from error
         self.inputs = [_spec(port) for port in self._model.inputs]
         self.outputs = [_spec(port) for port in self._model.outputs]
-        self._lock = threading.Lock()
-        self._own: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
-        self._any: _Compiled | None = None
-        self._seen: Counter[tuple[int, ...]] = Counter()
+        self._for_shape = ByShape(self._compile, _OWN_SHAPES, _EARLY_SHAPES, _WORTH_COMPILING)
 
     def run(self, x: NDArray[np.generic]) -> list[NDArray[np.float32]]:
         """Return the model's arrays for its one input; they belong to the caller."""
         with forking.whole():
             return self._for_shape(x.shape).run(x)
 
-    def _for_shape(self, shape: tuple[int, ...]) -> _Compiled:
-        with self._lock:
-            own = self._own.get(shape)
-            if own is not None:
-                self._own.move_to_end(shape)
-                return own
-            self._seen[shape] += 1
-            early = self._any is None and len(self._own) < _EARLY_SHAPES
-            if not early and self._seen[shape] < _WORTH_COMPILING:
-                if len(self._seen) > 1000:
-                    self._seen.clear()
-                if self._any is None:
-                    self._any = self._compile(None)
-                return self._any
-            own = self._own[shape] = self._compile(shape)
-            if len(self._own) > _OWN_SHAPES:
-                dropped, _ = self._own.popitem(last=False)
-                self._seen[dropped] = 0
-            return own
-
-    def _compile(self, shape: tuple[int, ...] | None) -> _Compiled:
+    def _compile(self, shape: Shape | None) -> _Compiled:
         model = self._model
         if shape is not None and model.inputs[0].partial_shape.is_dynamic:
             model = model.clone()
