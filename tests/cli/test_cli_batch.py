@@ -71,7 +71,7 @@ def test_a_job_lies_in_a_bucket(album: Path, model: str, bucket: str) -> None:
         (["run", "job"], "there is no job in"),
         (["status", "job"], "there is no job in"),
         (["go", "job"], "no action 'go'"),
-        (["run", "memory://job", "{album}"], "a job lies in a local folder or in a store"),
+        (["run", "memory://job", "{album}"], "a job lies where other processes see it"),
         (["run", "{album}", "{album}"], "is or holds"),
         (["run", "{other}", "{album}"], "holds files that are no job"),
         (["run", "job", "-"], "no picture on stdin"),

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facefind.cropping import CropOptions
 from facefind.errors import DataError
 from facefind.faces import Faces
 from facefind.files import read_json_lines
 from facefind.pipeline import CropFolder, JsonLines
+from facefind.pipeline.stores import Folder
 from facefind.pipeline.tars import TarFiles
 
 POINTS = np.array([[[30, 30], [50, 30], [40, 42], [32, 52], [48, 52]]], np.float32)
@@ -31,7 +33,7 @@ def members(folder: Path) -> dict[str, list[str]]:
 
 
 def crops(folder: Path, **options: bool) -> CropFolder:
-    return CropFolder(folder, size=64, per_tar=2, **options)  # type: ignore[arg-type]
+    return CropFolder(folder, CropOptions(size=64), per_tar=2, **options)  # type: ignore[arg-type]
 
 
 def test_crops_lie_in_tar_files_with_what_is_known_of_each(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_what_a_kill_interrupts_is_made_again_under_the_same_number(tmp_path: Pa
 
 def test_nothing_is_recorded_before_its_tar_file_is_there(tmp_path: Path) -> None:
     with JsonLines(tmp_path / "r.jsonl", resume=True) as records:
-        tars = TarFiles(tmp_path, 2, records)
+        tars = TarFiles(Folder(tmp_path), 2, records)
         tars.add({"a": b"1"}, {"image": "a"})
         assert list(tmp_path.glob("*.tar")) == []
         assert records.path.read_text() == ""
@@ -85,4 +87,4 @@ def test_nothing_is_recorded_before_its_tar_file_is_there(tmp_path: Path) -> Non
         assert members(tmp_path) == {"00000.tar": ["a"]}
         assert records.path.read_text().count("\n") == 2
     with pytest.raises(DataError, match="at least one image"):
-        TarFiles(tmp_path, 0, records)
+        TarFiles(Folder(tmp_path), 0, records)

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from facefind.cropping import CropOptions
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import DataError
 from facefind.pipeline import CropFolder, RedactedFolder
 from facefind.pipeline.labels import one_each, stem
 from facefind.pipeline.redacting import kind_of, redacted_name
-from facefind.redaction import Redaction
+from facefind.redaction import RedactOptions
 
 __all__ = ["TAR", "Make", "making"]
 
@@ -27,7 +28,7 @@ def making(work: Mapping[str, Any], detector: FaceDetector, folder: Path) -> Ite
     """What makes the crops or copy of a picture and gives its record; the tar file ends with it.
 
     Args:
-        work: "do", align or redact; beside it options of `CropFolder` or `Redaction`.
+        work: "do", align or redact; beside it the values of `CropOptions` or `RedactOptions`.
         detector: Finds the faces.
         folder: For the tar file, `TAR`; new.
 
@@ -37,7 +38,7 @@ def making(work: Mapping[str, Any], detector: FaceDetector, folder: Path) -> Ite
     options = {name: value for name, value in work.items() if name != "do"}
     if work["do"] == "align":
         once = one_each(stem, "the crops")
-        with CropFolder(folder, per_tar=sys.maxsize, **options) as crops:
+        with CropFolder(folder, CropOptions(**options), per_tar=sys.maxsize) as crops:
 
             def cut(result: DetectionResult) -> dict[str, Any]:
                 assert result.image is not None
@@ -47,8 +48,11 @@ def making(work: Mapping[str, Any], detector: FaceDetector, folder: Path) -> Ite
             yield cut
         return
     once = one_each(lambda name: redacted_name(name).as_posix(), "the copies")
-    how = Redaction(**options)
-    with RedactedFolder(folder, detector, how, per_tar=sys.maxsize) as copies:
+    given = RedactOptions.from_dict(options)
+    kept = not given.strip_metadata
+    with RedactedFolder(
+        folder, detector, given.redaction(), per_tar=sys.maxsize, metadata=kept
+    ) as copies:
 
         def hide(result: DetectionResult) -> dict[str, Any]:
             file = result.source
