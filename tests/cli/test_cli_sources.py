@@ -110,6 +110,32 @@ def test_pictures_come_from_buckets(
     ]
 
 
+def test_pictures_go_to_buckets(
+    album: Path, model: str, bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import fsspec
+
+    system, root = fsspec.core.url_to_fs(bucket)
+    system.put(str(album), f"{bucket}/album", recursive=True)
+    photos, crops = f"{bucket}/album", f"{bucket}/album/crops"  # they are not searched themselves
+    again = ["--model", model, "--resume", *FAST]
+    for done in ("3 images, 2 crops in", "0 images, 0 crops, 3 done before"):
+        assert main(["align", photos, "--out", crops, *again]) == 0
+        assert done in capsys.readouterr().err
+    draw = ["detect", photos, "--out", str(tmp_path / "f.jsonl"), "--draw", f"{bucket}/drawn"]
+    assert main([*draw, "--overwrite", *again[:2], *FAST]) == 0
+    below = {"album/crops/a_0.png", "album/crops/deep/b_0.png", "drawn/blank.gif.png"}
+    found = {path[len(root) :].lstrip("/") for path in system.find(root)}
+    assert below <= found
+    assert main(["redact", photos, "--out", photos, *FAST]) == 2
+    assert "is or holds" in capsys.readouterr().err
+    for out in (f"{bucket}/album/deep", "https://host/x"):
+        assert main(["redact", str(album), "--out", out, "--model", model, *FAST]) == 2
+        said = capsys.readouterr().err
+        assert "holds files that are no" in said or "s3://" in said
+        assert said.count("\n") == 1
+
+
 def test_redacted_pictures_go_into_tar_files(album: Path, model: str, tmp_path: Path) -> None:
     out = tmp_path / "hidden"
     args = ["redact", str(album), "--model", model, "--out", str(out), "--per-tar", "2", *FAST]
