@@ -163,12 +163,14 @@ class RedactOptions:
         """The options of these values, as of `to_dict`.
 
         Raises:
-            DataError: the picture is another one.
+            DataError: the picture is not there, or is another one.
         """
         given = dict(values) | {"color": tuple(values["color"])}
         digest = given.pop("picture_sha256", None)
-        if digest is not None and sha256(given["picture"]) != digest:
-            raise DataError(f"{given['picture']} is another picture than before: bring that back")
+        if digest is not None:
+            given["picture"] = path = Path(given["picture"])
+            if not path.is_file() or sha256(path) != digest:
+                raise DataError(f"{path} is not the picture that was named first: bring it back")
         return cls(**given)
 
 

@@ -14,9 +14,10 @@ import tyro
 from PIL import Image
 
 from facefind import FaceDetector
-from facefind.batch import Claims, Job, read_shard
+from facefind.batch import Claims, Done, Job, read_shard
 from facefind.cli import batch, main
 from facefind.errors import DataError
+from facefind.pipeline import Meter
 from facefind.redaction import CAREFUL, RedactOptions
 
 FAST = ("--test-protocol", "320")
@@ -173,6 +174,16 @@ def test_crops_and_copies_lie_in_a_tar_file_for_each_shard(
         assert "does {'do'" in capsys.readouterr().err
 
 
+def test_what_a_dead_worker_counted_is_counted_once() -> None:
+    meter = Meter(20)
+    watch = batch._Watch(meter, lambda: None)
+    said = [(1, 0), (1, 7), (2, 0), (2, 5), (2, 10)]  # the first worker died after 7 of 10 pictures
+    for generation, pictures in said:
+        watch(Done(3, generation, pictures, whole=pictures == 10, stages={"reading": pictures / 2}))
+    watch(Done(4, 1, 10, whole=True))
+    assert (meter.done, meter.total, meter.stages["reading"]) == (20, 20, 8.5)
+
+
 def test_options_of_copies_are_those_of_the_command(tmp_path: Path) -> None:
     def begun(*args: str) -> Any:
         return tyro.cli(batch._kind(args), args=["job", "photos", *args])
@@ -184,7 +195,7 @@ def test_options_of_copies_are_those_of_the_command(tmp_path: Path) -> None:
     covered = begun("--do=redact", "--with", "image", "--picture", str(picture))
     work = json.loads(json.dumps(covered.work()))
     assert work.pop("do") == "redact"
-    assert RedactOptions.from_dict(work) == RedactOptions(method="image", picture=str(picture))  # type: ignore[arg-type]
+    assert RedactOptions.from_dict(work) == RedactOptions(method="image", picture=picture)
     picture.write_bytes(b"another")
-    with pytest.raises(DataError, match="another picture than before"):
+    with pytest.raises(DataError, match="is not the picture that was named"):
         RedactOptions.from_dict(work)

@@ -259,26 +259,22 @@ def _begun(options: _Run, pass_over: OnError) -> Job:
 
 
 class _Watch:
-    """Counts what workers report, each as its shards go on."""
+    """Counts what workers report, each as its shards go on; a shard that is begun anew, anew."""
 
     def __init__(self, meter: Any, update: Any) -> None:
         self._meter, self._update = meter, update
-        self._before: dict[tuple[int, int], Done] = {}
+        self._before: dict[int, Done] = {}
 
     def __call__(self, done: Done) -> None:
-        key = done.shard, done.generation
-        before = self._before.pop(key, None)
+        before = self._before.pop(done.shard, None)
         if not done.whole:
-            self._before[key] = done
-        stages = {
-            name: seconds - (before.stages.get(name, 0.0) if before else 0.0)
-            for name, seconds in done.stages.items()
-        }
+            self._before[done.shard] = done
+        spent = before.stages if before and before.generation == done.generation else {}
         self._meter.add(
             done.pictures - (before.pictures if before else 0),
             failed=done.failed - (before.failed if before else 0),
             faces=done.faces - (before.faces if before else 0),
-            stages=stages,
+            stages={name: value - spent.get(name, 0.0) for name, value in done.stages.items()},
         )
         self._update()
 
