@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import tarfile
@@ -14,7 +15,7 @@ import tyro
 from PIL import Image
 
 from facefind import FaceDetector
-from facefind.batch import Claims, Done, Job, read_shard
+from facefind.batch import Claims, Done, Job, failures, read_shard, write_failures
 from facefind.cli import batch, main
 from facefind.errors import DataError
 from facefind.pipeline import Meter
@@ -45,8 +46,15 @@ def test_a_job_is_begun_and_joined(
     printed = capsys.readouterr().out
     assert "3 of 3 shards done" in printed
     assert "broken.jpg: " in printed
-    assert failed.read_text().splitlines()[1].startswith("broken.jpg,")
+    (row,) = csv.DictReader(failed.read_text().splitlines())
+    assert (row["image"], row["shard"]) == ("broken.jpg", "1")
+    assert "damaged or truncated" in row["error"]
+    assert main(["batch", "status", job, "--failures", str(failed)]) == 2
+    assert "is there already" in capsys.readouterr().err
     pandas = pytest.importorskip("pandas")
+    write_failures(failures(one), tmp_path / "failed.parquet")
+    (cells,) = pandas.read_parquet(tmp_path / "failed.parquet").to_dict("records")
+    assert {**row, "shard": 1} == cells
     assert len(pandas.read_parquet(Path(job) / "results")) == 5
     for path in (Path(job) / "results").glob("*1.parquet"):
         path.unlink()  # as after a kill: its shard is not done

@@ -293,18 +293,14 @@ class _Status:
 
 
 def _status(options: _Status) -> int:
-    from facefind.batch import Job, status
+    from facefind.batch import Job, status, write_failures
     from facefind.batch import failures as failed_of
-    from facefind.pipeline import format_of
-    from facefind.pipeline.results import FORMATS
 
     job = Job.open(options.job)
     now = status(job)
     failed = list(failed_of(job))
     if options.failures is not None:
-        if options.failures.exists():
-            raise DataError(f"--failures {options.failures} is there already: give another")
-        FORMATS[format_of(options.failures)].write(failed, options.failures, job.settings)
+        write_failures(failed, options.failures)
     record = {
         "shards": now.shards,
         "done": now.done,
