@@ -26,6 +26,7 @@ __all__ = [
     "check_outputs",
     "distinct",
     "folds_case",
+    "is_other_address",
     "output_path",
 ]
 
@@ -66,8 +67,7 @@ def check_outputs(
     inside: list[Path | str] = []
     for name, path in (*files.items(), *folders.items()):
         text = "" if path is None else os.fspath(path)
-        mangled = isinstance(path, Path) and _ADDRESS.match(text)
-        if mangled or ("://" in text and not is_remote(text)):
+        if path is not None and is_other_address(path):
             raise DataError(
                 f"{name} {path} is an address: only the pictures of detect (--out, --draw), align "
                 "and redact, and jobs, go to one, of a store such as s3://"
@@ -101,6 +101,12 @@ def check_outputs(
             if _check_folder(name, path, source, read) and path not in inside:
                 inside.append(path)
     return inside
+
+
+def is_other_address(path: str | os.PathLike[str]) -> bool:
+    """Whether a place is an address that is none of a store, as a `Path` of one is not."""
+    text = os.fspath(path)
+    return bool(_ADDRESS.match(text)) and not (isinstance(path, str) and is_remote(path))
 
 
 def _check_address(name: str, address: str, inputs: Iterable[object], *, folder: bool) -> bool:

@@ -89,6 +89,8 @@ def test_crops_at_an_address_are_those_of_a_folder(where: str, tmp_path: Path) -
     before = there(where)
     with pytest.raises(DataError, match="holds files that are no crops"):
         CropFolder(f"{where}/deep", resume=True)
+    with pytest.raises(DataError, match="as a str"):
+        CropFolder(Path(where))
     assert there(where) == before
 
 
@@ -121,19 +123,27 @@ def test_what_a_kill_leaves_is_taken_over_once_its_lease_is_over(
 def test_the_list_is_put_as_it_grows(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifests, "_EVERY", 0.0)
     uploads: list[str] = []
+    lost = [True]
     folder = CropFolder(memory)
     store = folder._store
     real = store.upload
 
     def upload(key: str, file: Path) -> None:
         uploads.append(key)
+        if lost:
+            lost.pop()
+            raise OSError("no answer")
         real(key, file)
 
+    folder.begin()
     monkeypatch.setattr(store, "upload", upload)
+    folder.write("0.jpg", IMAGE, FACES)  # its upload fails, and is made up for
+    assert LIST not in there(memory)
+    monkeypatch.setattr(folder._manifest, "_next", 0.0)
     for name in ("a.jpg", "b.jpg"):
         folder.write(name, IMAGE, FACES)
     assert LIST in uploads
-    assert "a.jpg" in listed(memory)
+    assert {"0.jpg", "a.jpg"} <= set(listed(memory))
     kill(folder)
     monkeypatch.setattr(manifests, "_LEASE", 0.1)
     with CropFolder(memory, resume=True) as second:

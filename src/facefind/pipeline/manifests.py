@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -18,6 +19,7 @@ from facefind.pipeline.tars import TarFiles
 
 __all__ = ["ListedFolder", "open_manifest"]
 
+_log = logging.getLogger(__name__)
 _LOCK = ".lock/writer"
 _LEASE = 60.0  # seconds
 _EVERY, _SHARE = 30.0, 0.05  # seconds between two uploads at least, and the share of time they take
@@ -151,7 +153,11 @@ class _Stored(JsonLines):
         super().write_all(records)
         self._new = True
         if time.monotonic() > self._next:
-            self._put()
+            try:
+                self._put()
+            except OSError as error:  # the images are done all the same; the next try may succeed
+                self._next = time.monotonic() + _EVERY
+                _log.warning("%s was not put to %s: %s", self._key, self._store.where, error)
 
     def close(self) -> None:
         """Put the list to its place, and let others write there."""

@@ -19,7 +19,7 @@ from typing import Protocol
 from facefind.errors import DataError
 from facefind.files import atomic, write_bytes
 from facefind.images.listing import is_remote
-from facefind.outputs import below
+from facefind.outputs import below, is_other_address
 from facefind.pipeline import remote
 
 __all__ = ["Folder", "Prefix", "Store", "check_store", "open_store"]
@@ -74,10 +74,13 @@ def open_store(where: str | os.PathLike[str]) -> Store:
     """The store of a folder or address.
 
     Raises:
-        DataError: it is an address of a store that cannot refuse to write a key that is there.
+        DataError: it is an address of a store that cannot refuse to write a key that is there, or
+            a `Path` made of an address.
         RuntimeUnavailableError: what writes such addresses is not installed.
     """
     text = os.fspath(where)
+    if is_other_address(where):
+        raise DataError(f"{text}: expected a folder, or the address of a store as a str: s3://...")
     return Prefix(text) if is_remote(text) else Folder(text)
 
 
@@ -206,11 +209,11 @@ class Prefix:
                 self._place.system.pipe_file(self._path(key), content, mode="create")
             except FileExistsError:
                 break
-            except OSError:  # of two at once the store may refuse both
+            except OSError as error:  # of two at once the store may refuse both
                 if self.get(key) is not None:
                     break
                 if pause is None:
-                    raise
+                    raise OSError(f"{self.where} cannot be written to: {error}") from error
                 time.sleep(pause)
             else:
                 return True
@@ -266,8 +269,6 @@ class Prefix:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except OSError:
-            raise
         except Exception as error:  # each store has errors of its own
             raise OSError(f"{self.where} cannot be written to: {error}") from error
 
