@@ -112,7 +112,8 @@ def test_what_a_kill_leaves_is_taken_over_once_its_lease_is_over(
         first._manifest._lease.renew()  # type: ignore[attr-defined]
         with pytest.raises(FacefindError, match="taken over by another process"):
             first.write("b.jpg", IMAGE, FACES)
-        first.close()
+        with pytest.raises(FacefindError, match="taken over by another process"):
+            first.close()
         assert (LIST in there(memory), second._manifest._lease.lost) == (False, False)  # type: ignore[attr-defined]
     assert listed(memory) == ["a.jpg"]
     hidden = list(open_store(memory).names(".lock"))
@@ -149,7 +150,8 @@ def test_the_list_is_put_as_it_grows(memory: str, monkeypatch: pytest.MonkeyPatc
     with CropFolder(memory, resume=True) as second:
         assert "a.jpg" in second.names
     folder._manifest._lease.lost = True  # type: ignore[attr-defined]
-    folder.close()
+    with pytest.raises(FacefindError):
+        folder.close()
 
 
 def test_tar_files_are_uploaded_whole_before_they_are_listed(memory: str) -> None:
@@ -160,6 +162,11 @@ def test_tar_files_are_uploaded_whole_before_they_are_listed(memory: str) -> Non
             folder.write(name, IMAGE, FACES)
     with CropFolder(memory, per_tar=2, resume=True) as folder:
         folder.write("d.jpg", IMAGE, FACES)
+    late = CropFolder(memory, per_tar=2, resume=True)
+    late.write("e.jpg", IMAGE, FACES)
+    late._manifest._lease.lost = True  # type: ignore[attr-defined]
+    with pytest.raises(FacefindError, match="taken over by another process"):
+        late.close()  # and puts no tar file over another's
     tars = {f"{n:05}.tar" for n in range(3)}
     assert there(memory) == {*tars, LIST, "settings.json"}
     with tarfile.open(fileobj=io.BytesIO(read(memory, "00002.tar"))) as tar:

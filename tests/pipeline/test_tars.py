@@ -40,6 +40,7 @@ def test_crops_lie_in_tar_files_with_what_is_known_of_each(tmp_path: Path) -> No
     with crops(tmp_path) as folder:
         for name in ("a.jpg", "deep/b.jpg", "c.jpg"):
             folder.write(name, IMAGE, FACES)
+        assert folder.write("none.jpg", IMAGE, FACES[:0])["tar"] == "00001.tar"
     assert members(tmp_path) == {
         "00000.tar": ["a_0.png", "a_0.json", "deep/b_0.png", "deep/b_0.json"],
         "00001.tar": ["c_0.png", "c_0.json"],
@@ -50,9 +51,9 @@ def test_crops_lie_in_tar_files_with_what_is_known_of_each(tmp_path: Path) -> No
     assert np.array_equal(pixels, FACES.align(IMAGE, 64)[0])
     assert (about["image"], about["face"], about["score"]) == ("deep/b.jpg", 0, 0.75)
     lines = [record for _, record in read_json_lines(tmp_path / "manifest.jsonl")]
-    assert [one["tar"] for one in lines] == ["00000.tar", "00000.tar", "00001.tar"]
+    assert [one["tar"] for one in lines] == ["00000.tar", "00000.tar", "00001.tar", "00001.tar"]
     with crops(tmp_path, resume=True) as folder:
-        assert folder.names == {"a.jpg", "deep/b.jpg", "c.jpg"}
+        assert folder.names == {"a.jpg", "deep/b.jpg", "c.jpg", "none.jpg"}
         folder.write("d.jpg", IMAGE, FACES)
     assert members(tmp_path)["00002.tar"] == ["d_0.png", "d_0.json"]
     with pytest.raises(DataError, match="made with size 64, not 112"):

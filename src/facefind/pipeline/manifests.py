@@ -82,20 +82,20 @@ class ListedFolder(Sink):
     def record(
         self,
         record: dict[str, Any],
-        files: Mapping[str, bytes] = {},
+        files: Mapping[str, bytes] | None,
         beside: Mapping[str, bytes] = {},
     ) -> None:
         """Write an image's files by name, and list the image once they are there, whole.
 
         Args:
             record: Its line of the list.
-            files: Its files; none where they are there already.
+            files: Its files; None where they are there already.
             beside: More of them, in tar files alone.
         """
-        if self._tars is not None and files:
+        if self._tars is not None and files is not None:
             self._tars.add({**files, **beside}, record)
         else:
-            self._store.put_all(files)
+            self._store.put_all(files or {})
             self._manifest.write(record)
 
 
@@ -140,11 +140,7 @@ class _Stored(JsonLines):
         Raises:
             FacefindError: another process has taken the place over, as after a long sleep.
         """
-        if self._lease.lost:
-            raise FacefindError(
-                f"{self._store.where} was taken over by another process, since this one said "
-                "nothing for too long: resume it once that one is done"
-            )
+        self._check_lease()
         self._new = self._new or self._file is None
         super().begin()
 
@@ -165,10 +161,18 @@ class _Stored(JsonLines):
             return
         super().close()
         try:
-            if self._new and not self._lease.lost:
+            if self._new:
+                self._check_lease()
                 self._put()
         finally:
             self._end()
+
+    def _check_lease(self) -> None:
+        if self._lease.lost:
+            raise FacefindError(
+                f"{self._store.where} was taken over by another process, since this one said "
+                "nothing for too long: resume it once that one is done"
+            )
 
     def _put(self) -> None:
         began = time.monotonic()

@@ -319,7 +319,7 @@ class RedactedFolder(ListedFolder):
             "lowest_score": None if lowest is None else round(lowest, 4),
             **places,
         }
-        self.record(record, {} if copied is None else {record["file"]: copied})
+        self.record(record, None if copied is None else {record["file"]: copied})
         self.last = record
         return record
 

@@ -64,7 +64,7 @@ class Store(Protocol):
         """A file's content; None where it is not there."""
 
     def names(self, folder: str) -> Iterator[str]:
-        """Names of the files right in a folder of the job; none where it is not there."""
+        """Names of the files right in a folder of the place; none where it is not there."""
 
     def remove(self, key: str) -> None:
         """Remove a file, which need not be there."""

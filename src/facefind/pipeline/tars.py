@@ -64,7 +64,8 @@ class TarFiles:
         if self._tar is None:
             return
         self._tar = None
-        self._stack.close()
+        with self._stack:
+            self._records.begin()  # raises where another process writes here by now
         self._records.write_all(self._waiting)
         self._waiting = []
         self._next += 1
