@@ -151,9 +151,15 @@ class RedactOptions:
         return protocol or CAREFUL.protocol, CAREFUL.min_score if min_score is None else min_score
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, from which another process makes the same."""
+        """Plain values, from which another process makes the same.
+
+        Raises:
+            DataError: the picture is not there.
+        """
         values = asdict(self) | {"color": list(self.color)}
         if self.picture is not None:
+            if not self.picture.is_file():
+                raise DataError(f"{self.picture} does not exist: name the picture to cover faces")
             values |= {"picture": os.path.abspath(self.picture)}
             values |= {"picture_sha256": sha256(self.picture)}
         return values

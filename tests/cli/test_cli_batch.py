@@ -21,6 +21,7 @@ from facefind.errors import DataError
 from facefind.pipeline import Meter
 from facefind.redaction import CAREFUL, RedactOptions
 
+COVER = ("--with", "image", "--picture")
 FAST = ("--test-protocol", "320")
 
 
@@ -94,6 +95,12 @@ def test_a_job_lies_in_a_bucket(album: Path, model: str, bucket: str) -> None:
         (["run", "job", "{album}", "--workers", "0"], "--workers 0"),
         (["run", "job", "{album}", "--memory-limit", "9", "--runtime", "openvino"], "memory_limit"),
         (["run", "job", "{album}", "--address", "x"], "--engine ray"),
+        (["run", "job", "{album}", "--size", "64"], "--size is of --do align: name both"),
+        (["run", "job", "{album}", "--do", "align", "--with=fill"], "--with is of --do redact"),
+        (
+            ["run", "job", "{album}", "--do", "redact", *COVER, "none.png"],
+            "none.png does not",
+        ),
     ],
 )
 def test_mistakes_are_one_line(

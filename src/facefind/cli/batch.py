@@ -154,15 +154,22 @@ class _Redact(_Run):
         return {"do": "redact", **self.how.to_dict()}
 
 
-_KINDS: dict[str, type[_Run]] = {"detect": _Detect, "align": _Align, "redact": _Redact}
-
-
 def _kind(args: Sequence[str]) -> type[_Run]:
-    """The options of a job that does what --do says."""
+    """The options of a job that does what --do says.
+
+    Raises:
+        DataError: one is given of a job that does something else.
+    """
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--do", nargs="?", default="detect")
-    known, _ = parser.parse_known_args(args)
-    return _KINDS.get(known.do, _Detect)
+    do = parser.parse_known_args(args)[0].do
+    kinds = {"align": CropOptions, "redact": Hide}
+    given = {arg.partition("=")[0] for arg in args} - {"--format"}  # which means something to all
+    for other in kinds.keys() - {do}:
+        names = ("with" if one.name == "method" else one.name for one in fields(kinds[other]))
+        if wrong := given.intersection(f"--{name.replace('_', '-')}" for name in names):
+            raise DataError(f"{min(wrong)} is of --do {other}: name both")
+    return {"align": _Align, "redact": _Redact}.get(do, _Detect)
 
 
 def _run(options: _Run) -> int:
