@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import facefind
+from facefind.cropping import CropOptions
+from facefind.errors import DataError
 from facefind.faces import Faces
 from facefind.landmarks import TEMPLATE_112
 
@@ -100,3 +102,12 @@ def test_crops_of_any_image_that_detect_takes(tmp_path):
     for source in (path, str(path), path.read_bytes(), Image.fromarray(image)):
         np.testing.assert_array_equal(facefind.crop(source, faces)[0], image[6:60, 5:50])
         np.testing.assert_array_equal(facefind.align(source, faces)[0], image)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": 0}, {"size": 4097}, {"min_size": float("nan")}, {"quality": 101}]
+)
+def test_options_of_crops_are_checked(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(DataError, match=f"{name} {value}: expected"):
+        CropOptions(**wrong)

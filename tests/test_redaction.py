@@ -9,7 +9,9 @@ import pytest
 
 import facefind
 from facefind import redaction
+from facefind.errors import DataError
 from facefind.faces import Faces
+from facefind.redaction import CAREFUL, RedactOptions
 
 ONE = Faces([(100, 80, 180, 180)], [0.875], image_size=(300, 400))
 
@@ -78,3 +80,19 @@ def test_a_box_that_reaches_far_out_of_the_image_is_covered_whole(method):
     redaction.hide(pixels, [[-1e30, 10, 1e30, 1e5]], how)
     assert (pixels[:10] == 200).all()
     assert (pixels[10:] == 0).all()
+
+
+def test_options_of_copies_are_checked_and_careful_ones_grow():
+    for wrong, said in (
+        ({"grow": 0.5}, "grow 0.5: expected 1 to 10"),
+        ({"color": (0, 256, 0)}, "color 256: expected 0 to 255"),
+        ({"method": "image"}, "name both, or neither"),
+    ):
+        with pytest.raises(DataError, match=said):
+            RedactOptions(**wrong)
+    plain, careful = RedactOptions(), RedactOptions(careful=True)
+    assert (plain.redaction().grow, careful.redaction().grow) == (1.2, CAREFUL.grow)
+    assert RedactOptions(careful=True, grow=2).redaction().grow == 2
+    assert plain.finding(None, None) == (None, None)
+    assert careful.finding(None, None) == (CAREFUL.protocol, CAREFUL.min_score)
+    assert careful.finding("640", 0.0) == ("640", 0.0)

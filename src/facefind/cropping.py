@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from facefind import boxes as box_math
 from facefind import landmarks
+from facefind.errors import DataError
 from facefind.faces import Faces
 from facefind.images import Source, resize
 
-__all__ = ["align", "crop"]
+__all__ = ["CropOptions", "align", "crop"]
+
+_LARGEST_SIZE = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropOptions:
+    """How the aligned faces of many images are cut out into files.
+
+    Raises:
+        DataError: a number is out of its range.
+    """
+
+    size: int = 112
+    """Side of a crop in pixels; the landmarks of the 112-pixel template grow with it."""
+    faces: Literal["all", "largest"] = "all"
+    """All faces of an image, or the one with the largest box."""
+    min_size: float = 0.0
+    """Leave out faces whose box has a shorter side, in the image's pixels."""
+    format: Literal["png", "jpg", "webp"] = "png"
+    """png keeps the pixels as they are, jpg and webp are smaller."""
+    quality: int = 95
+    """Of jpg and webp, 1 to 100."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= _LARGEST_SIZE:
+            raise DataError(f"size {self.size}: expected 1 to {_LARGEST_SIZE}")
+        if not self.min_size >= 0:
+            raise DataError(f"min_size {self.min_size}: expected at least 0")
+        if not 1 <= self.quality <= 100:
+            raise DataError(f"quality {self.quality}: expected 1 to 100")
 
 
 def crop(

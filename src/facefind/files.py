@@ -20,6 +20,7 @@ from typing import Any
 __all__ = [
     "Lock",
     "atomic",
+    "json_bytes",
     "read_json_lines",
     "sha256",
     "write_bytes",
@@ -69,12 +70,18 @@ def write_text(path: str | Path, text: str, *, durable: bool = True) -> None:
     write_bytes(path, text.encode(), durable=durable)
 
 
+def json_bytes(content: Any) -> bytes:
+    """Indented JSON in UTF-8 with a final newline."""
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a file name that no encoding knows is escaped
+        text = json.dumps(content, indent=2).encode()
+    return text + b"\n"
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write indented JSON with a final newline, whole or not at all."""
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    with suppress(UnicodeEncodeError):  # a file name that no encoding knows is escaped
-        return write_text(path, text + "\n")
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_bytes(path, json_bytes(content))
 
 
 def sha256(path: str | Path) -> str:

@@ -12,7 +12,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ __all__ = [
     "check_outputs",
     "distinct",
     "folds_case",
+    "is_other_address",
     "output_path",
 ]
 
@@ -42,32 +43,37 @@ def check_outputs(
     files: Mapping[str, str | os.PathLike[str] | None] = {},
     folders: Mapping[str, str | os.PathLike[str] | None] = {},
     suffixes: Collection[str] = SUFFIXES,
-) -> list[Path]:
+) -> list[Path | str]:
     """Check that nothing that is to be written is, holds or lies where an input is read.
 
-    Links are followed, and hard links of a file are the file. An output folder that lies inside
-    an input folder is allowed, for it can be left out of the search; an output file there too,
-    unless its suffix is one of the files that are looked for.
+    Links are followed, and hard links of a file are the file; addresses are compared as they are.
+    An output folder that lies inside an input folder is allowed, for it can be left out of the
+    search; an output file there too, unless its suffix is one of the files that are looked for.
 
     Args:
-        inputs: Files, folders and patterns that are read; those that are not there are passed over.
+        inputs: Files, folders, patterns and addresses that are read; files that are not there are
+            passed over.
         files: Files to be written, by the option that names each; None is none.
-        folders: Folders to be written into, likewise.
+        folders: Folders to be written into, likewise, or addresses.
         suffixes: In lower case, those of the files that are read of a folder.
 
     Returns:
-        The output folders that lie inside an input folder: they must not be searched.
+        The output folders and addresses that lie inside an input's: they must not be searched.
 
     Raises:
         DataError: an output is, holds or lies where an input is, or two outputs are the same.
     """
     inputs = [os.fspath(source) for source in inputs]
+    inside: list[Path | str] = []
     for name, path in (*files.items(), *folders.items()):
-        if path is not None and is_remote(path) and os.fspath(path).rstrip("/") in inputs:
-            raise DataError(f"{name} {path} is read: name another place to write to")
-    for name, path in (*files.items(), *folders.items()):
-        if isinstance(path, Path) and _ADDRESS.match(str(path)):
-            raise DataError(f"{name} {path} is an address: only detect --out and jobs go to one")
+        text = "" if path is None else os.fspath(path)
+        if path is not None and is_other_address(path):
+            raise DataError(
+                f"{name} {path} is an address: only the pictures of detect (--out, --draw), align "
+                "and redact, and jobs, go to one, of a store such as s3://"
+            )
+        if is_remote(text) and _check_address(name, text, inputs, folder=name in folders):
+            inside.append(text)
     given = {n: Path(path) for n, path in files.items() if path is not None and not is_remote(path)}
     into = {
         n: Path(path) for n, path in folders.items() if path is not None and not is_remote(path)
@@ -83,7 +89,6 @@ def check_outputs(
     for name, path in into.items():
         if path.exists() and not path.is_dir():
             raise DataError(f"{name} {path} is a file: expected a folder")
-    inside: list[Path] = []
     for read in (Path(source) for source in inputs if source != "-" and not is_remote(source)):
         source = str(read)
         if not read.exists():
@@ -95,6 +100,28 @@ def check_outputs(
         for name, path in into.items():
             if _check_folder(name, path, source, read) and path not in inside:
                 inside.append(path)
+    return inside
+
+
+def is_other_address(path: str | os.PathLike[str]) -> bool:
+    """Whether a place is an address that is none of a store, as a `Path` of one is not."""
+    text = os.fspath(path)
+    return bool(_ADDRESS.match(text)) and not (isinstance(path, str) and is_remote(path))
+
+
+def _check_address(name: str, address: str, inputs: Iterable[object], *, folder: bool) -> bool:
+    """Whether what is written to an address lies inside of what is read."""
+    out, inside = f"{address.rstrip('/')}/", False
+    for source in map(str, filter(is_remote, inputs)):
+        parts = source.rstrip("/").split("/")
+        fixed = list(takewhile(lambda part: not glob.has_magic(part), parts))
+        read = f"{'/'.join(fixed)}/"
+        if out == read or (folder and read.startswith(out)):
+            raise DataError(
+                f"{name} {address} is or holds {source}, which is read: name another place to "
+                "write to"
+            )
+        inside |= folder and out.startswith(read)
     return inside
 
 
@@ -175,7 +202,7 @@ def distinct(
     Raises:
         DataError: two are; the message names both.
     """
-    alike = folds_case(folder)
+    alike = not is_remote(folder) and folds_case(folder)
     taken: dict[str, object] = {}
     for source, output in outputs:
         name = os.fspath(output)

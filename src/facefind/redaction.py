@@ -6,19 +6,26 @@ planes of a video, 8 or 16 bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facefind import boxes as box_math
+from facefind.errors import DataError
 from facefind.faces import Faces
+from facefind.files import sha256
 from facefind.images import Source, read, resize
 
 __all__ = [
+    "CAREFUL",
+    "Careful",
     "Method",
+    "RedactOptions",
     "Redaction",
     "Shape",
     "blur",
@@ -76,6 +83,101 @@ class Redaction:
             raise ValueError(f"color must be three numbers from 0 to 255, got {self.color}")
         if (self.method == "image") != (self.picture is not None):
             raise ValueError("method 'image' needs a picture, and no other method takes one")
+
+
+@dataclass(frozen=True)
+class Careful:
+    """Settings that find more faces, in several times the time; see docs/guides/redact.md."""
+
+    protocol: str = "everyday:640,1280:flip"
+    min_score: float = 0.35
+    grow: float = 1.5
+
+
+CAREFUL = Careful()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedactOptions:
+    """How copies of many pictures are made in which faces are hidden.
+
+    Raises:
+        DataError: a number is out of its range, or there is no picture for "image".
+    """
+
+    method: Method = "blur"
+    """How faces are hidden. blur and pixelate leave an impression, of fill (one color) and image
+    (--picture over it) nothing is left of a face."""
+    picture: Path | None = None
+    """With image, the picture that covers faces."""
+    color: tuple[int, int, int] = (0, 0, 0)
+    """With fill, red, green and blue from 0 to 255."""
+    shape: Shape = "ellipse"
+    """What is hidden of a face's box: the ellipse in it, or all of it."""
+    grow: float | None = None
+    """How many times wider and higher than the face's box; 1.2, with --careful 1.5."""
+    careful: bool = False
+    """Find more faces, in several times the time: at two sizes and mirrored, from lower scores;
+    more that is no face is hidden, too."""
+    strip_metadata: bool = True
+    """Leave out EXIF (place, camera), texts, and previews, which show the face; the color profile
+    stays, and orientation is applied. With --no-strip-metadata EXIF stays, without previews."""
+
+    def __post_init__(self) -> None:
+        if self.grow is not None and not 1 <= self.grow <= 10:
+            raise DataError(f"grow {self.grow}: expected 1 to 10")
+        for value in self.color:
+            if not 0 <= value <= 255:
+                raise DataError(f"color {value}: expected 0 to 255")
+        if (self.method == "image") != (self.picture is not None):
+            raise DataError("image covers faces with a picture (--picture): name both, or neither")
+
+    def redaction(self) -> Redaction:
+        """How faces are hidden; the picture is read."""
+        return Redaction(
+            method=self.method,
+            shape=self.shape,
+            grow=self.grow or (CAREFUL.grow if self.careful else 1.2),
+            color=self.color,
+            picture=None if self.picture is None else read(self.picture),
+        )
+
+    def finding(
+        self, protocol: str | None, min_score: float | None
+    ) -> tuple[str | None, float | None]:
+        """The test protocol and threshold to find faces with, given those that a user names."""
+        if not self.careful:
+            return protocol, min_score
+        return protocol or CAREFUL.protocol, CAREFUL.min_score if min_score is None else min_score
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, from which another process makes the same.
+
+        Raises:
+            DataError: the picture is not there.
+        """
+        values = asdict(self) | {"color": list(self.color)}
+        if self.picture is not None:
+            if not self.picture.is_file():
+                raise DataError(f"{self.picture} does not exist: name the picture to cover faces")
+            values |= {"picture": os.path.abspath(self.picture)}
+            values |= {"picture_sha256": sha256(self.picture)}
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RedactOptions:
+        """The options of these values, as of `to_dict`.
+
+        Raises:
+            DataError: the picture is not there, or is another one.
+        """
+        given = dict(values) | {"color": tuple(values["color"])}
+        digest = given.pop("picture_sha256", None)
+        if digest is not None:
+            given["picture"] = path = Path(given["picture"])
+            if not path.is_file() or sha256(path) != digest:
+                raise DataError(f"{path} is not the picture that was named first: bring it back")
+        return cls(**given)
 
 
 def redact(

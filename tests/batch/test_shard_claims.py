@@ -12,8 +12,8 @@ from simulated import units
 
 from facefind.batch import Claims, Job
 from facefind.batch.claims import MOST_GENERATIONS, Claim
-from facefind.batch.store import Folder, check_store, open_store
 from facefind.errors import DataError
+from facefind.pipeline.stores import Folder, check_store, open_store
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -58,9 +58,11 @@ def test_stores_that_create_twice_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="lets a file be created twice"):
         check_store(Careless(tmp_path))
-    for where in ("memory://job", "https://h/a.tar", "sftp://h/job"):
+    for where in ("https://h/a.tar", "sftp://h/job"):
         with pytest.raises(DataError, match="s3://"):
             open_store(where)
+    with pytest.raises(DataError, match="not in memory"):
+        Job.open("memory://job")
     assert isinstance(open_store("a/b"), Folder)
 
 

@@ -138,9 +138,9 @@ def test_resume_makes_what_is_missing_and_nothing_else(
     ("args", "message"),
     [
         ([], "no images given"),
-        (["{folder}", "--size", "0"], "--size 0: expected 1 to 4096"),
+        (["{folder}", "--size", "0"], "size 0: expected 1 to 4096"),
         (["{folder}", "--min-score", "2"], "--min-score 2.0: expected 0 to 1"),
-        (["{folder}", "--min-size", "-1"], "--min-size -1.0: expected at least 0"),
+        (["{folder}", "--min-size", "-1"], "min_size -1.0: expected at least 0"),
         (["{folder}", "--batch-size", "0"], "--batch-size 0: expected at least 1"),
         (["{folder}", "--model", "nonesuch"], "there is no model 'nonesuch'"),
         (["{folder}", "{twin}"], "would both be twin"),

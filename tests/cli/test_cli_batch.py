@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tyro
+from PIL import Image
 
 from facefind import FaceDetector
-from facefind.batch import Claims, Job, read_shard
-from facefind.cli import main
+from facefind.batch import Claims, Done, Job, failures, read_shard, write_failures
+from facefind.cli import batch, main
+from facefind.errors import DataError
+from facefind.pipeline import Meter
+from facefind.redaction import CAREFUL, RedactOptions
 
+COVER = ("--with", "image", "--picture")
 FAST = ("--test-protocol", "320")
 
 
@@ -38,8 +47,15 @@ def test_a_job_is_begun_and_joined(
     printed = capsys.readouterr().out
     assert "3 of 3 shards done" in printed
     assert "broken.jpg: " in printed
-    assert failed.read_text().splitlines()[1].startswith("broken.jpg,")
+    (row,) = csv.DictReader(failed.read_text().splitlines())
+    assert (row["image"], row["shard"]) == ("broken.jpg", "1")
+    assert "damaged or truncated" in row["error"]
+    assert main(["batch", "status", job, "--failures", str(failed)]) == 2
+    assert "is there already" in capsys.readouterr().err
     pandas = pytest.importorskip("pandas")
+    write_failures(failures(one), tmp_path / "failed.parquet")
+    (cells,) = pandas.read_parquet(tmp_path / "failed.parquet").to_dict("records")
+    assert {**row, "shard": 1} == cells
     assert len(pandas.read_parquet(Path(job) / "results")) == 5
     for path in (Path(job) / "results").glob("*1.parquet"):
         path.unlink()  # as after a kill: its shard is not done
@@ -71,7 +87,7 @@ def test_a_job_lies_in_a_bucket(album: Path, model: str, bucket: str) -> None:
         (["run", "job"], "there is no job in"),
         (["status", "job"], "there is no job in"),
         (["go", "job"], "no action 'go'"),
-        (["run", "memory://job", "{album}"], "a job lies in a local folder or in a store"),
+        (["run", "memory://job", "{album}"], "a job lies where other processes see it"),
         (["run", "{album}", "{album}"], "is or holds"),
         (["run", "{other}", "{album}"], "holds files that are no job"),
         (["run", "job", "-"], "no picture on stdin"),
@@ -79,6 +95,12 @@ def test_a_job_lies_in_a_bucket(album: Path, model: str, bucket: str) -> None:
         (["run", "job", "{album}", "--workers", "0"], "--workers 0"),
         (["run", "job", "{album}", "--memory-limit", "9", "--runtime", "openvino"], "memory_limit"),
         (["run", "job", "{album}", "--address", "x"], "--engine ray"),
+        (["run", "job", "{album}", "--size", "64"], "--size is of --do align: name both"),
+        (["run", "job", "{album}", "--do", "align", "--with=fill"], "--with is of --do redact"),
+        (
+            ["run", "job", "{album}", "--do", "redact", *COVER, "none.png"],
+            "none.png does not",
+        ),
     ],
 )
 def test_mistakes_are_one_line(
@@ -113,13 +135,22 @@ def test_another_model_or_setting_is_another_job(
     assert "status" in capsys.readouterr().out
 
 
+OWN = {
+    "align": ["--size", "64", "--faces", "largest", "--format", "webp", "--quality", "80"],
+    "redact": ["--with", "fill", "--no-strip-metadata", "--shape", "box", "--color", *"00", "200"],
+}
+
+
 @pytest.mark.parametrize("do", ["align", "redact"])
 def test_crops_and_copies_lie_in_a_tar_file_for_each_shard(
     do: str, broken: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = tmp_path / "job"
+    job, exif = tmp_path / "job", Image.Exif()
+    exif[0x010E] = "a portrait"
+    with Image.open(broken / "a.jpg") as picture:
+        picture.save(broken / "a.jpg", quality=95, exif=exif)
     args = ["batch", "run", str(job), str(broken), "--model", model, "--per-shard", "2"]
-    args += ["--do", do, "--workers", "1", *FAST]
+    args += ["--do", do, *OWN[do], "--workers", "1", *FAST]
     assert main(args) == 1
     one = Job.open(str(job))
     assert Claims(one).of(1) is None
@@ -134,6 +165,16 @@ def test_crops_and_copies_lie_in_a_tar_file_for_each_shard(
     for record in records.values():
         files = [crop["file"] for crop in record["crops"]] if do == "align" else [record["file"]]
         assert set(files) <= tars[record["tar"].removeprefix("tars/")]
+    with tarfile.open(job / records["a.jpg"]["tar"]) as tar:
+        name = "a.webp" if do == "align" else "a.jpg"
+        made = Image.open(io.BytesIO(tar.extractfile(name).read()))  # type: ignore[union-attr]
+    if do == "align":
+        assert (made.format, made.size) == ("WEBP", (64, 64))
+    else:
+        assert made.getexif()[0x010E] == "a portrait"
+        x1, y1, x2, y2 = map(round, records["a.jpg"]["boxes"][0])
+        face = np.asarray(made)[y1:y2, x1:x2].astype(int)
+        assert np.abs(face - (0, 0, 200)).max() < 40
     (job / "results" / "00000001.jsonl").unlink()  # as after a kill: its tar file is there already
     kept = json.loads((job / "claims" / "00000001.1").read_text()) | {"released": True}
     (job / "claims" / "00000001.1").write_text(json.dumps(kept))
@@ -143,5 +184,33 @@ def test_crops_and_copies_lie_in_a_tar_file_for_each_shard(
     }
     assert not (job / "tars" / "00000001.1.tar").exists()
     capsys.readouterr()
-    assert main([*args[:8], "--workers", "1", *FAST]) == 2
-    assert "does {'do'" in capsys.readouterr().err
+    for other in ([], ["--do", do, *OWN[do][:2]]):
+        assert main([*args[:8], *other, "--workers", "1", *FAST]) == 2
+        assert "does {'do'" in capsys.readouterr().err
+
+
+def test_what_a_dead_worker_counted_is_counted_once() -> None:
+    meter = Meter(20)
+    watch = batch._Watch(meter, lambda: None)
+    said = [(1, 0), (1, 7), (2, 0), (2, 5), (2, 10)]  # the first worker died after 7 of 10 pictures
+    for generation, pictures in said:
+        watch(Done(3, generation, pictures, whole=pictures == 10, stages={"reading": pictures / 2}))
+    watch(Done(4, 1, 10, whole=True))
+    assert (meter.done, meter.total, meter.stages["reading"]) == (20, 20, 8.5)
+
+
+def test_options_of_copies_are_those_of_the_command(tmp_path: Path) -> None:
+    def begun(*args: str) -> Any:
+        return tyro.cli(batch._kind(args), args=["job", "photos", *args])
+
+    careful = begun("--do", "redact", "--careful", "--min-score", "0.4")
+    assert careful.options() == {"protocol": CAREFUL.protocol, "min_score": 0.4}
+    picture = tmp_path / "sun.png"
+    Image.new("RGB", (8, 8), (250, 200, 0)).save(picture)
+    covered = begun("--do=redact", "--with", "image", "--picture", str(picture))
+    work = json.loads(json.dumps(covered.work()))
+    assert work.pop("do") == "redact"
+    assert RedactOptions.from_dict(work) == RedactOptions(method="image", picture=picture)
+    picture.write_bytes(b"another")
+    with pytest.raises(DataError, match="is not the picture that was named"):
+        RedactOptions.from_dict(work)

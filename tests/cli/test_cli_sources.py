@@ -110,6 +110,30 @@ def test_pictures_come_from_buckets(
     ]
 
 
+def test_pictures_go_to_buckets(
+    album: Path, model: str, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import fsspec
+
+    system, root = fsspec.core.url_to_fs(bucket)
+    system.put(str(album), f"{bucket}/album", recursive=True)
+    photos, crops = f"{bucket}/album", f"{bucket}/album/crops"  # they are not searched themselves
+    assert main(["align", photos, "--out", crops, "--model", model, *FAST]) == 0
+    assert "3 images, 2 crops in" in capsys.readouterr().err
+    draw = ["detect", str(album), "--draw", f"{bucket}/drawn", "--overwrite"]
+    assert main([*draw, "--model", model, *FAST]) == 0
+    below = {"album/crops/a_0.png", "album/crops/deep/b_0.png", "drawn/blank.gif.png"}
+    found = {path[len(root) :].lstrip("/") for path in system.find(root)}
+    assert below <= found
+    assert main(["redact", photos, "--out", photos, *FAST]) == 2
+    assert "is or holds" in capsys.readouterr().err
+    for out in (f"{bucket}/album/deep", "https://host/x"):
+        assert main(["redact", str(album), "--out", out, "--model", model, *FAST]) == 2
+        said = capsys.readouterr().err
+        assert "holds files that are no" in said or "s3://" in said
+        assert said.count("\n") == 1
+
+
 def test_redacted_pictures_go_into_tar_files(album: Path, model: str, tmp_path: Path) -> None:
     out = tmp_path / "hidden"
     args = ["redact", str(album), "--model", model, "--out", str(out), "--per-tar", "2", *FAST]

@@ -112,7 +112,7 @@ def test_numbered_pictures(folder: Path, portraits: list[np.ndarray]) -> None:
         (["redact", "in", "--out", "in"], "is or holds in"),
         (["redact", "movie.mp4", "--out", "."], "is or holds movie.mp4"),
         (["redact", "in", "--out", "x", "--with", "image"], "--picture"),
-        (["redact", "in", "--out", "x", "--grow", "0.5"], "--grow 0.5"),
+        (["redact", "in", "--out", "x", "--grow", "0.5"], "grow 0.5"),
         (["redact", "in", "--out", "x", "--seconds", "3"], "--seconds is of streams"),
         (["redact", "rtsp://host/a", "in", "--out", "x"], "a stream is redacted alone"),
     ],

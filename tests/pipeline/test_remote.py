@@ -145,3 +145,17 @@ def test_an_address_that_is_read_is_not_written() -> None:
     with pytest.raises(DataError, match="is read"):
         check_outputs(["s3://b/a.parquet"], files={"--out": "s3://b/a.parquet"})
     assert check_outputs(["s3://b/photos", "-"], files={"--out": "s3://b/faces.parquet"}) == []
+    for read in (
+        "s3://b/photos",
+        "s3://b/photos/",
+        "s3://b/photos/a.jpg",
+        "s3://b/photos/*/a*.jpg",
+    ):
+        for out in ("s3://b/photos", "s3://b/"):
+            with pytest.raises(DataError, match=r"--draw .* is or holds"):
+                check_outputs([read], folders={"--draw": out})
+    inside = {"--draw": "s3://b/photos/drawn", "--out": "s3://b/photos2"}
+    assert check_outputs(["s3://b/photos"], folders=inside) == ["s3://b/photos/drawn"]
+    assert check_outputs(["s3://b/photos/a.jpg"], folders={"--out": "s3://b/photos/a"}) == []
+    with pytest.raises(DataError, match="is an address"):
+        check_outputs(["a.jpg"], folders={"--out": "https://host/drawn"})

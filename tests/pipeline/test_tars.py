@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facefind.cropping import CropOptions
 from facefind.errors import DataError
 from facefind.faces import Faces
 from facefind.files import read_json_lines
 from facefind.pipeline import CropFolder, JsonLines
+from facefind.pipeline.stores import Folder
 from facefind.pipeline.tars import TarFiles
 
 POINTS = np.array([[[30, 30], [50, 30], [40, 42], [32, 52], [48, 52]]], np.float32)
@@ -31,13 +33,14 @@ def members(folder: Path) -> dict[str, list[str]]:
 
 
 def crops(folder: Path, **options: bool) -> CropFolder:
-    return CropFolder(folder, size=64, per_tar=2, **options)  # type: ignore[arg-type]
+    return CropFolder(folder, CropOptions(size=64), per_tar=2, **options)  # type: ignore[arg-type]
 
 
 def test_crops_lie_in_tar_files_with_what_is_known_of_each(tmp_path: Path) -> None:
     with crops(tmp_path) as folder:
         for name in ("a.jpg", "deep/b.jpg", "c.jpg"):
             folder.write(name, IMAGE, FACES)
+        assert folder.write("none.jpg", IMAGE, FACES[:0])["tar"] == "00001.tar"
     assert members(tmp_path) == {
         "00000.tar": ["a_0.png", "a_0.json", "deep/b_0.png", "deep/b_0.json"],
         "00001.tar": ["c_0.png", "c_0.json"],
@@ -48,9 +51,9 @@ def test_crops_lie_in_tar_files_with_what_is_known_of_each(tmp_path: Path) -> No
     assert np.array_equal(pixels, FACES.align(IMAGE, 64)[0])
     assert (about["image"], about["face"], about["score"]) == ("deep/b.jpg", 0, 0.75)
     lines = [record for _, record in read_json_lines(tmp_path / "manifest.jsonl")]
-    assert [one["tar"] for one in lines] == ["00000.tar", "00000.tar", "00001.tar"]
+    assert [one["tar"] for one in lines] == ["00000.tar", "00000.tar", "00001.tar", "00001.tar"]
     with crops(tmp_path, resume=True) as folder:
-        assert folder.names == {"a.jpg", "deep/b.jpg", "c.jpg"}
+        assert folder.names == {"a.jpg", "deep/b.jpg", "c.jpg", "none.jpg"}
         folder.write("d.jpg", IMAGE, FACES)
     assert members(tmp_path)["00002.tar"] == ["d_0.png", "d_0.json"]
     with pytest.raises(DataError, match="made with size 64, not 112"):
@@ -77,7 +80,7 @@ def test_what_a_kill_interrupts_is_made_again_under_the_same_number(tmp_path: Pa
 
 def test_nothing_is_recorded_before_its_tar_file_is_there(tmp_path: Path) -> None:
     with JsonLines(tmp_path / "r.jsonl", resume=True) as records:
-        tars = TarFiles(tmp_path, 2, records)
+        tars = TarFiles(Folder(tmp_path), 2, records)
         tars.add({"a": b"1"}, {"image": "a"})
         assert list(tmp_path.glob("*.tar")) == []
         assert records.path.read_text() == ""
@@ -85,4 +88,4 @@ def test_nothing_is_recorded_before_its_tar_file_is_there(tmp_path: Path) -> Non
         assert members(tmp_path) == {"00000.tar": ["a"]}
         assert records.path.read_text().count("\n") == 2
     with pytest.raises(DataError, match="at least one image"):
-        TarFiles(tmp_path, 0, records)
+        TarFiles(Folder(tmp_path), 0, records)

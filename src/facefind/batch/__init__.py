@@ -11,7 +11,7 @@
 from facefind.batch.claims import Claim, Claims
 from facefind.batch.job import Job
 from facefind.batch.local import run_local
-from facefind.batch.status import Status, failures, read_shard, status
+from facefind.batch.status import Status, failures, read_shard, status, write_failures
 from facefind.batch.worker import Done, Worker
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "read_shard",
     "run_local",
     "status",
+    "write_failures",
 ]

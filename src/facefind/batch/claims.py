@@ -1,27 +1,20 @@
 """Who does which shard: claims that are renewed, and may be taken over where they are not.
 
-A claim is a file `claims/SHARD.GENERATION`, which one worker creates, and renews while it works.
-Whoever has seen it unchanged for as long as a lease, by a clock of its own, may create that of the
-next generation: no clocks of different machines are compared. Whoever was late finds that claim
-before it writes, and its results there where it has not: they are created once.
+A claim is a lease, `claims/SHARD.GENERATION`, see `pipeline.leases`. Whoever was late finds that of
+the next generation before it writes, and its results there where it has not: they are created once.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import platform
 import random
-import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from facefind.batch.job import Job
+from facefind.pipeline.leases import Expiry, Lease, new_owner
 
 __all__ = ["MOST_GENERATIONS", "Claim", "Claims", "newest"]
 
@@ -29,75 +22,28 @@ MOST_GENERATIONS = 5
 """How often a shard is claimed: what has ended so many workers would end the next one."""
 
 _MISSES = 8  # claims of others that are met before all are listed anew
-_log = logging.getLogger(__name__)
 
 
-@dataclass
-class Claim:
+class Claim(Lease):
     """A shard that this worker has claimed; in a `with` block it is renewed.
 
-    Attributes:
+    Args:
         job: The job.
         shard: Its number.
         generation: From 1; how often it was claimed.
         owner: The worker.
-        lost: Whether another worker has taken the shard over.
     """
 
-    job: Job
-    shard: int
-    generation: int
-    owner: str
-    lost: bool = False
-    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _beats: int = 0
-
-    def make(self) -> bool:
-        """Create the claim; gives whether this worker has."""
-        return self.job.store.create(self._key(), self._content())
-
-    def renew(self) -> None:
-        """Show that the worker lives, and see whether another has taken the shard over."""
-        self._beats += 1
-        self.job.store.put(self._key(), self._content())
-        self.lost = self.lost or self._is_taken()
+    def __init__(self, job: Job, shard: int, generation: int, owner: str) -> None:
+        super().__init__(job.store, f"claims/{shard:08}", generation, owner, job.lease)
+        self.job, self.shard = job, shard
 
     def commit(self, content: bytes) -> bool:
         """Write the shard's results, once; gives whether this worker has."""
-        self.lost = self.lost or self._is_taken()
+        self.lost = self.lost or self.is_taken()
         if self.lost:
             return False
         return self.job.store.create(self.job.result_key(self.shard), content)
-
-    def release(self) -> None:
-        """Let others claim the shard at once."""
-        self.job.store.put(self._key(), self._content(released=True))
-
-    def __enter__(self) -> Claim:
-        threading.Thread(target=self._keep, name="facefind-lease", daemon=True).start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._stop.set()
-        if raised[0] is not None and not self.lost:
-            self.release()
-
-    def _keep(self) -> None:
-        while not self._stop.wait(self.job.lease / 4):
-            try:
-                self.renew()
-            except Exception as error:  # each store has errors of its own; the next may succeed
-                _log.warning("the claim of shard %d was not renewed: %s", self.shard, error)
-
-    def _is_taken(self) -> bool:
-        return self.job.store.get(self._key(1)) is not None
-
-    def _key(self, later: int = 0) -> str:
-        return f"claims/{self.shard:08}.{self.generation + later}"
-
-    def _content(self, *, released: bool = False) -> bytes:
-        content = {"owner": self.owner, "beats": self._beats, "released": released}
-        return json.dumps(content).encode()
 
 
 class Claims:
@@ -111,8 +57,8 @@ class Claims:
     def __init__(self, job: Job, *, poll: float | None = None) -> None:
         self._job = job
         self._poll = min(job.lease / 8, 2.0) if poll is None else poll
-        self._seen: dict[int, tuple[bytes | None, float]] = {}
-        self.owner = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._expiry = Expiry(job.store, job.lease)
+        self.owner = new_owner()
 
     def __iter__(self) -> Iterator[Claim]:
         """Claims of this worker; each is for a shard that was not done."""
@@ -176,13 +122,7 @@ class Claims:
         return self._has_expired(shard, MOST_GENERATIONS)
 
     def _has_expired(self, shard: int, generation: int) -> bool:
-        content = self._job.store.get(f"claims/{shard:08}.{generation}")
-        before, since = self._seen.get(shard, (None, 0.0))
-        if content != before:
-            self._seen[shard] = content, since = content, time.monotonic()
-        if content is not None and json.loads(content)["released"]:
-            return True
-        return time.monotonic() - since > self._job.lease
+        return self._expiry.has_expired(f"claims/{shard:08}.{generation}")
 
 
 def newest(job: Job) -> dict[int, int]:

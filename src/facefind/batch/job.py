@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from facefind.batch.store import Store, check_store, open_store
 from facefind.errors import DataError
 from facefind.images.listing import is_remote
 from facefind.pipeline import FORMATS
+from facefind.pipeline.stores import Store, check_store, open_store
 from facefind.pipeline.units import Unit
 
 __all__ = ["Job", "ResultFormat", "Settings"]
@@ -67,7 +67,7 @@ class Job:
             DataError: there is a job with other settings, or the store is none for jobs.
             ModuleNotFoundError: what writes the format is not installed.
         """
-        store = open_store(where)
+        store = _store(where)
         job = cls(store, _plain(settings), _plain(detector), **more)
         if job.format not in get_args(ResultFormat):
             formats = ", ".join(get_args(ResultFormat))
@@ -102,7 +102,7 @@ class Job:
         Raises:
             DataError: there is none.
         """
-        store = open_store(where)
+        store = _store(where)
         content = store.get("job.json")
         if content is None:
             raise DataError(f"there is no job in {store.where}")
@@ -202,6 +202,12 @@ class Job:
     def tar_key(self, shard: int, generation: int) -> str:
         """The key of the tar file that the holder of a claim writes."""
         return f"tars/{_number(shard)}.{generation}.tar"
+
+
+def _store(where: str | Path) -> Store:
+    if str(where).startswith("memory://"):
+        raise DataError(f"{where}: a job lies where other processes see it, not in memory")
+    return open_store(where)
 
 
 def _number(shard: int) -> str:

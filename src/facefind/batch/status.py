@@ -6,16 +6,19 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from facefind.batch.claims import MOST_GENERATIONS, newest, owners
 from facefind.batch.job import Job
-from facefind.pipeline.tables import read_parquet
+from facefind.errors import DataError
+from facefind.files import atomic
+from facefind.pipeline import format_of
+from facefind.pipeline.tables import printed, read_parquet
 
-__all__ = ["Status", "failures", "read_shard", "status"]
+__all__ = ["Status", "failures", "read_shard", "status", "write_failures"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,37 @@ def failures(job: Job) -> Iterator[dict[str, Any]]:
     for shard in sorted(job.done()):
         for record in _failed(job, shard):
             yield {"image": record["image"], "error": record["error"], "shard": shard}
+
+
+def write_failures(failed: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Write pictures that failed, as of `failures`, to a table: image, error and shard.
+
+    Args:
+        failed: The pictures.
+        path: A new file: .jsonl, .csv or .parquet.
+
+    Raises:
+        DataError: it is there already, or its suffix says another format.
+    """
+    if path.exists():
+        raise DataError(f"{path} is there already: give another")
+    kind = format_of(path)
+    rows = [{**one, "image": printed(one["image"])} for one in failed]
+    with atomic(path) as draft:
+        if kind == "parquet":
+            import pyarrow as pa
+            from pyarrow import parquet
+
+            types = {"image": pa.string(), "error": pa.string(), "shard": pa.int64()}
+            parquet.write_table(pa.Table.from_pylist(rows, schema=pa.schema(types)), draft)
+            return
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            if kind == "csv":
+                table = csv.DictWriter(file, ["image", "error", "shard"], lineterminator="\n")
+                table.writeheader()
+                table.writerows(rows)
+            else:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def _failed(job: Job, shard: int) -> Iterator[dict[str, Any]]:

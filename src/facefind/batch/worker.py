@@ -17,7 +17,7 @@ from typing import Any
 
 from facefind.batch.claims import Claim, Claims
 from facefind.batch.job import Job
-from facefind.batch.making import TAR, Make, making
+from facefind.batch.making import TAR, Make, making, options_of
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import ImageError
 from facefind.files import read_json_lines
@@ -105,7 +105,7 @@ class Worker:
         stages, detector = Stages(), open_detector(job, **more)
         images = job.work.get("do") == "align"
         detect = partial(detect_files, detector, images=images, stages=stages)
-        make = partial(making, job.work, detector) if job.work else None
+        make = partial(making, options_of(job.work), detector) if job.work else None
         return cls(job, detect, stages, watch, make)
 
     def run(self) -> Iterator[Done]:
@@ -152,7 +152,8 @@ class Worker:
             for result in write_results(self._detect(files), keep):
                 with self._stages("writing"):
                     if result.error is None:
-                        done.faces += len(result.faces)
+                        # of all frames of an animation, where copies are made
+                        done.faces += made.get("faces", len(result.faces))
                         write(made)
                     else:
                         write({"image": result.source.name, "error": reason(result.error)})

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, Inference, Whole, check_range
+from facefind.cli.options import Batch, Inference, Target, Whole, check_range
+from facefind.cropping import CropOptions
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _HEADER = ("image", "faces", "crops")
-_LARGEST_SIZE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +33,10 @@ class _Align(Batch, Inference):
     are named on stderr and the others are done all the same; the exit code is 1 then.
     """
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """The folder for the crops, the manifest and the settings: a new or empty one, or one to
-    resume. Each --shard needs its own."""
-    size: int = 112
-    """Side of a crop in pixels; the landmarks of the 112-pixel template grow with it."""
-    faces: Literal["all", "largest"] = "all"
-    """All faces of an image, or the one with the largest box."""
-    min_size: float = 0.0
-    """Leave out faces whose box has a shorter side, in the image's pixels."""
-    format: Literal["png", "jpg"] = "png"
-    """png keeps the pixels as they are, jpg is smaller."""
+    out: Target
+    """The folder for the crops, the manifest and the settings, or an address such as
+    s3://bucket/crops: a new or empty one, or one to resume. Each --shard needs its own."""
+    how: Annotated[CropOptions, tyro.conf.arg(name="")] = field(default_factory=CropOptions)
     per_tar: Whole = None
     """Write the crops of so many images each into tar files, 00000.tar and so on, in place of
     files of their own."""
@@ -60,8 +52,6 @@ def main(args: Sequence[str]) -> int:
     options = tyro.cli(_Align, args=args, prog="facefind align")
     options.check_inference()
     check_range("--per-tar", options.per_tar, 1)
-    check_range("--size", options.size, 1, _LARGEST_SIZE)
-    check_range("--min-size", options.min_size, 0)
     reads = [options.model] if options.model.endswith(".onnx") else []
     work = Work("align", options, folders={"--out": options.out}, reads=reads)
     images = work.distinct(
@@ -81,10 +71,7 @@ def main(args: Sequence[str]) -> int:
     with ExitStack() as stack:
         folder = pipeline.CropFolder(
             options.out,
-            size=options.size,
-            largest=options.faces == "largest",
-            min_size=options.min_size,
-            format=options.format,
+            options.how,
             per_tar=options.per_tar,
             settings=settings,
             resume=options.resume,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, Inference, Sources, Text, Whole, check_range
+from facefind.cli.options import File, Flag, Hide, Inference, Sources, Text, Whole, check_range
+from facefind.cropping import CropOptions
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ ACTIONS = {
     "run": "begin a job, join it, or go on with it",
     "status": "say how far a job is, and what failed",
 }
+ResultFormat = Literal["parquet", "jsonl", "csv"]
 Where = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="JOB")]
 
 
@@ -41,7 +44,7 @@ def main(args: Sequence[str]) -> int:
         raise DataError(f"there is no action {name!r}; there are {', '.join(ACTIONS)}")
     program = f"facefind batch {name}"
     if name == "run":
-        return _run(tyro.cli(_Run, args=rest, prog=program))
+        return _run(tyro.cli(_kind(rest), args=rest, prog=program))
     return _status(tyro.cli(_Status, args=rest, prog=program))
 
 
@@ -64,21 +67,9 @@ class _Run(Inference):
     do: Literal["detect", "align", "redact"] = "detect"
     """What a new job does: find faces alone; cut them out as align does; or write copies with faces
     hidden, as redact does. Crops and copies lie in a tar file for each shard, JOB's
-    tars/*.tar, the results are JSON lines."""
-    size: Whole = None
-    """With --do align, the side of a crop in pixels; 112 where not given."""
-    method: Annotated[
-        Literal["blur", "pixelate", "fill"] | None,
-        tyro.conf.arg(name="with", help_behavior_hint=""),
-    ] = None
-    """With --do redact, how faces are hidden; blur where not given."""
+    tars/*.tar, the results are JSON lines. Each has options of its own: --do align --help."""
     model: str = "default"
     """A model that ships (see `facefind models`) or an .onnx file."""
-    format: Annotated[
-        Literal["parquet", "jsonl", "csv"] | None, tyro.conf.arg(help_behavior_hint="")
-    ] = None
-    """Format of the results, of a new job; parquet, or jsonl with --do align or redact, where not
-    given."""
     per_shard: int = 1000
     """Pictures of a shard, of a new job; a tar file or table is a shard of its own."""
     lease: float = 60.0
@@ -111,11 +102,11 @@ class _Run(Inference):
 
     def work(self) -> dict[str, Any]:
         """What the job makes of pictures; nothing where it finds faces alone."""
-        if self.do == "align":
-            return {"do": "align", "size": self.size or 112}
-        if self.do == "redact":
-            return {"do": "redact", "method": self.method or "blur"}
         return {}
+
+    def results(self) -> ResultFormat:
+        """The format of its results."""
+        return "jsonl"
 
     def here(self) -> dict[str, Any]:
         """Options of the detector that are of this machine alone, where they are given."""
@@ -123,15 +114,69 @@ class _Run(Inference):
         return {name: value for name, value in given.items() if value is not None}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Detect(_Run):
+    __doc__ = _Run.__doc__
+
+    format: ResultFormat = "parquet"
+    """Format of the results, of a new job."""
+
+    def results(self) -> ResultFormat:
+        """The format of its results."""
+        return self.format
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Align(_Run):
+    __doc__ = _Run.__doc__
+
+    how: Annotated[CropOptions, tyro.conf.arg(name="")] = field(default_factory=CropOptions)
+
+    def work(self) -> dict[str, Any]:
+        """What the job makes of pictures."""
+        return {"do": "align", **asdict(self.how)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Redact(_Run):
+    __doc__ = _Run.__doc__
+
+    how: Annotated[Hide, tyro.conf.arg(name="")] = field(default_factory=Hide)
+
+    def options(self) -> dict[str, Any]:
+        """Options of the job's detector, on whatever machine, that are not as by default."""
+        protocol, min_score = self.how.finding(self.test_protocol, self.min_score)
+        found = {"protocol": protocol, "min_score": min_score}
+        return super().options() | {n: value for n, value in found.items() if value is not None}
+
+    def work(self) -> dict[str, Any]:
+        """What the job makes of pictures."""
+        return {"do": "redact", **self.how.to_dict()}
+
+
+def _kind(args: Sequence[str]) -> type[_Run]:
+    """The options of a job that does what --do says.
+
+    Raises:
+        DataError: one is given of a job that does something else.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--do", nargs="?", default="detect")
+    do = parser.parse_known_args(args)[0].do
+    kinds = {"align": CropOptions, "redact": Hide}
+    given = {arg.partition("=")[0] for arg in args} - {"--format"}  # which means something to all
+    for other in kinds.keys() - {do}:
+        names = ("with" if one.name == "method" else one.name for one in fields(kinds[other]))
+        if wrong := given.intersection(f"--{name.replace('_', '-')}" for name in names):
+            raise DataError(f"{min(wrong)} is of --do {other}: name both")
+    return {"align": _Align, "redact": _Redact}.get(do, _Detect)
+
+
 def _run(options: _Run) -> int:
     options.check_inference()
     check_range("--workers", options.workers, 1)
     check_range("--per-shard", options.per_shard, 1)
     check_range("--lease", options.lease, 1)
-    check_range("--size", options.size, 1, 4096)
-    for name, value, do in (("size", options.size, "align"), ("with", options.method, "redact")):
-        if value is not None and options.do != do:
-            raise DataError(f"--{name} is of --do {do}: name both")
     if options.address is not None and options.engine != "ray":
         raise DataError("--address is of --engine ray: name both")
     from facefind.batch import failures, run_local, status
@@ -191,7 +236,7 @@ def _begun(options: _Run, pass_over: OnError) -> Job:
         return job
     place = None if is_remote(options.job) else Path(options.job)
     inputs = [*options.images, *([options.files_from] if options.files_from else [])]
-    inside = pipeline.check_outputs(inputs, folders={"JOB": place})
+    inside = pipeline.check_outputs(inputs, folders={"JOB": options.job})
     used = place is not None and place.exists() and any(place.iterdir())
     if place is not None and used and not (place / "job.json").is_file():
         raise DataError(f"{place} holds files that are no job: give a new or an empty folder")
@@ -207,7 +252,7 @@ def _begun(options: _Run, pass_over: OnError) -> Job:
         options.job,
         settings,
         options.options(),
-        format=options.format or ("parquet" if options.do == "detect" else "jsonl"),
+        format=options.results(),
         work=options.work(),
         per_shard=options.per_shard,
         lease=options.lease,
@@ -221,26 +266,22 @@ def _begun(options: _Run, pass_over: OnError) -> Job:
 
 
 class _Watch:
-    """Counts what workers report, each as its shards go on."""
+    """Counts what workers report, each as its shards go on; a shard that is begun anew, anew."""
 
     def __init__(self, meter: Any, update: Any) -> None:
         self._meter, self._update = meter, update
-        self._before: dict[tuple[int, int], Done] = {}
+        self._before: dict[int, Done] = {}
 
     def __call__(self, done: Done) -> None:
-        key = done.shard, done.generation
-        before = self._before.pop(key, None)
+        before = self._before.pop(done.shard, None)
         if not done.whole:
-            self._before[key] = done
-        stages = {
-            name: seconds - (before.stages.get(name, 0.0) if before else 0.0)
-            for name, seconds in done.stages.items()
-        }
+            self._before[done.shard] = done
+        spent = before.stages if before and before.generation == done.generation else {}
         self._meter.add(
             done.pictures - (before.pictures if before else 0),
             failed=done.failed - (before.failed if before else 0),
             faces=done.faces - (before.faces if before else 0),
-            stages=stages,
+            stages={name: value - spent.get(name, 0.0) for name, value in done.stages.items()},
         )
         self._update()
 
@@ -259,18 +300,14 @@ class _Status:
 
 
 def _status(options: _Status) -> int:
-    from facefind.batch import Job, status
+    from facefind.batch import Job, status, write_failures
     from facefind.batch import failures as failed_of
-    from facefind.pipeline import format_of
-    from facefind.pipeline.results import FORMATS
 
     job = Job.open(options.job)
     now = status(job)
     failed = list(failed_of(job))
     if options.failures is not None:
-        if options.failures.exists():
-            raise DataError(f"--failures {options.failures} is there already: give another")
-        FORMATS[format_of(options.failures)].write(failed, options.failures, job.settings)
+        write_failures(failed, options.failures)
     record = {
         "shards": now.shards,
         "done": now.done,

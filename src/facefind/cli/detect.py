@@ -46,8 +46,9 @@ class _Detect(Batch, Inference):
     format: Annotated[FormatName | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Format of --out, where its suffix does not say it: coco, fiftyone and labelstudio are JSON,
     yolo is a folder."""
-    draw: Folder = None
-    """Write a copy of each image with its faces drawn to this folder."""
+    draw: Annotated[str | None, tyro.conf.arg(metavar="DIR|URL", help_behavior_hint="")] = None
+    """Write a copy of each image with its faces drawn to this folder, or to an address such as
+    s3://bucket/drawn."""
     every: int = 1
     """In a video, the model runs on every N-th frame, and on the first and last of each scene."""
     mesh: Flag = False
@@ -177,10 +178,11 @@ def _video(options: _Detect) -> int:
     )
     if given := [name for name in names if getattr(options, name)]:
         raise DataError(f"--{given[0].replace('_', '-')} is of images: leave it out for a video")
-    fields = ("draw", "every", "resume", "overwrite", "json")
+    fields = ("every", "resume", "overwrite", "json")
     values = {name: getattr(options, name) for name in fields}
-    out = None if options.out is None else Path(options.out)
-    return track.run("detect", options, track.Video(source=options.images[0], out=out, **values))
+    out, draw = (None if one is None else Path(one) for one in (options.out, options.draw))
+    video = track.Video(source=options.images[0], out=out, draw=draw, **values)
+    return track.run("detect", options, video)
 
 
 class _Table:

@@ -11,6 +11,7 @@ import tyro
 
 from facefind.errors import DataError
 from facefind.images import MAX_PIXELS, Truncated
+from facefind.redaction import Method, RedactOptions
 from facefind.runtimes import PrecisionName, RuntimeName
 
 if TYPE_CHECKING:
@@ -21,12 +22,14 @@ __all__ = [
     "File",
     "Flag",
     "Folder",
+    "Hide",
     "Inference",
     "LabeledSetText",
     "Number",
     "Place",
     "ShardText",
     "Sources",
+    "Target",
     "TestProtocolName",
     "Text",
     "Whole",
@@ -43,6 +46,8 @@ Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hi
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 Place = Annotated[str | None, tyro.conf.arg(metavar="FILE|URL", help_behavior_hint="")]
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
+Target = Annotated[str, tyro.conf.arg(metavar="DIR|URL", help_behavior_hint="")]
+"""A folder or address that results go to."""
 Sources = Annotated[
     tuple[str, ...],
     tyro.conf.Positional,
@@ -161,6 +166,16 @@ class Inference:
             **self.device(),
             **more,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hide(RedactOptions):
+    """How faces are hidden, as `RedactOptions` has it, by the names of options."""
+
+    method: Annotated[Method, tyro.conf.arg(name="with")] = "blur"
+    picture: File = None
+    grow: Number = None
+    careful: Flag = False
 
 
 def check_range(option: str, value: float | None, low: float, high: float | None = None) -> None:

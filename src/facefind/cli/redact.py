@@ -7,14 +7,14 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, File, Flag, Inference, Number, Whole, check_range
+from facefind.cli.options import Batch, Flag, Hide, Inference, Number, Target, Whole, check_range
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,33 +40,15 @@ class _Redact(Batch, Inference):
     code is 1 then. A stream (rtsp://, http://, the number of a camera) is given alone.
     """
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """The folder for the copies, the report and the settings: a new or empty one, or one to
-    resume. Each --shard needs its own."""
+    out: Target
+    """The folder for the copies, the report and the settings, or an address such as
+    s3://bucket/hidden: a new or empty one, or one to resume. Each --shard needs its own."""
     per_tar: Whole = None
     """Write the copies of so many pictures each into tar files, 00000.tar and so on, in place of
     files of their own; those of videos stay files."""
     model: str = "default"
     """A model that ships (see `facefind models`) or an .onnx file."""
-    method: Annotated[Literal["blur", "pixelate", "fill", "image"], tyro.conf.arg(name="with")] = (
-        "blur"
-    )
-    """How faces are hidden. blur and pixelate leave an impression, of fill (one color) and image
-    (--picture over it) nothing is left of a face."""
-    picture: File = None
-    """With image, the picture that covers faces."""
-    color: tuple[int, int, int] = (0, 0, 0)
-    """With fill, red, green and blue from 0 to 255."""
-    shape: Literal["ellipse", "box"] = "ellipse"
-    """What is hidden of a face's box: the ellipse in it, or all of it."""
-    grow: Number = None
-    """How many times wider and higher than the face's box; 1.2, with --careful 1.5."""
-    careful: Flag = False
-    """Find more faces, in several times the time: at two sizes and mirrored, from lower scores;
-    more that is no face is hidden, too."""
-    strip_metadata: bool = True
-    """Leave out EXIF (place, camera), texts, and previews, which show the face; the color profile
-    stays, and orientation is applied. With --no-strip-metadata EXIF stays, without previews."""
+    how: Annotated[Hide, tyro.conf.arg(name="")] = field(default_factory=Hide)
     sound: bool = True
     """Copy the sound and subtitles of videos."""
     every: int = 1
@@ -99,7 +81,7 @@ def main(args: Sequence[str]) -> int:
     if options.seconds is not None:
         raise DataError("--seconds is of streams: give one")
     reads = [options.model] if options.model.endswith(".onnx") else []
-    reads += [] if options.picture is None else [str(options.picture)]
+    reads += [] if options.how.picture is None else [str(options.how.picture)]
     work = Work(
         "redact", options, folders={"--out": options.out}, reads=reads, suffixes=SUFFIXES | VIDEOS
     )
@@ -115,7 +97,7 @@ def main(args: Sequence[str]) -> int:
             how,
             every=options.every,
             hiding=hiding,
-            metadata=not options.strip_metadata,
+            metadata=not options.how.strip_metadata,
             sound=options.sound,
             review=options.review,
             per_tar=options.per_tar,
@@ -153,40 +135,20 @@ def main(args: Sequence[str]) -> int:
 def _check(options: _Redact) -> None:
     options.check_inference()
     check_range("--per-tar", options.per_tar, 1)
-    check_range("--grow", options.grow, 1, 10)
     check_range("--every", options.every, 1)
     check_range("--lead", options.lead, 0, 60)
     check_range("--most-gap", options.most_gap, 0, 600)
     check_range("--seconds", options.seconds, 0)
-    for value in options.color:
-        check_range("--color", value, 0, 255)
-    if (options.method == "image") != (options.picture is not None):
-        raise DataError("--with image covers faces with --picture FILE: name both, or neither")
 
 
 def _how(options: _Redact) -> tuple[FaceDetector, Redaction, Hiding]:
     """The detector, how faces are hidden, and for how long where they are not found."""
-    from facefind import images, pipeline
-    from facefind.pipeline.redacting import CAREFUL
-    from facefind.redaction import Redaction
+    from facefind import pipeline
 
-    grow = options.grow or 1.2
-    if options.careful:
-        grow = options.grow or CAREFUL.grow
-        options = replace(
-            options,
-            test_protocol=options.test_protocol or CAREFUL.protocol,
-            min_score=CAREFUL.min_score if options.min_score is None else options.min_score,
-        )
-    how = Redaction(
-        method=options.method,
-        shape=options.shape,
-        grow=grow,
-        color=options.color,
-        picture=None if options.picture is None else images.read(options.picture),
-    )
+    protocol, min_score = options.how.finding(options.test_protocol, options.min_score)
+    options = replace(options, test_protocol=protocol, min_score=min_score)
     hiding = pipeline.Hiding(lead=options.lead, most_gap=options.most_gap)
-    return options.detector(options.model), how, hiding
+    return options.detector(options.model), options.how.redaction(), hiding
 
 
 def _stream(options: _Redact) -> int:
@@ -197,6 +159,7 @@ def _stream(options: _Redact) -> int:
 
     from facefind import pipeline
     from facefind.files import Lock
+    from facefind.images.listing import is_remote
     from facefind.video.opening import name_of
 
     if len(options.images) > 1:
@@ -215,7 +178,9 @@ def _stream(options: _Redact) -> int:
         raise DataError(f"--{given[0].replace('_', '-')} is of files: leave it out for a stream")
     source = options.images[0]
     where = name_of(source).partition("://")[2] or f"camera-{source}"
-    path = options.out / (re.sub(r"[^\w.-]+", "_", where).strip("_.") + ".mkv")
+    if is_remote(options.out):
+        raise DataError(f"--out {options.out}: a stream is written to a folder: name one")
+    path = Path(options.out) / (re.sub(r"[^\w.-]+", "_", where).strip("_.") + ".mkv")
     if path.exists():
         raise DataError(f"{path} is there already: give another --out")
     detector, how, hiding = _how(options)

@@ -45,7 +45,7 @@ class Work:
         options: Batch,
         *,
         files: Mapping[str, str | Path | None] = {},
-        folders: Mapping[str, Path | None] = {},
+        folders: Mapping[str, str | Path | None] = {},
         reads: Iterable[str] = (),
         suffixes: Collection[str] = SUFFIXES,
     ) -> None:
@@ -79,7 +79,7 @@ class Work:
         )
 
     def distinct(
-        self, output: Callable[[Found], Path], folder: Path, what: str, files: Iterable[Found]
+        self, output: Callable[[Found], Path], folder: str | Path, what: str, files: Iterable[Found]
     ) -> Iterable[Found]:
         """The images, of which no two are made into one file.
 

@@ -6,29 +6,28 @@ import io
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facefind import landmarks
+from facefind.cropping import CropOptions
 from facefind.errors import DataError
 from facefind.faces import Faces
-from facefind.files import write_bytes
-from facefind.outputs import below, output_path
-from facefind.pipeline.resuming import SETTINGS, Note, check_folder
-from facefind.pipeline.sinks import JsonLines, Sink
-from facefind.pipeline.tars import TarFiles
+from facefind.outputs import output_path
+from facefind.pipeline.manifests import ListedFolder
 
 __all__ = ["MANIFEST", "CropFolder", "aligned_crops"]
 
 MANIFEST = "manifest.jsonl"
-_JPEG_QUALITY = 95
+_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 _log = logging.getLogger(__name__)
 
 
-class CropFolder(Sink):
+class CropFolder(ListedFolder):
     """Aligned crops of faces, recorded image by image, so that a run can be resumed.
 
     The crops of album/a.jpg are album/a_0.png, album/a_1.png, ... by falling score, or album/a.png
@@ -36,11 +35,8 @@ class CropFolder(Sink):
     how the crops were made.
 
     Args:
-        folder: Made where it is not there.
-        size: Side of a crop in pixels, 1 to 4096.
-        largest: Whether only the face with the largest box is cut out.
-        min_size: Faces whose box has a shorter side, in the image's pixels, are left out.
-        format: png keeps the pixels as they are, jpg is smaller.
+        folder: Or an address, such as s3://bucket/crops; made where it is not there.
+        how: Which faces are cut out, and how.
         per_tar: Images whose crops go into a tar file together, each crop with its entry in the
             manifest as a JSON file beside it, as WebDataset has them; None writes files.
         settings: What else crops depend on, such as model and threshold.
@@ -57,39 +53,17 @@ class CropFolder(Sink):
     def __init__(
         self,
         folder: str | Path,
+        how: CropOptions = CropOptions(),  # noqa: B008
         *,
-        size: int = 112,
-        largest: bool = False,
-        min_size: float = 0.0,
-        format: Literal["png", "jpg"] = "png",
         per_tar: int | None = None,
         settings: Mapping[str, Any] = {},
         resume: bool = False,
     ) -> None:
-        self._folder, self._size, self._largest = Path(folder), size, largest
-        self._min_size, self._format = min_size, format
-        made_with = (
-            dict(settings)
-            | {
-                "holds": "crops",
-                "min_size": min_size,
-                "faces": "largest" if largest else "all",
-                "size": size,
-                "format": format,
-            }
-            | ({} if per_tar is None else {"per_tar": per_tar})
-        )
-        self._note = Note(self._folder / SETTINGS, made_with)
-        check_folder(self._folder, self._note, "crops", resume=resume)
-        self._manifest = JsonLines(self._folder / MANIFEST, resume=True)
-        self.names = self._manifest.names
-        self._tars = None if per_tar is None else TarFiles(self._folder, per_tar, self._manifest)
-
-    def begin(self) -> None:
-        """Write the settings, and open the manifest."""
-        if not self._note.path.exists():
-            self._note.write()
-        self._manifest.begin()
+        made_with = dict(settings) | asdict(how)
+        if how.format == "png":
+            del made_with["quality"]
+        super().__init__(folder, "crops", MANIFEST, made_with, per_tar=per_tar, resume=resume)
+        self._how = how
 
     def write(self, name: str, image: NDArray[np.uint8], faces: Faces) -> dict[str, Any]:
         """Write the crops of an image; gives its line of the manifest.
@@ -104,17 +78,14 @@ class CropFolder(Sink):
         cut = list(self._cut(name, image, faces))
         crops = [crop for crop, _ in cut]
         record: dict[str, Any] = {"image": name, "width": width, "height": height, "crops": crops}
-        if self._tars is None:
-            for crop, content in cut:
-                write_bytes(below(self._folder, crop["file"]), content, durable=False)
-            self._manifest.write(record)
-            return record
-        contents: dict[str, bytes] = {}
-        for crop, content in cut:
-            beside = Path(crop["file"]).with_suffix(".json").as_posix()
-            contents |= {crop["file"]: content}
-            contents |= {beside: json.dumps({"image": name, **crop}).encode()}
-        self._tars.add(contents, record)
+        contents = {crop["file"]: content for crop, content in cut}
+        beside = {
+            Path(crop["file"]).with_suffix(".json").as_posix(): json.dumps(
+                {"image": name, **crop}
+            ).encode()
+            for crop in crops
+        }
+        self.record(record, contents, beside)
         return record
 
     def _cut(
@@ -125,29 +96,22 @@ class CropFolder(Sink):
         for record, crop in aligned_crops(
             image,
             faces,
-            size=self._size,
-            largest=self._largest,
-            min_size=self._min_size,
+            size=self._how.size,
+            largest=self._how.faces == "largest",
+            min_size=self._how.min_size,
             name=name,
         ):
-            suffix = f".{self._format}" if self._largest else f"_{record['face']}.{self._format}"
-            file = stem.with_name(stem.name + suffix)
+            number = "" if self._how.faces == "largest" else f"_{record['face']}"
+            file = stem.with_name(f"{stem.name}{number}.{self._how.format}")
             yield {"file": file.as_posix(), **record}, self._encode(crop)
 
     def _encode(self, crop: NDArray[np.uint8]) -> bytes:
         from PIL import Image
 
-        kind, file = "PNG" if self._format == "png" else "JPEG", io.BytesIO()
-        Image.fromarray(crop).save(file, kind, quality=_JPEG_QUALITY)  # PNG has none
+        file = io.BytesIO()
+        image = Image.fromarray(crop)
+        image.save(file, _FORMATS[self._how.format], quality=self._how.quality)  # PNG has none
         return file.getvalue()
-
-    def close(self) -> None:
-        """Close the last tar file, where there is one, and the manifest."""
-        try:
-            if self._tars is not None:
-                self._tars.close()
-        finally:
-            self._manifest.close()
 
 
 def aligned_crops(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 
 from facefind.drawing import draw
 from facefind.faces import Faces
-from facefind.files import atomic
 from facefind.mesh import Decoder, Mesh, write_obj, write_ply
-from facefind.outputs import below, output_path
+from facefind.outputs import output_path
 from facefind.pipeline.resuming import SETTINGS, Note, check_folder
 from facefind.pipeline.sinks import Sink
+from facefind.pipeline.stores import open_store
 
 __all__ = ["DrawingFolder", "MeshFolder"]
 
@@ -35,9 +36,9 @@ class _ImageFolder(Sink):
         resume: bool,
         overwrite: bool,
     ) -> None:
-        self._folder = Path(folder)
-        self._note = Note(self._folder / SETTINGS, {**settings, "holds": holds})
-        check_folder(self._folder, self._note, holds, resume=resume, overwrite=overwrite)
+        self._store = open_store(folder)
+        self._note = Note(self._store, SETTINGS, {**settings, "holds": holds})
+        check_folder(self._store, self._note, holds, resume=resume, overwrite=overwrite)
         self._begun = False
 
     def begin(self) -> None:
@@ -51,7 +52,7 @@ class DrawingFolder(_ImageFolder):
     """A folder of copies of images with their faces drawn, under the images' names.
 
     Args:
-        folder: Made with the first copy.
+        folder: Or an address, such as s3://bucket/drawn; made with the first copy.
         mesh_decoder: Whose triangles are drawn, where the faces have meshes.
         settings: What the faces are found with; kept in `settings.json`.
         resume: Whether to add to copies that the same settings made.
@@ -80,14 +81,14 @@ class DrawingFolder(_ImageFolder):
         return path if path.suffix.lower() in _WRITABLE else path.with_name(path.name + ".png")
 
     def write(self, name: str, image: NDArray[np.uint8], faces: Faces) -> Path:
-        """Write an image's copy; gives its path."""
+        """Write an image's copy; gives its path below the folder."""
         from PIL import Image
 
         self.begin()
-        path = below(self._folder, self.target(name))
-        drawn = draw(image, faces, triangles=self._triangles)
-        with atomic(path, durable=False) as draft:
-            Image.fromarray(drawn).save(draft, _WRITABLE[path.suffix.lower()], quality=_QUALITY)
+        path, file = self.target(name), io.BytesIO()
+        drawn = Image.fromarray(draw(image, faces, triangles=self._triangles))
+        drawn.save(file, _WRITABLE[path.suffix.lower()], quality=_QUALITY)
+        self._store.put(path.as_posix(), file.getvalue())
         return path
 
 
@@ -95,7 +96,7 @@ class MeshFolder(_ImageFolder):
     """A folder of meshes, a file a face: `name.jpg` gives name.jpg-1.obj, the best face first.
 
     Args:
-        folder: Made with the first mesh.
+        folder: Or an address; made with the first mesh.
         decoder: The detector's `mesh_decoder`.
         format: Of the files.
         settings: What the faces are found with; kept in `settings.json`.
@@ -126,15 +127,15 @@ class MeshFolder(_ImageFolder):
         return output_path(name)
 
     def write(self, name: str, image: NDArray[np.uint8], faces: Faces) -> list[Path]:
-        """Write the meshes of an image's faces, colored by the image; gives their paths."""
+        """Write the meshes of an image's faces, colored by it; gives their paths in the folder."""
         self.begin()
         write = write_obj if self._format == "obj" else write_ply
-        place = below(self._folder, self.target(name))
+        place = self.target(name)
         paths = []
         for number, vertices in enumerate([] if faces.mesh is None else faces.mesh, 1):
             path = place.with_name(f"{place.name}-{number}.{self._format}")
             mesh = Mesh.from_face(vertices, self._decoder.mean.triangles, image)
-            with atomic(path, durable=False) as draft:
+            with self._store.draft(path.as_posix(), durable=False) as draft:
                 write(mesh, draft)
             paths.append(path)
         return paths

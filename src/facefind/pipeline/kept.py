@@ -240,8 +240,8 @@ def read_kept(path: Path) -> tuple[dict[str, ExactFaces], dict[str, Any]]:
         raise
     except ValueError as error:
         raise DataError(f"{error}; expected {expected}") from None
-    note = Note(path.with_name(path.name + ".source.json"), {})
-    made_by = note.read() if note.path.is_file() else {}
+    note = Note.beside(path, {})
+    made_by = note.read() if note.is_there else {}
     return found, {key: value for key, value in made_by.items() if key != _FOLDERS}
 
 

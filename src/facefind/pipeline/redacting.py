@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,40 +15,28 @@ import numpy as np
 from facefind import redaction
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.faces import Faces, plain
-from facefind.files import write_bytes
 from facefind.images import Found, read
 from facefind.outputs import below, output_path
+from facefind.pipeline.manifests import ListedFolder
 from facefind.pipeline.pictures import WRITERS, StoredPicture, is_animated
 from facefind.pipeline.redacted_videos import Hiding, follow, redact_file, tracker_config
-from facefind.pipeline.resuming import SETTINGS, Note, check_folder
 from facefind.pipeline.review import ContactSheets
-from facefind.pipeline.sinks import JsonLines, Sink, write_results
+from facefind.pipeline.sinks import JsonLines, write_results
 from facefind.pipeline.sources import detect_files
 from facefind.pipeline.stages import Stages
-from facefind.pipeline.tars import TarFiles
 from facefind.pipeline.videos import FrameLines, temporary, video_settings
-from facefind.redaction import Redaction
+from facefind.redaction import CAREFUL, Redaction
 from facefind.video import Tracks
 from facefind.video.cuts import CutDetector
 from facefind.video.opening import SUFFIXES as VIDEOS
 from facefind.video.writing import CONTAINERS
 
-__all__ = ["CAREFUL", "REPORT", "Careful", "RedactedFolder", "kind_of", "redacted_name"]
+__all__ = ["CAREFUL", "REPORT", "RedactedFolder", "kind_of", "redacted_name"]
 
 REPORT = "report.jsonl"
 Kind = Literal["picture", "animation", "video"]
 
 
-@dataclass(frozen=True)
-class Careful:
-    """Settings that find more faces, in several times the time; see docs/guides/redact.md."""
-
-    protocol: str = "everyday:640,1280:flip"
-    min_score: float = 0.35
-    grow: float = 1.5
-
-
-CAREFUL = Careful()
 _REVIEWED = 12  # pictures of a video, spread over it, on the contact sheets
 
 
@@ -71,14 +59,14 @@ def redacted_name(name: str) -> Path:
     return path.with_name(path.name + (".mkv" if suffix in VIDEOS else ".png"))
 
 
-class RedactedFolder(Sink):
+class RedactedFolder(ListedFolder):
     """Copies of pictures and videos in which faces are hidden, under the files' names.
 
     `report.jsonl` has a line a file: how many faces, where, the lowest score; `settings.json` says
     how it was done. A file is in the report once its copy is there, whole.
 
     Args:
-        folder: Made where it is not there.
+        folder: Or an address, such as s3://bucket/hidden; made where it is not there.
         detector: Finds the faces.
         how: How they are hidden.
         every: In videos the model runs on every n-th frame, and on each scene's first and last.
@@ -116,45 +104,30 @@ class RedactedFolder(Sink):
         settings: Mapping[str, Any] = {},
         resume: bool = False,
     ) -> None:
-        self._folder, self._detector, self._how = Path(folder), detector, how
+        made_with = dict(settings) | {
+            **_plain(how),
+            "every": every,
+            "lead": hiding.lead,
+            "most_gap": hiding.most_gap,
+            "metadata": metadata,
+            "sound": sound,
+        }
+        super().__init__(
+            folder, "redacted copies", REPORT, made_with, per_tar=per_tar, resume=resume
+        )
+        self._detector, self._how = detector, how
         self._every, self._hiding, self._sound = every, hiding, sound
         self._metadata = metadata
-        made_with = (
-            dict(settings)
-            | {
-                "holds": "redacted copies",
-                **_plain(how),
-                "every": every,
-                "lead": hiding.lead,
-                "most_gap": hiding.most_gap,
-                "metadata": metadata,
-                "sound": sound,
-            }
-            | ({} if per_tar is None else {"per_tar": per_tar})
-        )
-        self._note = Note(self._folder / SETTINGS, made_with)
-        check_folder(self._folder, self._note, "redacted copies", resume=resume)
-        self._report = JsonLines(self._folder / REPORT, resume=True)
-        self.names = self._report.names
-        self._tars = None if per_tar is None else TarFiles(self._folder, per_tar, self._report)
         self.last: dict[str, Any] = {}
-        self._sheets = ContactSheets(self._folder / "review") if review else None
-
-    def begin(self) -> None:
-        """Write the settings, and open the report."""
-        if not self._note.path.exists():
-            self._note.write()
-        self._report.begin()
+        self._sheets = ContactSheets(self._store) if review else None
 
     def close(self) -> None:
         """Write the last contact sheet and tar file, and close the report."""
         try:
             if self._sheets is not None:
                 self._sheets.close()
-            if self._tars is not None:
-                self._tars.close()
         finally:
-            self._report.close()
+            super().close()
 
     def redact(
         self,
@@ -256,34 +229,39 @@ class RedactedFolder(Sink):
         """Find the faces of a video, and write its copy.
 
         What was found is kept in the folder until the copy is there: a run that is stopped goes on
-        where it was. `watch` is called with the step, "finding" or "writing", and the frame.
+        where it was. Of an address it is not, and the video begins anew; its copy is written to the
+        folder for temporary files, and uploaded whole. `watch` is called with the step, "finding"
+        or "writing", and the frame.
         """
         self.begin()
-        name = redacted_name(file.name)
+        name, root = redacted_name(file.name), self._store.root
         settings = video_settings(str(file.path), self._detector, every=self._every)
         short = f"{hashlib.sha256(file.name.encode(errors='surrogateescape')).hexdigest()[:16]}"
-        kept = temporary(self._folder, short)
-        with FrameLines(kept, file.name, resume=True, settings=settings) as lines:
-            work = redact_file(
-                file.path,
-                self._folder / name,
-                self._detector,
-                self._how,
-                lines,
-                every=self._every,
-                hiding=self._hiding,
-                sound=self._sound,
-                metadata=self._metadata,
-            )
-            with closing(work):
-                tracks, total = self._watched(file.name, work, watch)
-        places, faces, lowest = _places(tracks)
-        places["frames"] = total
-        record = self._done(file, name, tracks.image_size, faces, lowest, places)
-        for path in (kept, kept.with_name(kept.name + ".source.json")):
-            path.unlink(missing_ok=True)
-        if not any(kept.parent.iterdir()):
-            kept.parent.rmdir()
+        with tempfile.TemporaryDirectory() if root is None else nullcontext(root) as place:
+            kept, out = temporary(Path(place), short), below(place, name)
+            with FrameLines(kept, file.name, resume=True, settings=settings) as lines:
+                work = redact_file(
+                    file.path,
+                    out,
+                    self._detector,
+                    self._how,
+                    lines,
+                    every=self._every,
+                    hiding=self._hiding,
+                    sound=self._sound,
+                    metadata=self._metadata,
+                )
+                with closing(work):
+                    tracks, total = self._watched(file.name, work, watch)
+            if root is None:
+                self._store.upload(name.as_posix(), out)
+            places, faces, lowest = _places(tracks)
+            places["frames"] = total
+            record = self._done(file, name, tracks.image_size, faces, lowest, places)
+            for path in (kept, kept.with_name(kept.name + ".source.json")):
+                path.unlink(missing_ok=True)
+            if not any(kept.parent.iterdir()):
+                kept.parent.rmdir()
         return record
 
     def _watched(
@@ -331,7 +309,7 @@ class RedactedFolder(Sink):
         places: Mapping[str, Any],
         copied: bytes | None = None,
     ) -> dict[str, Any]:
-        """Write the copy, where it is not there yet, and the file's line of the report."""
+        """Write the copy, where it is not there yet, and then the file's line of the report."""
         record: dict[str, Any] = {
             "image": file.name,
             "file": name.as_posix(),
@@ -341,12 +319,7 @@ class RedactedFolder(Sink):
             "lowest_score": None if lowest is None else round(lowest, 4),
             **places,
         }
-        if copied is not None and self._tars is not None:
-            self._tars.add({record["file"]: copied}, record)
-        else:
-            if copied is not None:
-                write_bytes(below(self._folder, name), copied, durable=False)
-            self._report.write(record)
+        self.record(record, None if copied is None else {record["file"]: copied})
         self.last = record
         return record
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from facefind.detector import FaceDetector
 from facefind.errors import DataError
-from facefind.files import sha256, write_json
+from facefind.files import json_bytes, sha256
 from facefind.images.listing import is_remote, pattern_root
 from facefind.pipeline.remote import name_of
+from facefind.pipeline.stores import Folder, Store
 
 __all__ = ["SETTINGS", "Note", "check_folder", "detector_settings", "image_folders"]
 
@@ -28,12 +29,24 @@ class Note:
     """A JSON file that says what an output was made with.
 
     Args:
-        path: The file.
+        store: Where it lies.
+        key: Its name there.
         settings: What the output is made with now, as plain values.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self.path, self.settings = path, json.loads(json.dumps(dict(settings)))
+    def __init__(self, store: Store, key: str, settings: Mapping[str, Any]) -> None:
+        self._store, self._key = store, key
+        self.settings = json.loads(json.dumps(dict(settings)))
+
+    @classmethod
+    def beside(cls, output: Path, settings: Mapping[str, Any]) -> Note:
+        """The note of a file."""
+        return cls(Folder(output.parent), output.name + ".source.json", settings)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is one."""
+        return self._store.get(self._key) is not None
 
     def check(self, output: str, otherwise: str = "give another place") -> None:
         """Check that the output that is there was made with the same settings.
@@ -45,9 +58,9 @@ class Note:
         Raises:
             DataError: it was made with others, or nothing says with which.
         """
-        if not self.path.is_file():
+        if not self.is_there:
             raise DataError(
-                f"{output} is there already, and no {self.path.name} beside it that says what made "
+                f"{output} is there already, and no {self._key} beside it that says what made "
                 f"it; {otherwise}"
             )
         before = self.read()
@@ -60,7 +73,8 @@ class Note:
 
     def write(self) -> None:
         """Put the note where it belongs, whole."""
-        write_json(self.path, self.settings)
+        with self._store.draft(self._key) as draft:
+            draft.write_bytes(json_bytes(self.settings))
 
     def read(self) -> dict[str, Any]:
         """What the note says.
@@ -68,22 +82,23 @@ class Note:
         Raises:
             DataError: it cannot be read.
         """
+        name = f"{self._store.where}/{self._key}"
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = json.loads((self._store.get(self._key) or b"").decode())
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.path}: cannot be read ({error})") from None
+            raise DataError(f"{name}: cannot be read ({error})") from None
         if not isinstance(content, dict):
-            raise DataError(f"{self.path}: expected a JSON object that says what made the output")
+            raise DataError(f"{name}: expected a JSON object that says what made the output")
         return content
 
 
 def check_folder(
-    folder: Path, note: Note, what: str, *, resume: bool = False, overwrite: bool = False
+    store: Store, note: Note, what: str, *, resume: bool = False, overwrite: bool = False
 ) -> None:
-    """Check that results may be written into a folder: a new one, an empty one, or one of ours.
+    """Check that results may be written into a place: a new one, an empty one, or one of ours.
 
     Args:
-        folder: It.
+        store: It.
         note: Its `SETTINGS`.
         what: is in it, for the message.
         resume: Whether to add to what the same settings made.
@@ -92,17 +107,18 @@ def check_folder(
     Raises:
         DataError: it holds other files, or results that are neither resumed nor replaced.
     """
-    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
+    if store.is_empty:
         return
-    if not note.path.is_file() or note.read().get("holds") != note.settings["holds"]:
+    if not note.is_there or note.read().get("holds") != note.settings["holds"]:
         raise DataError(
-            f"{folder} holds files that are no {what} of facefind: give a new or an empty folder"
+            f"{store.where} holds files that are no {what} of facefind: give a new or an empty "
+            "folder"
         )
     if resume:
-        note.check(f"what {folder} holds", "give another folder")
+        note.check(f"what {store.where} holds", "give another folder")
     elif not overwrite:
         raise DataError(
-            f"{folder} has {what} already: resume them (--resume), or give another folder"
+            f"{store.where} has {what} already: resume them (--resume), or give another folder"
         )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facefind.files import atomic
+from facefind.pipeline.stores import Store
 
 __all__ = ["ContactSheets"]
 
@@ -21,14 +21,14 @@ class ContactSheets:
     Pages that are there stay: a run that goes on adds pages.
 
     Args:
-        folder: Made with the first page.
+        store: Where they lie, in the folder `review`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._cells: list[tuple[NDArray[np.uint8], str]] = []
-        there = folder.glob("sheet-*.jpg") if folder.is_dir() else ()
-        numbers = (path.stem.removeprefix("sheet-") for path in there)
+        there = (name for name in store.names("review") if name.endswith(".jpg"))
+        numbers = (name.removeprefix("sheet-").removesuffix(".jpg") for name in there)
         self._next = 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
 
     def add(self, image: NDArray[np.uint8], text: str) -> None:
@@ -57,7 +57,8 @@ class ContactSheets:
             while text and pen.textlength(text, font) > _WIDTH - 8:
                 text = "..." + text[4:]  # names of files differ at their end
             pen.text((x + 4, y + _HEIGHT + 2), text, (230, 230, 230), font)
-        with atomic(self._folder / f"sheet-{self._next:04}.jpg", durable=False) as draft:
-            page.save(draft, "JPEG", quality=85)
+        file = io.BytesIO()
+        page.save(file, "JPEG", quality=85)
+        self._store.put(f"review/sheet-{self._next:04}.jpg", file.getvalue())
         self._next += 1
         self._cells = []

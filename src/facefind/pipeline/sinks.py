@@ -148,8 +148,7 @@ class JsonLines(Sink):
         if is_device(self.path):
             return
         if settings is not None:
-            noted = note_of or self.path
-            self._note = Note(noted.with_name(noted.name + ".source.json"), settings)
+            self._note = Note.beside(note_of or self.path, settings)
         self._lock = Lock(self.path.with_name(self.path.name + ".lock"))
         if not self._lock.acquire():
             raise DataError(f"{self.path} is being written by {self._lock.holder()}: wait for it")

@@ -6,12 +6,12 @@ import io
 import tarfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from facefind.errors import DataError
-from facefind.files import atomic, read_json_lines
+from facefind.files import read_json_lines
 from facefind.pipeline.sinks import JsonLines
+from facefind.pipeline.stores import Store
 
 __all__ = ["TarFiles"]
 
@@ -23,7 +23,7 @@ class TarFiles:
     interrupts is not recorded, and made again, under the same number.
 
     Args:
-        folder: Where they lie.
+        store: Where they lie.
         images: How many images go into each.
         records: Where images are recorded; also read, for the number of the next tar file.
 
@@ -31,10 +31,10 @@ class TarFiles:
         DataError: the number of images is less than 1.
     """
 
-    def __init__(self, folder: Path, images: int, records: JsonLines) -> None:
+    def __init__(self, store: Store, images: int, records: JsonLines) -> None:
         if images < 1:
             raise DataError(f"a tar file holds at least one image, got {images}")
-        self._folder, self._images, self._records = folder, images, records
+        self._store, self._images, self._records = store, images, records
         self._waiting: list[dict[str, Any]] = []
         self._stack = ExitStack()
         self._tar: tarfile.TarFile | None = None
@@ -48,7 +48,7 @@ class TarFiles:
         """Add an image's files by name, and its record."""
         name = f"{self._next:05}.tar"
         if self._tar is None:
-            draft = self._stack.enter_context(atomic(self._folder / name))
+            draft = self._stack.enter_context(self._store.draft(name))
             self._tar = self._stack.enter_context(tarfile.open(draft, "w"))  # noqa: SIM115
         for file, content in contents.items():
             member = tarfile.TarInfo(file)
@@ -64,7 +64,8 @@ class TarFiles:
         if self._tar is None:
             return
         self._tar = None
-        self._stack.close()
+        with self._stack:
+            self._records.begin()  # raises where another process writes here by now
         self._records.write_all(self._waiting)
         self._waiting = []
         self._next += 1

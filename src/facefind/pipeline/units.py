@@ -85,7 +85,8 @@ def of_source(
             return iter([Unit(remote.name_of(source), source)])
         ends = CONTAINERS if many else tuple(suffixes)
         found = remote.walk(source, lambda name: name.lower().endswith(ends))
-        return (Unit(name, place.url) for place, name in found)
+        out = tuple(f"{remote.Place.of(str(one)).path}/" for one in skip if is_remote(one))
+        return (Unit(name, place.url) for place, name in found if not place.path.startswith(out))
     pattern = glob.has_magic(source) and not os.path.exists(source)
     if many and not pattern and not os.path.isdir(source):
         if not os.path.exists(source):

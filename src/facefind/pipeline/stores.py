@@ -1,16 +1,17 @@
-"""Where a job lies: a folder, or a prefix of a bucket, whose files appear whole, and once.
+"""Where results lie: a folder, or a prefix of a bucket, whose files appear whole.
 
-All that workers agree by is `create`: of any number that create one file, one succeeds.
+All that processes agree by is `create`: of any number that create one file, one succeeds.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from errno import EMLINK, ENOTSUP, EPERM
 from pathlib import Path
 from typing import Protocol
@@ -18,18 +19,31 @@ from typing import Protocol
 from facefind.errors import DataError
 from facefind.files import atomic, write_bytes
 from facefind.images.listing import is_remote
+from facefind.outputs import below, is_other_address
 from facefind.pipeline import remote
 
 __all__ = ["Folder", "Prefix", "Store", "check_store", "open_store"]
 
-_CREATING = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+_CREATING = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Schemes of the stores that can refuse to write a key that is there."""
 
 
 class Store(Protocol):
-    """The files of a job, by keys such as claims/00000001.1."""
+    """Files in one place, by keys such as claims/00000001.1.
+
+    Attributes:
+        where: The place, for messages.
+    """
 
     where: str
+
+    @property
+    def root(self) -> Path | None:
+        """The folder on a disk; None where it is none."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is there but hidden files, if anything."""
 
     def create(self, key: str, content: bytes) -> bool:
         """Write a file that must not be there, whole; gives whether this call has."""
@@ -37,26 +51,36 @@ class Store(Protocol):
     def put(self, key: str, content: bytes) -> None:
         """Write a file, whole, over one that may be there."""
 
+    def put_all(self, contents: Mapping[str, bytes]) -> None:
+        """Write files by key, each as `put` does."""
+
     def upload(self, key: str, file: Path) -> None:
         """Write what is in a file, which may be large, as `put` does."""
+
+    def draft(self, key: str, *, durable: bool = True) -> AbstractContextManager[Path]:
+        """A path to write to, which becomes the file once the block ends well, as of `atomic`."""
 
     def get(self, key: str) -> bytes | None:
         """A file's content; None where it is not there."""
 
     def names(self, folder: str) -> Iterator[str]:
-        """Names of the files right in a folder of the job; none where it is not there."""
+        """Names of the files right in a folder of the place; none where it is not there."""
 
     def remove(self, key: str) -> None:
         """Remove a file, which need not be there."""
 
 
 def open_store(where: str | os.PathLike[str]) -> Store:
-    """The store of a job by its folder or address.
+    """The store of a folder or address.
 
     Raises:
-        DataError: it is an address of a store that cannot refuse to write a key that is there.
+        DataError: it is an address of a store that cannot refuse to write a key that is there, or
+            a `Path` made of an address.
+        RuntimeUnavailableError: what writes such addresses is not installed.
     """
     text = os.fspath(where)
+    if is_other_address(where):
+        raise DataError(f"{text}: expected a folder, or the address of a store as a str: s3://...")
     return Prefix(text) if is_remote(text) else Folder(text)
 
 
@@ -79,15 +103,21 @@ def check_store(store: Store) -> None:
 
 
 class Folder:
-    """A folder of a disk that all workers see."""
+    """A folder of a disk; a file is not written where a link leads out of it."""
 
     def __init__(self, where: str | os.PathLike[str]) -> None:
         self.where = os.path.abspath(where)
-        self._root = Path(self.where)
+        self.root = Path(self.where)
+
+    @property
+    def is_empty(self) -> bool:
+        """As of `Store`."""
+        root = self.root
+        return not root.exists() or all(path.name.startswith(".") for path in root.iterdir())
 
     def create(self, key: str, content: bytes) -> bool:
         """As of `Store`: the file is linked to its name once it is on disk."""
-        path = self._root / key
+        path = self.root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{uuid.uuid4().hex}.tmp")
         try:
@@ -112,44 +142,65 @@ class Folder:
 
     def put(self, key: str, content: bytes) -> None:
         """As of `Store`."""
-        write_bytes(self._root / key, content, durable=False)
+        write_bytes(below(self.root, key), content, durable=False)
+
+    def put_all(self, contents: Mapping[str, bytes]) -> None:
+        """As of `Store`."""
+        for key, content in contents.items():
+            self.put(key, content)
 
     def upload(self, key: str, file: Path) -> None:
         """As of `Store`."""
-        with atomic(self._root / key) as draft:
+        with self.draft(key) as draft:
             shutil.copyfile(file, draft)
+
+    def draft(self, key: str, *, durable: bool = True) -> AbstractContextManager[Path]:
+        """As of `Store`."""
+        return atomic(below(self.root, key), durable=durable)
 
     def get(self, key: str) -> bytes | None:
         """As of `Store`."""
         try:
-            return (self._root / key).read_bytes()
+            return (self.root / key).read_bytes()
         except FileNotFoundError:
             return None
 
     def names(self, folder: str) -> Iterator[str]:
         """As of `Store`."""
-        with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
+        with suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
                     yield entry.name
 
     def remove(self, key: str) -> None:
         """As of `Store`."""
-        (self._root / key).unlink(missing_ok=True)
+        (self.root / key).unlink(missing_ok=True)
 
 
 class Prefix:
     """A prefix of a bucket whose store creates keys only where they are not there."""
 
+    root = None
+
     def __init__(self, where: str) -> None:
         scheme = where.partition("://")[0].lower()
         if scheme not in _CREATING:
             raise DataError(
-                f"{where}: a job lies in a local folder or in a store that can refuse to write a "
-                f"key that is there: {', '.join(f'{one}://' for one in _CREATING)}"
+                f"{where}: expected a local folder, or a store that can refuse to write a key that "
+                f"is there: {', '.join(f'{one}://' for one in _CREATING)}"
             )
         self.where = where.rstrip("/")
         self._place = remote.Place.of(self.where)
+
+    @property
+    def is_empty(self) -> bool:
+        """As of `Store`."""
+        root = self._place.path
+        with suppress(FileNotFoundError):
+            for path in remote.files(self._place.system, root):
+                if not any(p.startswith(".") for p in path[len(root) :].lstrip("/").split("/")):
+                    return False
+        return True
 
     def create(self, key: str, content: bytes) -> bool:
         """As of `Store`."""
@@ -158,11 +209,11 @@ class Prefix:
                 self._place.system.pipe_file(self._path(key), content, mode="create")
             except FileExistsError:
                 break
-            except OSError:  # of two at once the store may refuse both
+            except OSError as error:  # of two at once the store may refuse both
                 if self.get(key) is not None:
                     break
                 if pause is None:
-                    raise
+                    raise OSError(f"{self.where} cannot be written to: {error}") from error
                 time.sleep(pause)
             else:
                 return True
@@ -171,11 +222,26 @@ class Prefix:
 
     def put(self, key: str, content: bytes) -> None:
         """As of `Store`."""
-        self._place.system.pipe_file(self._path(key), content)
+        with self._writing():
+            self._place.system.pipe_file(self._path(key), content)
+
+    def put_all(self, contents: Mapping[str, bytes]) -> None:
+        """As of `Store`: several requests at once."""
+        with self._writing():
+            self._place.system.pipe({self._path(key): data for key, data in contents.items()})
 
     def upload(self, key: str, file: Path) -> None:
         """As of `Store`."""
-        self._place.system.put_file(str(file), self._path(key))
+        with self._writing():
+            self._place.system.put_file(str(file), self._path(key))
+
+    @contextmanager
+    def draft(self, key: str, *, durable: bool = True) -> Iterator[Path]:
+        """As of `Store`: the path is in the folder for temporary files."""
+        with tempfile.TemporaryDirectory(prefix="facefind-") as folder:
+            path = Path(folder) / Path(key).name
+            yield path
+            self.upload(key, path)
 
     def get(self, key: str) -> bytes | None:
         """As of `Store`."""
@@ -198,6 +264,13 @@ class Prefix:
         """As of `Store`."""
         with suppress(FileNotFoundError):
             self._place.system.rm_file(self._path(key))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # each store has errors of its own
+            raise OSError(f"{self.where} cannot be written to: {error}") from error
 
     def _path(self, key: str) -> str:
         return f"{self._place.path}/{key}"
