@@ -16,15 +16,19 @@ from facefind.cli import main
 MODEL = ("--model", "scrfd-500m-kps", "--threads", "1")
 GATHER = """async (paths) => {
     const { gather } = await import("./static/files.js");
-    const files = paths.map((path) => ({ name: path, webkitRelativePath: path }));
-    const unreadable = { fullPath: "/f/gone.jpg", isFile: true, file: (done, fail) => fail() };
-    const closed = {
-        fullPath: "/f/closed",
-        isDirectory: true,
-        createReader: () => ({ readEntries: (done, fail) => fail() }),
+    const { pictures } = await gather(paths.map((path) => ({ webkitRelativePath: path })));
+    return pictures.map(({ name }) => name);
+}"""
+DROP_UNREADABLE = """() => {
+    const fail = (done, fail) => fail();
+    const file = { fullPath: "/f/gone.jpg", isFile: true, file: fail };
+    const folderOf = (fullPath, readEntries) => {
+        return { fullPath, isDirectory: true, createReader: () => ({ readEntries }) };
     };
-    const { pictures, lost } = await gather([unreadable, ...files, closed]);
-    return [pictures.map(({ name }) => name), lost];
+    const entries = [[file, folderOf("/f/b", fail)]];
+    const folder = folderOf("/f", (done) => done(entries.pop() ?? []));
+    const dataTransfer = { items: [{ webkitGetAsEntry: () => folder }] };
+    document.ondrop(Object.assign(new Event("drop"), { dataTransfer }));
 }"""
 
 
@@ -147,9 +151,14 @@ def test_pictures_of_folders_are_those_that_the_library_finds(shown: Any, tmp_pa
         file = tmp_path / "f" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    found, lost = shown.page.evaluate(GATHER, [f"f/{name}" for name in reversed(names)])
+    found = shown.page.evaluate(GATHER, [f"f/{name}" for name in reversed(names)])
     assert found == [f"f/{one.name}" for one in images.find(tmp_path / "f")]
-    assert lost == ["f/gone.jpg", "f/closed"]
+
+
+def test_what_cannot_be_read_is_named(shown: Any) -> None:
+    shown.page.evaluate(DROP_UNREADABLE)
+    texts = "f/gone.jpg cannot be read. f/b cannot be read. There are no pictures."
+    shown.page.locator("#message", has_text=texts).wait_for()
 
 
 def test_a_file_that_is_gone_is_named(

@@ -20,11 +20,12 @@ let opening = false;
 // Pictures come in, one is shown, some go.
 
 async function add(given) {
-	complain("");
 	const { pictures: added, results, lost } = await gather(given);
-	for (const file of results) await readResults(file).then(showResults, (error) => complain(error.message));
-	if (lost.length) complain(`Cannot be read: ${lost.join(", ")}`);
-	if (!added.length) return results.length || complain("There are no pictures.");
+	const problems = lost.map((path) => `${path} cannot be read.`);
+	for (const file of results) await readResults(file).then(showResults, ({ message }) => problems.push(message));
+	if (!added.length && !results.length) problems.push("There are no pictures.");
+	complain(problems.join(" "));
+	if (!added.length) return;
 	get("pictures").append(...added.map((picture) => picture.makeOption()));
 	pictures.push(...added);
 	say(`${added.length === 1 ? "1 picture" : `${added.length} pictures`} added`);
