@@ -22,7 +22,7 @@ let opening = false;
 async function add(given) {
 	const { pictures: added, results, lost } = await gather(given);
 	const problems = lost.map((path) => `${path} cannot be read.`);
-	for (const file of results) await readResults(file).then(showResults, ({ message }) => problems.push(message));
+	for (const file of results) await readResults(file).then(showResults).catch(({ message }) => problems.push(message));
 	if (!added.length && !results.length) problems.push("There are no pictures.");
 	complain(problems.join(" "));
 	if (!added.length) return;
