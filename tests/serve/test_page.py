@@ -97,10 +97,11 @@ def test_dropped_pictures_are_added(visit: Callable[..., Any], portrait_file: Pa
     shown = visit()
     files = transfer(shown, portrait_file)
     body = shown.page.locator("body")
-    for event, dropping in [("dragenter", True), ("dragleave", False), ("dragenter", True)]:
+    for event, dropping in [("dragover", True), ("dragleave", False), ("dragover", True)]:
         body.dispatch_event(event, {"dataTransfer": files})
         assert ("dropping" in (body.get_attribute("class") or "")) == dropping
     body.dispatch_event("drop", {"dataTransfer": files})
+    shown.page.locator("#pictures li").wait_for()
     shown.settle()
     assert "dropping" not in (body.get_attribute("class") or "")
     assert shown.found() == ["1 face"]
@@ -120,8 +121,9 @@ def test_a_picture_is_pasted_from_the_clipboard(
         shown.address + "given",
     )
     shown.page.keyboard.press("Control+V")
+    shown.page.locator("#pictures li").wait_for()
     shown.settle()
-    assert shown.page.locator("#title").inner_text() == "pasted.png"
+    assert shown.page.locator("#title").inner_text() == "image.png"
     count = len(lines(group_file, "scrfd-500m-kps", 0.51)["scores"])
     assert shown.found() == [f"{count} faces"]
 
@@ -232,6 +234,7 @@ def test_pictures_that_the_browser_cannot_read_are_shown_by_the_service(
     shown.page.wait_for_function("() => document.getElementById('size').textContent")
     assert shown.page.locator("#size").inner_text() == "512 × 512"
     assert shown.found() == ["1 face"]
+    shown.page.wait_for_function("() => document.querySelector('#pictures img').naturalWidth")
 
 
 def test_turned_pictures_are_upright(

@@ -58,5 +58,5 @@ def test_a_camera_that_is_refused_is_named(visit: Callable[..., Any]) -> None:
     shown.page.get_by_role("button", name="Use the camera").click()
     message = shown.page.locator("#message")
     message.wait_for()
-    assert message.inner_text() == "The browser does not let this page use the camera."
+    assert message.inner_text() == "The camera cannot be used: no"
     assert shown.page.get_by_role("heading", name="Find the faces").is_visible()

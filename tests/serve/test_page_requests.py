@@ -102,7 +102,7 @@ def test_a_token_is_requested_once_it_is_needed(
     field = shown.page.get_by_label("This service needs a bearer token.")
     field.fill("wrong")
     field.press("Enter")
-    shown.page.get_by_text("The service did not take that one.").wait_for()
+    shown.page.locator("#message", has_text="The service did not take that one.").wait_for()
     field.fill("sesame")
     shown.page.get_by_role("button", name="Continue").click()
     shown.page.locator(".pane").wait_for(state="attached")

@@ -94,11 +94,15 @@ class Visit:
 
     def add(self, *files: Path) -> None:
         """Choose files, and wait for all of their results."""
+        options = self.page.locator("#pictures li")
+        count = options.count() + len(files)
         self.page.set_input_files("#files", files)
+        options.nth(count - 1).wait_for()
         self.settle()
 
     def settle(self) -> None:
         """Wait until nothing is requested any more."""
+        self.page.evaluate("() => new Promise(requestAnimationFrame)")  # what was done is shown
         self.page.wait_for_function(
             "() => !document.querySelector('.busy, [data-state=running], [data-state=waiting]')"
             " && document.querySelector('#pictures li')?.dataset.state"

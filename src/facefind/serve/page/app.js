@@ -1,11 +1,12 @@
 // The page: pictures come in, buttons and keys do what they say, and what is known is shown.
 
-import { hooks, listModels } from "./api.js";
-import { Camera } from "./camera.js";
+import { hooks, send } from "./api.js";
+import { openCamera } from "./camera.js";
+import { gather, readResults } from "./files.js";
 import { makeListbox, renderFaces } from "./lists.js";
 import { COLORS } from "./paint.js";
 import { Pane } from "./pane.js";
-import { Picture, renderPictures } from "./pictures.js";
+import { renderPictures } from "./pictures.js";
 import { follow, work } from "./requests.js";
 import { savers } from "./save.js";
 import { change, get, page, say } from "./state.js";
@@ -13,29 +14,40 @@ import { change, get, page, say } from "./state.js";
 const { pictures, panes, view } = page;
 const all = (selector) => document.querySelectorAll(selector);
 
-let named = 0;
+let kept = 0;
 let opening = false;
 
 // Pictures come in, one is shown, some go.
 
-function add(files) {
-	if (!files.length) return;
-	const added = files.map((file) => new Picture(file, file.name || `picture-${++named}`));
-	for (const picture of added) {
-		picture.makeThumb();
-		get("pictures").append(picture.option);
-	}
+async function add(given) {
+	const { pictures: added, results, lost } = await gather(given);
+	const problems = lost.map((path) => `${path} cannot be read.`);
+	for (const file of results) await readResults(file).then(showResults).catch(({ message }) => problems.push(message));
+	if (!added.length && !results.length) problems.push("There are no pictures.");
+	complain(problems.join(" "));
+	if (!added.length) return;
+	get("pictures").append(...added.map((picture) => picture.makeOption()));
 	pictures.push(...added);
-	say(`${files.length === 1 ? "1 picture" : `${files.length} pictures`} added`);
-	const lost = get("welcome").contains(document.activeElement);
+	say(`${added.length === 1 ? "1 picture" : `${added.length} pictures`} added`);
+	const unseen = get("welcome").contains(document.activeElement);
 	select(added[0]);
 	page.render();
-	if (lost) added[0].option.focus();
+	if (unseen) added[0].option.focus();
+}
+
+/** Let a file of results be chosen as models are, and choose it. */
+function showResults(file) {
+	page.models.push(file);
+	for (const { parts } of panes) parts.models.append(new Option(file.name));
+	page.active.useModel(file);
+	page.show.ids ||= file.ids;
+	work();
 }
 
 async function select(picture) {
 	page.camera?.stop();
 	page.camera = null;
+	if (page.picture !== picture) page.picture?.unload();
 	page.picture = picture;
 	page.chosen = null;
 	view.fit();
@@ -54,7 +66,6 @@ function remove(picture) {
 	const at = pictures.indexOf(picture);
 	pictures.splice(at, 1);
 	picture.stop.abort();
-	picture.unload();
 	picture.option.remove();
 	const next = pictures[at] ?? pictures.at(-1);
 	select(next);
@@ -67,7 +78,7 @@ async function toggleCamera() {
 	if (opening) return;
 	opening = true;
 	complain("");
-	page.camera = await Camera.open().catch((error) => complain(error.message));
+	page.camera = await openCamera().catch((error) => complain(error.message));
 	opening = false;
 	if (!page.camera) return;
 	view.fit();
@@ -112,7 +123,6 @@ page.render = () => {
 	get("camera").textContent = camera ? "Stop camera" : "Camera";
 	document.title = picture ? `${picture.name} – facefind` : "facefind";
 	if (!ready) return;
-	get("panes").dataset.count = panes.length;
 	for (const pane of panes) pane.render();
 	const { image, live } = picture;
 	get("title").textContent = picture.name;
@@ -127,6 +137,7 @@ page.render = () => {
 	get("mesh").hidden = !panes.some((pane) => pane.model.mesh);
 	get("swatch").style.background = active.color;
 	for (const button of all("[data-save]")) button.disabled = !active.shown() || !image;
+	if (active.model.lineOf) get("redacted").disabled = true; // the service has no such model
 	renderFaces();
 	renderPictures();
 };
@@ -160,7 +171,7 @@ async function save({ target: button }) {
 hooks.needToken = (refused) => {
 	const form = get("token");
 	form.hidden = false;
-	get("token-note").textContent = refused ? "The service did not take that one." : "";
+	complain(refused ? "The service did not take that one." : "");
 	get("token-field").focus();
 	return new Promise((resolve) => {
 		form.onsubmit = (event) => {
@@ -172,8 +183,9 @@ hooks.needToken = (refused) => {
 };
 
 const clicks = {
-	add: () => get("files").click(),
-	choose: () => get("files").click(),
+	add: () => choose(false),
+	choose: () => choose(false),
+	folder: () => choose(true),
 	camera: toggleCamera,
 	look: toggleCamera,
 	"zoom-in": () => zoom(1.4),
@@ -184,7 +196,7 @@ const clicks = {
 		const other = models.find((model) => panes.every((pane) => pane.model !== model));
 		addPane(other ?? models[0]).parts.models.focus();
 	},
-	keep: () => add([new File([page.picture.blob], `camera-${++named}.jpg`, { type: "image/jpeg" })]),
+	keep: () => add([new File([page.picture.blob], `camera-${++kept}.jpg`, { type: "image/jpeg" })]),
 	remove: () => remove(page.picture),
 };
 
@@ -197,43 +209,35 @@ for (const button of all("[data-show]")) {
 	};
 }
 
-const pictureOf = (option) => pictures.find((one) => one.option === option);
-makeListbox(get("pictures"), {
-	choose: (option) => select(pictureOf(option)),
-	remove: (option) => remove(pictureOf(option)),
-});
-makeListbox(get("faces"), {
-	choose: (option) => page.active.activate(Number(option.dataset.face)),
-	open: showFace,
-});
+makeListbox(get("pictures"), { choose: ({ picture }) => select(picture), remove: ({ picture }) => remove(picture) });
+makeListbox(get("faces"), { choose: ({ dataset }) => page.active.activate(Number(dataset.face)), open: showFace });
 
+function choose(folder) {
+	get("files").webkitdirectory = folder;
+	get("files").click();
+}
 get("files").onchange = ({ target }) => {
 	add([...target.files]);
 	target.value = "";
 };
 
-let depth = 0; // of the elements that are dragged over
-const dragged = (by) => {
-	depth = by && depth + by;
-	document.body.classList.toggle("dropping", depth > 0);
-};
-document.ondragenter = () => dragged(1);
-document.ondragleave = () => dragged(-1);
-document.ondragover = (event) => event.preventDefault();
-document.ondrop = (event) => {
+const drag = (event) => {
 	event.preventDefault();
-	dragged(0);
-	add([...event.dataTransfer.files]);
+	document.body.classList.toggle("dropping", event.type === "dragover");
+};
+document.ondragover = document.ondragleave = drag;
+document.ondrop = (event) => {
+	drag(event);
+	const items = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry() ?? item.getAsFile());
+	add(items.filter(Boolean));
 };
 document.onpaste = ({ clipboardData }) => {
-	// Browsers call whatever is pasted image.png.
-	const named = [...clipboardData.files].map((file) => [file, file.name.replace(/^image\./, "pasted.")]);
-	add(named.map(([file, name]) => new File([file], name, { type: file.type })));
+	if (clipboardData.files.length) add([...clipboardData.files]);
 };
 
-while (!page.models.length) {
+while (!panes.length) {
 	try {
-		const { models, default: name } = await listModels();
+		const { models, default: name } = await (await send("v1/models")).json();
 		page.models = models;
 		addPane(models.find((model) => model.name === name));
 		complain("");

@@ -37,30 +37,21 @@ export function makeListbox(list, act) {
 /** Mark the chosen option; it, or else the first, is the tab stop. */
 export function mark(list, chosen) {
 	const stop = chosen?.parentNode === list ? chosen : list.firstChild;
-	for (const option of list.children) {
-		option.ariaSelected = option === chosen;
-		option.tabIndex = option === stop ? 0 : -1;
+	for (const option of list.querySelectorAll("[aria-selected=true], [tabindex='0']")) {
+		Object.assign(option, { ariaSelected: false, tabIndex: -1 });
 	}
+	if (stop) Object.assign(stop, { ariaSelected: stop === chosen, tabIndex: 0 });
 }
 
-/** An option with a square canvas of `side` pixels, and elements of [tag, class, text]. */
-export function makeOption(side, ...parts) {
+/** An option of the list: what shows it, and elements of [tag, class, text]. */
+export function makeOption(seen, ...parts) {
 	const option = document.createElement("li");
-	option.role = "option";
-	const canvas = document.createElement("canvas");
-	canvas.width = canvas.height = side;
-	option.append(canvas);
+	Object.assign(option, { role: "option", ariaSelected: false, tabIndex: -1 });
+	option.append(seen);
 	for (const [tag, className, textContent] of parts) {
 		option.append(" ", Object.assign(document.createElement(tag), { className, textContent }));
 	}
 	return option;
-}
-
-/** Fill a canvas with a square of a picture. */
-export function drawPart(canvas, image, left, top, side) {
-	const context = canvas.getContext("2d");
-	context.imageSmoothingQuality = "high";
-	context.drawImage(image, left, top, side, side, 0, 0, canvas.width, canvas.height);
 }
 
 /** Show the faces of the active pane. */
@@ -89,14 +80,17 @@ function faceOption(face) {
 	const score = line.scores[face].toFixed(2);
 	const size = `${Math.round(x2 - x1)} × ${Math.round(y2 - y1)}`;
 	const id = line.ids?.[face] ?? face + 1;
-	const option = makeOption(88, ["b", "", score], ["small", "", `#${id}  ${size}`]);
+	const canvas = Object.assign(document.createElement("canvas"), { width: 88, height: 88 });
+	const option = makeOption(canvas, ["b", "", score], ["small", "", `#${id} · ${size}`]);
 	option.dataset.face = face;
 	option.ariaLabel = `${score} #${id} ${size} pixels`;
 	if (image) {
 		const scale = image.width / line.width;
 		const side = 1.25 * scale * Math.max(x2 - x1, y2 - y1, 1);
 		const [x, y] = [((x1 + x2) / 2) * scale, ((y1 + y2) / 2) * scale];
-		drawPart(option.firstChild, image, x - side / 2, y - side / 2, side);
+		const context = canvas.getContext("2d");
+		context.imageSmoothingQuality = "high";
+		context.drawImage(image, x - side / 2, y - side / 2, side, side, 0, 0, 88, 88);
 	}
 	return option;
 }

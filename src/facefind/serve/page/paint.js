@@ -10,8 +10,7 @@ const HALO = "rgba(0, 0, 0, .5)";
 
 /** How many faces have at least this score; they are sorted, so these are the first. */
 export function countFrom(line, least) {
-	const first = line.scores.findIndex((score) => score < least);
-	return first < 0 ? line.scores.length : first;
+	return line.scores.filter((score) => score >= least).length;
 }
 
 /** The first `count` faces of a line of results. */

@@ -48,7 +48,7 @@ export class Pane {
 		this.model = model;
 		this.protocol = model.protocol;
 		this.least = model.threshold;
-		models.value = model.name;
+		models.selectedIndex = page.models.indexOf(model);
 		protocols.replaceChildren(...model.protocols.map((name) => new Option(name)));
 		protocols.value = model.protocol;
 	}
@@ -66,17 +66,18 @@ export class Pane {
 
 	/** The least score that is requested. */
 	get floor() {
-		return this.meshed ? Number((this.model.threshold / 2).toFixed(2)) : LOW;
+		const { threshold } = this.model;
+		return this.meshed ? Number((threshold / 2).toFixed(2)) : Math.min(LOW, threshold);
 	}
 
 	/** What a request says; other ones have other results. */
 	get query() {
-		const query = { model: this.model.name, protocol: this.protocol, score: this.floor };
-		return this.meshed ? { ...query, mesh: true } : query;
+		const { model, protocol, meshed, floor } = this;
+		return { model: model.name, protocol, score: floor, ...(meshed && { mesh: true }) };
 	}
 
 	get key() {
-		return new URLSearchParams(this.query).toString();
+		return `${page.models.indexOf(this.model)} ${this.protocol} ${this.meshed}`;
 	}
 
 	/** {line, ms} of a picture, or {running: text}, or {failed: text}, or undefined. */
@@ -104,7 +105,7 @@ export class Pane {
 		parts.again.hidden = !result?.failed;
 		parts.note.textContent = result?.running ?? result?.failed ?? "";
 		parts.found.textContent = found || "–";
-		parts.time.textContent = shown ? timeOf(result.ms) : "";
+		parts.time.textContent = result?.ms ? `${Math.round(result.ms)} ms` : "";
 		parts.slider.min = this.floor;
 		parts.slider.value = this.least = Math.max(least, this.floor);
 		parts.least.textContent = `≥ ${this.least.toFixed(2)}`;
@@ -178,8 +179,4 @@ export class Pane {
 		});
 		return best;
 	}
-}
-
-function timeOf(ms) {
-	return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }

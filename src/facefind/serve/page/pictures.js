@@ -1,12 +1,9 @@
 // Pictures that were added, and their list.
 
-import { makePicture } from "./api.js";
-import { drawPart, makeOption, mark } from "./lists.js";
+import { send } from "./api.js";
+import { makeOption, mark } from "./lists.js";
+import { countFrom } from "./paint.js";
 import { get, page } from "./state.js";
-
-const MOST_DECODED = 6;
-const decoded = [];
-let thumbs = Promise.resolve();
 
 /** A picture: its file, its results by what was requested, and its option in the list. */
 export class Picture {
@@ -18,46 +15,36 @@ export class Picture {
 		this.stop = new AbortController();
 	}
 
-	get option() {
-		return (this.made ??= makeOption(144, ["span", "name", this.name], ["span", "state", "…"]));
+	/** Its option in the list, which shows it once it is in sight. */
+	makeOption() {
+		const thumb = Object.assign(new Image(), { loading: "lazy", alt: "", src: URL.createObjectURL(this.blob) });
+		thumb.onload = () => URL.revokeObjectURL(thumb.src);
+		thumb.onerror = async () => {
+			thumb.onerror = null;
+			const drawn = await this.drawn();
+			if (drawn) thumb.src = URL.createObjectURL(drawn);
+		};
+		this.option = makeOption(thumb, ["span", "name", this.name.replace(/.*\//, "")], ["span", "state", "…"]);
+		return Object.assign(this.option, { picture: this });
 	}
 
-	/** Decode the picture for the screen, upright; what the browser cannot decode the service does. */
+	/** Decode the picture for the screen, upright. */
 	async load() {
-		if (!decoded.includes(this)) {
-			decoded.push(this);
-			if (decoded.length > MOST_DECODED) decoded.find((one) => one !== page.picture).unload();
-			const drawn = () => makePicture("v1/detect", this.blob, { score: 1 }, "image/jpeg");
-			this.loading = createImageBitmap(this.blob)
-				.catch(async () => createImageBitmap(await drawn()))
-				.catch(() => null); // a result says why
-		}
-		this.image = await this.loading;
-		if (this.image) this.drawThumb(this.image);
+		const decoding = () => createImageBitmap(this.blob).catch(async () => createImageBitmap(await this.drawn()));
+		this.image ??= await decoding().catch(() => null); // a result says why
+		if (page.picture !== this) this.unload();
 	}
 
 	unload() {
-		const at = decoded.indexOf(this);
-		if (at >= 0) decoded.splice(at, 1);
 		this.image?.close();
 		this.image = null;
 	}
 
-	/** Draw the picture in the list, after those that were begun before. */
-	makeThumb() {
-		const make = () => createImageBitmap(this.blob, { resizeHeight: 320 });
-		thumbs = thumbs.then(make).then((image) => {
-			this.drawThumb(image);
-			image.close();
-		}, () => {
-			this.blank = true; // until it has a result
-		});
-	}
-
-	drawThumb(image) {
-		const side = Math.min(image.width, image.height);
-		const [left, top] = [(image.width - side) / 2, (image.height - side) / 4];
-		drawPart(this.option.firstChild, image, left, top, side);
+	/** What the browser cannot decode, by the service as JPEG; null where it cannot either. */
+	drawn() {
+		const asked = { body: this.blob, query: { score: 1 }, accept: "image/jpeg" };
+		this.drawing ??= send("v1/detect", asked).then((response) => response.blob()).catch(() => (this.drawing = null));
+		return this.drawing;
 	}
 
 	/** "failed", "done", "running" or "waiting", over all panes; and why, or what was found. */
@@ -66,7 +53,7 @@ export class Picture {
 		const failed = results.find((result) => result?.failed);
 		if (failed) return ["failed", failed.failed];
 		if (results.every((result) => result?.line)) {
-			return ["done", page.panes.map((pane) => pane.shown(this).scores.length).join(" / ")];
+			return ["done", page.panes.map(({ least }, pane) => countFrom(results[pane].line, least)).join(" / ")];
 		}
 		return results.some(Boolean) ? ["running", "…"] : ["waiting", "…"];
 	}
@@ -80,17 +67,15 @@ export function renderPictures() {
 		const { option, name } = one;
 		const [state, text] = one.state();
 		count[state] += 1;
+		if (one.said === state + text) continue;
+		one.said = state + text;
 		option.dataset.state = state;
 		option.lastChild.textContent = state === "failed" ? "!" : text;
 		option.ariaLabel = `${name} ${option.lastChild.textContent} ${{ done: "faces", failed: text }[state] ?? state}`;
 		option.title = state === "failed" ? text : name;
 	}
-	const left = count.running + count.waiting;
 	const failed = count.failed ? `, ${count.failed} failed` : "";
 	get("progress").textContent = pictures.length < 2 ? "" : `${count.done} of ${pictures.length} done${failed}`;
-	get("bar").hidden = !left;
-	get("bar").max = pictures.length;
-	get("bar").value = pictures.length - left;
 	get("strip").hidden = !pictures.length;
 	get("remove").disabled = !pictures.includes(picture);
 	mark(get("pictures"), picture.option);

@@ -1,8 +1,9 @@
 // Results: requests for them go out one after another, so that times do not disturb each other.
 
-import { detect } from "./api.js";
+import { send } from "./api.js";
+import { countFrom } from "./paint.js";
 import { Picture } from "./pictures.js";
-import { change, facesOf, page, say } from "./state.js";
+import { change, facesOf, get, page, say } from "./state.js";
 
 const SPEAK_EVERY = 2500; // milliseconds between what is said of a camera
 
@@ -17,13 +18,9 @@ export async function work() {
 	for (let job; !page.camera && (job = nextJob()); done++) {
 		const said = await request(...job);
 		if (job[0] === page.picture) say(said);
-		else if (job[0].blank) job[0].load();
 	}
 	working = false;
-	const failed = page.pictures.filter((one) => one.state()[0] === "failed").length;
-	if (done > 1 && !page.camera) {
-		say(`${page.pictures.length - failed} pictures done${failed ? `, ${failed} failed` : ""}`);
-	}
+	if (done > 1 && !page.camera) requestAnimationFrame(() => say(get("progress").textContent));
 }
 
 function nextJob() {
@@ -36,7 +33,7 @@ function nextJob() {
 
 /** Add the result of a pane to a picture's; gives a text that says what it is. */
 async function request(picture, pane) {
-	const { key, query, least } = pane;
+	const { key, model, query, least } = pane;
 	const set = (result) => {
 		picture.results.set(key, result);
 		change();
@@ -45,9 +42,9 @@ async function request(picture, pane) {
 	const waiting = (seconds) => set({ running: `The service is busy: again in ${Math.ceil(seconds)} s` });
 	const started = performance.now();
 	try {
-		const line = await detect(picture, query, { signal: picture.stop.signal, waiting });
-		set({ line, ms: performance.now() - started });
-		const count = line.scores.filter((score) => score >= least).length;
+		const line = model.lineOf?.(picture) ?? (await detected(picture, query, waiting));
+		set({ line, ms: model.lineOf ? 0 : performance.now() - started });
+		const count = countFrom(line, least);
 		return `${picture.name}: ${query.model} found ${facesOf(count)} from a score of ${least.toFixed(2)} on`;
 	} catch (error) {
 		set({ failed: error.message });
@@ -55,18 +52,23 @@ async function request(picture, pane) {
 	}
 }
 
+async function detected({ blob, name, stop }, query, waiting) {
+	const response = await send("v1/detect", { body: blob, query, signal: stop.signal, waiting });
+	return { ...(await response.json()).images[0], image: name };
+}
+
 /** Show frames of a camera until it is stopped; the next is taken once all panes have answered. */
 export async function follow(camera) {
 	let [pace, faces, spoken] = [0, null, 0];
-	while (page.camera === camera && camera.on) {
+	while (page.camera === camera && camera.stream.active) {
 		const started = performance.now();
 		const { blob, image } = await camera.frame();
 		const picture = Object.assign(new Picture(blob, "Camera"), { image, live: true });
 		for (const pane of [...page.panes]) {
 			if (page.camera === camera) await request(picture, pane);
 		}
-		if (page.camera !== camera) return image.close();
-		if (page.picture?.live) page.picture.image.close();
+		if (page.camera !== camera) return picture.unload();
+		page.picture?.unload();
 		page.picture = picture;
 		pace = 0.9 * pace + 0.1 * (performance.now() - started);
 		picture.pace = `${(1000 / pace).toFixed(1)} frames a second`;

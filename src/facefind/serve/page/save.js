@@ -1,10 +1,10 @@
 // Downloads: annotated and redacted pictures, crops in a ZIP file, JSON.
 
-import { makePicture } from "./api.js";
+import { send } from "./api.js";
 import { paintFaces } from "./paint.js";
 import { get, page } from "./state.js";
 
-const stem = (name) => name.replace(/\.[^.]+$/, "");
+const stem = (name) => name.replace(/.*\/|\.[^.]+$/g, "");
 
 /** What can be downloaded of the picture that is shown, by its button. */
 export const savers = {
@@ -21,9 +21,9 @@ export const savers = {
 	},
 
 	async redacted({ blob, name }, pane) {
-		const query = { ...pane.query, score: pane.least, with: get("method").value };
-		delete query.mesh;
-		download(await makePicture("v1/redact", blob, query), `${stem(name)}-redacted`);
+		const { mesh, ...options } = pane.query;
+		const query = { ...options, score: pane.least, with: get("method").value };
+		download(await (await send("v1/redact", { body: blob, query })).blob(), `${stem(name)}-redacted`);
 	},
 
 	/** A ZIP file with a PNG file a face. */
@@ -42,7 +42,8 @@ export const savers = {
 	/** In the form of the service's answer. */
 	json({ name }, pane) {
 		const { model, protocol } = pane;
-		download(json({ version: 1, model: model.name, protocol, images: [pane.shown()] }), stem(name));
+		const answer = { version: 1, model: model.name, protocol, images: [pane.shown()] };
+		download(new Blob([JSON.stringify(answer)], { type: "application/json" }), stem(name));
 	},
 
 	/** A line for each picture that is done, as `facefind detect --out` writes it. */
@@ -51,8 +52,6 @@ export const savers = {
 		download(new Blob(lines.map((line) => `${JSON.stringify(line)}\n`)), "faces.jsonl");
 	},
 };
-
-const json = (value) => new Blob([JSON.stringify(value)], { type: "application/json" });
 
 function download(blob, name) {
 	const suffix = blob.type.replace(/^.*\//, ".").replace("jpeg", "jpg");
@@ -79,31 +78,21 @@ async function cut(image, [x1, y1, x2, y2], type, paint = () => {}) {
 
 /** A ZIP file of [name, bytes], stored as they are: PNG files would not get smaller. */
 function zip(files) {
-	const parts = [];
-	const directory = [];
+	// Machines that browsers run on have ZIP's order of bytes.
+	const [short, long] = [(...numbers) => new Uint16Array(numbers), (...numbers) => new Uint32Array(numbers)];
+	const [parts, directory] = [[], []];
 	let offset = 0;
 	for (const [name, bytes] of files) {
 		const label = new TextEncoder().encode(name);
 		// Version 2.0, names in UTF-8, stored, 1 January 1980.
-		const about = [[20, 0x0800, 0, 0, 0x21], [crc32(bytes), bytes.length, bytes.length], [label.length, 0]];
-		parts.push(record(0x04034b50, ...about), label, bytes);
-		directory.push(record(0x02014b50, [20], [], ...about, [], [0, 0, 0], [0, offset]), label);
+		const head = [short(20, 0x0800, 0, 0, 0x21), long(crc32(bytes), bytes.length, bytes.length), short(label.length, 0)];
+		parts.push(long(0x04034b50), ...head, label, bytes);
+		directory.push(long(0x02014b50), short(20), ...head, short(0, 0, 0), long(0, offset), label);
 		offset += 30 + label.length + bytes.length;
 	}
-	const size = directory.reduce((sum, part) => sum + part.length, 0);
-	const end = record(0x06054b50, [0, 0, files.length, files.length], [size, offset], [0]);
-	return new Blob([...parts, ...directory, end], { type: "application/zip" });
-}
-
-/** A little-endian record: a signature, then lists of 16 and of 32 bit numbers in turn. */
-function record(signature, ...lists) {
-	const bytes = [];
-	const put = (number, width) => {
-		for (let byte = 0; byte < width; byte++) bytes.push((number >>> (8 * byte)) & 255);
-	};
-	put(signature, 4);
-	lists.forEach((list, index) => list.forEach((number) => put(number, index % 2 ? 4 : 2)));
-	return new Uint8Array(bytes);
+	const { size } = new Blob(directory);
+	const end = [long(0x06054b50), short(0, 0, files.length, files.length), long(size, offset), short(0)];
+	return new Blob([...parts, ...directory, ...end], { type: "application/zip" });
 }
 
 function crc32(bytes) {
