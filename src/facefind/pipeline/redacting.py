@@ -25,13 +25,13 @@ from facefind.pipeline.sinks import JsonLines, write_results
 from facefind.pipeline.sources import detect_files
 from facefind.pipeline.stages import Stages
 from facefind.pipeline.videos import FrameLines, temporary, video_settings
-from facefind.redaction import CAREFUL, Redaction
+from facefind.redaction import Redaction
 from facefind.video import Tracks
 from facefind.video.cuts import CutDetector
 from facefind.video.opening import SUFFIXES as VIDEOS
 from facefind.video.writing import CONTAINERS
 
-__all__ = ["CAREFUL", "REPORT", "RedactedFolder", "kind_of", "redacted_name"]
+__all__ = ["REPORT", "RedactedFolder", "kind_of", "redacted_name"]
 
 REPORT = "report.jsonl"
 Kind = Literal["picture", "animation", "video"]

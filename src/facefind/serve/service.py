@@ -8,10 +8,10 @@ import json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from facefind import redaction
+from facefind.errors import DataError
 from facefind.faces import Faces
 from facefind.pipeline import aligned_crops, failure_record, redact_bytes, to_record
-from facefind.pipeline.redacting import CAREFUL
-from facefind.redaction import Redaction
 from facefind.runtimes.cpu import usable_cores
 from facefind.serve.answers import MEDIA, accepted, encode
 from facefind.serve.engine import Engine, Finish, Part
@@ -74,18 +74,17 @@ class Service:
         """The picture with its faces hidden, in its own format where nothing else is accepted."""
         media = accepted(request.headers.get("accept", ""), (_OWN, *MEDIA))
         try:
-            how = Redaction(
+            wanted = redaction.RedactOptions(
                 method=options.method,
                 shape=options.shape,
-                grow=options.grow or (CAREFUL.grow if options.careful else 1.2),
+                grow=options.grow,
                 color=tuple(map(int, options.color.split(","))),  # type: ignore[arg-type]
+                careful=options.careful,
             )
-        except ValueError as error:
+        except DataError as error:
             raise RequestError(422, "bad-option", str(error)) from None
-        protocol, score = options.protocol, options.score
-        if options.careful:
-            protocol = protocol or CAREFUL.protocol
-            score = CAREFUL.min_score if score is None else score
+        how = wanted.redaction()
+        protocol, score = wanted.finding(options.protocol, options.score)
         choice = self.models.choose(options.model, protocol, score, options.max_faces)
 
         def hide(part: Part, image: Image, faces: Faces) -> Response:

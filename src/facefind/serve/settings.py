@@ -7,7 +7,7 @@ from typing import Any
 
 from facefind.errors import DataError
 from facefind.images import Truncated
-from facefind.pipeline.redacting import CAREFUL
+from facefind.redaction import CAREFUL
 from facefind.runtimes import PrecisionName, RuntimeName
 from facefind.runtimes.cpu import usable_cores
 
