@@ -38,8 +38,7 @@ from facefind.evaluation import wider
 from facefind.faces import Faces
 from facefind.images import Found
 from facefind.pipeline import RedactedFolder
-from facefind.pipeline.redacting import CAREFUL
-from facefind.redaction import Redaction
+from facefind.redaction import CAREFUL, Redaction
 from facefind.video import DecodedFrame, VideoReader
 
 HIDDEN = 0.9

@@ -9,7 +9,7 @@ from facefind.recipes.retinaface import MESH_ROWS, RECIPES, ROWS, SHORT_ROWS
 def test_every_row_has_a_training():
     extra = {f"{row}-short" for row in SHORT_ROWS} | {f"{row}-mesh" for row in MESH_ROWS}
     extra |= {f"retinaface-mobile-{kind}" for kind in ("gpu", "finetune")}
-    extra |= {f"retinaface-mobile-mesh-{kind}" for kind in ("short", "finetune")}
+    extra |= {f"retinaface-mobile-mesh-{kind}" for kind in ("short", "gpu", "finetune")}
     assert set(RECIPES) == set(ROWS) | extra
     for row in ROWS:
         recipe = recipes.get(row)
@@ -112,5 +112,7 @@ def test_a_mesh_training_adds_the_branch_alone(name):
         plain.schedule,
     )
     assert network.mesh.pixel == 0.01
-    ours = name.endswith(("short", "finetune"))
+    ours = name.endswith(("short", "gpu", "finetune"))
     assert (network.mesh.landmarks > 0) == ours  # the paper has no such term
+    graphs = plain.run.graphs and not recipe.network.dense  # the renderer waits for the GPU
+    assert recipe.run == dataclasses.replace(plain.run, graphs=graphs)

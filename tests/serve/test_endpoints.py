@@ -18,7 +18,7 @@ import facefind
 from facefind import FaceDetector, pipeline, weights
 from facefind.cli import main
 from facefind.images import read
-from facefind.pipeline.redacting import CAREFUL
+from facefind.redaction import CAREFUL
 from facefind.serve.service import SCHEMA
 
 
