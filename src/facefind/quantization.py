@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,12 @@ KEPT: Mapping[str, tuple[str, ...]] = {
 }
 """What is quantized, in words, and what of the network stays as it is: tried in order."""
 
+SCALES = ("NNCF's", "means", "uncorrected")
+"""How scales are chosen, each tried with each of `KEPT`: as NNCF has it by itself (inputs of
+depthwise layers by the least and greatest values of all pictures, others by the means of each
+picture's); all by means; or as NNCF has it, without its correction of biases. None is the best for
+all networks."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +54,7 @@ class Quantized:
         path: The file.
         card: Its card: `results` has both APs.
         quantized: What of the network is, a key of `KEPT`.
+        scales: How its scales were chosen, one of `SCALES`.
         before: AP of the file that was given, by least height of faces.
         after: AP of the quantized one.
     """
@@ -54,6 +62,7 @@ class Quantized:
     path: Path
     card: Card
     quantized: str
+    scales: str
     before: Mapping[str, float]
     after: Mapping[str, float]
 
@@ -78,8 +87,8 @@ def quantize(
 
     Scales are chosen on pictures of `samples`, drawn evenly, as the protocol scales them. AP is
     that of `held_out` by OpenVINO, or onnxruntime where that is all there is. If it falls by more
-    than `SMALL_LOSS`, layers stay as they are, as `KEPT` has it; where that does not help, the file
-    that loses least is taken.
+    than `SMALL_LOSS`, scales are chosen otherwise, then layers stay as they are, as `SCALES` and
+    `KEPT` have it; where that does not help, the file that loses least is taken.
 
     Args:
         model: The file of a model that facefind has exported.
@@ -118,15 +127,16 @@ def quantize(
     made: list[Quantized] = []
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=".quantize-") as folder:
-        for words, parts in KEPT.items():
+        for words, scales in itertools.product(KEPT, SCALES):
             draft = Path(folder) / f"{len(made)}.onnx"
-            graph = _quantized(onnx.load(str(model)), chosen, parts, card, protocol)
+            graph = _quantized(onnx.load(str(model)), chosen, KEPT[words], scales, card, protocol)
             own = replace(card, name=out.stem, precision="int8", results=())
             save(graph, draft, own)
             after = _ap(draft, held_out, protocol, runtime, threads)
-            _log.info("quantized %s: AP %s, before %s", words, after, before)
-            result = _measured(before, after, words, held_out, chosen, protocol, runtime)
-            made.append(Quantized(draft, replace(own, results=(result,)), words, before, after))
+            one = Quantized(draft, own, words, scales, before, after)
+            result = _measured(one, held_out, chosen, protocol, runtime)
+            made.append(replace(one, card=replace(own, results=(result,))))
+            _log.info("%s, %s scales: %.2f points of AP lost", words, scales, 100 * made[-1].drop)
             if made[-1].drop <= min(SMALL_LOSS, max_drop):
                 break
         best = min(made, key=lambda one: one.drop)
@@ -134,7 +144,8 @@ def quantize(
             save(onnx.load(str(best.path)), best.path, best.card)
             os.replace(best.path, out)
             return replace(best, path=out)
-    losses = "; ".join(f"{one.quantized}: {100 * one.drop:.2f}" for one in made)
+    least = {one.quantized: one for one in sorted(made, key=lambda one: -one.drop)}
+    losses = "; ".join(f"{words}: {100 * least[words].drop:.2f}" for words in KEPT)
     raise WeightsError(
         f"{model} loses more than {100 * max_drop:g} points of AP: {losses}. Give more pictures to "
         "choose scales on, or allow more"
@@ -169,17 +180,24 @@ def _quantized(
     graph: Any,
     samples: Sequence[datasets.Sample],
     parts: Sequence[str],
+    scales: str,
     card: Card,
     protocol: str,
 ) -> Any:
-    """The graph with quantized convolutions; those of the `parts` that are named stay.
+    """The graph with quantized convolutions, but for those of the `parts` that are named.
 
     What makes boxes and scores of the last convolutions' values stays, too: it is no work, and
     OpenVINO 2026.4 gives scores of a wrong shape where levels that have scales of their own are
     joined.
     """
     import nncf
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    from nncf.quantization.range_estimator import (
+        RangeEstimatorParameters,
+        RangeEstimatorParametersSet,
+    )
 
+    means = RangeEstimatorParametersSet.MEAN_MINMAX
     nncf.set_log_level(logging.ERROR)
     kept = _ends("outputs", graph)[1]
     kept += [name for part in parts for name in _convolutions(part, graph)]
@@ -190,6 +208,12 @@ def _quantized(
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(samples),
             ignored_scope=nncf.IgnoredScope(names=kept),
+            advanced_parameters=AdvancedQuantizationParameters(
+                activations_range_estimator_params=(
+                    means if scales == "means" else RangeEstimatorParameters()
+                ),
+                disable_bias_correction=scales == "uncorrected",
+            ),
         )
 
 
@@ -253,9 +277,7 @@ def _ends(end: str, graph: Any) -> tuple[list[str], list[str]]:
 
 
 def _measured(
-    before: Mapping[str, float],
-    after: Mapping[str, float],
-    quantized: str,
+    made: Quantized,
     held_out: Sequence[datasets.Sample],
     samples: Sequence[datasets.Sample],
     protocol: str,
@@ -264,9 +286,10 @@ def _measured(
     """What the card says of the loss."""
     return {
         "measure": "quantization",
-        "quantized": quantized,
-        "ap_int8": dict(after),
-        "ap_fp32": dict(before),
+        "quantized": made.quantized,
+        "scales": made.scales,
+        "ap_int8": dict(made.after),
+        "ap_fp32": dict(made.before),
         "protocol": protocol,
         "images": len(held_out),
         "digest": datasets.digest(held_out),
