@@ -71,9 +71,8 @@ def quantize(
     if json:
         print(made.card.to_json())
         return 0
-    print(
-        f"{made.path}: {made.quantized}, {made.scales} scales, {made.path.stat().st_size / 1e6:.1f} MB"
-    )
+    size = made.path.stat().st_size / 1e6
+    print(f"{made.path}: {made.quantized}, {made.scales} scales, {size:.1f} MB")
     for name, ap in made.after.items():
         print(f"AP, {name}: {100 * ap:.2f}, before {100 * made.before[name]:.2f}")
     return 0
