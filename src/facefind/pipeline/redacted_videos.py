@@ -177,13 +177,15 @@ def redact_stream(
         Each frame, its picture as written (PyAV's), and how many faces are hidden in it.
     """
     filler = Filler(delay=max(hiding.most_gap, hiding.lead), lead=hiding.lead)
-    waiting: deque[DecodedFrame] = deque()
+    waiting: dict[int, DecodedFrame] = {}
+    ready: deque[tuple[int, float, Faces]] = deque()
     stopped: BaseException | None = None
     with VideoReader(source, packets=sound) as reader, VideoWriter(out, reader) as writer:
 
-        def written(ready: Iterable[tuple[int, float, Faces]]) -> Generator[StreamFrame]:
-            for _, _, faces in ready:
-                frame = waiting.popleft()
+        def written() -> Generator[StreamFrame]:
+            while ready:  # taken out one by one: an interrupt leaves each with its own frame
+                index, _, faces = ready.popleft()
+                frame = waiting.pop(index)
                 boxes = faces.boxes.astype(np.float64)
                 raw = _hide(frame, boxes, how, deep=writer.deep)
                 writer.write(frame, raw)
@@ -197,11 +199,16 @@ def redact_stream(
                     if seconds is not None and now - begin >= seconds:
                         break
                     assert frame.decoded is not None
-                    waiting.append(frame.decoded)
-                    yield from written(filler.push(frame.index, now, frame.faces, cut=frame.cut))
+                    waiting[frame.index] = frame.decoded
+                    ready.extend(filler.push(frame.index, now, frame.faces, cut=frame.cut))
+                    yield from written()
             except (ImageError, KeyboardInterrupt) as error:
                 stopped = error
-            yield from written(filler.flush())
+        try:
+            ready.extend(filler.flush())
+            yield from written()
+        except ImageError as error:
+            stopped = stopped or error
     if stopped is not None:
         raise stopped
 

@@ -144,6 +144,8 @@ def open_video(source: str | os.PathLike[str], timeout: float) -> tuple[Any, Any
     try:
         container = av.open(text, format=form, options=options, timeout=limit,
                             metadata_errors="replace")  # fmt: skip
+    except av.error.ExitError as error:
+        raise ImageError(f"{os.fspath(source)!r} gave nothing for {timeout:g} seconds") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ImageError(f"{os.fspath(source)!r} is no video that can be read: {error}") from error
     pictures = av.stream.Disposition.attached_pic  # the cover of an album, a preview

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -167,8 +168,8 @@ class VideoWriter:
                 f"{self._stream.width}x{self._stream.height}: a video is of one size"
             )
         pts = round(frame.time / self._time_base)
-        if self._last is not None and pts <= self._last:
-            pts = self._last + 1
+        if self._last is not None:
+            pts = max(pts, self._last + self._least)
         self._last = pts
         raw.pts, raw.time_base, raw.pict_type = pts, self._time_base, 0
         self._copy(frame.packets)
@@ -188,7 +189,7 @@ class VideoWriter:
     def _copy(self, packets: Iterable[Any]) -> None:
         """Take over packets of sound and subtitles, as they are."""
         for packet in packets:
-            stream = self._copies.get(packet.stream.index)
+            stream = self._copies.get(packet.stream_index)
             if stream is None:
                 continue
             packet.stream = stream
@@ -216,6 +217,9 @@ class VideoWriter:
             if reader.matrix is not None:
                 stream.set_display_matrix(reader.matrix)
         stream.time_base = stream.codec_context.time_base = self._time_base
+        # Matroska rounds times to the millisecond: by so much frames must be apart.
+        milliseconds = self._format in ("matroska", "webm")
+        self._least = math.ceil(Fraction(1, 1000) / self._time_base) if milliseconds else 1
         if self._codec == "libx265" and self._format in ("mp4", "mov"):
             stream.codec_context.codec_tag = "hvc1"  # which Apple's players ask for
         return stream
