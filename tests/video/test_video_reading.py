@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +243,29 @@ def test_times_that_begin_again_go_on(
     assert sound == sorted(set(sound))
     assert len(sound) > 60
     assert abs(sound[-1] - float(times[-1])) < 0.3
+
+
+def test_a_playlist_without_end_is_a_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_FIRST_WAIT", 0.001)
+    live(tmp_path / "a.ts")
+    lines = ("#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1", "#EXTINF:0.4,", "a.ts", "")
+    (tmp_path / "a.m3u8").write_text("\n".join(lines))
+    frames: list[reading.DecodedFrame] = []
+    with (
+        videos.serving(partial(Quiet, directory=str(tmp_path))) as address,
+        VideoReader(f"{address}/a.m3u8", retries=1, timeout=0.1) as reader,
+    ):
+        assert reader.live
+        with pytest.raises(ImageError, match=r"after 10 frames .*did not come back in 1 tries"):
+            collect(reader, frames)
+    assert (len(frames), reader.reconnects) == (10, 1)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def collect(reader: VideoReader, frames: list[reading.DecodedFrame]) -> None:

@@ -209,8 +209,10 @@ class VideoReader:
         if self.stream.frames or self.duration:
             self.frames = self.stream.frames or round((self.duration or 0) * self.rate)
         # The size of a playlist is that of its text.
-        sized = (self._container.size or 0) > 0 and self._container.format.name not in _PLAYLISTS
-        self.live = is_stream(self.source) and not (self.duration or sized)
+        listed = self._container.format.name in _PLAYLISTS
+        known = self.duration or (not listed and (self._container.size or 0) > 0)
+        self.live = is_stream(self.source) and not known
+        self._unsized = self.live and not listed  # it may be a file, for all that is said
         self._timeline = Timeline(self.rate, live=self.live)
 
     def _from_pictures(self, pictures: Numbered) -> Iterator[DecodedFrame]:
@@ -230,7 +232,7 @@ class VideoReader:
         tries = 0
         while True:
             new = known = 0  # frames of this connection
-            reason = "it ended"
+            reason, silent = "it ended", False
             try:
                 for frame in self._once():
                     if self._is_known(frame):
@@ -245,9 +247,11 @@ class VideoReader:
             except failures as error:
                 if not is_stream(self.source):
                     raise ImageError(f"{self.source!r} cannot be read on: {error}") from error
-                over, reason = False, self._reason(error)
-            if over or (not new and known == self._index):  # a file, which came again as a whole
-                return
+                over, reason = False, str(error)
+                if silent := isinstance(error, library().error.ExitError):
+                    reason = f"nothing came for {self._timeout:g} seconds"
+            if over or (self._unsized and not silent and 0 < known == self._index):
+                return  # a file, of which all came again
             while True:
                 if tries == self._retries:
                     raise ImageError(
@@ -273,12 +277,6 @@ class VideoReader:
             return frame.raw in self._replays
         last = self._timeline.last
         return bool(self.reconnects) and last is not None and frame.time <= last
-
-    def _reason(self, error: Exception) -> str:
-        """Why a stream stopped, in words."""
-        if isinstance(error, library().error.ExitError):
-            return f"nothing came for {self._timeout:g} seconds"
-        return str(error)
 
     def _stopped_early(self) -> bool:
         """Whether there should be more where the stream ended."""
