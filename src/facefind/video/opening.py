@@ -134,6 +134,8 @@ def open_video(source: str | os.PathLike[str], timeout: float) -> tuple[Any, Any
         text = device.format(text)
     elif text.startswith("rtsp"):
         options = {"rtsp_transport": "tcp"}
+    elif text.startswith("udp"):
+        options = {"overrun_nonfatal": "1"}  # who reads too slowly loses packets, not the stream
     elif not is_stream(text):
         if not os.path.exists(text):
             raise ImageError(f"{text!r} does not exist: give a video file, an address or a camera")
