@@ -264,7 +264,7 @@ def _filled(one: Track, tracks: Tracks, lead: float, most_gap: float, grow: floa
         here = np.arange(min(low, first), max(high, last + 1))
         off = _drift(piece, times[here])
         box = _between(times[here], piece.times, piece.boxes) + np.tile(off, 2)
-        near = np.abs(times[here][:, None] - piece.times).min(axis=1)[:, None]
+        near = _nearest(times[here], piece.times)[:, None]
         box += np.tile(grow * near * (box[:, 2:] - box[:, :2]), 2) * [-1, -1, 1, 1]
         inside = box_math.area(box_math.clip(box, tracks.image_size)) > 0
         inside |= (here >= first) & (here <= last)
@@ -315,6 +315,13 @@ def _steadied(one: Track) -> Floats:
 def _between(times: Floats, known: Floats, values: Floats) -> Floats:
     """Values (T,D) at times (T,) on lines between those (F,D) at known times (F,); held beyond."""
     return np.stack([np.interp(times, known, column) for column in values.T], axis=1)
+
+
+def _nearest(times: Floats, known: Floats) -> Floats:
+    """Seconds (T,) from each time (T,) to the nearest of the known ones (F,), in rising order."""
+    after = np.minimum(np.searchsorted(known, times), len(known) - 1)
+    before = np.maximum(after - 1, 0)
+    return np.minimum(np.abs(times - known[before]), np.abs(times - known[after]))
 
 
 def _lowest(times: Floats, one: Track) -> Floats:
