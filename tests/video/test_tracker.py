@@ -81,7 +81,7 @@ def test_two_that_cross_keep_their_numbers() -> None:
 
 
 @pytest.mark.parametrize("speed", [60, 90, 150])
-@pytest.mark.parametrize("seen", [0.3, 0.5])
+@pytest.mark.parametrize("seen", [0.45, 0.6])
 def test_a_face_that_passes_behind_a_pillar_keeps_its_number(speed: int, seen: float) -> None:
     """What is found of it gets narrower, then nothing, then wider on the other side."""
     tracker, numbers, lost = Tracker(), set(), 0

@@ -118,7 +118,8 @@ class Tracker:
 
     Source: ByteTrack (arXiv:2110.06864), algorithm 1.
     Differs: boxes grow before they are compared, as in C-BIoU (arXiv:2211.14317); faces that were
-    hidden have a third comparison; a track is confirmed by `hits` frames that need not follow each other; time is in seconds.
+    hidden have a third comparison; a track is confirmed by `hits` frames that need not follow each
+    other; time is in seconds.
     """
 
     def __init__(self, config: TrackerConfig | None = None) -> None:
