@@ -1,11 +1,14 @@
 """Memory of a long video by its frames: `read_video` with tracks, and the two passes of `redact`.
 
-    python benchmarks/video_memory.py --frames 90000 --faces 4
+    python benchmarks/video_memory.py --frames 18000 --faces 4
+    python benchmarks/video_memory.py --frames 90000 --faces 4 --held
 
 A video of 160x96 pixels at 25 frames a second is rendered, an hour where there are 90,000 frames.
 In place of a model, which would take days, boxes and landmarks are made up that move as people do
 and are away for some seconds each minute. The memory is what the process has in RAM, after so many
-frames of each pass; `KiB a frame` is its rise from a pass's first tenth to its end.
+frames of each pass; `KiB a frame` is its rise from a pass's first tenth to its end. With `--held`
+no video is made: only what `redact` holds of one is measured, and what is made of it between its
+passes.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from facefind import FaceDetector
-from facefind.pipeline.redacted_videos import redact_file
+from facefind.pipeline.redacted_videos import Detected, Hiding, redact_file, tracker_config
 from facefind.pipeline.videos import FrameLines
 from facefind.redaction import Redaction
 from facefind.runtimes import Candidates, Card
@@ -52,23 +55,36 @@ class Walking:
 
 def main() -> None:
     options = arguments()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source = render(folder / "long.mp4", options.frames)
-        print("| step | frames | MiB | KiB a frame |\n|---|---|---|---|")
-        step = Step("read_video", options.frames)
-        with read_video(str(source), detector(options.faces), track=True) as video:
-            for frame in video:
-                step.see(frame.index)
-        finding, writing = (Step(name, options.frames) for name in ("finding", "writing"))
-        with FrameLines(folder / "lines.jsonl", "long.mp4", settings={}) as lines:
-            out = folder / "out.mp4"
-            for index, frame, _ in redact_file(
-                source, out, detector(options.faces), Redaction(), lines
-            ):
-                (finding if frame is None else writing).see(index)
+    print("| step | frames | MiB | KiB a frame |\n|---|---|---|---|")
+    (held if options.held else whole)(options.frames, options.faces)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\npeak: {peak:.0f} MiB")
+
+
+def held(frames: int, faces: int) -> None:
+    found, model = Detected(), detector(faces)
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    step = Step("held", frames)
+    for number in range(frames):
+        found.append(number / RATE, model.detect(picture))
+        step.see(number)
+    tracks = found.follow(tracker_config(model), Hiding())
+    print(f"| followed: {len(tracks)} tracks | {frames} | {resident():.1f} | |", flush=True)
+
+
+def whole(frames: int, faces: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = render(folder / "long.mp4", frames)
+        step = Step("read_video", frames)
+        with read_video(str(source), detector(faces), track=True) as video:
+            for frame in video:
+                step.see(frame.index)
+        finding, writing = Step("finding", frames), Step("writing", frames)
+        with FrameLines(folder / "lines.jsonl", "long.mp4", settings={}) as lines:
+            copy = redact_file(source, folder / "out.mp4", detector(faces), Redaction(), lines)
+            for index, decoded, _ in copy:
+                (finding if decoded is None else writing).see(index)
 
 
 class Step:
@@ -117,6 +133,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--frames", type=int, default=90_000)
     parser.add_argument("--faces", type=int, default=4, help="in each frame")
+    parser.add_argument("--held", action="store_true")
     return parser.parse_args()
 
 
