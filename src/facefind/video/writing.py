@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from facefind.errors import DataError, ImageError
 from facefind.files import atomic
+from facefind.video.mastering import mastering_options, not_kept
 from facefind.video.opening import library
 from facefind.video.planes import encodable, from_image
 from facefind.video.reading import DecodedFrame, VideoReader
@@ -65,8 +66,9 @@ class VideoWriter:
     ...     for frame in reader:
     ...         out.write(frame, 255 - frame.image())
 
-    Packets of sound and subtitles are copied as they are. The file appears once it is whole, at
-    the end of the `with` block; if the block raises, there is none.
+    What an HDR video says of the display that it was made for comes along in H.264 and H.265;
+    what is left out is logged. Packets of sound and subtitles are copied as they are. The file
+    appears once it is whole, at the end of the `with` block; if the block raises, there is none.
 
     Args:
         path: The file; its suffix, one of `CONTAINERS`, says what it becomes.
@@ -202,8 +204,14 @@ class VideoWriter:
 
     def _add_video(self) -> Any:
         reader = self._reader
-        stream = self._out.add_stream(self._codec, rate=reader.rate, options=self._options)
-        first = encodable(self._template, deep=self.deep)
+        template = self._template
+        if lost := not_kept(template, self._codec):
+            _log.warning("%s: of HDR, it does not hold %s", self.path, ", ".join(lost))
+        options = dict(self._options)
+        for name, value in mastering_options(template, self._codec).items():
+            options[name] = ":".join([*filter(None, [options.get(name)]), value])
+        stream = self._out.add_stream(self._codec, rate=reader.rate, options=options)
+        first = encodable(template, deep=self.deep)
         stream.width, stream.height = first.width, first.height
         stream.pix_fmt = first.format.name
         for name in ("color_range", "colorspace", "color_trc", "color_primaries"):
