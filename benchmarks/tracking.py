@@ -1,6 +1,7 @@
 """Faces followed through rendered videos: MOTA, IDF1, HOTA, and faces that would be exposed.
 
     python benchmarks/tracking.py --model default --every 1
+    python benchmarks/tracking.py --random 24
     python benchmarks/tracking.py --simulated --dropped 0.4
 
 The scenes of `tests/reference/moving_faces.py` (crossings, faces behind a pillar, coming and
@@ -180,16 +181,19 @@ def main() -> None:
           "| of found | by frame | tracked | filled |")  # fmt: skip
     print("|---" * 13 + "|")
     tracks, truths, sums = {}, {}, np.zeros(9)
-    for scene in moving_faces.scenes():
-        if options.scenes and scene.name not in options.scenes:
-            continue
+    if options.random:
+        scenes = [moving_faces.random_scene(seed) for seed in range(options.random)]
+    else:
+        named = options.scenes or [scene.name for scene in moving_faces.scenes()]
+        scenes = [scene for scene in moving_faces.scenes() if scene.name in named]
+    for scene in scenes:
         truth = labels(scene, stage)
         own, counts = measure(scene, truth, find, config, options.every)
         tracks[scene.name], truths[scene.name] = own, truth
         sums += counts
         row(scene.name, evaluate(own, truth), counts)
     row("all", evaluate(tracks, truths), sums)
-    frames = sum(len(s.times) for s in moving_faces.scenes() if s.name in tracks)
+    frames = sum(len(scene.times) for scene in scenes)
     print(f"\ntracking: {1000 * sums[-1] / frames:.2f} ms a frame")
 
 
@@ -204,6 +208,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="default")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--scenes", nargs="*", help="names of scenes; all where not given")
+    parser.add_argument("--random", type=int, help="so many scenes of random paths instead")
     parser.add_argument("--simulated", action="store_true")
     parser.add_argument("--dropped", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)

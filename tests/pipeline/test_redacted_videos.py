@@ -26,7 +26,7 @@ from facefind.pipeline.redacted_videos import redact_stream
 from facefind.pipeline.redacting import RedactedFolder
 from facefind.pipeline.videos import FrameLines
 from facefind.redaction import Redaction
-from facefind.video import VideoReader, read_video
+from facefind.video import VideoReader, VideoWriter, read_video
 
 RED = Redaction(method="fill", shape="box", color=(255, 0, 0), grow=1.1)
 
@@ -199,6 +199,48 @@ def test_a_stream_that_breaks_off_leaves_what_came(
         list(redact_stream(str(source), tmp_path / "b.mp4", detector(), RED))
     assert len(videos.times(tmp_path / "b.mp4")) == 8
     monkeypatch.undo()
+    assert exposed(tmp_path / "b.mp4") == []
+
+
+def test_a_stream_that_comes_back_in_another_size_leaves_what_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facefind.video.reading._FIRST_WAIT", 0.001)
+    parts = [
+        videos.write(tmp_path / f"{size[0]}.ts", videos.moving(12, size=size)).read_bytes()
+        for size in ((96, 128), (100, 160))
+    ]
+    hiding = pipeline.Hiding(lead=0, most_gap=0.2)
+    with (
+        videos.served([(part, False) for part in parts]) as (address, _),
+        pytest.raises(ImageError, match="frame 12 is of 160x100 pixels"),
+    ):
+        list(redact_stream(address, tmp_path / "b.mp4", detector(), RED, hiding=hiding))
+    assert len(videos.times(tmp_path / "b.mp4")) == 12
+    assert exposed(tmp_path / "b.mp4") == []
+
+
+def test_an_interrupt_leaves_each_frame_with_its_own_faces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of which several wait to be written, as there comes none for a while."""
+    source = videos.write(
+        tmp_path / "a.mkv", videos.moving(20), steps=lambda number: 5120 if number == 7 else 512
+    )
+    written: list[int] = []
+    write = VideoWriter.write
+
+    def interrupted(self: VideoWriter, frame: Any, raw: Any = None) -> None:
+        write(self, frame, raw)
+        written.append(frame.index)
+        if len(written) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(VideoWriter, "write", interrupted)
+    hiding = pipeline.Hiding(lead=0, most_gap=0.2)
+    with pytest.raises(KeyboardInterrupt):
+        list(redact_stream(str(source), tmp_path / "b.mp4", detector(), RED, hiding=hiding))
+    assert written == list(range(len(written)))
     assert exposed(tmp_path / "b.mp4") == []
 
 

@@ -207,6 +207,40 @@ def scenes() -> Iterator[Scene]:
     yield Scene("cut", at_rate(25), cut, cuts=(2.0,))
 
 
+def random_scene(seed: int) -> Scene:
+    """Two to five faces on random paths, before none to two pillars, at 6.25 to 25 frames a second.
+
+    Every other scene has a pillar for certain.
+    """
+    rng = np.random.default_rng(1000 + seed)
+
+    def uniform(low: float, high: float) -> float:
+        return float(rng.uniform(low, high))
+
+    paths: list[Path] = []
+    for _ in range(int(rng.integers(2, 6))):
+        height = uniform(34, 110)
+        grown = height * uniform(0.7, 1.4)
+        path: Path
+        if rng.random() < 0.2:
+            center, radius = (uniform(150, 490), 180.0), uniform(50, 120)
+            seconds = float(rng.uniform(1.5, 5) * rng.choice([-1, 1]))
+            path = partial(circle, center=center, radius=radius, height=height, seconds=seconds)
+        else:
+            start = (uniform(30, 610), uniform(70, 290), height)
+            end_x = uniform(30, 610)
+            end_y = float(np.clip(start[1] + rng.normal(0, 40), 70, 290))
+            end = (end_x, end_y, grown)
+            path = partial(line, start=start, end=end, sway=uniform(0, 0.1))
+        paths.append(partial(shaken, path=path, pixels=8) if rng.random() < 0.2 else path)
+    pillars = []
+    for _ in range(int(rng.integers(seed % 2, 3))):
+        left = uniform(120, 480)
+        pillars.append((float(round(left)), 0.0, float(round(left + rng.uniform(25, 90))), 360.0))
+    times = at_rate(float(rng.choice([25, 25, 12.5, 6.25])))
+    return Scene(f"random {seed}", times, tuple(paths), tuple(pillars))
+
+
 def detections(
     scene: Scene, seed: int = 0, *, dropped: float = 0.1, noise: float = 0.04, false: float = 0.05
 ) -> list[Faces]:

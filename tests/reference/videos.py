@@ -139,11 +139,18 @@ def served(answers: list[tuple[bytes, bool]]) -> Iterator[tuple[str, list[str]]]
         def log_message(self, *_: object) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serving(Handler) as address:
+        yield f"{address}/live", seen
+
+
+@contextmanager
+def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server of HTTP in a thread."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=http.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{http.server_address[1]}/live", seen
+        yield f"http://127.0.0.1:{http.server_address[1]}"
     finally:
         http.shutdown()
         thread.join()

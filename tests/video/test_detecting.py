@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +99,23 @@ def test_a_video_that_is_not_read_to_its_end_leaves_no_thread(
         assert any(thread.name == "facefind-ahead" for thread in threading.enumerate())
     assert not any(thread.name == "facefind-ahead" for thread in threading.enumerate())
     assert list(video) == []
+
+
+def test_an_error_in_tracking_ends_the_decoding_before_the_file_is_closed(
+    movie: Path, detector: FaceDetector
+) -> None:
+    class Failing(Tracker):
+        def assign(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("no room")
+
+    before = threading.active_count()
+    with (
+        pytest.raises(RuntimeError, match="no room") as kept,  # the traceback holds its generators
+        read_video(movie, detector, track=Failing(), prefetch_bytes=1) as video,
+    ):
+        next(video)
+    assert threading.active_count() == before
+    assert kept.tb is not None
 
 
 def test_a_reader_of_the_caller_stays_open(movie: Path, detector: FaceDetector) -> None:

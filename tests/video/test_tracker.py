@@ -80,6 +80,30 @@ def test_two_that_cross_keep_their_numbers() -> None:
     assert sorted(faces.ids) == [1, 2]
 
 
+@pytest.mark.parametrize("speed", [60, 90, 150])
+@pytest.mark.parametrize("seen", [0.45, 0.6])
+def test_a_face_that_passes_behind_a_pillar_keeps_its_number(speed: int, seen: float) -> None:
+    """What is found of it gets narrower, then nothing, then wider on the other side."""
+    tracker, numbers, lost = Tracker(), set(), 0
+    for step in range(200):
+        x1 = 40 + speed * step / 25
+        left, right = (x1, min(x1 + 50, 150)), (max(x1, 200), x1 + 50)  # of the pillar
+        wider = max(left, right, key=lambda part: part[1] - part[0])
+        there = wider[1] - wider[0] >= seen * 50
+        boxes = [[wider[0], 100, wider[1], 165]] if there else []
+        lost += not there
+        numbers.update(ids(tracker.update(found(*boxes), time=step / 25)))
+    assert lost >= 5
+    assert numbers == {1}
+
+
+def test_a_face_that_grows_small_and_comes_back_is_found_as_small_as_it_was() -> None:
+    tracker = Tracker()
+    for step in range(100):  # it goes away, faster than faces are thought to
+        tracker.update(found(face(100, side=80 * 0.98**step)), time=step / 25)
+    assert ids(tracker.update(found(face(100, side=80 * 0.98**100)), time=5.5)) == [1]
+
+
 def test_lost_faces_are_kept_for_a_time_and_for_two_frames_at_least() -> None:
     def number_after(seconds: float, frames: int, keep: float) -> list[int]:
         tracker = Tracker(TrackerConfig(keep=keep))

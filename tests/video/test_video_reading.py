@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,25 +174,98 @@ def test_passwords_are_in_no_result(tmp_path: Path) -> None:
         assert opening.name_of(source) == name
 
 
+def live(path: Path, first: int = 0, frames: int = 10, **options: Any) -> bytes:
+    """A part of a stream, whose pictures begin with one of those of `videos.moving`."""
+    images = videos.moving(first + frames)[first:]
+    base = Fraction(1, 90000)
+    return videos.write(path, images, base=base, steps=lambda _: 3600, **options).read_bytes()
+
+
 def test_a_stream_that_stops_is_opened_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It counts its time anew, of pictures and of sound."""
     monkeypatch.setattr(reading, "_FIRST_WAIT", 0.01)
-    part = videos.write(tmp_path / "a.ts", videos.moving(10), base=Fraction(1, 90000),
-                        steps=lambda _: 3600).read_bytes()  # fmt: skip
-    with videos.served([(part, False), (part, False)]) as (address, seen):
+    part, again = live(tmp_path / "a.ts", sound="aac"), live(tmp_path / "b.ts", 5, sound="aac")
+    with videos.served([(part, False), (again, False)]) as (address, seen):
         frames: list[reading.DecodedFrame] = []
-        with VideoReader(address, retries=2) as reader:
+        with VideoReader(address, retries=2, packets=True) as reader:
             assert reader.live
             said = r"after 20 frames .*did not come back in 2 tries"
             with pytest.raises(ImageError, match=said):
                 collect(reader, frames)
-    assert len(frames) == 20
     assert [frame.index for frame in frames] == list(range(20))
     rising = [frame.time for frame in frames]
     assert rising == sorted(set(rising))
     assert reader.reconnects == 1
     assert len(seen) == 4  # twice there, twice not
+    sound = [float(p.dts * p.time_base) for one in frames for p in one.packets]
+    assert sound == sorted(set(sound))
+    assert abs(sound[-1] - float(rising[-1])) < 0.3  # it goes on beside the pictures
+
+
+def test_what_a_stream_sends_again_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_FIRST_WAIT", 0.01)
+    whole = live(tmp_path / "a.ts", frames=30, options={"g": "5", "tune": "zerolatency"})
+    some = whole[: len(whole) // 2 // 188 * 188]
+    with videos.served([(some, False), (whole, False), (whole, False)]) as (address, seen):
+        reader, frames = read(address)
+    times = [frame.time for frame in frames]
+    assert [round((time - times[0]) * 25) for time in times] == list(range(30))
+    assert (reader.live, reader.reconnects, len(seen)) == (True, 2, 3)  # then nothing was new
+    for frame, image in zip(frames, videos.moving(30), strict=True):
+        assert np.abs(frame.image().astype(int) - image).mean() < 4
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_times_that_begin_again_go_on(
+    stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of joined files, and of a sender that is started again while the connection holds."""
+    monkeypatch.setattr(reading, "_FIRST_WAIT", 0.001)
+    both = b"".join(live(tmp_path / f"{n}.ts", n, frames=60, sound="aac") for n in (0, 5))
+    (tmp_path / "both.ts").write_bytes(both)
+    with videos.served([(both, False)]) as (address, _):
+        frames: list[reading.DecodedFrame] = []
+        with VideoReader(address if stream else tmp_path / "both.ts", packets=True) as reader:
+            if stream:
+                with pytest.raises(ImageError, match="did not come back"):
+                    collect(reader, frames)
+            else:
+                collect(reader, frames)
+    times = [frame.time for frame in frames]
+    assert times == sorted(set(times))
+    assert (len(times), reader.reconnects) == (120, 0)
+    assert times[60] - times[59] == Fraction(1, 25) or stream
+    sound = [float(p.dts * p.time_base) for one in frames for p in one.packets]
+    assert sound == sorted(set(sound))
+    assert len(sound) > 60
+    assert abs(sound[-1] - float(times[-1])) < 0.3
+
+
+def test_a_playlist_without_end_is_a_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_FIRST_WAIT", 0.001)
+    live(tmp_path / "a.ts")
+    lines = ("#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1", "#EXTINF:0.4,", "a.ts", "")
+    (tmp_path / "a.m3u8").write_text("\n".join(lines))
+    frames: list[reading.DecodedFrame] = []
+    with (
+        videos.serving(partial(Quiet, directory=str(tmp_path))) as address,
+        VideoReader(f"{address}/a.m3u8", retries=1, timeout=0.1) as reader,
+    ):
+        assert reader.live
+        with pytest.raises(ImageError, match=r"after 10 frames .*did not come back in 1 tries"):
+            collect(reader, frames)
+    assert (len(frames), reader.reconnects) == (10, 1)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def collect(reader: VideoReader, frames: list[reading.DecodedFrame]) -> None:

@@ -125,6 +125,38 @@ def test_ten_bits_are_ten_bits(tmp_path: Path) -> None:
         assert file.streams.video[0].pix_fmt == "yuv420p"
 
 
+def test_what_an_hdr_video_says_of_its_display_is_kept_or_said_to_be_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet = "log-level=none:bframes=0"  # they would have no decoding times in so short a video
+    light = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+    source = videos.write(
+        tmp_path / "a.mkv",
+        videos.moving(2),
+        codec="libx265",
+        form="yuv420p10le",
+        colors=(9, 16, 9, 1),
+        options={"x265-params": f"{quiet}:{light}:max-cll=1000,400", "preset": "ultrafast"},
+    )
+
+    def said(path: Path) -> dict[str, bytes]:
+        with av.open(str(path)) as file:
+            found = {e.type.name: bytes(e) for e in next(file.decode(video=0)).side_data}
+        return {name: found[name] for name in sorted(found) if name != "SEI_UNREGISTERED"}
+
+    assert [*said(source)] == ["CONTENT_LIGHT_LEVEL", "MASTERING_DISPLAY_METADATA"]
+    for name, deep in (("b.mp4", True), ("c.mkv", True), ("d.mp4", False)):
+        rewrite(source, tmp_path / name, deep=deep)
+        assert said(tmp_path / name) == said(source)
+    assert not caplog.messages
+    rewrite(source, tmp_path / "e.webm")
+    assert said(tmp_path / "e.webm") == {}
+    (message,) = caplog.messages
+    assert message.endswith(
+        "e.webm: of HDR, it does not hold the light level, the mastering display"
+    )
+
+
 def test_odd_sides_get_one_more_pixel(tmp_path: Path) -> None:
     source = videos.write(
         tmp_path / "a.mkv", videos.moving(2, size=(95, 127)), codec="ffv1", form="yuv420p"

@@ -15,7 +15,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.options import Batch, Flag, Hide, Inference, Number, Target, Whole, check_range
-from facefind.errors import DataError
+from facefind.errors import DataError, ImageError
 
 if TYPE_CHECKING:
     from facefind.detector import FaceDetector
@@ -201,8 +201,13 @@ def _stream(options: _Redact) -> int:
             sound=options.sound,
         )
         stack.enter_context(closing(work))
-        for _, _, hidden in tqdm(work, unit="frame", leave=False, disable=None):
-            frames, faces = frames + 1, faces + hidden
+        try:
+            for _, _, hidden in tqdm(work, unit="frame", leave=False, disable=None):
+                frames, faces = frames + 1, faces + hidden
+        except (ImageError, KeyboardInterrupt):
+            if path.exists():  # what has come is written all the same
+                output.say(f"{path} holds the {frames} frames that came")
+            raise
     record = {"file": str(path), "frames": frames, "faces_in_frames": faces}
     print(json.dumps(record) if options.json else f"{path}: {frames} frames")
     output.say(f"{frames} frames in {time.perf_counter() - started:.1f} s")

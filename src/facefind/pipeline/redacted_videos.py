@@ -6,14 +6,14 @@ read twice: its faces are found, then it is written. Of a stream a few seconds a
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facefind import boxes as box_math
 from facefind.detector import FaceDetector
@@ -27,7 +27,6 @@ from facefind.video import (
     Tracker,
     TrackerConfig,
     Tracks,
-    VideoFrame,
     VideoReader,
     VideoWriter,
     filled,
@@ -35,11 +34,11 @@ from facefind.video import (
     run_ahead,
     track,
 )
+from facefind.video.packed import Packed
 from facefind.video.planes import encodable, hide_faces
 
-__all__ = ["Hiding", "follow", "redact_file", "redact_stream", "tracker_config"]
+__all__ = ["Detected", "Hiding", "redact_file", "redact_stream", "tracker_config"]
 
-Boxes = NDArray[np.float64]
 StreamFrame = tuple[DecodedFrame, Any, int]
 _AHEAD_BYTES = 64 << 20
 
@@ -60,28 +59,41 @@ def tracker_config(detector: FaceDetector) -> TrackerConfig:
     return TrackerConfig(min_score=detector.min_score, low_score=low)
 
 
-def follow(
-    frames: Sequence[tuple[int, float, Faces | None]],
-    config: TrackerConfig,
-    hiding: Hiding,
-    cuts: Collection[int] = (),
-) -> Tracks:
-    """Where faces are hidden: the tracks of what was detected, filled.
+class Detected:
+    """What was detected in the frames of a video, and where faces are hidden by it."""
 
-    Args:
-        frames: Index, time and detections of each frame; None where the model saw none of it.
-        config: As of `tracker_config`.
-        hiding: How long faces are hidden where they are not found.
-        cuts: Frames that begin a scene, each of which the model has seen.
-    """
-    seen = [(index, time, faces) for index, time, faces in frames if faces is not None]
-    tracks = track(seen, config, cuts)
-    every = replace(
-        tracks,
-        frames=np.array([index for index, _, _ in frames], np.int64),
-        times=np.array([time for _, time, _ in frames], np.float64),
-    )
-    return filled(every, lead=hiding.lead, most_gap=hiding.most_gap)
+    def __init__(self) -> None:
+        self.times = array("d")
+        """Seconds of all frames."""
+        self._seen, self._cuts = Packed(), array("q")
+
+    def append(self, time: float, faces: Faces | None, *, cut: bool = False) -> None:
+        """Take in the next frame.
+
+        Args:
+            time: In seconds.
+            faces: What was detected; None if the model has not seen it.
+            cut: Whether it begins a scene; the model has seen such frames.
+        """
+        index = len(self.times)
+        self.times.append(time)
+        if cut:
+            self._cuts.append(index)
+        if faces is not None:
+            bare = Faces(faces.boxes, faces.scores, image_size=faces.image_size)
+            self._seen.append(index, time, bare)
+
+    def follow(self, config: TrackerConfig, hiding: Hiding) -> Tracks:
+        """Where faces are hidden: the tracks of what was detected, filled.
+
+        Args:
+            config: As of `tracker_config`.
+            hiding: How long faces are hidden where they are not found.
+        """
+        times = np.array(self.times)
+        tracks = track(self._seen, config, self._cuts)
+        every = replace(tracks, frames=np.arange(len(times)), times=times)
+        return filled(every, lead=hiding.lead, most_gap=hiding.most_gap)
 
 
 def redact_file(
@@ -117,31 +129,29 @@ def redact_file(
         ImageError: the file cannot be read, or gives other frames the second time.
     """
     config = tracker_config(detector)
-    found: list[tuple[int, float, Faces | None]] = []
-    cuts: list[int] = []
+    found = Detected()
     with read_video(
         str(source), detector, every=every, track=Tracker(config), known=lines.known()
     ) as video:
         for frame in video:
             lines.write_frame(frame)
-            found.append((frame.index, float(frame.time), _detections(frame)))
-            cuts += [frame.index] if frame.cut else []
+            seen = frame.detections if frame.detected else None
+            found.append(float(frame.time), seen, cut=frame.cut)
             yield frame.index, None, None
-    tracks = follow(found, config, hiding, cuts)
-    hidden = boxes_by_frame(tracks)
+    tracks = found.follow(config, hiding)
     with (
         VideoReader(str(source), packets=sound) as reader,
         VideoWriter(out, reader, metadata=metadata) as writer,
     ):
         total = 0
-        for decoded, raw in _hidden(iter(reader), hidden, how, deep=writer.deep):
+        for decoded, raw in _hidden(iter(reader), tracks, how, deep=writer.deep):
             index = decoded.index
-            if index >= len(found) or float(decoded.time) != found[index][1]:
+            if index >= len(found.times) or float(decoded.time) != found.times[index]:
                 raise ImageError(f"{source}: gives other frames each time it is decoded")
             writer.write(decoded, raw)
             total += 1
             yield index, decoded, raw
-        if total != len(found):
+        if total != len(found.times):
             raise ImageError(f"{source}: gives other frames each time it is decoded")
     return tracks
 
@@ -177,17 +187,18 @@ def redact_stream(
         Each frame, its picture as written (PyAV's), and how many faces are hidden in it.
     """
     filler = Filler(delay=max(hiding.most_gap, hiding.lead), lead=hiding.lead)
-    waiting: deque[DecodedFrame] = deque()
+    waiting: dict[int, DecodedFrame] = {}
+    ready: deque[tuple[int, float, Faces]] = deque()
     stopped: BaseException | None = None
     with VideoReader(source, packets=sound) as reader, VideoWriter(out, reader) as writer:
 
-        def written(ready: Iterable[tuple[int, float, Faces]]) -> Generator[StreamFrame]:
-            for _, _, faces in ready:
-                frame = waiting.popleft()
-                boxes = faces.boxes.astype(np.float64)
-                raw = _hide(frame, boxes, how, deep=writer.deep)
+        def written() -> Generator[StreamFrame]:
+            while ready:  # taken out one by one: an interrupt leaves each with its own frame
+                index, _, faces = ready.popleft()
+                frame = waiting.pop(index)
+                raw = _hide(frame, faces, how, deep=writer.deep)
                 writer.write(frame, raw)
-                yield frame, raw, len(boxes)
+                yield frame, raw, len(faces)
 
         tracker = Tracker(tracker_config(detector))
         with read_video(reader, detector, every=every, track=tracker, images=True) as video:
@@ -197,30 +208,22 @@ def redact_stream(
                     if seconds is not None and now - begin >= seconds:
                         break
                     assert frame.decoded is not None
-                    waiting.append(frame.decoded)
-                    yield from written(filler.push(frame.index, now, frame.faces, cut=frame.cut))
+                    waiting[frame.index] = frame.decoded
+                    ready.extend(filler.push(frame.index, now, frame.faces, cut=frame.cut))
+                    yield from written()
             except (ImageError, KeyboardInterrupt) as error:
                 stopped = error
-            yield from written(filler.flush())
+        try:
+            ready.extend(filler.flush())
+            yield from written()
+        except ImageError as error:
+            stopped = stopped or error
     if stopped is not None:
         raise stopped
 
 
-def boxes_by_frame(tracks: Tracks) -> dict[int, Boxes]:
-    """The boxes (N,4) xyxy of each frame that has any."""
-    found: dict[int, list[Boxes]] = {}
-    for one in tracks:
-        for frame, box in zip(one.frames.tolist(), one.boxes, strict=True):
-            found.setdefault(frame, []).append(box)
-    return {frame: np.stack(boxes) for frame, boxes in found.items()}
-
-
-def _detections(frame: VideoFrame) -> Faces | None:
-    return frame.detections if frame.detected else None
-
-
 def _hidden(
-    frames: Iterable[DecodedFrame], boxes: dict[int, Boxes], how: Redaction, *, deep: bool
+    frames: Iterable[DecodedFrame], tracks: Tracks, how: Redaction, *, deep: bool
 ) -> Generator[tuple[DecodedFrame, Any]]:
     """Frames and what is shown in place of each; decoding and hiding have a thread each."""
 
@@ -229,15 +232,14 @@ def _hidden(
 
     def edited() -> Generator[tuple[DecodedFrame, Any]]:
         for frame in run_ahead(decoded(), lambda one: one.nbytes, max_bytes=_AHEAD_BYTES):
-            own = boxes.get(frame.index, np.empty((0, 4)))
-            yield frame, _hide(frame, own, how, deep=deep)
+            yield frame, _hide(frame, tracks.at(frame.index), how, deep=deep)
 
     return run_ahead(edited(), lambda pair: pair[0].nbytes, max_bytes=_AHEAD_BYTES)
 
 
-def _hide(frame: DecodedFrame, boxes: Boxes, how: Redaction, *, deep: bool) -> Any:
-    """PyAV's frame with boxes (N,4) of the upright image hidden."""
-    grown = box_math.expand(boxes, (how.grow - 1) / 2)
+def _hide(frame: DecodedFrame, faces: Faces, how: Redaction, *, deep: bool) -> Any:
+    """PyAV's frame with the faces of the upright image hidden."""
+    grown = box_math.expand(faces.boxes.astype(np.float64), (how.grow - 1) / 2)
     raw = encodable(frame.raw, deep=deep)
     hide_faces(raw, frame.turn.stored_boxes(grown, frame.image_size), how)
     return raw

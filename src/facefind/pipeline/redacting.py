@@ -19,7 +19,7 @@ from facefind.images import Found, read
 from facefind.outputs import below, output_path
 from facefind.pipeline.manifests import ListedFolder
 from facefind.pipeline.pictures import WRITERS, StoredPicture, is_animated
-from facefind.pipeline.redacted_videos import Hiding, follow, redact_file, tracker_config
+from facefind.pipeline.redacted_videos import Detected, Hiding, redact_file, tracker_config
 from facefind.pipeline.review import ContactSheets
 from facefind.pipeline.sinks import JsonLines, write_results
 from facefind.pipeline.sources import detect_files
@@ -200,20 +200,22 @@ class RedactedFolder(ListedFolder):
             detector = copy.copy(detector)
             detector.min_score = config.low_score
         pixels = (read(frame) for frame in picture.frames)
-        seen, cuts = CutDetector(), []
-        found: list[tuple[int, float, Faces | None]] = []
-        for number, image in enumerate(pixels):
-            if seen.is_cut(image):
-                cuts.append(number)
+        seen = CutDetector()
+        hidden: list[Faces] = []
+        cuts: list[bool] = []
+        for image in pixels:
+            cuts.append(seen.is_cut(image))
             (result,) = detector.stream([image], read=lambda one: one, readers=0)
-            found.append((number, picture.times[number], result.faces))
+            hidden.append(result.faces)
         size = picture.frames[0].size[::-1]
         if picture.moves:
-            tracks = follow(found, config, self._hiding, cuts)
-            hidden = [tracks.at(number) for number in range(len(found))]
+            found = Detected()
+            for time, faces, cut in zip(picture.times, hidden, cuts, strict=True):
+                found.append(time, faces, cut=cut)
+            tracks = found.follow(config, self._hiding)
+            hidden = [tracks.at(number) for number in range(len(hidden))]
             places, faces_in_all, lowest = _places(tracks)
         else:
-            hidden = [faces for _, _, faces in found if faces is not None]
             scores = [float(score) for faces in hidden for score in faces.scores]
             faces_in_all, lowest = len(scores), min(scores, default=None)
             places = {"pages": [plain(faces.boxes, 2) for faces in hidden]}

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +61,15 @@ class Video(Iterator[VideoFrame]):
         reader: What decodes the video, which knows its size, rate and what was broken.
     """
 
-    def __init__(self, reader: VideoReader, frames: Generator[VideoFrame], *, own: bool) -> None:
-        self.reader, self._frames, self._own = reader, frames, own
+    def __init__(
+        self,
+        reader: VideoReader,
+        frames: Generator[VideoFrame],
+        decoding: Generator[Any],
+        *,
+        own: bool,
+    ) -> None:
+        self.reader, self._frames, self._decoding, self._own = reader, frames, decoding, own
 
     def __next__(self) -> VideoFrame:
         return next(self._frames)
@@ -76,6 +83,7 @@ class Video(Iterator[VideoFrame]):
     def close(self) -> None:
         """Stop decoding, and close the file or stream, unless a reader of it was given."""
         self._frames.close()
+        self._decoding.close()  # after an error, what handed its frames on still holds it
         if self._own:
             self.reader.close()
 
@@ -131,7 +139,7 @@ def read_video(
     )
     found = _detected(prepared, detector, iter(known))
     frames = _tracked(found, tracker) if tracker is not None else found
-    return Video(reader, frames, own=reader is not source)
+    return Video(reader, frames, prepared, own=reader is not source)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

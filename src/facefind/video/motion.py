@@ -57,6 +57,15 @@ class Motion:
         self._place, self._speed = self._place[rows], self._speed[rows]
         self._spread = self._spread[:, rows]
 
+    def take(
+        self, rows: NDArray[np.intp], other: Motion, boxes: NDArray[np.float64] | None = None
+    ) -> None:
+        """Go on, for some rows (M,), as another motion has them; at boxes (M,4) of steady size."""
+        self._place[rows], self._speed[rows] = other._place[rows], other._speed[rows]
+        self._spread[:, rows] = other._spread[:, rows]
+        if boxes is not None:
+            self._place[rows], self._speed[rows, 2:] = _cxcywh(boxes), 0
+
     def after(self, seconds: float) -> Floats:
         """Boxes (N,4) xyxy expected so much later; sides are at least a hundredth of a pixel."""
         place = self._place + seconds * self._speed

@@ -134,6 +134,8 @@ def open_video(source: str | os.PathLike[str], timeout: float) -> tuple[Any, Any
         text = device.format(text)
     elif text.startswith("rtsp"):
         options = {"rtsp_transport": "tcp"}
+    elif text.startswith("udp"):
+        options = {"overrun_nonfatal": "1"}  # who reads too slowly loses packets, not the stream
     elif not is_stream(text):
         if not os.path.exists(text):
             raise ImageError(f"{text!r} does not exist: give a video file, an address or a camera")
@@ -144,6 +146,8 @@ def open_video(source: str | os.PathLike[str], timeout: float) -> tuple[Any, Any
     try:
         container = av.open(text, format=form, options=options, timeout=limit,
                             metadata_errors="replace")  # fmt: skip
+    except av.error.ExitError as error:
+        raise ImageError(f"{os.fspath(source)!r} gave nothing for {timeout:g} seconds") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ImageError(f"{os.fspath(source)!r} is no video that can be read: {error}") from error
     pictures = av.stream.Disposition.attached_pic  # the cover of an album, a preview

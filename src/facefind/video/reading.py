@@ -24,11 +24,13 @@ from facefind.video.opening import (
     open_video,
     rate_of,
 )
+from facefind.video.timeline import Replays, Timeline
 from facefind.video.turning import UPRIGHT, Turn
 
 __all__ = ["DecodedFrame", "VideoReader"]
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds until a lost stream is opened again
+_PLAYLISTS = {"hls", "dash"}
 _MOST_ERRORS = 1000  # in a row, of a file that is only noise
 _log = logging.getLogger(__name__)
 
@@ -77,7 +79,9 @@ class VideoReader:
     ...         frame.index, frame.time, frame.image()
 
     What cannot be decoded is counted and passed over. A stream that stops is opened again, after
-    0.5 seconds, then after twice as long each time; its times go on rising.
+    0.5 seconds, then after twice as long each time; its times go on rising, and what it sends again
+    is left out. Where a video counts its time anew, as joined files do, it goes on with its last
+    time.
 
     Args:
         source: A video file, an address (rtsp://, http://, ...), the number of a camera, a pattern
@@ -90,7 +94,6 @@ class VideoReader:
     Attributes:
         stream: PyAV's stream of the video; None of numbered pictures.
         others: PyAV's streams of sound and subtitles, with `packets=True`.
-        rest: Their packets that no frame has brought along: those after the last one.
         broken: Packets that could not be decoded, so far.
         reconnects: How many times a stream was opened again, so far.
 
@@ -115,15 +118,16 @@ class VideoReader:
         self.source = str(source) if isinstance(source, int) else os.fspath(source)
         self.stream: Any = None
         self.others: list[Any] = []
-        self.rest: list[Any] = []
+        self._came: list[Any] = []  # packets for the next frame to bring along
+        self._rest: list[Any] = []
         self.broken = self.reconnects = 0
         self._packets_too = packets
         self._retries, self._timeout = retries, timeout
         self._container: Any = None
         self._begun = False
         self._index = 0
-        self._last: Fraction | None = None
-        self._shift = Fraction(0)
+        self._kinds: dict[int, str] | None = None
+        self._replays = Replays()
         pictures = None if is_stream(self.source) else numbered(self.source)
         self.matrix: list[int] | None = None
         """The display matrix (9,) that says how frames are turned; None where none does."""
@@ -141,6 +145,7 @@ class VideoReader:
             self.rate = Fraction(rate).limit_denominator(1_000_000)
             """Frames a second, on average, as the header says."""
             self.frames = len(pictures)
+            self._timeline = Timeline(self.rate, live=False)
             self._items: Iterator[DecodedFrame] = self._from_pictures(pictures)
         else:
             self._open()
@@ -178,10 +183,20 @@ class VideoReader:
         self._begun = True
         yield from self._items
 
+    @property
+    def rest(self) -> list[Any]:
+        """Packets of sound and subtitles that no frame brought along: those after the last one."""
+        self._rest += self._timeline.moved(self._came, over=True)
+        self._came = []
+        return self._rest
+
     def _open(self) -> None:
         self._container, self.stream = open_video(self.source, self._timeout)
         streams = self._container.streams
-        self.others = [*streams.audio, *streams.subtitles] if self._packets_too else []
+        others = [*streams.audio, *streams.subtitles] if self._packets_too else []
+        kinds = {one.index: one.name for one in others}
+        self._kinds = kinds if self._kinds is None else self._kinds  # of the first connection
+        self.others = [one for one in others if self._kinds.get(one.index) == one.name]
 
     def _read_header(self) -> None:
         self.rate = rate_of(self.stream)
@@ -193,8 +208,12 @@ class VideoReader:
             self.duration = Fraction(self._container.duration, 1_000_000)
         if self.stream.frames or self.duration:
             self.frames = self.stream.frames or round((self.duration or 0) * self.rate)
-        known = self.duration or (self._container.size or 0) > 0
+        # The size of a playlist is that of its text.
+        listed = self._container.format.name in _PLAYLISTS
+        known = self.duration or (not listed and (self._container.size or 0) > 0)
         self.live = is_stream(self.source) and not known
+        self._unsized = self.live and not listed  # it may be a file, for all that is said
+        self._timeline = Timeline(self.rate, live=self.live)
 
     def _from_pictures(self, pictures: Numbered) -> Iterator[DecodedFrame]:
         first = pictures[0][0]
@@ -209,29 +228,30 @@ class VideoReader:
             self._index += 1
 
     def _from_stream(self) -> Iterator[DecodedFrame]:
-        av = library()
+        failures = (library().error.FFmpegError, OSError)
         tries = 0
-        lost = 0.0
         while True:
-            reason = "it ended"
+            new = known = 0  # frames of this connection
+            reason, silent = "it ended", False
             try:
                 for frame in self._once():
-                    if tries:
-                        tries = 0
-                        self._go_on(frame.time, time.monotonic() - lost)
-                    now = frame.time + self._shift
-                    if self.reconnects and self._last is not None and now <= self._last:
-                        continue  # of a file at an address: it was read before
-                    self._last = now
-                    yield replace(frame, index=self._index, time=now)
+                    if self._is_known(frame):
+                        known += 1
+                        continue
+                    new, tries = new + 1, 0
+                    now = self._timeline.at(frame.time, anew=new == 1)
+                    packets = tuple(self._timeline.moved(frame.packets))
+                    yield replace(frame, index=self._index, time=now, packets=packets)
                     self._index += 1
-                if not self._stopped_early():
-                    return
-            except (av.error.FFmpegError, OSError) as error:
+                over = not self._stopped_early()
+            except failures as error:
                 if not is_stream(self.source):
                     raise ImageError(f"{self.source!r} cannot be read on: {error}") from error
-                reason = str(error)
-            lost = lost if tries else time.monotonic()
+                over, reason = False, str(error)
+                if silent := isinstance(error, library().error.ExitError):
+                    reason = f"nothing came for {self._timeout:g} seconds"
+            if over or (self._unsized and not silent and 0 < known == self._index):
+                return  # a file, of which all came again
             while True:
                 if tries == self._retries:
                     raise ImageError(
@@ -247,8 +267,16 @@ class VideoReader:
                     reason = str(error)
                     continue
                 self.reconnects += 1
+                self._replays.reconnected()
                 _log.warning("the stream %r stopped, and came back", self.source)
                 break
+
+    def _is_known(self, frame: DecodedFrame) -> bool:
+        """Whether a frame was read before, over an earlier connection."""
+        if self.live:
+            return frame.raw in self._replays
+        last = self._timeline.last
+        return bool(self.reconnects) and last is not None and frame.time <= last
 
     def _stopped_early(self) -> bool:
         """Whether there should be more where the stream ended."""
@@ -256,15 +284,9 @@ class VideoReader:
             return False
         if self.live:
             return True
-        end = self.duration
+        last, end = self._timeline.last, self.duration
         start = (self.stream.start_time or 0) * self.stream.time_base
-        return bool(end and (self._last is None or self._last < start + end - max(1, end / 20)))
-
-    def _go_on(self, first: Fraction, away: float) -> None:
-        """Have a live stream's times rise where it begins to count anew."""
-        if self.live and self._last is not None and first + self._shift <= self._last:
-            gap = max(1 / self.rate, Fraction(away).limit_denominator(1000))
-            self._shift = self._last + gap - first
+        return bool(end and (last is None or last < start + end - max(1, end / 20)))
 
     def _once(self) -> Iterator[DecodedFrame]:
         """Frames, each with its own time, until the stream ends."""
@@ -273,7 +295,7 @@ class VideoReader:
         turn: Turn | None = None
         for item in self._decoded():
             if not hasattr(item, "planes"):
-                self.rest.append(item)
+                self._came.append(item)
                 continue
             if item.pts is not None:
                 last = item.pts * Fraction(item.time_base or base)
@@ -282,7 +304,7 @@ class VideoReader:
             if turn is None:
                 self.matrix = _matrix_of(item)
                 turn = UPRIGHT if self.matrix is None else Turn.of_matrix(self.matrix)
-            packets, self.rest = self.rest, []
+            packets, self._came = self._came, []
             yield DecodedFrame(0, last, item, turn, tuple(packets))
 
     def _decoded(self) -> Iterator[Any]:
@@ -290,10 +312,12 @@ class VideoReader:
         av = library()
         errors = 0
         for packet in self._packets():
-            if packet is not None and packet.stream.index != self.stream.index:
+            if packet is not None and packet.stream_index != self.stream.index:
                 if packet.size:
                     yield packet
                 continue
+            if self.live and packet is not None and packet.size:
+                self._replays.see(packet)
             try:
                 frames = self.stream.decode(packet)
             except av.error.EOFError:

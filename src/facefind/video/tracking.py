@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from facefind import boxes as box_math
 from facefind.faces import Faces
 from facefind.video.cuts import CutDetector
+from facefind.video.hidden import WholeMotion
 from facefind.video.motion import Motion
 
 __all__ = ["Tracker", "TrackerConfig", "with_ids"]
@@ -108,14 +109,17 @@ class Tracker:
     Each frame's faces are assigned to the tracks by how much they overlap the boxes that `Motion`
     expects: first the faces from `min_score`, then, to the tracks that are left, those from
     `low_score`: a face that turns away or is half hidden keeps its track, while what the detector
-    doubts begins none. A detector that is to give these must have a `min_score` as low.
+    doubts begins none. A detector that is to give these must have a `min_score` as low. Last come
+    faces from `min_score` that are where a lost one would be had it gone on as `WholeMotion` says:
+    those that pass behind something.
 
     The same input always gives the same numbers, 1 and up, in the order in which faces are found
     (in one frame: by falling score).
 
     Source: ByteTrack (arXiv:2110.06864), algorithm 1.
-    Differs: boxes grow before they are compared, as in C-BIoU (arXiv:2211.14317); a track is
-    confirmed by `hits` frames that need not follow each other; time is in seconds.
+    Differs: boxes grow before they are compared, as in C-BIoU (arXiv:2211.14317); faces that were
+    hidden have a third comparison; a track is confirmed by `hits` frames that need not follow each
+    other; time is in seconds.
     """
 
     def __init__(self, config: TrackerConfig | None = None) -> None:
@@ -127,7 +131,7 @@ class Tracker:
         self._image_size = (0, 0)
         self._next = 1
         self._cuts = CutDetector()
-        self._motion = Motion()
+        self._motion, self._whole = Motion(), WholeMotion()
         self._tracks: _Tracks = _Tracks.new(Faces.empty((0, 0)), 0.0)
 
     def update(
@@ -169,24 +173,33 @@ class Tracker:
         if faces.image_size != self._image_size:
             self._end_all()
             self._image_size = faces.image_size
-        self._motion.advance(0.0 if self.time is None else now - self.time)
+        for motion in (self._motion, self._whole):
+            motion.advance(0.0 if self.time is None else now - self.time)
         self.time = now
         high = faces.scores >= self.config.min_score
         low = ~high & (faces.scores >= self.config.low_score)
         rows = np.full(len(faces), -1, np.intp)  # the track of each face
-        for mask, min_iou in ((high, self.config.min_iou), (low, self.config.low_min_iou)):
-            some = np.flatnonzero(mask)
-            free = np.ones(len(self._motion), bool)
-            free[rows[rows >= 0]] = False
-            ours, theirs = self._match(np.flatnonzero(free), faces.boxes[some], min_iou)
-            rows[some[theirs]] = ours
+        expected, whole = self._motion.after(0.0), self._whole.boxes()
+        for mask, boxes, min_iou in (
+            (high, expected, self.config.min_iou),
+            (low, expected, self.config.low_min_iou),
+            (high, whole, self.config.min_iou),
+        ):
+            some = np.flatnonzero(mask & (rows < 0))
+            free = np.setdiff1d(np.arange(len(boxes)), rows)
+            ours, theirs = self._match(boxes[free], faces.boxes[some], min_iou)
+            rows[some[theirs]] = free[ours]
+            if boxes is whole:
+                self._whole.lead(free[ours], self._motion)
         self._tracks.missed += 1
         old = rows >= 0
         self._motion.correct(rows[old], faces.boxes[old])
+        self._whole.correct(rows[old], faces.boxes[old], self._motion)
         self._tracks.found(rows[old], faces[old], now)
         new = high & ~old
         rows[new] = len(self._motion) + np.arange(new.sum())
         self._motion.add(faces.boxes[new])
+        self._whole.add(faces.boxes[new])
         self._tracks = self._tracks.and_(_Tracks.new(faces[new], now))
         ids = self._numbers(rows)
         self._forget()
@@ -228,25 +241,25 @@ class Tracker:
             self._end_all()
 
     def _end_all(self) -> None:
-        self._motion = Motion()
+        self._motion, self._whole = Motion(), WholeMotion()
         self._tracks = _Tracks.new(Faces.empty(self._image_size), 0.0)
 
     def _match(
-        self, tracks: NDArray[np.intp], boxes: NDArray[np.float32], min_iou: float
+        self, expected: NDArray[np.float64], boxes: NDArray[np.float32], min_iou: float
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Pairs of one of some tracks (M,) and a row of boxes (N,4), of greatest IoU in all."""
-        if not (len(tracks) and len(boxes)):
+        """Pairs of a row of expected boxes (M,4) and one of boxes (N,4), of greatest IoU in all."""
+        if not (len(expected) and len(boxes)):
             return np.empty(0, np.intp), np.empty(0, np.intp)
         from scipy.optimize import linear_sum_assignment
 
-        expected, reach = self._motion.after(0.0)[tracks], self.config.reach
+        reach = self.config.reach
         table = box_math.iou(box_math.expand(expected, reach), box_math.expand(boxes, reach))
         areas = np.maximum(box_math.area(expected), 1e-9)[:, None], box_math.area(boxes)
         like = np.maximum(areas[0], areas[1]) <= _RATIO**2 * np.minimum(areas[0], areas[1])
         table[~like | (table < max(min_iou, 1e-9))] = 0
         ours, theirs = linear_sum_assignment(table, maximize=True)
         some = table[ours, theirs] > 0
-        return tracks[ours[some]], theirs[some]
+        return ours[some], theirs[some]
 
     def _numbers(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
         """The numbers of tracks, of row -1 and of those not found often enough yet: 0."""
@@ -267,6 +280,7 @@ class Tracker:
         alive = (self.time - tracks.seen <= self.config.keep) | (tracks.missed <= 2)
         self._tracks = tracks.select(alive)
         self._motion.keep(alive)
+        self._whole.keep(alive)
 
 
 def with_ids(faces: Faces, ids: NDArray[np.int64]) -> Faces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +13,10 @@ from numpy.typing import NDArray
 
 from facefind import boxes as box_math
 from facefind.faces import Faces
+from facefind.video.packed import Frame, Packed
 
-__all__ = ["Frame", "Track", "Tracks", "filled", "joined", "tracks_of"]
+__all__ = ["Frame", "Track", "Tracks", "filled", "joined", "numbered", "tracks_of"]
 
-Frame = tuple[int, float, Faces]
-"""Index of a frame, its time in seconds, and its faces."""
 Floats = NDArray[np.float64]
 
 FIT = 0.4
@@ -114,36 +114,39 @@ def tracks_of(
     Raises:
         ValueError: Faces have no ids, or not all one image size; frames are not in their order.
     """
-    index: list[int] = []
-    times: list[float] = []
-    places: dict[int, list[tuple[int, float, Faces, int]]] = {}
-    size: tuple[int, int] | None = None
+    packed, numbers = Packed(), array("q")
     for frame, time, faces in frames:
-        if index and (frame <= index[-1] or time < times[-1]):
-            raise ValueError(
-                f"frames must be in their order, got frame {frame} at {time} s after frame "
-                f"{index[-1]} at {times[-1]} s"
-            )
-        if size not in (None, faces.image_size):
-            raise ValueError(
-                f"frames must all be of one (height, width), got {faces.image_size} at frame "
-                f"{frame} after {size}"
-            )
         if faces.ids is None and len(faces):
             raise ValueError(f"the faces of frame {frame} have no ids: Tracker.update gives them")
-        size = faces.image_size
-        index.append(frame)
-        times.append(time)
-        for row, number in enumerate([] if faces.ids is None else faces.ids.tolist()):
-            places.setdefault(number, []).append((frame, time, faces, row))
-    tracks = (_track(n, places[n]) for n in sorted(places) if len(places[n]) >= min_detections)
-    return Tracks(
-        tuple(tracks),
-        np.array(index, np.int64),
-        np.array(times, np.float64),
-        size or (0, 0),
-        tuple(sorted(cuts)),
-    )
+        packed.append(frame, time, faces)
+        numbers.extend([] if faces.ids is None else faces.ids.tolist())
+    ids = np.array(numbers, np.int64)
+    return numbered(packed, ids, min_detections=min_detections, cuts=cuts)
+
+
+def numbered(
+    packed: Packed, ids: NDArray[np.int64], *, min_detections: int = 1, cuts: Collection[int] = ()
+) -> Tracks:
+    """As `tracks_of`, by the ids (D,) of all faces; those of 0 belong to no track."""
+    order = np.argsort(ids, kind="stable")
+    order = order[np.searchsorted(ids[order], 1) :]
+    starts = np.flatnonzero(np.diff(ids[order])) + 1
+    frames, times, places = packed.frames, packed.times, packed.places
+    boxes, scores, points = packed.boxes, packed.scores, packed.landmarks
+    tracks = [
+        Track(
+            int(ids[rows[0]]),
+            frames[places[rows]],
+            times[places[rows]],
+            boxes[rows].astype(np.float64),
+            scores[rows].astype(np.float64),
+            None if points is None or np.isnan(points[rows]).any() else points[rows].astype(float),
+            np.ones(len(rows), bool),
+        )
+        for rows in (np.split(order, starts) if len(order) else [])
+        if len(rows) >= min_detections
+    ]
+    return Tracks(tuple(tracks), frames, times, packed.image_size or (0, 0), tuple(sorted(cuts)))
 
 
 def joined(tracks: Tracks, *, most_gap: float = 2.0, reach: float = 1.0) -> Tracks:
@@ -214,19 +217,6 @@ def filled(
     )
 
 
-def _track(number: int, places: Sequence[tuple[int, float, Faces, int]]) -> Track:
-    points = [faces.landmarks[row] for _, _, faces, row in places if faces.landmarks is not None]
-    return Track(
-        number,
-        np.array([frame for frame, _, _, _ in places], np.int64),
-        np.array([time for _, time, _, _ in places], np.float64),
-        np.array([faces.boxes[row] for _, _, faces, row in places], np.float64),
-        np.array([faces.scores[row] for _, _, faces, row in places], np.float64),
-        np.array(points, np.float64) if len(points) == len(places) else None,
-        np.ones(len(places), bool),
-    )
-
-
 def _chained(tracks: Sequence[Track]) -> Track:
     """Tracks that follow each other, as one with the first one's lowest id."""
     if len(tracks) == 1:
@@ -264,7 +254,7 @@ def _filled(one: Track, tracks: Tracks, lead: float, most_gap: float, grow: floa
         here = np.arange(min(low, first), max(high, last + 1))
         off = _drift(piece, times[here])
         box = _between(times[here], piece.times, piece.boxes) + np.tile(off, 2)
-        near = np.abs(times[here][:, None] - piece.times).min(axis=1)[:, None]
+        near = _nearest(times[here], piece.times)[:, None]
         box += np.tile(grow * near * (box[:, 2:] - box[:, :2]), 2) * [-1, -1, 1, 1]
         inside = box_math.area(box_math.clip(box, tracks.image_size)) > 0
         inside |= (here >= first) & (here <= last)
@@ -315,6 +305,13 @@ def _steadied(one: Track) -> Floats:
 def _between(times: Floats, known: Floats, values: Floats) -> Floats:
     """Values (T,D) at times (T,) on lines between those (F,D) at known times (F,); held beyond."""
     return np.stack([np.interp(times, known, column) for column in values.T], axis=1)
+
+
+def _nearest(times: Floats, known: Floats) -> Floats:
+    """Seconds (T,) from each time (T,) to the nearest of the known ones (F,), in rising order."""
+    after = np.minimum(np.searchsorted(known, times), len(known) - 1)
+    before = np.maximum(after - 1, 0)
+    return np.asarray(np.minimum(np.abs(times - known[before]), np.abs(times - known[after])))
 
 
 def _lowest(times: Floats, one: Track) -> Floats:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facefind.video.tracking import Tracker, TrackerConfig, with_ids
-from facefind.video.tracks import Frame, Tracks, tracks_of
+from facefind.video.packed import Frame, Packed
+from facefind.video.tracking import Tracker, TrackerConfig
+from facefind.video.tracks import Tracks, numbered
 
 __all__ = ["track"]
 
-Ids = list[NDArray[np.int64]]
+Ids = NDArray[np.int64]
 
 
 def track(
@@ -35,39 +36,45 @@ def track(
         ValueError: As `tracks_of`.
     """
     config = config or TrackerConfig()
-    given = [*frames]
-    forward = _ids(given, config, set(cuts))
+    packed = frames if isinstance(frames, Packed) else Packed(frames)
+    forward = _ids(packed, config, set(cuts))
     # Going backward, a scene begins with the frame before the one that begins it going forward.
-    ends = {one[0] for one, other in pairwise(given) if other[0] in set(cuts)}
-    mirrored = [(frame, -time, faces) for frame, time, faces in reversed(given)]
-    _extend(forward, _ids(mirrored, config, ends)[::-1])
-    numbered = (
-        (frame, time, with_ids(faces, ids))
-        for (frame, time, faces), ids in zip(given, forward, strict=True)
-    )
-    return tracks_of(numbered, min_detections=config.hits, cuts=cuts)
+    ends = {one for one, other in pairwise(packed.frames.tolist()) if other in set(cuts)}
+    _extend(forward, _ids(packed, config, ends, backward=True), packed.places)
+    return numbered(packed, forward, min_detections=config.hits, cuts=cuts)
 
 
-def _ids(frames: Sequence[Frame], config: TrackerConfig, cuts: Collection[int]) -> Ids:
+def _ids(
+    packed: Packed, config: TrackerConfig, cuts: Collection[int], *, backward: bool = False
+) -> Ids:
+    """The ids (D,) that a tracker gives to all faces."""
     tracker = Tracker(replace(config, hits=1))
-    return [tracker.assign(faces, time=time, cut=frame in cuts) for frame, time, faces in frames]
+    places = packed.places
+    ids = np.zeros(len(places), np.int64)
+    for at in reversed(range(len(packed))) if backward else range(len(packed)):
+        frame, time, faces = packed[at]
+        time = -time if backward else time
+        ids[packed.rows(at)] = tracker.assign(faces, time=time, cut=frame in cuts)
+    return ids
 
 
-def _extend(forward: Ids, backward: Ids) -> None:
-    """Give the faces that belong to no track going forward to the track they come before."""
-    places: dict[int, list[tuple[int, int]]] = {}  # of each track going backward
-    for at, ids in enumerate(backward):
-        for row, number in enumerate(ids.tolist()):
-            places.setdefault(number, []).append((at, row))
-    begun = set()
-    for at, ids in enumerate(forward):
-        for row in range(len(ids)):
-            number, other = int(ids[row]), int(backward[at][row])
-            if number == 0 or number in begun:
-                continue
-            begun.add(number)
-            earlier = [place for place in places[other] if place[0] < at] if other else []
-            for before, place in reversed(earlier):
-                if forward[before][place]:
-                    break
-                forward[before][place] = number
+def _extend(forward: Ids, backward: Ids, places: Ids) -> None:
+    """Give the faces that belong to no track going forward to the track they come before.
+
+    Args:
+        forward: (D,) ids of all faces, changed in place; 0 where there is none.
+        backward: (D,) going backward.
+        places: (D,) of their frames.
+    """
+    order = np.argsort(backward, kind="stable")  # by track going backward, and then by frame
+    numbers, firsts = np.unique(forward, return_index=True)
+    for number, first in zip(numbers.tolist(), firsts.tolist(), strict=True):
+        other = backward[first]
+        if not number or not other:
+            continue
+        low, high = np.searchsorted(backward, [other, other + 1], sorter=order)
+        rows = order[low:high]
+        for row in reversed(rows[places[rows] < places[first]].tolist()):
+            if forward[row]:
+                break
+            forward[row] = number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from facefind.errors import DataError, ImageError
 from facefind.files import atomic
+from facefind.video.mastering import mastering_options, not_kept
 from facefind.video.opening import library
 from facefind.video.planes import encodable, from_image
 from facefind.video.reading import DecodedFrame, VideoReader
@@ -64,8 +66,9 @@ class VideoWriter:
     ...     for frame in reader:
     ...         out.write(frame, 255 - frame.image())
 
-    Packets of sound and subtitles are copied as they are. The file appears once it is whole, at
-    the end of the `with` block; if the block raises, there is none.
+    What an HDR video says of the display that it was made for comes along in H.264 and H.265;
+    what is left out is logged. Packets of sound and subtitles are copied as they are. The file
+    appears once it is whole, at the end of the `with` block; if the block raises, there is none.
 
     Args:
         path: The file; its suffix, one of `CONTAINERS`, says what it becomes.
@@ -167,8 +170,8 @@ class VideoWriter:
                 f"{self._stream.width}x{self._stream.height}: a video is of one size"
             )
         pts = round(frame.time / self._time_base)
-        if self._last is not None and pts <= self._last:
-            pts = self._last + 1
+        if self._last is not None:
+            pts = max(pts, self._last + self._least)
         self._last = pts
         raw.pts, raw.time_base, raw.pict_type = pts, self._time_base, 0
         self._copy(frame.packets)
@@ -188,7 +191,7 @@ class VideoWriter:
     def _copy(self, packets: Iterable[Any]) -> None:
         """Take over packets of sound and subtitles, as they are."""
         for packet in packets:
-            stream = self._copies.get(packet.stream.index)
+            stream = self._copies.get(packet.stream_index)
             if stream is None:
                 continue
             packet.stream = stream
@@ -201,8 +204,14 @@ class VideoWriter:
 
     def _add_video(self) -> Any:
         reader = self._reader
-        stream = self._out.add_stream(self._codec, rate=reader.rate, options=self._options)
-        first = encodable(self._template, deep=self.deep)
+        template = self._template
+        if lost := not_kept(template, self._codec):
+            _log.warning("%s: of HDR, it does not hold %s", self.path, ", ".join(lost))
+        options = dict(self._options)
+        for name, value in mastering_options(template, self._codec).items():
+            options[name] = ":".join([*filter(None, [options.get(name)]), value])
+        stream = self._out.add_stream(self._codec, rate=reader.rate, options=options)
+        first = encodable(template, deep=self.deep)
         stream.width, stream.height = first.width, first.height
         stream.pix_fmt = first.format.name
         for name in ("color_range", "colorspace", "color_trc", "color_primaries"):
@@ -216,6 +225,9 @@ class VideoWriter:
             if reader.matrix is not None:
                 stream.set_display_matrix(reader.matrix)
         stream.time_base = stream.codec_context.time_base = self._time_base
+        # Matroska rounds times to the millisecond: by so much frames must be apart.
+        milliseconds = self._format in ("matroska", "webm")
+        self._least = math.ceil(Fraction(1, 1000) / self._time_base) if milliseconds else 1
         if self._codec == "libx265" and self._format in ("mp4", "mov"):
             stream.codec_context.codec_tag = "hvc1"  # which Apple's players ask for
         return stream
