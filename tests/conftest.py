@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import settings
@@ -18,6 +22,8 @@ os.environ.pop("COLUMNS", None)
 settings.register_profile("facefind", deadline=None, derandomize=True)
 settings.load_profile("facefind")
 
+COMPILED_MODELS = 32  # kept by `compiled_once`
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -26,6 +32,38 @@ def shared() -> Path:
     if not (folder / "weights").is_dir():
         pytest.skip("no ../shared folder with reference data beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """What OpenVINO compiles of a file for a shape is kept: it takes far longer than to run it.
+
+    Sessions stay the tests' own; one that compiles the same for the same shape gets what is there.
+    """
+    from facefind import forking
+    from facefind.runtimes.ov import OpenvinoSession
+
+    kept: OrderedDict[Any, Any] = OrderedDict()
+    begin, compile_ = OpenvinoSession.__init__, OpenvinoSession._compile
+    contents: WeakKeyDictionary[OpenvinoSession, bytes] = WeakKeyDictionary()
+
+    def begun(session: OpenvinoSession, path: Path, *args: Any, **options: Any) -> None:
+        begin(session, path, *args, **options)
+        contents[session] = hashlib.blake2b(path.read_bytes()).digest()
+
+    def compiled(session: OpenvinoSession, shape: Any) -> Any:
+        settings = session.provider, tuple(sorted(session._config.items()))
+        key = contents[session], settings, shape, forking.generation()
+        found = kept.pop(key, None) or compile_(session, shape)
+        kept[key] = found
+        if len(kept) > COMPILED_MODELS:
+            kept.popitem(last=False)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OpenvinoSession, "__init__", begun)
+        patch.setattr(OpenvinoSession, "_compile", compiled)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -29,16 +29,22 @@ def portrait() -> np.ndarray:
     return picture
 
 
-@pytest.fixture
-def album(tmp_path: Path, portrait: np.ndarray) -> Path:
-    """A folder with the portrait in two places and sizes, a blank picture and no other file."""
-    folder = tmp_path / "album"
-    (folder / "deep").mkdir(parents=True)
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Path:
+    """The folder that `album` is a copy of: to encode pictures takes longer than to copy them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "deep").mkdir()
     Image.fromarray(portrait).save(folder / "a.jpg", quality=95)
     Image.fromarray(portrait[:400, 60:420]).save(folder / "deep" / "b.png")
     Image.fromarray(np.full((120, 90, 3), 90, np.uint8)).save(folder / "blank.gif")
     (folder / "notes.txt").write_text("no picture")
     return folder
+
+
+@pytest.fixture
+def album(tmp_path: Path, pictures: Path) -> Path:
+    """A folder with the portrait in two places and sizes, a blank picture and no other file."""
+    return Path(shutil.copytree(pictures, tmp_path / "album"))
 
 
 @pytest.fixture

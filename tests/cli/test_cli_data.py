@@ -18,7 +18,7 @@ def labeled(tmp_path: Path, portrait: np.ndarray) -> Path:
     folder = tmp_path / "set"
     event = folder / "images" / "0--Parade"
     event.mkdir(parents=True)
-    Image.fromarray(portrait).save(event / "a.png")
+    Image.fromarray(portrait).save(event / "a.png", compress_level=1)
     (folder / "own_bbx_gt.txt").write_text(
         "0--Parade/a.png\n3\n177 60 95 130 0 0 0 0 0 0\n"
         "10 10 0 5 0 0 0 0 0 0\n480 480 99 99 0 0 0 1 0 0\n"
@@ -63,7 +63,7 @@ def test_a_data_yaml_is_converted_and_its_splits_checked_against_each_other(
     for split in ("train", "val"):
         for kind in ("images", "labels"):
             (tmp_path / kind / split).mkdir(parents=True)
-        Image.fromarray(portrait).save(tmp_path / "images" / split / "a.png")
+        Image.fromarray(portrait).save(tmp_path / "images" / split / "a.png", compress_level=1)
         (tmp_path / "labels" / split / "a.txt").write_text("0 0.44 0.24 0.19 0.25\n")
     file = tmp_path / "data.yaml"
     file.write_text("train: images/train\nval: images/val\nnames: [face]\n")

@@ -21,7 +21,7 @@ def labeled(tmp_path: Path, portrait: np.ndarray) -> Path:
     folder = tmp_path / "set"
     event = folder / "images" / "0--Parade"
     event.mkdir(parents=True)
-    Image.fromarray(portrait).save(event / "a.png")
+    Image.fromarray(portrait).save(event / "a.png", compress_level=1)
     Image.fromarray(np.full((200, 300, 3), 90, np.uint8)).save(event / "b.png")
     (folder / "two_bbx_gt.txt").write_text(
         "0--Parade/a.png\n1\n177 60 95 130 0 0 0 0 0 0\n0--Parade/b.png\n0\n0 0 0 0 0 0 0 0 0 0\n"

@@ -21,7 +21,7 @@ def parade(tmp_path: Path, portrait: np.ndarray) -> Path:
     """Three pictures in WIDER FACE's layout, of which the last is not on the disk."""
     event = tmp_path / "set" / "images" / "0--Parade"
     event.mkdir(parents=True)
-    Image.fromarray(portrait).save(event / "a.png")
+    Image.fromarray(portrait).save(event / "a.png", compress_level=1)
     Image.fromarray(np.full((200, 300, 3), 90, np.uint8)).save(event / "b.png")
     (tmp_path / "set" / "three_bbx_gt.txt").write_text(
         f"0--Parade/a.png\n1\n{FACE} 0 0 0 0 0 0\n0--Parade/b.png\n0\n0 0 0 0 0 0 0 0 0 0\n"

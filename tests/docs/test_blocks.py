@@ -34,10 +34,12 @@ NOT_RUN = {
     "torchrun": "starts four processes; tests/learn/test_engine.py trains with two",
 }
 """First words of lines that are not run, with the reason."""
-WINDOWS = ("--augment.size", "96")
+WINDOWS = ("--augment.size", "96", "--run.threads", "1")
 """What trainings get besides: what is tried is the command, not its speed."""
 EXPORTS = {"README.md"}
 """Pages whose exports are real, which takes long; elsewhere a shipped file is in their place."""
+SHALLOW = (*("--network.depths", "1", "1", "1", "1"), "--network.head-depth", "1")
+"""What trainings get there as well: exporting takes its time with each layer."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,15 @@ def commands(text: str) -> Iterator[list[str]]:
             yield words
 
 
-def run(words: list[str]) -> int | str | None:
-    """Exit code of `facefind` with these arguments."""
-    begins = words[0] == "train" and "--resume" not in words
-    words = [*words, *WINDOWS] if begins else words
+def run(words: list[str], page: str) -> int | str | None:
+    """Exit code of `facefind` with these arguments of a page.
+
+    One thread computes, as in every test: a second one on a busy processor waits at full speed.
+    """
+    if words[0] == "train" and "--resume" not in words:
+        words = [*words, *WINDOWS, *(SHALLOW if page in EXPORTS else ())]
+    if words[0] == "search":
+        words = [*words, "--threads", "1"]
     try:
         return main(words)
     except SystemExit as stop:  # --help ends so
@@ -121,7 +128,7 @@ def test_block_runs(block: Block, pages: dict[Path, Page], monkeypatch: pytest.M
         for words in commands(block.text):
             if words[0] not in NOT_RUN:
                 assert words[0] == "facefind", f"{block.name}: {words[0]} is not run by this test"
-                assert run(words[1:]) == 0, f"{block.name}: {shlex.join(words)}"
+                assert run(words[1:], block.page.name) == 0, f"{block.name}: {shlex.join(words)}"
         return
     code = "\n" * (block.line - 1) + block.text
     exec(compile(code, str(block.page), "exec"), page.names)
