@@ -143,9 +143,7 @@ def test_another_network_or_decoding_is_refused_and_changes_nothing():
         assert unchanged(network, before)
     network = recipes.get("retinaface-mobile").network.build()  # encodes boxes by other numbers
     before = state_of(network)
-    with pytest.raises(
-        WeightsError, match=r"other outputs: boxes\[.* retinaface-mobile-mesh-short"
-    ):
+    with pytest.raises(WeightsError, match=r"other outputs: boxes\[.* retinaface-mobile-mesh-gpu"):
         initialize(network, "retinaface-mobile")
     assert unchanged(network, before)
     assert network.training
@@ -212,7 +210,8 @@ def test_a_fine_tuning_takes_a_step(name, tiny_set, tmp_path):
         data=replace(recipe.data, root=(str(tiny_set),), workers=0),
         augment=replace(recipe.augment, size=64),
         schedule=replace(recipe.schedule, batch=2),
-        run=replace(recipe.run, out=tmp_path / "run", device="cpu", threads=1),
+        # At one pixel a map oneDNN's bf16 leaves a NaN in a convolution's gradient now and then.
+        run=replace(recipe.run, out=tmp_path / "run", device="cpu", threads=1, precision="fp32"),
     )
     folder = train(recipe, stop_at=1)
     saved = torch.load(folder / "last.pt", weights_only=True)

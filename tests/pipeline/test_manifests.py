@@ -149,7 +149,7 @@ def test_the_list_is_put_as_it_grows(memory: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(manifests, "_LEASE", 0.1)
     with CropFolder(memory, resume=True) as second:
         assert "a.jpg" in second.names
-    folder._manifest._lease.lost = True  # type: ignore[attr-defined]
+    folder._manifest._new = folder._manifest._lease.lost = True  # type: ignore[attr-defined]
     with pytest.raises(FacefindError):
         folder.close()
 
