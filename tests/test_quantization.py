@@ -128,6 +128,32 @@ def test_auto_is_int8_where_that_is_faster_and_costs_little(
     assert weights.choose(plain, "fp32", runtime, provider) == (plain, "fp32")
 
 
+def test_the_loss_is_that_of_such_processors(pair):
+    card = Card.from_file(pair(0.0019)[1])
+    assert card.loss() == card.loss("avx2") == card.loss("vnni") == pytest.approx(0.0019)
+    stated = {"measure": "quantization", "ap_fp32": {"a": 0.8}, "ap_int8": {"a": 0.799}}
+    measured = replace(card, results=(*card.results, stated | {"arithmetic": "vnni"}))
+    assert measured.loss("vnni") == pytest.approx(0.001)
+    assert measured.loss() == measured.loss("avx2") == pytest.approx(0.0019)
+    assert replace(card, results=measured.results[-1:]).loss("avx2") is None
+    assert replace(card, results=()).loss() is None
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({"avx2"}, "avx2"),
+        ({"avx2", "avx_vnni"}, "vnni"),
+        ({"avx2", "avx512_vnni"}, "vnni"),
+        ({"asimd"}, None),
+        (None, None),
+    ],
+)
+def test_the_arithmetic_is_the_processor_s(monkeypatch, features, expected):
+    monkeypatch.setattr(cpu, "features", lambda: features)
+    assert cpu.int8_arithmetic() == expected
+
+
 def test_auto_is_by_choice_and_said(pair, tmp_path, monkeypatch, capsys):
     plain, quantized = pair(0.001)
     monkeypatch.setattr(cpu, "features", lambda: {"avx2"})

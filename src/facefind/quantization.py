@@ -25,9 +25,10 @@ from facefind.evaluation import wider
 from facefind.export import save
 from facefind.runtimes import Card, installed
 from facefind.runtimes.card import SMALL_LOSS
+from facefind.runtimes.cpu import int8_arithmetic
 from facefind.runtimes.native import INPUT
 
-__all__ = ["KEPT", "Quantized", "quantize"]
+__all__ = ["KEPT", "SCALES", "Quantized", "average_precision", "quantize"]
 
 KEPT: Mapping[str, tuple[str, ...]] = {
     "all convolutions": (),
@@ -69,7 +70,7 @@ class Quantized:
     @property
     def drop(self) -> float:
         """The largest loss of AP."""
-        return self.card.loss or 0.0
+        return self.card.loss() or 0.0
 
 
 def quantize(
@@ -123,7 +124,7 @@ def quantize(
     if runtime is None:
         raise RuntimeUnavailableError("no runtime is installed to measure with")
     chosen = datasets.evenly_spaced(samples, count)
-    before = _ap(model, held_out, protocol, runtime, threads)
+    before = average_precision(model, held_out, protocol, runtime, threads)
     made: list[Quantized] = []
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=".quantize-") as folder:
@@ -132,7 +133,7 @@ def quantize(
             graph = _quantized(onnx.load(str(model)), chosen, KEPT[words], scales, card, protocol)
             own = replace(card, name=out.stem, precision="int8", results=())
             save(graph, draft, own)
-            after = _ap(draft, held_out, protocol, runtime, threads)
+            after = average_precision(draft, held_out, protocol, runtime, threads)
             one = Quantized(draft, own, words, scales, before, after)
             result = _measured(one, held_out, chosen, protocol, runtime)
             made.append(replace(one, card=replace(own, results=(result,))))
@@ -152,14 +153,18 @@ def quantize(
     )
 
 
-def _ap(
+def average_precision(
     file: Path,
     held_out: Sequence[datasets.Sample],
     protocol: str,
     runtime: Any,
     threads: int | None,
 ) -> dict[str, float]:
-    """AP of a file by least height of the faces that count."""
+    """AP of a file, of 1, by least height of the faces that count.
+
+    Raises:
+        DataError: no picture can be read.
+    """
     detector = FaceDetector(
         file, runtime=runtime, threads=threads, protocol=protocol, min_score=0.02
     )
@@ -295,4 +300,5 @@ def _measured(
         "digest": datasets.digest(held_out),
         "scales_from": {"images": len(samples), "digest": datasets.digest(samples)},
         "runtime": runtime,
+        "arithmetic": int8_arithmetic(),
     }

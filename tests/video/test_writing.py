@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,8 @@ def test_what_an_hdr_video_says_of_its_display_is_kept_or_said_to_be_lost(
         rewrite(source, tmp_path / name, deep=deep)
         assert said(tmp_path / name) == said(source)
     assert not caplog.messages
-    rewrite(source, tmp_path / "e.webm")
+    with caplog.at_level(logging.WARNING):
+        rewrite(source, tmp_path / "e.webm")
     assert said(tmp_path / "e.webm") == {}
     (message,) = caplog.messages
     assert message.endswith(

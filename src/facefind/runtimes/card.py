@@ -117,16 +117,23 @@ class Card:
         if not 0 <= self.min_score <= 1:
             raise WeightsError(f"min_score must lie in 0..1, got {self.min_score}")
 
-    @property
-    def loss(self) -> float | None:
-        """Most AP, of 1, that quantizing cost by any measurement; None where there is none."""
-        losses = [
-            before - result["ap_int8"][name]
-            for result in self.results
-            if result.get("measure") == "quantization"
-            for name, before in result["ap_fp32"].items()
-        ]
-        return max(losses, default=None)
+    def loss(self, arithmetic: str | None = None) -> float | None:
+        """Most AP, of 1, that quantizing cost by any measurement; None where there is none.
+
+        Args:
+            arithmetic: Of which processors, as of `cpu.int8_arithmetic`: "vnni" takes measurements
+                by AVX2 where there are no others, for it computes more exactly; "avx2" takes only
+                its own. Those that name none were by AVX2. None takes all.
+        """
+        losses: dict[str, list[float]] = {"avx2": [], "vnni": []}
+        for result in self.results:
+            if result.get("measure") == "quantization":
+                losses[result.get("arithmetic") or "avx2"] += [
+                    before - result["ap_int8"][name] for name, before in result["ap_fp32"].items()
+                ]
+        if arithmetic is None:
+            return max(losses["avx2"] + losses["vnni"], default=None)
+        return max(losses[arithmetic] or losses["avx2"], default=None)
 
     def to_json(self) -> str:
         """Return the card as a JSON text that `from_json` reads back to an equal card."""

@@ -10,7 +10,15 @@ import platform
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["features", "has_bf16", "logical_cpus", "processor", "quota", "usable_cores"]
+__all__ = [
+    "features",
+    "has_bf16",
+    "int8_arithmetic",
+    "logical_cpus",
+    "processor",
+    "quota",
+    "usable_cores",
+]
 
 _SYSTEM = Path("/sys/devices/system/cpu")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -72,6 +80,18 @@ def processor() -> str:
 def has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 numbers in hardware; False where not known."""
     return bool((features() or frozenset()) & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def int8_arithmetic() -> str | None:
+    """What the processor multiplies 8-bit integers by: "vnni", "avx2", or None where not known.
+
+    VNNI adds products in 32 bits. Without it pairs of them are added in 16, where large ones are
+    cut, so that a quantized model may give other results.
+    """
+    has = features() or frozenset()
+    if has & {"avx512_vnni", "avx_vnni", "amx_int8"}:
+        return "vnni"
+    return "avx2" if "avx2" in has else None
 
 
 def _cpuinfo() -> list[tuple[str, str]] | None:

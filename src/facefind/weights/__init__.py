@@ -17,6 +17,7 @@ from facefind.errors import WeightsError
 from facefind.files import sha256, write_json
 from facefind.runtimes import Card, Precision, PrecisionName, RuntimeName, gains_from_int8
 from facefind.runtimes.card import SMALL_LOSS
+from facefind.runtimes.cpu import int8_arithmetic
 
 ENVIRONMENT = "FACEFIND_WEIGHTS"
 
@@ -100,8 +101,8 @@ def choose(
 
     "int8" is the quantized file of the model, NAME-int8.onnx beside NAME.onnx; where there is none,
     WeightsError is raised. "auto" is int8 where this is known to be faster by the runtime and
-    provider here, and the card of the quantized file states that at most .2 of 100 of AP is lost;
-    else it is fp32. It is never bf16: no card states what that costs.
+    provider here, and the card of the quantized file states that at most .2 of 100 of AP is lost by
+    such a processor; else it is fp32. It is never bf16: no card states what that costs.
     """
     path = _found(model)
     quantized = path
@@ -109,7 +110,7 @@ def choose(
         quantized = path.with_name(f"{path.stem}{QUANTIZED}.onnx")
     if precision == "auto":
         gains = quantized.is_file() and gains_from_int8(runtime, provider)
-        loss = _card(quantized).loss if gains else None
+        loss = _card(quantized).loss(int8_arithmetic()) if gains else None
         precision = "fp32" if loss is None or loss > SMALL_LOSS else "int8"
     if precision != "int8":
         return find(path), precision
