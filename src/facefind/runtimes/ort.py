@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +117,15 @@ class OrtSession:
             )
         self.inputs = [_spec(node) for node in first.get_inputs()]
         self.outputs = [_spec(node) for node in first.get_outputs()]
-        spare = [first]
-        many = _OWN_SHAPES if named == "CUDAExecutionProvider" and memory_limit is None else 0
-        self._for_shape = ByShape[Any](
-            lambda _: spare.pop() if spare else opened(),
-            kept=many,
-            early=many,
-            worth=_WORTH_A_SESSION if many else sys.maxsize,
-        )
+        self._for_shape: Callable[[tuple[int, ...]], Any] = lambda _: first
+        if named == "CUDAExecutionProvider" and memory_limit is None:
+            spare = [first]
+            self._for_shape = ByShape[Any](
+                lambda _: spare.pop() if spare else opened(),
+                kept=_OWN_SHAPES,
+                early=_OWN_SHAPES,
+                worth=_WORTH_A_SESSION,
+            )
 
     def run(self, x: NDArray[np.generic]) -> list[NDArray[np.float32]]:
         """Return the model's arrays for its one input; they belong to the caller."""
