@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from facefind import recipes
 from facefind.errors import RuntimeUnavailableError
 from facefind.learn import checkpoints
 from facefind.learn.engine import TrainingError, train
-from facefind.learn.precision import choose_precision
+from facefind.learn.precision import autocast, choose_precision
 from facefind.runtimes import cpu
 
 CPU, GPU, MPS = torch.device("cpu"), torch.device("cuda:0"), torch.device("mps")
@@ -93,6 +94,49 @@ def test_a_run_computes_in_what_was_chosen_and_records_it(
     train(auto, resume=True, stop_at=3)  # as the stage before
     assert used[2:] == [None]
     train(recipe, resume=True, stop_at=4)  # by its name
+
+
+UNSOUND = [  # arguments of `conv2d` whose gradient oneDNN gets wrong, and the shape of the images
+    ({"in_channels": 24, "dilation": 3, "padding": 3}, (40, 40)),
+    ({"in_channels": 24, "dilation": 2, "padding": "same"}, (40, 40)),
+    ({"in_channels": 16, "dilation": (3, 1), "padding": (3, 1), "groups": 16}, (40, 40)),
+    ({"in_channels": 24, "stride": 2, "padding": 1}, (1, 1)),
+    ({"in_channels": 40, "stride": 2, "padding": 1, "groups": 8}, (20, 1)),
+    ({"in_channels": 16, "kernel_size": 5, "padding": 2}, (1, 7)),
+    ({"in_channels": 4, "out_channels": 64, "kernel_size": 1, "stride": 2}, (80, 80)),
+    ({"in_channels": 12, "out_channels": 64, "kernel_size": 1, "stride": (2, 1)}, (40, 48)),
+]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("layer", "shape"), UNSOUND)
+def test_gradients_are_right_where_onednn_has_them_wrong(precision, layer, shape):
+    torch.manual_seed(0)
+    layer = {"kernel_size": 3, "out_channels": 16, **layer}
+    network = nn.Conv2d(**layer).to(memory_format=torch.channels_last)
+    images = torch.randn(2, layer["in_channels"], *shape).to(memory_format=torch.channels_last)
+    images.requires_grad_()
+    expected = network.double()(images.double())
+    ahead = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, [images, *network.parameters()], ahead)
+    network.float()
+    for _ in range(3):
+        used = [torch.full((2**size,), torch.nan) for size in range(4, 20)]
+        del used  # what memory holds that nothing was written to
+        with autocast(CPU, precision):
+            found = network(images)
+        gradients = torch.autograd.grad(found, [images, *network.parameters()], ahead.to(found))
+        for got, right in zip([found, *gradients], [expected, *wanted], strict=True):
+            assert (got - right).abs().max() <= 0.02 * right.abs().max()
+
+
+def test_other_convolutions_compute_in_what_was_chosen():
+    network, images = nn.Conv2d(8, 8, 3, padding=1), torch.randn(1, 8, 6, 6)
+    for precision, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with autocast(CPU, precision):
+            assert network(images).dtype == kind
+            assert torch.conv2d(input=images, weight=network.weight).dtype == kind
+            assert torch.conv2d(images, network.weight, dilation=2).dtype == torch.float32
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from facefind.learn.graphs import GraphedWork
 from facefind.learn.loader import Batch
 from facefind.learn.logs import StepResult
 from facefind.learn.optimizers import set_rate
-from facefind.learn.precision import DTYPES
+from facefind.learn.precision import autocast
 from facefind.learn.recipe import Recipe
 from facefind.learn.state import State
 from facefind.learn.targets import BatchTargets
@@ -105,10 +105,9 @@ class Step:
         images = batch.images.permute(0, 3, 1, 2)  # channels-last as it comes
         if not run.channels_last:
             images = images.contiguous()
-        kind = DTYPES[run.precision]
         alone = isinstance(self._model, DistributedDataParallel) and not last
         with self._model.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
-            with torch.autocast(self._device.type, kind, enabled=kind is not None):
+            with autocast(self._device, run.precision):
                 outputs = self._model(images)
             losses = self._criterion(outputs, batch.targets)
             loss = torch.stack(list(losses.terms.values())).sum()
