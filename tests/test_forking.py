@@ -141,6 +141,41 @@ def test_a_fork_waits_for_imports_of_other_threads(tmp_path: Path) -> None:
     """)
 
 
+def test_an_import_that_a_fork_waits_for_may_log_and_make_a_guard(tmp_path: Path) -> None:
+    code = """
+        import time
+        time.sleep(0.3)
+        import logging
+        from concurrent.futures import ThreadPoolExecutor
+        from facefind import forking
+        logging.getLogger("slow").warning("a lock of logging")
+        pool = ThreadPoolExecutor(1)
+        pool.submit(int).result()
+        lock = forking.guard()
+    """
+    (tmp_path / "slow.py").write_text(textwrap.dedent(code))
+    run(f"""
+        import facefind.forking
+        import logging, concurrent.futures.thread
+        sys.path.insert(0, {str(tmp_path)!r})
+        unraised = []
+        sys.unraisablehook = unraised.append
+        thread = threading.Thread(target=__import__, args=("slow",))
+        thread.start()
+        time.sleep(0.1)
+
+        def work():
+            import slow
+            assert slow.lock.acquire(timeout=1)
+            assert not unraised, unraised
+
+        assert child(work, 5) == 0
+        thread.join()
+        assert not unraised, unraised
+        work()
+    """)
+
+
 def test_pictures_are_read_in_a_child_while_the_parent_reads(tmp_path: Path) -> None:
     run("""
         import io, numpy as np

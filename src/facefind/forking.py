@@ -18,6 +18,7 @@ __all__ = ["generation", "guard", "whole"]
 
 _generation = 0
 _guards: list[threading.RLock] = []
+_held: list[threading.RLock] = []  # those of them that the fork in progress has taken
 
 
 class _Gate:
@@ -79,13 +80,15 @@ def whole() -> Iterator[None]:
 
 
 def _before() -> None:
-    for lock in _guards:  # before the gate is closed: their holders may still have to pass it
+    held = list(_guards)  # a module whose import is waited for below may make another
+    for lock in held:  # before the gate is closed: their holders may still have to pass it
         lock.acquire()
     own = 1 if _gate.depth() else 0
     with _gate.changed:
         _gate.changed.wait_for(lambda: not _gate.closed)  # another thread forks
         _gate.closed = True
         _gate.changed.wait_for(lambda: _gate.inside == own)
+    _held[:] = held
     for name, module in list(sys.modules.items()):
         if getattr(getattr(module, "__spec__", None), "_initializing", False):
             with contextlib.suppress(Exception):  # it is the other thread's to raise
@@ -93,10 +96,11 @@ def _before() -> None:
 
 
 def _after_in_parent() -> None:
+    held = list(_held)
     with _gate.changed:
         _gate.closed = False
         _gate.changed.notify_all()
-    for lock in reversed(_guards):
+    for lock in reversed(held):
         lock.release()
 
 
@@ -105,11 +109,15 @@ def _after_in_child() -> None:
     _generation += 1
     _gate.changed = threading.Condition()  # others may have waited for the old one
     _gate.closed = False
-    for lock in reversed(_guards):
+    for lock in reversed(_held):
         lock.release()
 
 
 if hasattr(os, "register_at_fork"):
+    # What is registered last comes first before a fork. An import that is waited for may need the
+    # locks that these hold during one: they are to be taken after the wait.
+    for _name in ("logging", "concurrent.futures.thread"):
+        importlib.import_module(_name)
     os.register_at_fork(
         before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
     )

@@ -27,6 +27,7 @@ from facefind.runtimes import Card, installed
 from facefind.runtimes.card import SMALL_LOSS
 from facefind.runtimes.cpu import int8_arithmetic
 from facefind.runtimes.native import INPUT
+from facefind.runtimes.ov import library
 
 __all__ = ["KEPT", "SCALES", "Quantized", "average_precision", "quantize"]
 
@@ -195,7 +196,7 @@ def _quantized(
     OpenVINO 2026.4 gives scores of a wrong shape where levels that have scales of their own are
     joined.
     """
-    import nncf
+    nncf = library("nncf")
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
     from nncf.quantization.range_estimator import (
         RangeEstimatorParameters,

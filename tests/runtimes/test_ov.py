@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +64,18 @@ def test_openvino_keeps_what_it_compiles(path: Path) -> None:
     cache = path.parent / "compiled"
     open_model(path, "openvino", engine_cache=cache)(np.zeros((1, 3, 64, 64), np.uint8))
     assert list(cache.iterdir())
+
+
+def test_nothing_is_told_of_the_use_of_openvino(tmp_path: Path) -> None:
+    code = """
+        import sys
+        import facefind
+        facefind.FaceDetector("scrfd-500m-kps", runtime="openvino", precision="fp32")
+        assert not {"openvino_telemetry", "openvino.tools.ovc"} & set(sys.modules)
+        import openvino
+        assert not hasattr(openvino, "nothing")
+        assert openvino.convert_model.__module__ == "openvino.tools.ovc.convert"
+    """
+    environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    environment["CI"] = "1"  # the converter, asked for by name, does not send either then
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment)

@@ -190,7 +190,9 @@ def _version(module: str) -> dict[str, Any]:
 
 
 def _openvino() -> dict[str, Any]:
-    core = import_module("openvino").Core()
+    from facefind.runtimes.ov import library
+
+    core = library().Core()
     return {
         device: {
             "name": core.get_property(device, "FULL_DEVICE_NAME"),

@@ -72,10 +72,10 @@ def count(path: str | Path, height: int, width: int) -> tuple[int, int]:
     Raises:
         WeightsError: where the file cannot be read, or takes no image of that size.
     """
-    import openvino
+    from facefind.runtimes.ov import library
 
     try:
-        model = openvino.Core().read_model(str(path))
+        model = library().Core().read_model(str(path))
         if model.input(0).partial_shape.is_dynamic:
             model.reshape([1, 3, height, width])
         operations = list(model.get_ops())

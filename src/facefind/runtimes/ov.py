@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,38 @@ _WORTH_COMPILING = 64  # calls after which a shape has earned a compiled model o
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
 
+def library(name: str = "openvino") -> Any:
+    """Return OpenVINO's module, or another library's that imports it, such as NNCF's.
+
+    OpenVINO's converter and NNCF tell Intel, unasked and by Google Analytics, that they are
+    imported and what they do: a thread forks the process for it, and an id of the user is kept in
+    ~/intel. So NNCF does not find the package that does that; the converter, which takes half of
+    the time of OpenVINO's import, is left for the first who asks for `openvino.convert_model`.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    converter = "openvino.tools.ovc"
+    hidden = {part for part in (converter, "openvino_telemetry") if part not in sys.modules}
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        module = import_module(name)
+    finally:
+        for part in hidden:
+            sys.modules.pop(part, None)
+    openvino = sys.modules.get("openvino")
+    if converter in hidden and openvino is not None:
+        openvino.__getattr__ = _from_converter  # type: ignore[method-assign]
+    return module
+
+
+def _from_converter(name: str) -> Any:
+    """What a module of OpenVINO lacks without its converter."""
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+    return import_module("openvino.tools.ovc").convert_model
+
+
 def _core() -> Any:
     """OpenVINO's core; a forked process has one of its own, and never closes its parent's."""
     return _core_of(forking.generation())
@@ -29,12 +63,11 @@ def _core() -> Any:
 @cache
 def _core_of(generation: int) -> Any:
     try:
-        import openvino
+        return library().Core()
     except ImportError as error:
         raise RuntimeUnavailableError(
             "openvino is not installed: `pip install openvino`"
         ) from error
-    return openvino.Core()
 
 
 def devices() -> list[str]:
