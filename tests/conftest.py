@@ -17,6 +17,10 @@ from hypothesis import settings
 # Tables are as wide as they like, whatever runs the tests.
 os.environ.pop("COLUMNS", None)
 
+# What faces are found does not depend on the processor, nor on what an earlier run has kept.
+os.environ["FACEFIND_PRECISION"] = "fp32"
+os.environ["FACEFIND_CACHE"] = ""
+
 # A busy machine is no failure: time is what `slow` and the suite's limit are for. Examples are the
 # same each time, so that what passed stays so: --hypothesis-profile default draws new ones.
 settings.register_profile("facefind", deadline=None, derandomize=True)

@@ -89,8 +89,10 @@ def test_a_model_with_its_precision_is_its_quantized_file(made, tmp_path, monkey
 
 
 @pytest.fixture
-def pair(tmp_path):
+def pair(tmp_path, monkeypatch):
     """Makes a model and its quantized file, whose card states a loss of AP, of 1."""
+
+    monkeypatch.delenv("FACEFIND_PRECISION")
 
     def make(loss):
         plain = tmp_path / f"{MODEL}.onnx"
@@ -128,6 +130,20 @@ def test_auto_is_int8_where_that_is_faster_and_costs_little(
     assert weights.choose(plain, "fp32", runtime, provider) == (plain, "fp32")
 
 
+def test_a_variable_says_what_auto_is(pair, monkeypatch):
+    plain, quantized = pair(0.5)
+    meant = {"int8": (quantized, "int8"), "bf16": (plain, "bf16"), "auto": (plain, "fp32")}
+    for named, expected in (meant | {"": meant["auto"]}).items():
+        monkeypatch.setenv("FACEFIND_PRECISION", named)
+        assert weights.choose(plain, "auto") == expected
+        assert weights.choose(plain, "fp32") == (plain, "fp32")
+    monkeypatch.setenv("FACEFIND_PRECISION", "int4")
+    with pytest.raises(
+        RuntimeUnavailableError, match=r"\$FACEFIND_PRECISION must be one of auto, fp32"
+    ):
+        weights.choose(plain, "auto")
+
+
 def test_the_loss_is_that_of_such_processors(pair):
     card = Card.from_file(pair(0.0019)[1])
     assert card.loss() == card.loss("avx2") == card.loss("vnni") == pytest.approx(0.0019)
@@ -154,7 +170,7 @@ def test_the_arithmetic_is_the_processor_s(monkeypatch, features, expected):
     assert cpu.int8_arithmetic() == expected
 
 
-def test_auto_is_by_choice_and_said(pair, tmp_path, monkeypatch, capsys):
+def test_auto_is_what_detectors_take_and_said(pair, tmp_path, monkeypatch, capsys):
     plain, quantized = pair(0.001)
     monkeypatch.setattr(cpu, "features", lambda: {"avx2"})
     opened = {
@@ -167,7 +183,7 @@ def test_auto_is_by_choice_and_said(pair, tmp_path, monkeypatch, capsys):
         "int8": "int8",
     }
     assert "precision='int8'" in repr(FaceDetector(plain, precision="auto", threads=1))
-    assert FaceDetector(plain, threads=1).runtime.precision == "fp32"
+    assert FaceDetector(plain, threads=1).runtime.precision == "int8"
     settings = DetectorSettings(model=str(plain), threads=1)
     assert settings.open()[1]["precision"] == "fp32"
     assert replace(settings, precision="auto").open()[1]["precision"] == "int8"

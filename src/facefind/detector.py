@@ -59,11 +59,13 @@ class FaceDetector:
         runtime: "openvino", "onnxruntime", "torch", or "auto" for the fastest one installed.
         threads: CPU threads a call uses; None takes the physical cores this process may use.
         precision: "fp32", "bf16" where runtime and processor have it, "int8" by the quantized file
-            `NAME-int8` of NAME, which takes a second or two longer to open, or "auto" for int8 or
-            fp32 as `weights.choose` has it; `runtime.precision` says which.
+            `NAME-int8` of NAME, or "auto" for the faster of int8 and fp32 that loses next to
+            nothing here, as `weights.choose` has it; `runtime.precision` says which. What is to be
+            the same to the last digit on every machine should name it.
         provider: Kind of device, by the runtime's own name for it; None is the CPU.
         device_id: Which of the provider's devices, from 0; None is the first.
         engine_cache: A folder for what a provider compiles of the model, such as TensorRT's engine.
+            What OpenVINO compiles of int8 files is kept in the user's cache folder without one.
         memory_limit: Bytes of a GPU that onnxruntime takes at most.
         protocol: The test protocol, how images are scaled and results merged, as `protocols.get`
             takes it; None takes the one on the model's card.
@@ -87,7 +89,7 @@ class FaceDetector:
         *,
         runtime: RuntimeName = "auto",
         threads: int | None = None,
-        precision: PrecisionName = "fp32",
+        precision: PrecisionName = "auto",
         provider: str | None = None,
         device_id: int | None = None,
         engine_cache: str | Path | None = None,

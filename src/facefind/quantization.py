@@ -167,7 +167,12 @@ def average_precision(
         DataError: no picture can be read.
     """
     detector = FaceDetector(
-        file, runtime=runtime, threads=threads, protocol=protocol, min_score=0.02
+        file,
+        runtime=runtime,
+        threads=threads,
+        precision="fp32",
+        protocol=protocol,
+        min_score=0.02,
     )
     found = {}
     for sample in held_out:

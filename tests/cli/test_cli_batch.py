@@ -76,7 +76,7 @@ def test_a_job_lies_in_a_bucket(album: Path, model: str, bucket: str) -> None:
     args = ["batch", "run", job, f"{bucket}/album", "--model", model, "--workers", "1", *FAST]
     assert main(args) == 0
     one = Job.open(job)
-    assert one.detector == {"model": model, "protocol": "320"}
+    assert one.detector == {"model": model, "protocol": "320", "precision": "fp32"}
     found = [(r["image"], len(r["scores"])) for r in read_shard(one, 0)]
     assert found == [("a.jpg", 1), ("blank.gif", 0), ("deep/b.png", 1)]
 
@@ -133,6 +133,19 @@ def test_another_model_or_setting_is_another_job(
     assert "is done with sources" in capsys.readouterr().err
     assert main(["batch", "--help"]) == 0
     assert "status" in capsys.readouterr().out
+
+
+def test_a_job_has_one_precision_on_all_machines(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = str(tmp_path / "job")
+    args = ["batch", "run", job, str(album), "--model", "scrfd-500m-kps", "--workers", "1", *FAST]
+    monkeypatch.setenv("FACEFIND_PRECISION", "int8")
+    assert main(args) == 0
+    assert Job.open(job).detector["precision"] == "int8"
+    monkeypatch.setenv("FACEFIND_PRECISION", "fp32")
+    assert main(args) == 0
+    assert main([*args, "--precision", "fp32"]) == 2
 
 
 OWN = {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from facefind import weights
-from facefind.runtimes import open_model, ov
+from facefind.runtimes import compiled, open_model, ov
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
 import block_model
@@ -22,6 +22,10 @@ import block_model
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return block_model.write(tmp_path_factory.mktemp("models") / "blocks.onnx")
+
+
+# Without what the tests share of compiled models.
+COMPILE = ov.OpenvinoSession._compile
 
 
 def noise(*shape: int) -> Any:
@@ -64,6 +68,40 @@ def test_openvino_keeps_what_it_compiles(path: Path) -> None:
     cache = path.parent / "compiled"
     open_model(path, "openvino", engine_cache=cache)(np.zeros((1, 3, 64, 64), np.uint8))
     assert list(cache.iterdir())
+
+
+def test_what_is_compiled_of_int8_files_is_kept_in_the_users_cache(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ov.OpenvinoSession, "_compile", COMPILE)
+    quantized = weights.choose("scrfd-500m-kps", "int8")[0]
+    images = np.zeros((1, 3, 64, 64), np.uint8)
+    cache = tmp_path / "deep" / "cache"
+    monkeypatch.setenv("FACEFIND_CACHE", str(cache))
+    first = open_model(quantized, "openvino", threads=1)(images)
+    (kept,) = cache.iterdir()
+    again = open_model(quantized, "openvino", threads=1)(images)
+    assert np.array_equal(first.scores, again.scores)
+    open_model(path, "openvino", threads=1)(images)  # fp32 is fast to compile
+    assert list(cache.iterdir()) == [kept]
+
+    monkeypatch.setattr(compiled, "_MOST_BYTES", 2500)
+    for day in range(4):
+        (cache / f"{day}.blob").write_bytes(bytes(1000))
+        os.utime(cache / f"{day}.blob", (day, day))
+    os.utime(kept, (0, 0))
+    assert compiled.folder() == cache
+    assert {file.name for file in cache.iterdir()} == {"2.blob", "3.blob"}
+
+    monkeypatch.setenv("FACEFIND_CACHE", "")
+    assert compiled.folder() is None
+    monkeypatch.setenv("FACEFIND_CACHE", str(cache / "2.blob" / "in a file"))
+    assert compiled.folder() is None
+    np.testing.assert_array_equal(open_model(quantized, threads=1)(images).scores, first.scores)
+    monkeypatch.delenv("FACEFIND_CACHE")
+    own = tmp_path / "own"
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name, appauthor: own / name)
+    assert compiled.folder() == own / "facefind"
 
 
 def test_nothing_is_told_of_the_use_of_openvino(tmp_path: Path) -> None:

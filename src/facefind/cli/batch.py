@@ -16,6 +16,7 @@ from facefind.cli import output
 from facefind.cli.options import File, Flag, Hide, Inference, Sources, Text, Whole, check_range
 from facefind.cropping import CropOptions
 from facefind.errors import DataError
+from facefind.runtimes import PrecisionName
 
 if TYPE_CHECKING:
     from facefind.batch import Done, Job
@@ -240,7 +241,8 @@ def _begun(options: _Run, pass_over: OnError) -> Job:
     used = place is not None and place.exists() and any(place.iterdir())
     if place is not None and used and not (place / "job.json").is_file():
         raise DataError(f"{place} holds files that are no job: give a new or an empty folder")
-    detector = FaceDetector(**options.options(), **options.here())
+    asked = {"precision": _precision(options), **options.options()}
+    detector = FaceDetector(**asked, **options.here())
     if options.do == "align" and not detector.card.landmarks:
         raise DataError(
             f"{detector.card.name} finds no landmarks to align faces by; facefind models says "
@@ -251,7 +253,7 @@ def _begun(options: _Run, pass_over: OnError) -> Job:
     job = Job.begin(
         options.job,
         settings,
-        options.options(),
+        asked | {"precision": detector.runtime.precision},  # the same whoever works
         format=options.results(),
         work=options.work(),
         per_shard=options.per_shard,
@@ -263,6 +265,21 @@ def _begun(options: _Run, pass_over: OnError) -> Job:
         )
     )
     return job
+
+
+def _precision(options: _Run) -> PrecisionName:
+    """That of the job that is there, or what was asked for."""
+    from facefind.batch import Job
+
+    try:
+        there = Job.open(options.job)
+    except DataError:  # a new one
+        return options.precision
+    return (
+        there.detector.get("precision", "fp32")
+        if options.precision == "auto"
+        else options.precision
+    )
 
 
 class _Watch:

@@ -116,10 +116,10 @@ class Inference:
     """Keep what the provider compiles of the model here: TensorRT takes minutes for it."""
     memory_limit: Whole = None
     """MiB of a GPU that onnxruntime takes at most, with cuda or tensorrt."""
-    precision: PrecisionName = "fp32"
+    precision: PrecisionName = "auto"
     """Numbers it computes with: fp32, bf16 where the device has it, or int8, by the model's
     quantized file, NAME-int8; auto takes int8 where that is faster here and its card states a loss
-    of at most .2 of AP."""
+    of at most .2 of AP, else fp32."""
     threads: Whole = None
     """CPU threads; the runtime's own choice where not given."""
     batch_size: Whole = None
@@ -166,6 +166,15 @@ class Inference:
             **self.device(),
             **more,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Inference):
+    """Options of every command that measures a model: in fp32, unless another is named."""
+
+    precision: PrecisionName = "fp32"
+    """Numbers it computes with: fp32, bf16 where the device has it, or int8, by the model's
+    quantized file, NAME-int8; auto is one of them by this machine, as of facefind detect."""
 
 
 @dataclass(frozen=True, kw_only=True)

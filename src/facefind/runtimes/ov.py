@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from facefind import forking
 from facefind.errors import RuntimeUnavailableError, WeightsError
+from facefind.runtimes import compiled
 from facefind.runtimes.contract import Precision, TensorSpec
 from facefind.runtimes.cpu import usable_cores
 from facefind.runtimes.shapes import ByShape, Shape
@@ -105,7 +106,9 @@ class OpenvinoSession:
             RuntimeUnavailableError, as does a precision that it does not have.
         device_id: Which of the provider's devices, from 0: "gpu" with 1 is "GPU.1". None leaves
             the choice to OpenVINO, which takes the first. The CPU has one.
-        engine_cache: A folder for compiled models, which are read the next time.
+        engine_cache: A folder for compiled models, which are read the next time. None is
+            `compiled.folder` for quantized files on the CPU, whose compiling takes four times as
+            long as that of others, and no folder for others.
         memory_limit: Must be None: OpenVINO has no such limit.
     """
 
@@ -139,8 +142,6 @@ class OpenvinoSession:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
         }
-        if engine_cache is not None:
-            self._config["CACHE_DIR"] = str(engine_cache)
         if self.provider == "CPU":
             # Pinned threads of two processes may share a core while another one idles.
             self._config["ENABLE_CPU_PINNING"] = False
@@ -151,9 +152,15 @@ class OpenvinoSession:
         try:
             with forking.whole():
                 self._model = core.read_model(str(path))
-                _fold(self._model)
+                quantized = _is_quantized(self._model)
+                if not quantized:
+                    _fold(self._model)
         except Exception as error:  # openvino raises plain RuntimeError for whatever is wrong
             raise WeightsError(f"OpenVINO cannot open {path}: {error}") from error
+        if engine_cache is None and quantized and self.provider == "CPU":
+            engine_cache = compiled.folder()
+        if engine_cache is not None:
+            self._config["CACHE_DIR"] = str(engine_cache)
         self.inputs = [_spec(port) for port in self._model.inputs]
         self.outputs = [_spec(port) for port in self._model.outputs]
         self._for_shape = ByShape(self._compile, _OWN_SHAPES, _EARLY_SHAPES, _WORTH_COMPILING)
@@ -168,23 +175,26 @@ class OpenvinoSession:
         if shape is not None and model.inputs[0].partial_shape.is_dynamic:
             model = model.clone()
             model.reshape(list(shape))
-            _fold(model)
+            if not _is_quantized(model):
+                _fold(model)
         return _Compiled(_core().compile_model(model, self.provider, self._config))
 
 
 def _fold(model: Any) -> None:
     """Compute what depends on constants alone, such as the shape of each bias.
 
-    Each compilation would do so, in several times as long. The weights of a quantized file would
-    become floats, and its arithmetic too: it is left as it is.
+    Each compilation would do so, in several times as long. It is not for quantized models: their
+    weights would become floats, and their arithmetic too.
     """
-    if any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
-        return
     from openvino.passes import ConstantFolding, Manager
 
     passes = Manager()
     passes.register_pass(ConstantFolding())
     passes.run_passes(model)
+
+
+def _is_quantized(model: Any) -> bool:
+    return any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
 
 
 class _Compiled:

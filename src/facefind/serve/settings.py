@@ -37,7 +37,7 @@ class Settings:
     runtime: RuntimeName = "auto"
     provider: str | None = None
     device_id: int | None = None
-    precision: PrecisionName = "fp32"
+    precision: PrecisionName = "auto"
     threads: int | None = None
     """CPU threads of a worker; None takes the physical cores."""
     batch_size: int | None = None

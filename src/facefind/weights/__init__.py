@@ -11,9 +11,9 @@ import os
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
-from facefind.errors import WeightsError
+from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.files import sha256, write_json
 from facefind.runtimes import Card, Precision, PrecisionName, RuntimeName, gains_from_int8
 from facefind.runtimes.card import SMALL_LOSS
@@ -23,6 +23,9 @@ ENVIRONMENT = "FACEFIND_WEIGHTS"
 
 MESH_DECODER = "face-mesh"
 """Name of the mesh decoder over the project's own template."""
+
+PRECISION = "FACEFIND_PRECISION"
+"""Environment variable that says what the precision "auto" is, the same on every machine."""
 
 QUANTIZED = "-int8"
 """How the names of quantized models end."""
@@ -102,9 +105,15 @@ def choose(
     "int8" is the quantized file of the model, NAME-int8.onnx beside NAME.onnx; where there is none,
     WeightsError is raised. "auto" is int8 where this is known to be faster by the runtime and
     provider here, and the card of the quantized file states that at most .2 of 100 of AP is lost by
-    such a processor; else it is fp32. It is never bf16: no card states what that costs.
+    such a processor; else it is fp32. It is never bf16: no card states what that costs. Where
+    $FACEFIND_PRECISION names a precision, "auto" is that one.
     """
     path = _found(model)
+    if precision == "auto" and (named := os.environ.get(PRECISION)):
+        if named not in get_args(PrecisionName):
+            known = ", ".join(get_args(PrecisionName))
+            raise RuntimeUnavailableError(f"${PRECISION} must be one of {known}, got {named!r}")
+        precision = cast(PrecisionName, named)
     quantized = path
     if not path.stem.endswith(QUANTIZED):
         quantized = path.with_name(f"{path.stem}{QUANTIZED}.onnx")

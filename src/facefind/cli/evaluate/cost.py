@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, Inference
+from facefind.cli.options import File, Flag, Measured
 from facefind.errors import DataError
 from facefind.images import MAX_PIXELS, Truncated
 
@@ -23,7 +23,7 @@ _HEADER = ("model", "image", "parameters", "multiply-adds", "ms", "images/s", "p
 
 
 @dataclass(frozen=True, kw_only=True)
-class _CostOfModels(Inference):
+class _CostOfModels(Measured):
     """Measure parameters, multiply-adds, latency and peak memory of models by image size.
 
     Latency is from a decoded image of noise to faces, the median of the rounds; each size runs in a

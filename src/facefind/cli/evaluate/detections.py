@@ -13,8 +13,8 @@ import tyro
 from facefind.cli.options import (
     File,
     Folder,
-    Inference,
     LabeledSetText,
+    Measured,
     Number,
     TestProtocolName,
     Text,
@@ -53,7 +53,7 @@ class LabeledSet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionOptions(Inference):
+class DetectionOptions(Measured):
     """Options of every benchmark that judges found faces."""
 
     model: Text = None
@@ -82,7 +82,7 @@ class DetectionOptions(Inference):
         self.check_inference()
 
 
-def settings(options: Inference, model: str, protocol: str | None = None) -> DetectorSettings:
+def settings(options: Measured, model: str, protocol: str | None = None) -> DetectorSettings:
     """The detector to be evaluated, under the options' test protocol or another one."""
     from facefind.pipeline.kept import DetectorSettings
 

@@ -13,7 +13,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.detections import LabeledSet, settings
-from facefind.cli.options import File, Flag, Folder, Inference, Number, check_written
+from facefind.cli.options import File, Flag, Folder, Measured, Number, check_written
 from facefind.errors import DataError, FacefindError
 from facefind.evaluation.wider import Mode
 from facefind.runtimes import cpu
@@ -26,7 +26,7 @@ __all__ = ["run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Protocols(Inference, LabeledSet):
+class _Protocols(Measured, LabeledSet):
     """Evaluate one model under several test protocols: AP by subset, time and memory.
 
     Each protocol runs over all images in a process of its own, one image at a time. A protocol may
