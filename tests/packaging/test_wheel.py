@@ -55,7 +55,7 @@ def test_wheel_carries_license_command_and_requirements(wheel: zipfile.ZipFile) 
     metadata = Parser().parsestr(wheel.read(f"{info}/METADATA").decode())
     core = [need for need in metadata.get_all("Requires-Dist", []) if "extra ==" not in need]
     names = {need.split(">")[0].strip() for need in core}
-    assert names == {"numpy", "pillow", "openvino", "tyro", "tqdm"}
+    assert names == {"numpy", "pillow", "openvino", "tyro", "tqdm", "platformdirs"}
     assert metadata["License-Expression"] == "Apache-2.0"
 
 

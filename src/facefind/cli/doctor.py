@@ -16,7 +16,7 @@ from facefind import weights
 from facefind.cli import output
 from facefind.cli.options import File, Flag
 from facefind.errors import FacefindError
-from facefind.runtimes import Precision, cpu
+from facefind.runtimes import Precision, compiled, cpu
 
 __all__ = ["clashes", "doctor", "main"]
 
@@ -93,6 +93,7 @@ def doctor(
         "packages": installed,
         "runtimes": runtimes,
         "precisions": precisions,
+        "cache": None if (cache := compiled.folder()) is None else str(cache),
         "problems": problems,
         "notes": _notes(runtimes),
     }
@@ -262,6 +263,7 @@ def _text(report: Mapping[str, Any]) -> str:
     for precision in sorted(set(report["precisions"].values())):
         models = [name for name, its in report["precisions"].items() if its == precision]
         rows.append((f"auto is {precision}", " ".join(models)))
+    rows.append(("cache", report["cache"] or "nothing is kept"))
     label = max(len(name) for name in [*(name for name, _ in rows), *report["packages"]])
     lines = [f"{name:<{label}}  {value}" for name, value in rows]
     lines += ["", *(f"{name:<{label}}  {value}" for name, value in report["packages"].items()), ""]

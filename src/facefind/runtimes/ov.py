@@ -107,7 +107,7 @@ class OpenvinoSession:
         device_id: Which of the provider's devices, from 0: "gpu" with 1 is "GPU.1". None leaves
             the choice to OpenVINO, which takes the first. The CPU has one.
         engine_cache: A folder for compiled models, which are read the next time. None is
-            `compiled.folder` for quantized files on the CPU, whose compiling takes four times as
+            `compiled.folder` for quantized files on the CPU, whose compiling takes three times as
             long as that of others, and no folder for others.
         memory_limit: Must be None: OpenVINO has no such limit.
     """
