@@ -60,7 +60,7 @@ def pictures(options: argparse.Namespace) -> None:
     print(f"{len(files)} images, labels {truth.digest()[:12]}\n")
     print("| settings | " + " | ".join(truth.subsets) + " | no face, of the area | s |")
     print("|---" * (len(truth.subsets) + 3) + "|")
-    base = FaceDetector(options.model, threads=options.threads)
+    base = FaceDetector(options.model, threads=options.threads, precision="fp32")
     rows = [("default", base.protocol.name, base.min_score, 1.2)]
     rows += [("`--careful`", CAREFUL.protocol, CAREFUL.min_score, CAREFUL.grow)]
     rows += [(text, *tried(text)) for text in options.also]
@@ -85,7 +85,11 @@ def pictures(options: argparse.Namespace) -> None:
 def choose(options: argparse.Namespace) -> None:
     _, samples = datasets.read_sets([options.data], hold_out=0.1)
     detector = FaceDetector(
-        options.model, protocol=CAREFUL.protocol, min_score=SCORES[0], threads=options.threads
+        options.model,
+        precision="fp32",
+        protocol=CAREFUL.protocol,
+        min_score=SCORES[0],
+        threads=options.threads,
     )
     found = [detector.detect(one.path) for one in samples]
     how = Redaction(grow=CAREFUL.grow)
@@ -143,7 +147,7 @@ def shares(mask: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def videos(options: argparse.Namespace) -> None:
-    detector = FaceDetector(options.model, threads=options.threads)
+    detector = FaceDetector(options.model, threads=options.threads, precision="fp32")
     stage = Stage(detector)
     how = Redaction(method="fill", color=GREEN)
     ways = ["frame by frame", *(f"`--every {every}`" for every in options.every)]

@@ -166,9 +166,9 @@ def main() -> None:
             found = moving_faces.detections(scene, options.seed, dropped=options.dropped)
             return ((None, faces) for faces in found)
     else:
-        threshold = FaceDetector(options.model, threads=1).min_score
-        config = TrackerConfig(min_score=threshold)
-        detector = FaceDetector(options.model, threads=1, min_score=config.low_score)
+        running = {"threads": 1, "precision": "fp32"}
+        config = TrackerConfig(min_score=FaceDetector(options.model, **running).min_score)
+        detector = FaceDetector(options.model, min_score=config.low_score, **running)
         stage = Stage(detector)
 
         def find(scene: Scene) -> Iterator[tuple[np.ndarray | None, Faces]]:
