@@ -45,7 +45,7 @@ def library(name: str = "openvino") -> Any:
             sys.modules.pop(part, None)
     openvino = sys.modules.get("openvino")
     if converter in hidden and openvino is not None:
-        openvino.__getattr__ = _from_converter  # type: ignore[method-assign]
+        vars(openvino).setdefault("__getattr__", _from_converter)
     return module
 
 
