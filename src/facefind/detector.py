@@ -59,21 +59,19 @@ class FaceDetector:
         runtime: "openvino", "onnxruntime", "torch", or "auto" for the fastest one installed.
         threads: CPU threads a call uses; None takes the physical cores this process may use.
         precision: "fp32", "bf16" where runtime and processor have it, "int8" by the quantized file
-            `NAME-int8` of NAME, or "auto" for the faster of int8 and fp32 that loses next to
-            nothing here, as `weights.choose` has it; `runtime.precision` says which. What is to be
-            the same to the last digit on every machine should name it.
+            `NAME-int8` of NAME, or "auto" (see `weights.choose`): int8 where that is faster here
+            and loses next to nothing, else fp32; `runtime.precision` says which.
         provider: Kind of device, by the runtime's own name for it; None is the CPU.
         device_id: Which of the provider's devices, from 0; None is the first.
-        engine_cache: A folder for what a provider compiles of the model, such as TensorRT's engine.
-            What OpenVINO compiles of int8 files is kept in the user's cache folder without one.
+        engine_cache: A folder for what a provider compiles, such as TensorRT's engine. None keeps
+            what OpenVINO compiles of int8 files in the user's cache folder, and nothing else.
         memory_limit: Bytes of a GPU that onnxruntime takes at most.
         protocol: The test protocol, how images are scaled and results merged, as `protocols.get`
             takes it; None takes the one on the model's card.
         min_score: Score from which a face is reported. None takes the floor of a `protocol` given
             here that has one, else the threshold on the model's card.
         max_faces: Only the best so many faces of an image are reported; None reports all.
-        batch_size: Most images that go through the model together. None is 1 on a CPU, where more
-            gain little, and 8 elsewhere.
+        batch_size: Most images that go through the model together. None: 1 on a CPU, 8 elsewhere.
         mesh: Whether each face gets a mesh too, where the model gives what it takes: True for the
             decoder on its card, or a decoder or its file. WeightsError where there is none.
         color: Order of the channels of arrays, "rgb" or OpenCV's "bgr". Nothing else depends on
