@@ -17,7 +17,7 @@ def folder() -> Path | None:
 
     It is the user's own cache folder (platformdirs' `user_cache_path`), or what $FACEFIND_CACHE
     names. Of what was kept there the files that were not read for longest are removed, so that at
-    most 64 MiB stay.
+    most 64 MiB are there before another one comes.
     """
     named = os.environ.get(ENVIRONMENT)
     if named == "":

@@ -157,8 +157,7 @@ class OpenvinoSession:
                     _fold(self._model)
         except Exception as error:  # openvino raises plain RuntimeError for whatever is wrong
             raise WeightsError(f"OpenVINO cannot open {path}: {error}") from error
-        if engine_cache is None and quantized and self.provider == "CPU":
-            engine_cache = compiled.folder()
+        self._keeps = engine_cache is None and quantized and self.provider == "CPU"
         if engine_cache is not None:
             self._config["CACHE_DIR"] = str(engine_cache)
         self.inputs = [_spec(port) for port in self._model.inputs]
@@ -177,7 +176,10 @@ class OpenvinoSession:
             model.reshape(list(shape))
             if not _is_quantized(model):
                 _fold(model)
-        return _Compiled(_core().compile_model(model, self.provider, self._config))
+        config = self._config
+        if self._keeps and (folder := compiled.folder()) is not None:
+            config = config | {"CACHE_DIR": str(folder)}
+        return _Compiled(_core().compile_model(model, self.provider, config))
 
 
 def _fold(model: Any) -> None:
