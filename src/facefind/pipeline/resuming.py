@@ -133,13 +133,13 @@ def detector_settings(detector: FaceDetector) -> dict[str, Any]:
     file = getattr(runtime, "path", None)
     settings = {
         "model": detector.card.name,
+        "precision": runtime.precision,  # before the file that it is of: the first is named
         "weights_sha256": None if file is None else sha256(file),
         "test_protocol": detector.protocol.to_dict(),
         "min_score": detector.min_score,
         "runtime": runtime.name,
         "runtime_version": _version(runtime.name),
         "provider": runtime.provider,
-        "precision": runtime.precision,
         "facefind": __version__,
     }
     seldom = {
