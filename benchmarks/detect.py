@@ -27,7 +27,7 @@ import numpy as np
 from facefind import images, weights
 from facefind.detector import FaceDetector
 from facefind.protocols import TestProtocol, parse_size
-from facefind.runtimes import RuntimeName
+from facefind.runtimes import RuntimeName, ov
 
 STEPS = ("bound", "file", "model", "detector")
 
@@ -102,7 +102,7 @@ def timed(
 
 def product(multiply_adds: float, threads: int | None, precision: str) -> Callable[[], Any]:
     """A product of two square matrices with about so many multiply-adds, one of them constant."""
-    import openvino
+    openvino = ov.library()
     from openvino import opset13 as opset
 
     side = max(round(multiply_adds ** (1 / 3)), 1)
@@ -141,9 +141,7 @@ def bare_run(
         name, kind = session.get_inputs()[0].name, session.get_inputs()[0].type
         x = planes if kind == "tensor(uint8)" else planes.astype(np.float32)
         return lambda: session.run(None, {name: x})
-    import openvino
-
-    core = openvino.Core()
+    core = ov.library().Core()
     model = core.read_model(str(path))
     model.reshape(list(planes.shape))
     x = planes if str(model.input(0).element_type.to_dtype()) == "uint8" else planes.astype("f4")

@@ -102,6 +102,10 @@ def test_what_is_compiled_of_int8_files_is_kept_in_the_users_cache(
     own = tmp_path / "own"
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name, appauthor: own / name)
     assert compiled.folder() == own / "facefind"
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name, appauthor: Path("~", name))
+    monkeypatch.chdir(tmp_path)
+    assert compiled.folder() is None
+    assert not Path("~").exists()
 
 
 def test_nothing_is_told_of_the_use_of_openvino(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ def folder() -> Path | None:
         from platformdirs import user_cache_path
 
         place = user_cache_path("facefind", appauthor=False)
+        if not place.is_absolute():  # of a user without a home: it would lie in the working folder
+            return None
     else:
         place = Path(named).expanduser()
     try:
