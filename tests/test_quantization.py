@@ -11,7 +11,7 @@ from facefind import FaceDetector, cli, quantization, weights
 from facefind.boxes import iou as pairwise_iou
 from facefind.datasets import Sample
 from facefind.errors import DataError, RuntimeUnavailableError, WeightsError
-from facefind.export import save
+from facefind.export import relabel, save
 from facefind.learn.initialization import initialize
 from facefind.pipeline import DetectorSettings
 from facefind.quantization import KEPT, SCALES, _convolutions, quantize
@@ -90,13 +90,17 @@ def test_a_model_with_its_precision_is_its_quantized_file(made, tmp_path, monkey
 
 @pytest.fixture
 def pair(tmp_path, monkeypatch):
-    """Makes a model and its quantized file, whose card states a loss of AP, of 1."""
+    """Makes a model and its quantized file, whose cards state losses of AP, of 1."""
 
     monkeypatch.delenv("FACEFIND_PRECISION")
 
-    def make(loss):
+    def make(loss, loss_in_bf16=None):
         plain = tmp_path / f"{MODEL}.onnx"
         plain.write_bytes(weights.find(MODEL).read_bytes())
+        if loss_in_bf16 is not None:
+            in_bf16 = {"a": 0.8 - loss_in_bf16}
+            stated = {"measure": "bf16", "ap_fp32": {"a": 0.8}, "ap_bf16": in_bf16}
+            relabel(plain, replace(Card.from_file(plain), results=(stated,)))
         shipped = weights.find(f"{MODEL}-int8")
         stated = {"measure": "quantization", "ap_fp32": {"a": 0.8}, "ap_int8": {"a": 0.8 - loss}}
         card = replace(Card.from_file(shipped), results=({"measure": "wider"}, stated))
@@ -130,6 +134,26 @@ def test_auto_is_int8_where_that_is_faster_and_costs_little(
     assert weights.choose(plain, "fp32", runtime, provider) == (plain, "fp32")
 
 
+@pytest.mark.parametrize(
+    ("loss", "loss_in_bf16", "features", "runtime", "expected"),
+    [
+        (0.0021, 0.0019, {"avx2", "avx512_bf16"}, "auto", "bf16"),
+        (0.0019, 0.0001, {"avx2", "avx512_bf16"}, "auto", "int8"),  # which is faster
+        (0.0021, 0.0021, {"avx2", "avx512_bf16"}, "auto", "fp32"),
+        (0.0021, None, {"avx2", "avx512_bf16"}, "auto", "fp32"),  # not measured
+        (0.0021, 0.0001, {"avx2"}, "auto", "fp32"),
+        (0.0021, 0.0001, {"avx2", "avx512_bf16"}, "onnxruntime", "fp32"),
+    ],
+)
+def test_auto_is_bf16_where_int8_costs_too_much(
+    pair, monkeypatch, loss, loss_in_bf16, features, runtime, expected
+):
+    plain, quantized = pair(loss, loss_in_bf16)
+    monkeypatch.setattr(cpu, "features", lambda: features)
+    path = quantized if expected == "int8" else plain
+    assert weights.choose(plain, "auto", runtime) == (path, expected)
+
+
 def test_a_variable_says_what_auto_is(pair, monkeypatch):
     plain, quantized = pair(0.5)
     meant = {"int8": (quantized, "int8"), "bf16": (plain, "bf16"), "auto": (plain, "fp32")}
@@ -152,7 +176,11 @@ def test_the_loss_is_that_of_such_processors(pair):
     assert measured.loss("vnni") == pytest.approx(0.001)
     assert measured.loss() == measured.loss("avx2") == pytest.approx(0.0019)
     assert replace(card, results=measured.results[-1:]).loss("avx2") is None
-    assert replace(card, results=()).loss() is None
+    assert replace(card, results=()).loss() is card.loss("bf16") is None
+    in_bf16 = {"measure": "bf16", "ap_fp32": {"a": 0.8}, "ap_bf16": {"a": 0.795}}
+    plain = replace(card, results=(in_bf16,))
+    assert plain.loss("bf16") == plain.loss() == pytest.approx(0.005)
+    assert plain.loss("vnni") is None
 
 
 @pytest.mark.parametrize(

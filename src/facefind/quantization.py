@@ -23,7 +23,7 @@ from facefind.detector import FaceDetector
 from facefind.errors import DataError, ImageError, RuntimeUnavailableError, WeightsError
 from facefind.evaluation import wider
 from facefind.export import save
-from facefind.runtimes import Card, installed
+from facefind.runtimes import Card, Precision, installed
 from facefind.runtimes.card import SMALL_LOSS
 from facefind.runtimes.cpu import int8_arithmetic
 from facefind.runtimes.native import INPUT
@@ -160,8 +160,11 @@ def average_precision(
     protocol: str,
     runtime: Any,
     threads: int | None,
+    precision: Precision = "fp32",
 ) -> dict[str, float]:
     """AP of a file, of 1, by least height of the faces that count.
+
+    A quantized file is what it is in "fp32", too, which is the precision of all the rest of it.
 
     Raises:
         DataError: no picture can be read.
@@ -170,7 +173,7 @@ def average_precision(
         file,
         runtime=runtime,
         threads=threads,
-        precision="fp32",
+        precision=precision,
         protocol=protocol,
         min_score=0.02,
     )

@@ -2,7 +2,7 @@
 
 from facefind.runtimes.card import METADATA_KEY, STATISTICS_KEY, Card, Suppression
 from facefind.runtimes.contract import Candidates, Precision, PrecisionName, Runtime
-from facefind.runtimes.model import RuntimeName, gains_from_int8, installed, open_model
+from facefind.runtimes.model import RuntimeName, gains_from, installed, open_model
 
 __all__ = [
     "METADATA_KEY",
@@ -14,7 +14,7 @@ __all__ = [
     "Runtime",
     "RuntimeName",
     "Suppression",
-    "gains_from_int8",
+    "gains_from",
     "installed",
     "open_model",
 ]

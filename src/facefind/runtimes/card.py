@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,22 +119,28 @@ class Card:
             raise WeightsError(f"min_score must lie in 0..1, got {self.min_score}")
 
     def loss(self, arithmetic: str | None = None) -> float | None:
-        """Most AP, of 1, that quantizing cost by any measurement; None where there is none.
+        """Most AP, of 1, that a lower precision cost by any measurement; None where there is none.
 
         Args:
-            arithmetic: Of which processors, as of `cpu.int8_arithmetic`: "vnni" takes measurements
-                by AVX2 where there are no others, for it computes more exactly; "avx2" takes only
-                its own. Those that name none were by AVX2. None takes all.
+            arithmetic: "bf16"; or, of a quantized file, of which processors, as of
+                `cpu.int8_arithmetic`: "vnni" takes measurements by AVX2 where there are no others,
+                for it computes more exactly; "avx2" takes only its own. Those that name none were
+                by AVX2. None takes all.
         """
-        losses: dict[str, list[float]] = {"avx2": [], "vnni": []}
+        losses: dict[str, list[float]] = {"avx2": [], "vnni": [], "bf16": []}
         for result in self.results:
             if result.get("measure") == "quantization":
-                losses[result.get("arithmetic") or "avx2"] += [
-                    before - result["ap_int8"][name] for name, before in result["ap_fp32"].items()
-                ]
+                kind, lower = result.get("arithmetic") or "avx2", result["ap_int8"]
+            elif result.get("measure") == "bf16":
+                kind, lower = "bf16", result["ap_bf16"]
+            else:
+                continue
+            losses[kind] += [before - lower[name] for name, before in result["ap_fp32"].items()]
         if arithmetic is None:
-            return max(losses["avx2"] + losses["vnni"], default=None)
-        return max(losses[arithmetic] or losses["avx2"], default=None)
+            return max(itertools.chain(*losses.values()), default=None)
+        if arithmetic == "vnni" and not losses["vnni"]:
+            arithmetic = "avx2"
+        return max(losses[arithmetic], default=None)
 
     def to_json(self) -> str:
         """Return the card as a JSON text that `from_json` reads back to an equal card."""

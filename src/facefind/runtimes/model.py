@@ -121,15 +121,20 @@ def installed() -> list[RuntimeName]:
     return [name for name in names if find_spec(name) is not None]
 
 
-def gains_from_int8(runtime: RuntimeName = "auto", provider: str | None = None) -> bool:
-    """Whether int8 files are known to be faster than fp32 ones by this runtime and provider here.
+def gains_from(
+    precision: Precision, runtime: RuntimeName = "auto", provider: str | None = None
+) -> bool:
+    """Whether a lower precision is known to be faster than fp32 by this runtime and provider here.
 
-    So OpenVINO is on a CPU with AVX2 or newer; docs/speed.md has the figures. ONNX Runtime is half
-    as fast with depthwise convolutions there.
+    So OpenVINO is on a CPU with AVX2 or newer in int8, and in bf16 where the CPU multiplies such
+    numbers; docs/speed.md has the figures. ONNX Runtime is half as fast with depthwise convolutions
+    in int8 there, and has no bf16.
     """
     name, device = next(iter(_attempts(runtime, provider, "fp32")), ("", provider))
-    on_cpu = device is None or device.lower() == "cpu"
-    return name == "openvino" and on_cpu and "avx2" in (cpu.features() or ())
+    if name != "openvino" or not (device is None or device.lower() == "cpu"):
+        return False
+    feature = {"int8": "avx2", "bf16": "avx512_bf16"}.get(precision)
+    return feature in (cpu.features() or ())
 
 
 def open_model(

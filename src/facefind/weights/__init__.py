@@ -15,7 +15,7 @@ from typing import Any, cast, get_args
 
 from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.files import sha256, write_json
-from facefind.runtimes import Card, Precision, PrecisionName, RuntimeName, gains_from_int8
+from facefind.runtimes import Card, Precision, PrecisionName, RuntimeName, gains_from
 from facefind.runtimes.card import SMALL_LOSS
 from facefind.runtimes.cpu import int8_arithmetic
 
@@ -103,9 +103,9 @@ def choose(
     """Return the file of a model in a precision, as `find` does, and the precision that is meant.
 
     "int8" is the quantized file of the model, NAME-int8.onnx beside NAME.onnx; where there is none,
-    WeightsError is raised. "auto" is int8 where this is known to be faster by the runtime and
-    provider here, and the card of the quantized file states that at most .2 of 100 of AP is lost by
-    such a processor; else it is fp32. It is never bf16: no card states what that costs. Where
+    WeightsError is raised. "auto" is the fastest that is known to gain by the runtime and provider
+    here and of which a card states that at most .2 of 100 of AP is lost: int8 (the card of the
+    quantized file, by such a processor), else bf16 (the card of the model), else fp32. Where
     $FACEFIND_PRECISION names a precision, "auto" is that one.
     """
     path = _found(model)
@@ -118,9 +118,7 @@ def choose(
     if not path.stem.endswith(QUANTIZED):
         quantized = path.with_name(f"{path.stem}{QUANTIZED}.onnx")
     if precision == "auto":
-        gains = quantized.is_file() and gains_from_int8(runtime, provider)
-        loss = _card(quantized).loss(int8_arithmetic()) if gains else None
-        precision = "fp32" if loss is None or loss > SMALL_LOSS else "int8"
+        precision = _fastest(path, quantized, runtime, provider)
     if precision != "int8":
         return find(path), precision
     if not quantized.is_file():
@@ -129,6 +127,20 @@ def choose(
             "`facefind quantize`, or take another precision"
         )
     return find(quantized), "int8"
+
+
+def _fastest(plain: Path, quantized: Path, runtime: RuntimeName, provider: str | None) -> Precision:
+    """The fastest precision that gains here and whose loss a card states to be small."""
+    lower: tuple[tuple[Precision, Path, str | None], ...] = (
+        ("int8", quantized, int8_arithmetic()),
+        ("bf16", plain, "bf16"),
+    )
+    for precision, file, arithmetic in lower:
+        if file.is_file() and gains_from(precision, runtime, provider):
+            loss = _card(file).loss(arithmetic)
+            if loss is not None and loss <= SMALL_LOSS:
+                return precision
+    return "fp32"
 
 
 def _found(model: str | Path) -> Path:
