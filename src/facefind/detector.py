@@ -59,8 +59,8 @@ class FaceDetector:
         runtime: "openvino", "onnxruntime", "torch", or "auto" for the fastest one installed.
         threads: CPU threads a call uses; None takes the physical cores this process may use.
         precision: "fp32", "bf16" where runtime and processor have it, "int8" by the quantized file
-            `NAME-int8` of NAME, or "auto" (see `weights.choose`): int8 where that is faster here
-            and loses next to nothing, else fp32; `runtime.precision` says which.
+            `NAME-int8` of NAME, or "auto" (see `weights.choose`): the fastest here that loses next
+            to nothing; `runtime.precision` says which.
         provider: Kind of device, by the runtime's own name for it; None is the CPU.
         device_id: Which of the provider's devices, from 0; None is the first.
         engine_cache: A folder for what a provider compiles, such as TensorRT's engine. None keeps

@@ -118,8 +118,8 @@ class Inference:
     """MiB of a GPU that onnxruntime takes at most, with cuda or tensorrt."""
     precision: PrecisionName = "auto"
     """Numbers it computes with: fp32, bf16 where the device has it, or int8, by the model's
-    quantized file, NAME-int8; auto takes int8 where that is faster here and its card states a loss
-    of at most .2 of AP, else fp32."""
+    quantized file, NAME-int8; auto takes the fastest here of which a card states a loss of at most
+    .2 of AP: int8, else bf16, else fp32."""
     threads: Whole = None
     """CPU threads; the runtime's own choice where not given."""
     batch_size: Whole = None
