@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from facefind.errors import DataError, RuntimeUnavailableError, WeightsError
 from facefind.export import relabel, save
 from facefind.learn.initialization import initialize
 from facefind.pipeline import DetectorSettings
-from facefind.quantization import KEPT, SCALES, _convolutions, quantize
+from facefind.quantization import BITS, KEPT, SCALES, _convolutions, quantize
 from facefind.runtimes import Card, cpu, open_model
 from facefind.systems.scrfd import FAMILY
 
@@ -57,9 +58,19 @@ def test_the_file_is_quantized_small_and_known_as_such(made):
     assert (card.name, card.precision) == (f"{MODEL}-int8", "int8")
     assert card.results[0]["quantized"] == made.quantized == next(iter(KEPT))
     assert card.results[0]["scales"] == made.scales == SCALES[0]
+    assert card.results[0]["bits"] == made.bits == 7
+    assert card.loss("avx2") == card.loss("vnni") == made.drop  # by whatever it was measured
     assert card.results[0]["ap_int8"] == made.after
     assert made.before["height>=34"] == 1
     assert made.drop <= 0.5
+
+
+def test_no_sum_of_two_products_is_cut_at_16_bits(made):
+    graph = onnx.load(str(made.path)).graph
+    values = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
+    weights = [one for one in values.values() if one.dtype == np.int8 and one.ndim == 4]
+    assert len(weights) > 30
+    assert max(2 * 255 * np.abs(one.astype(int)).max() for one in weights) < 2**15
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
@@ -253,16 +264,16 @@ def test_where_too_much_is_lost_more_is_kept_and_then_nothing_written(
     before, small = sorted(tmp_path.iterdir()), weights.find("scrfd-500m-kps")
     tried, last, made = [], list(KEPT.values())[-1], quantization._quantized
 
-    def the_last_alone(graph, samples, kept, scales, *more):  # each takes seconds
-        tried.append((kept, scales))
-        whole = (kept, scales) != (last, SCALES[-1])
-        return graph if whole else made(graph, samples, kept, scales, *more)
+    def the_last_alone(graph, samples, kept, bits, scales, *more):  # each takes seconds
+        tried.append((kept, bits, scales))
+        whole = tried[-1] != (last, BITS[-1], SCALES[-1])
+        return graph if whole else made(graph, samples, kept, bits, scales, *more)
 
     monkeypatch.setattr(quantization, "_quantized", the_last_alone)
     with pytest.raises(WeightsError, match="loses more than -1 points") as error:
         quantize(small, tmp_path / "no.onnx", samples[:1], samples[:1], max_drop=-0.01)
     assert all(words in str(error.value) for words in KEPT)
-    assert tried == [(kept, scales) for kept in KEPT.values() for scales in SCALES]
+    assert tried == list(product(KEPT.values(), BITS, SCALES))
     assert sorted(tmp_path.iterdir()) == before
     with pytest.raises(DataError, match="0 pictures to choose scales on and 1 to measure"):
         quantize(weights.find(MODEL), tmp_path / "no.onnx", [], samples[:1])

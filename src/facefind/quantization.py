@@ -29,7 +29,7 @@ from facefind.runtimes.cpu import int8_arithmetic
 from facefind.runtimes.native import INPUT
 from facefind.runtimes.ov import library
 
-__all__ = ["KEPT", "SCALES", "Quantized", "average_precision", "quantize"]
+__all__ = ["BITS", "KEPT", "SCALES", "Quantized", "average_precision", "quantize"]
 
 KEPT: Mapping[str, tuple[str, ...]] = {
     "all convolutions": (),
@@ -39,11 +39,16 @@ KEPT: Mapping[str, tuple[str, ...]] = {
 }
 """What is quantized, in words, and what of the network stays as it is: tried in order."""
 
+BITS = (7, 8)
+"""Of the weights. CPUs without VNNI add products in pairs, in 16 bits: of 8-bit weights large sums
+are cut there, and what is lost depends on the CPU; with 7 bits none is, and all CPUs give the same.
+"""
+
 SCALES = ("NNCF's", "means", "uncorrected")
-"""How scales are chosen, each tried with each of `KEPT`: as NNCF has it by itself (inputs of
-depthwise layers by the least and greatest values of all pictures, others by the means of each
-picture's); all by means; or as NNCF has it, without its correction of biases. None is the best for
-all networks."""
+"""How scales are chosen, each tried with each of `KEPT` and `BITS`: as NNCF has it by itself
+(inputs of depthwise layers by the least and greatest values of all pictures, others by the means of
+each picture's); all by means; or as NNCF has it, without its correction of biases. None is the best
+for all networks."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +61,7 @@ class Quantized:
         path: The file.
         card: Its card: `results` has both APs.
         quantized: What of the network is, a key of `KEPT`.
+        bits: Of its weights, one of `BITS`.
         scales: How its scales were chosen, one of `SCALES`.
         before: AP of the file that was given, by least height of faces.
         after: AP of the quantized one.
@@ -64,6 +70,7 @@ class Quantized:
     path: Path
     card: Card
     quantized: str
+    bits: int
     scales: str
     before: Mapping[str, float]
     after: Mapping[str, float]
@@ -89,8 +96,9 @@ def quantize(
 
     Scales are chosen on pictures of `samples`, drawn evenly, as the protocol scales them. AP is
     that of `held_out` by OpenVINO, or onnxruntime where that is all there is. If it falls by more
-    than `SMALL_LOSS`, scales are chosen otherwise, then layers stay as they are, as `SCALES` and
-    `KEPT` have it; where that does not help, the file that loses least is taken.
+    than `SMALL_LOSS`, scales are chosen otherwise, then weights have 8 bits, then layers stay as
+    they are, as `SCALES`, `BITS` and `KEPT` have it; where that does not help, the file that loses
+    least is taken.
 
     Args:
         model: The file of a model that facefind has exported.
@@ -129,16 +137,21 @@ def quantize(
     made: list[Quantized] = []
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=".quantize-") as folder:
-        for words, scales in itertools.product(KEPT, SCALES):
+        for words, bits, scales in itertools.product(KEPT, BITS, SCALES):
             draft = Path(folder) / f"{len(made)}.onnx"
-            graph = _quantized(onnx.load(str(model)), chosen, KEPT[words], scales, card, protocol)
+            graph = _quantized(
+                onnx.load(str(model)), chosen, KEPT[words], bits, scales, card, protocol
+            )
             own = replace(card, name=out.stem, precision="int8", results=())
             save(graph, draft, own)
             after = average_precision(draft, held_out, protocol, runtime, threads)
-            one = Quantized(draft, own, words, scales, before, after)
+            one = Quantized(draft, own, words, bits, scales, before, after)
             result = _measured(one, held_out, chosen, protocol, runtime)
             made.append(replace(one, card=replace(own, results=(result,))))
-            _log.info("%s, %s scales: %.2f points of AP lost", words, scales, 100 * made[-1].drop)
+            _log.info(
+                "%s, weights of %d bits, %s scales: %.2f points of AP lost",
+                *(words, bits, scales, 100 * made[-1].drop),
+            )
             if made[-1].drop <= min(SMALL_LOSS, max_drop):
                 break
         best = min(made, key=lambda one: one.drop)
@@ -194,6 +207,7 @@ def _quantized(
     graph: Any,
     samples: Sequence[datasets.Sample],
     parts: Sequence[str],
+    bits: int,
     scales: str,
     card: Card,
     protocol: str,
@@ -205,7 +219,7 @@ def _quantized(
     joined.
     """
     nncf = library("nncf")
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
     from nncf.quantization.range_estimator import (
         RangeEstimatorParameters,
         RangeEstimatorParametersSet,
@@ -223,6 +237,7 @@ def _quantized(
             subset_size=len(samples),
             ignored_scope=nncf.IgnoredScope(names=kept),
             advanced_parameters=AdvancedQuantizationParameters(
+                overflow_fix=OverflowFix.ENABLE if bits == 7 else OverflowFix.FIRST_LAYER,
                 activations_range_estimator_params=(
                     means if scales == "means" else RangeEstimatorParameters()
                 ),
@@ -301,6 +316,7 @@ def _measured(
     return {
         "measure": "quantization",
         "quantized": made.quantized,
+        "bits": made.bits,
         "scales": made.scales,
         "ap_int8": dict(made.after),
         "ap_fp32": dict(made.before),
@@ -309,5 +325,5 @@ def _measured(
         "digest": datasets.digest(held_out),
         "scales_from": {"images": len(samples), "digest": datasets.digest(samples)},
         "runtime": runtime,
-        "arithmetic": int8_arithmetic(),
+        **({} if made.bits == 7 else {"arithmetic": int8_arithmetic()}),
     }

@@ -34,9 +34,10 @@ def quantize(
 ) -> int:
     """Write an int8 file of a model: faster on a CPU, a third of the size.
 
-    AP is measured before and after, on pictures of the set that are held out. Where more than .2 is
-    lost, the convolutions of the outputs, then the first one, or those of the neck stay as they
-    are. Where more than --max-drop is lost even so, nothing is written.
+    AP is measured before and after, on pictures of the set that are held out. Weights have 7 bits,
+    which give the same on every CPU. Where more than .2 is lost they have 8, then the convolutions
+    of the outputs, then the first one, or those of the neck stay as they are. Where more than
+    --max-drop is lost even so, nothing is written.
 
     Args:
         model: A model that ships (see `facefind models`) or an .onnx file of facefind.
@@ -72,7 +73,8 @@ def quantize(
         print(made.card.to_json())
         return 0
     size = made.path.stat().st_size / 1e6
-    print(f"{made.path}: {made.quantized}, {made.scales} scales, {size:.1f} MB")
+    how = f"{made.quantized}, weights of {made.bits} bits, {made.scales} scales"
+    print(f"{made.path}: {how}, {size:.1f} MB")
     for name, ap in made.after.items():
         print(f"AP, {name}: {100 * ap:.2f}, before {100 * made.before[name]:.2f}")
     return 0
