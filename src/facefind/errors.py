@@ -27,7 +27,7 @@ class RuntimeUnavailableError(FacefindError):
     """A runtime, provider or precision was requested that this machine does not have."""
 
 
-def check_whole(least: int, **options: object) -> None:
+def check_whole(least: int | None, **options: object) -> None:
     """Raise where an option, by its name, is no whole number of at least `least`, nor None.
 
     Raises:
@@ -39,5 +39,5 @@ def check_whole(least: int, **options: object) -> None:
             continue
         if not hasattr(number, "__index__"):
             raise TypeError(f"{name} must be a whole number, got {number!r}")
-        if number.__index__() < least:
+        if least is not None and number.__index__() < least:
             raise ValueError(f"{name} must be at least {least}, got {number}")
