@@ -203,6 +203,7 @@ def open_model(
         )
     path = Path(model)
     own = Card.from_file(path)  # before any library opens it: these errors are the clearest
+    path = path.absolute()  # forks open it again, wherever they work
     if precision == "int8":
         if own is None or own.precision != "int8":
             raise WeightsError(
