@@ -67,7 +67,7 @@ def _core_of(generation: int) -> Any:
         return library().Core()
     except ImportError as error:
         raise RuntimeUnavailableError(
-            "openvino is not installed: `pip install openvino`"
+            f"openvino cannot be imported ({error}): `pip install openvino`"
         ) from error
 
 
