@@ -134,6 +134,9 @@ def test_a_provider_that_is_absent_is_an_error_that_names_those_present(
 ) -> None:
     with pytest.raises(RuntimeUnavailableError, match=r"(?i)no (provider|device).*cpu"):
         opened(path, name, provider="cuda:7" if name == "torch" else "npu9")
+    if name == "openvino":
+        with pytest.raises(RuntimeUnavailableError, match=r"present: .*pip install 'facefind\[gpu"):
+            opened(path, name, provider="cuda")
 
 
 def test_a_provider_that_onnxruntime_drops_is_an_error_and_no_silent_cpu(
