@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -90,6 +91,7 @@ def test_option_that_is_not_there_exits_with_2(capsys: pytest.CaptureFixture[str
     [
         (WeightsError("no such\n  model"), 2, "facefind doctor: no such model\n"),
         (OSError("disk full"), 2, "facefind doctor: disk full\n"),
+        (OSError(errno.ENOSPC, "No room"), 2, "No room: make room on the disk that is written to"),
         (ModuleNotFoundError("torch", name="torch._C"), 2, "pip install 'facefind[train]'"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],

@@ -10,6 +10,7 @@ reader of stdout is gone with work undone, 143 ended by SIGTERM.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -110,7 +111,9 @@ def _run(program: str, name: str, rest: Sequence[str], came: list[int]) -> int:
         output.drop_stdout()
         return 141
     except (FacefindError, OSError) as error:
-        return _fail(program, " ".join(str(error).split()))
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = ": make room on the disk that is written to, and run it again" if full else ""
+        return _fail(program, " ".join(str(error).split()) + advice)
     return code
 
 
