@@ -88,8 +88,12 @@ def test_a_size_is_that_of_a_square():
     image = np.zeros((10, 20, 3), np.uint8)
     with pytest.raises(ValueError, match="pass square=True"):
         faces.crop(image, size=5)
-    with pytest.raises(ValueError, match="at least 1 pixel, got 0"):
+    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
         faces.crop(image, square=True, size=0)
+    with pytest.raises(TypeError, match=r"size must be a whole number, got \(9, 9\)"):
+        faces.crop(image, square=True, size=(9, 9))
+    with pytest.raises(ValueError, match=r"margin must be above -0\.5, .* got -0\.5"):
+        faces.crop(image, margin=-0.5)
 
 
 def test_crops_of_any_image_that_detect_takes(tmp_path):

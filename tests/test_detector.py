@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import io
 import logging
+import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -263,6 +264,11 @@ def test_the_threshold_is_the_callers_then_the_protocols_then_the_cards(
 def test_options_that_cannot_be_are_named(path: Path) -> None:
     with pytest.raises(ValueError, match="batch_size"):
         FaceDetector(path, batch_size=0)
+    for name in ("batch_size", "max_faces", "threads"):
+        with pytest.raises(TypeError, match=rf"{name} must be a whole number, got 1\.5"):
+            FaceDetector(path, **{name: 1.5})
+    with pytest.raises(TypeError, match=r"model must be a name, .* got NoneType"):
+        FaceDetector(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="min_score"):
         FaceDetector(path, min_score=1.5)
     with pytest.raises(ProtocolError, match="no protocol"):
@@ -277,6 +283,8 @@ def test_a_network_is_taken_as_it_is() -> None:
 
 
 def test_all_that_made_the_result_is_shown(detector: FaceDetector) -> None:
+    with pytest.raises(TypeError, match="make a FaceDetector in each process"):
+        pickle.dumps(detector)
     for part in ("'blocks'", "'onnxruntime'", "threads=1", "'fp32'", "'as-is'", "min_score=0.9"):
         assert part in repr(detector)
 

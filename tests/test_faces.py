@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import json
+import pickle
 import sys
 import types
 from xml.etree import ElementTree
@@ -69,6 +71,10 @@ def test_arrays_are_copies_that_cannot_be_written():
     with pytest.raises(dataclasses.FrozenInstanceError):
         faces.scores = boxes
     boxes[:] = 5  # what was given stays writable
+    for again in (pickle.loads(pickle.dumps(faces)), copy.deepcopy(faces), copy.copy(faces)):
+        assert again == faces
+        with pytest.raises(ValueError, match="read-only"):
+            again.boxes[0, 0] = 9
 
 
 @pytest.mark.parametrize(
@@ -91,6 +97,8 @@ def test_arrays_are_copies_that_cannot_be_written():
         ({"ids": [1]}, "ids must be 2 whole numbers"),
         ({"ids": [1.5, 2.5]}, "ids must be 2 whole numbers, got float64"),
         ({"image_size": (-1, 5)}, r"image_size must be \(height, width\)"),
+        ({"image_size": (9, 9, 3)}, r"image_size must be \(height, width\), got \(9, 9, 3\)"),
+        ({"image_size": None}, r"image_size must be \(height, width\), got None"),
     ],
 )
 def test_what_does_not_fit_says_so(fields, message):
@@ -139,6 +147,12 @@ def test_one_face():
     assert face.mesh is None
     assert face.id is None
     assert face.image_size == (10, 20)
+    again, other = two(landmarks=np.ones((2, 5, 2)))
+    assert face == again  # though indexing makes a new one each time
+    assert hash(face) == hash(again)
+    assert face != other
+    assert face != two()[0]
+    assert face != two(landmarks=np.ones((2, 5, 2)), ids=[1, 2])[0]
 
 
 def test_equality_and_repr():
@@ -231,8 +245,10 @@ def test_largest_and_top():
     none = Faces.empty((20, 20))
     assert none.largest is None
     assert none.top(3, by="size") == none
-    with pytest.raises(ValueError, match="from 0 on, got -1"):
+    with pytest.raises(ValueError, match="n must be at least 0, got -1"):
         faces.top(-1)
+    with pytest.raises(TypeError, match=r"n must be a whole number, got 2\.0"):
+        faces.top(2.0)
     with pytest.raises(ValueError, match="'score' or 'size', got 'area'"):
         faces.top(1, by="area")
 
@@ -348,6 +364,14 @@ def test_the_image_must_be_the_one_of_the_faces(tmp_path):
     for use in (faces.draw, faces.crop, faces[0].crop, faces[0].align):
         with pytest.raises(ImageError, match="these faces belong to an image of 20x10"):
             use(image[:5])
+
+
+@pytest.mark.parametrize("use", [facefind.draw, facefind.crop, facefind.align, facefind.redact])
+def test_what_is_no_faces_is_named(use):
+    image = np.zeros((10, 20, 3), np.uint8)
+    for wrong in (two()[0], [two()[0]], two().boxes):
+        with pytest.raises(TypeError, match=rf"expected Faces, got {type(wrong).__name__}: sel"):
+            use(image, wrong)
 
 
 def test_draw_is_that_of_the_package():

@@ -27,6 +27,19 @@ def test_missing_folders_are_made_and_nothing_is_left_beside(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_block_may_change_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lock = files.Lock("lock")
+    assert lock.acquire()
+    with files.atomic("a.txt") as draft:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir("elsewhere")
+        draft.write_text("whole")
+    lock.release()
+    assert (tmp_path / "a.txt").read_text() == "whole"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "elsewhere"]
+
+
 def test_a_name_as_long_as_the_file_system_allows(tmp_path):
     path = tmp_path / ("n" * 250 + ".json")
     files.write_json(path, {"ä": 1})

@@ -65,8 +65,10 @@ def test_runtimes_are_opened_anew_whatever_the_parents_threads_do(
             torch.set_num_threads(2)
             model = open_model(block_model.network(), card=block_model.card())
         else:
-            path = block_model.write(pathlib.Path({str(tmp_path)!r}, "blocks.onnx"))
+            os.chdir({str(tmp_path)!r})
+            path = block_model.write(pathlib.Path("blocks.onnx"))
             model = open_model(path, {runtime!r}, threads=2)
+            os.chdir("/")  # the children open the file again
         images = np.random.default_rng(0).integers(0, 256, (1, 3, 320, 320), dtype=np.uint8)
         expected = block_model.candidates(images).boxes
 

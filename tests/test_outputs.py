@@ -89,6 +89,8 @@ def test_outputs_are_of_their_kind_and_apart(photos: Path) -> None:
         check_outputs([], files={"--out": photos})
     with pytest.raises(DataError, match="is a file: expected a folder"):
         check_outputs([], folders={"--draw": photos / "a.jpg"})
+    with pytest.raises(DataError, match=r"--out hidden\.JPG is the name .* such as hidden$"):
+        check_outputs([photos], folders={"--out": "hidden.JPG"})
     with pytest.raises(DataError, match="--draw and --mesh-out are both"):
         check_outputs([], folders={"--draw": "new", "--mesh-out": "photos/../new"})
 

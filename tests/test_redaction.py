@@ -44,6 +44,10 @@ def test_pixelate_makes_blocks(image):
     assert not touched.any()
     with pytest.raises(ValueError, match="blocks"):
         redaction.pixelate(image, ONE, blocks=0)
+    with pytest.raises(ValueError, match=r"shape must be one of .*'box'\), got 'circle'"):
+        facefind.redact(image, ONE, shape="circle")
+    with pytest.raises(ValueError, match="color must be three numbers from 0 to 255, got 'red'"):
+        facefind.fill(image, ONE, color="red")
 
 
 def test_fill_leaves_nothing_of_the_face(image):

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 import facefind
-from facefind.detector import FaceDetector, _weigh
+from facefind.detector import FaceDetector
 from facefind.errors import ImageError
 from facefind.images import Found
 from facefind.runtimes import Candidates, Card
-from facefind.streaming import read_ahead
+from facefind.streaming import read_ahead, weigh
 
 
 class Values:
@@ -130,6 +130,11 @@ def test_items_of_any_kind_are_read_by_the_callers_function() -> None:
     assert values(results) == [3, 5]
     assert [result.source for result in results] == ["3", "5"]
     assert all(name.startswith("facefind-reader") for name in threads)
+    file = io.BytesIO()
+    Image.fromarray(value(7)).save(file, "png")
+    kept = {"file": file.getvalue(), "gray": value(9)[..., 0], "none": None, "name": "gone.jpg"}
+    found = list(FaceDetector(Values()).stream(kept, read=kept.get, on_error="yield"))
+    assert values(found) == [7, 9, "ImageError", "ImageError"]
 
 
 class Gauge:
@@ -197,7 +202,7 @@ def test_files_are_weighed_by_their_headers(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(np.zeros((6, 5, 3), np.uint8)).save(path)
     found = [path, str(path), Found(path, "a"), tmp_path / "gone.png", np.zeros((2, 2, 3)), b"x"]
-    assert [_weigh(source) for source in found] == [90, 90, 90, 0, 0, 0]
+    assert [weigh(source) for source in found] == [90, 90, 90, 0, 0, 0]
 
 
 def test_reading_stops_with_the_consumer() -> None:
@@ -232,8 +237,14 @@ def test_live_sources_are_not_read_ahead() -> None:
         ("people.jpg", {}, TypeError, "got one str: use detect.*list_images"),
         (Path("people"), {}, TypeError, "iterable of images"),
         (b"\xff\xd8", {}, TypeError, "iterable of images"),
+        (value(1), {}, TypeError, "got one ndarray"),
+        (value(1)[..., 0], {}, TypeError, "got one ndarray"),
+        (Image.fromarray(value(1)), {}, TypeError, "got one Image"),
+        (io.BytesIO(), {}, TypeError, "got one BytesIO"),
+        (None, {}, TypeError, "got one NoneType"),
         ([], {"on_error": "ignore"}, ValueError, "on_error must be one of.*'ignore'"),
-        ([], {"readers": -1}, ValueError, "at least 0"),
+        ([], {"readers": -1}, ValueError, "readers must be at least 0, got -1"),
+        ([], {"readers": 1.5}, TypeError, r"readers must be a whole number, got 1\.5"),
     ],
 )
 def test_mistakes_are_named_at_once(

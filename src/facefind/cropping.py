@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from facefind import boxes as box_math
 from facefind import landmarks
-from facefind.errors import DataError
-from facefind.faces import Faces
+from facefind.errors import DataError, check_whole
+from facefind.faces import Faces, checked
 from facefind.images import Source, resize
 
 __all__ = ["CropOptions", "align", "crop"]
@@ -73,13 +73,14 @@ def crop(
 
     Raises:
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
-        ValueError: If `size` is less than 1, or given without `square`.
+        ValueError: If `size` is less than 1, or given without `square`; if `margin` leaves nothing.
     """
-    pixels = faces.read_image(image)
+    pixels = checked(faces).read_image(image)
     if size is not None and not square:
         raise ValueError(f"size={size} is the side of a square crop: pass square=True with it")
-    if size is not None and size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    check_whole(1, size=size)
+    if margin <= -0.5:
+        raise ValueError(f"margin must be above -0.5, of which nothing is left, got {margin}")
     if square:
         return [_square(pixels, box, margin, size, fill) for box in faces.boxes]
     grown = box_math.to_pixels(box_math.expand(faces.boxes, margin), faces.image_size)
@@ -96,11 +97,12 @@ def align(image: Source, faces: Faces, size: int = 112) -> NDArray[np.uint8]:
 
     Raises:
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
-        ValueError: If these faces have no landmarks.
+        ValueError: If these faces have no landmarks, or `size` is less than 1.
     """
-    pixels = faces.read_image(image)
+    pixels = checked(faces).read_image(image)
     if faces.landmarks is None:
         raise ValueError("these faces have no landmarks: use a model that finds them, or crop")
+    check_whole(1, size=size)
     out = np.empty((len(faces), size, size, 3), np.uint8)
     for i, five in enumerate(faces.landmarks):
         out[i] = landmarks.align(pixels, five, size)

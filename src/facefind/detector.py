@@ -6,7 +6,6 @@ Shapes: N faces or candidates of one image, H W height and width of a canvas.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,15 +17,23 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 import numpy as np
 
 from facefind import forking, protocols, weights
-from facefind.errors import ImageError, WeightsError
+from facefind.errors import WeightsError, check_whole
 from facefind.faces import Faces
-from facefind.images import MAX_PIXELS, Placement, Source, Truncated, stored_size, to_nchw
+from facefind.images import MAX_PIXELS, Placement, Source, Truncated, to_nchw
 from facefind.images import read as read_image
 from facefind.merging import Detections, check_protocol, check_tiled, merge, survivors
 from facefind.mesh import Decoder
 from facefind.protocols import View
 from facefind.runtimes import Card, Precision, PrecisionName, Runtime, RuntimeName, open_model
-from facefind.streaming import DetectionResult, Image, OnError, checked, detect_stream
+from facefind.streaming import (
+    DetectionResult,
+    Image,
+    OnError,
+    checked,
+    detect_stream,
+    is_one,
+    weigh,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,10 +108,7 @@ class FaceDetector:
         max_pixels: int = MAX_PIXELS,
         truncated: Truncated = "error",
     ) -> None:
-        limits = {"batch_size": batch_size, "max_faces": max_faces, "max_pixels": max_pixels}
-        for name, number in limits.items():
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        check_whole(1, batch_size=batch_size, max_faces=max_faces, max_pixels=max_pixels)
         if min_score is not None and not 0 <= min_score <= 1:
             raise ValueError(f"min_score must lie in 0..1, got {min_score}")
         if color not in get_args(Color):
@@ -126,8 +130,13 @@ class FaceDetector:
                 engine_cache=engine_cache,
                 memory_limit=memory_limit,
             )
+        elif callable(model) and hasattr(model, "card"):
+            self.runtime = model
         else:
-            self.runtime = model  # type: ignore[assignment]
+            raise TypeError(
+                "model must be a name, the path of an .onnx file, a network of facefind or an open "
+                f"model, got {type(model).__name__}"
+            )
         on_cpu = self.runtime.provider.lower().startswith("cpu")
         self.batch_size = batch_size or (1 if on_cpu else 8)
         self.protocol = named or protocols.get(self.card.protocol)
@@ -180,7 +189,7 @@ class FaceDetector:
         readers: int = 2,
         on_error: OnError = "raise",
         images: bool = False,
-        read: Callable[[Any], Image] | None = None,
+        read: Callable[[Any], Source] | None = None,
         prefetch_bytes: int = 128 << 20,
     ) -> Iterator[DetectionResult]:
         """Yield a result for each image of an iterable of any length, in its order, lazily.
@@ -200,34 +209,32 @@ class FaceDetector:
             on_error: What becomes of an image that cannot be read or run: "raise" its error once
                 all results before it are out, "skip" it, or "yield" a result with `error` set.
             images: Whether results hold their images.
-            read: Makes an image (H, W, 3) uint8 RGB of an item, in a reader's thread; None takes
-                what `detect` takes.
+            read: Makes an image of an item, in a reader's thread: bytes, or what else `detect`
+                takes; its arrays are RGB. An OSError or ImageError of it is the item's, and what
+                else it raises ends the stream. None takes the items themselves.
             prefetch_bytes: Most bytes of decoded images that wait for their turn.
 
         Raises:
             TypeError: `sources` is one image.
             ValueError: An option is out of range.
         """
-        if isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike):
+        if is_one(sources):
             raise TypeError(
                 f"stream takes an iterable of images, got one {type(sources).__name__}: use "
                 "detect for one image, facefind.pipeline.list_images for those of a folder"
             )
         if on_error not in get_args(OnError):
             raise ValueError(f"on_error must be one of {get_args(OnError)}, got {on_error!r}")
-        if readers < 0 or prefetch_bytes < 0:
-            raise ValueError(
-                f"readers and prefetch_bytes must be at least 0, got {readers}, {prefetch_bytes}"
-            )
+        check_whole(0, readers=readers, prefetch_bytes=prefetch_bytes)
         results = detect_stream(
             sources,
-            read or self.read,
+            self.read if read is None else lambda item: self._read(read(item)),
             self._detect_all,
             batch_size=self.batch_size,
             readers=readers,
             prefetch_bytes=prefetch_bytes,
             keep_images=images,
-            weigh=_weigh,
+            weigh=weigh,
         )
         if on_error == "raise":
             return (checked(result, "stream") for result in results)
@@ -246,6 +253,9 @@ class FaceDetector:
                 source = source[..., ::-1]
             elif source.ndim == 3 and source.shape[2] == 4:
                 source = source[..., [2, 1, 0, 3]]
+        return self._read(source)
+
+    def _read(self, source: Source) -> Image:
         return read_image(source, max_pixels=self.max_pixels, truncated=self.truncated)
 
     def _detect_all(self, pictures: Sequence[Image]) -> list[Faces]:
@@ -356,18 +366,6 @@ class _Pass:
     canvas: Image
     placement: Placement
     view: View
-
-
-def _weigh(source: Any) -> int:
-    """Bytes of the image in a file, or in what has a `path`; 0 where its header does not say."""
-    path = None if getattr(source, "load", None) else getattr(source, "path", source)
-    if not isinstance(path, str | os.PathLike):
-        return 0
-    try:
-        height, width = stored_size(path)
-    except ImageError:
-        return 0
-    return 3 * height * width
 
 
 @lru_cache(maxsize=2)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from facefind.faces import Faces
+from facefind.faces import Faces, checked
 from facefind.images import Source
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def draw(
     """
     from PIL import Image, ImageDraw
 
-    pixels = faces.read_image(image)
+    pixels = checked(faces).read_image(image)
     canvas = Image.fromarray(pixels)  # a copy
     if triangles is not None and faces.mesh is not None:
         canvas = _with_meshes(canvas, faces.mesh, triangles)

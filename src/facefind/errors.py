@@ -25,3 +25,19 @@ class WeightsError(FacefindError):
 
 class RuntimeUnavailableError(FacefindError):
     """A runtime, provider or precision was requested that this machine does not have."""
+
+
+def check_whole(least: int | None, **options: object) -> None:
+    """Raise where an option, by its name, is no whole number of at least `least`, nor None.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It is less.
+    """
+    for name, number in options.items():
+        if number is None:
+            continue
+        if not hasattr(number, "__index__"):
+            raise TypeError(f"{name} must be a whole number, got {number!r}")
+        if least is not None and number.__index__() < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -12,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facefind import boxes as box_math
-from facefind.errors import ImageError
+from facefind.errors import ImageError, check_whole
 from facefind.images import Source, read
 
-__all__ = ["Face", "Faces", "plain"]
+__all__ = ["Face", "Faces", "checked", "plain"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +33,13 @@ class Face:
     mesh: NDArray[np.float32] | None = None
     """(V,3) or None."""
     id: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all that is known of both faces, and the image size, is the same."""
+        return _same(self, other)
+
+    def __hash__(self) -> int:
+        return hash((self.score, self.image_size, tuple(self.box.tolist())))
 
     @property
     def width(self) -> float:
@@ -184,14 +192,13 @@ class Faces:
 
     def __eq__(self, other: object) -> bool:
         """Whether all arrays and the image size are the same."""
-        if not isinstance(other, Faces):
-            return NotImplemented
-        return self.image_size == other.image_size and all(
-            (a is None and b is None) or (a is not None and b is not None and np.array_equal(a, b))
-            for a, b in zip(self._arrays(), other._arrays(), strict=True)
-        )
+        return _same(self, other)
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arrays = (self.boxes, self.scores, self.landmarks, self.mesh, self.ids)
+        return partial(Faces, image_size=self.image_size), arrays  # read-only, as copies of it
 
     def __repr__(self) -> str:
         """Count, best score, what else is known, and the image size."""
@@ -217,8 +224,7 @@ class Faces:
 
         >>> faces.top(1, by="size")
         """
-        if n < 0:
-            raise ValueError(f"top needs a number of faces from 0 on, got {n}")
+        check_whole(0, n=n)
         if by not in ("score", "size"):
             raise ValueError(f"by must be 'score' or 'size', got {by!r}")
         if by == "score":
@@ -330,9 +336,6 @@ class Faces:
 
         return to_pandas(self)
 
-    def _arrays(self) -> tuple[NDArray[Any] | None, ...]:
-        return self.boxes, self.scores, self.landmarks, self.mesh, self.ids
-
     def _face(self, i: int) -> Face:
         return Face(
             self.boxes[i],
@@ -344,13 +347,28 @@ class Faces:
         )
 
 
+def checked(faces: Faces) -> Faces:
+    """The faces as they are; TypeError for one `Face`, a list or boxes."""
+    if not isinstance(faces, Faces):
+        raise TypeError(
+            f"expected Faces, got {type(faces).__name__}: select some by faces[:1] or faces[mask]"
+        )
+    return faces
+
+
 def plain(array: NDArray[Any] | None, digits: int | None, extra: int = 0) -> Any:
-    """Lists of numbers, floats rounded to `digits + extra` decimals where digits is not None."""
+    """Lists of numbers; where digits is not None floats have `digits + extra` decimals."""
     if array is None:
         return None
     if digits is not None and array.dtype.kind == "f":
         return np.round(array.astype(np.float64), digits + extra).tolist()
     return array.tolist()
+
+
+def _same(one: Face | Faces, other: object) -> bool:
+    return type(one) is type(other) and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in one.__slots__
+    )
 
 
 def _floats(
@@ -377,7 +395,6 @@ def _ids(values: ArrayLike, n: int) -> NDArray[np.int64]:
 
 
 def _size(image_size: tuple[int, int]) -> tuple[int, int]:
-    height, width = (int(side) for side in image_size)
-    if height < 0 or width < 0:
-        raise ValueError(f"image_size must be (height, width), got {image_size}")
-    return height, width
+    if np.shape(image_size) != (2,) or min(image_size) < 0:
+        raise ValueError(f"image_size must be (height, width), got {image_size!r}")
+    return int(image_size[0]), int(image_size[1])

@@ -42,7 +42,7 @@ def atomic(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     >>> with atomic("faces.json") as draft:
     ...     draft.write_text("[]")
     """
-    path = Path(path)
+    path = Path(path).absolute()  # the block may change the working folder
     path.parent.mkdir(parents=True, exist_ok=True)
     # Short and of its own: a name at the file system's limit leaves no room for a longer one.
     draft = path.with_name(
@@ -134,14 +134,14 @@ class Lock:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self._file: io.FileIO | None = None
 
     def acquire(self) -> bool:
         """Whether this process got the lock, at once; missing parent folders are made."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            file = io.FileIO(self.path, "a+")
+            file = io.FileIO(os.fspath(self.path), "a+")
             if not _lock(file.fileno()):
                 file.close()
                 return False

@@ -61,7 +61,8 @@ def check_outputs(
         The output folders and addresses that lie inside an input's: they must not be searched.
 
     Raises:
-        DataError: an output is, holds or lies where an input is, or two outputs are the same.
+        DataError: an output is, holds or lies where an input is, two outputs are the same, or a
+            folder is called as files are.
     """
     inputs = [os.fspath(source) for source in inputs]
     inside: list[Path | str] = []
@@ -89,6 +90,11 @@ def check_outputs(
     for name, path in into.items():
         if path.exists() and not path.is_dir():
             raise DataError(f"{name} {path} is a file: expected a folder")
+        if not path.exists() and path.suffix.lower() in suffixes:
+            raise DataError(
+                f"{name} {path} is the name of a file: expected a folder, which is made, such as "
+                f"{path.with_suffix('')}"
+            )
     for read in (Path(source) for source in inputs if source != "-" and not is_remote(source)):
         source = str(read)
         if not read.exists():

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facefind import boxes as box_math
 from facefind.errors import DataError
-from facefind.faces import Faces
+from facefind.faces import Faces, checked
 from facefind.files import sha256
 from facefind.images import Source, read, resize
 
@@ -72,15 +72,17 @@ class Redaction:
     def __post_init__(self) -> None:
         for name, kind in (("method", Method), ("shape", Shape)):
             if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} must be one of {get_args(kind)}, got {self.method!r}")
+                raise ValueError(
+                    f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}"
+                )
         if not 0 < self.grow <= 10:
             raise ValueError(f"grow must be above 0 and at most 10, got {self.grow}")
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength must be above 0 and at most 1, got {self.strength}")
         if self.blocks < 1:
             raise ValueError(f"blocks must be at least 1, got {self.blocks}")
-        if len(self.color) != 3 or not all(0 <= value <= 255 for value in self.color):
-            raise ValueError(f"color must be three numbers from 0 to 255, got {self.color}")
+        if np.shape(self.color) != (3,) or not all(0 <= value <= 255 for value in self.color):
+            raise ValueError(f"color must be three numbers from 0 to 255, got {self.color!r}")
         if (self.method == "image") != (self.picture is not None):
             raise ValueError("method 'image' needs a picture, and no other method takes one")
 
@@ -220,7 +222,7 @@ def redact(
         color=color,
         picture=None if picture is None else read(picture),
     )
-    out = faces.read_image(image).copy()
+    out = checked(faces).read_image(image).copy()
     hide(out, grown(faces, how), how)
     return out
 

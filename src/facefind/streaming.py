@@ -5,6 +5,7 @@ Memory is bounded by bytes, whatever the length and whatever the images' sizes.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from facefind import forking
 from facefind.errors import ImageError, WeightsError
 from facefind.faces import Faces
+from facefind.images import stored_size
 
 __all__ = [
     "ITEM_ERRORS",
@@ -28,7 +30,9 @@ __all__ = [
     "Reading",
     "checked",
     "detect_stream",
+    "is_one",
     "read_ahead",
+    "weigh",
 ]
 
 Image = NDArray[np.uint8]
@@ -306,6 +310,27 @@ class _Memory:
 
     def _fits(self, more: int = 0) -> bool:
         return self._held + self._reading + (more or self._largest) <= self._most
+
+
+def is_one(sources: Any) -> bool:
+    """Whether what should be an iterable of images is one image, or nothing of the kind."""
+    if isinstance(sources, np.ndarray):
+        return sources.ndim == 2 or (sources.ndim == 3 and sources.shape[2] in (1, 3, 4))
+    one = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike)
+    many = hasattr(sources, "__iter__") or hasattr(sources, "__getitem__")
+    return one or not many or hasattr(sources, "read")  # a file, of which the lines would come
+
+
+def weigh(source: Any) -> int:
+    """Bytes of the image in a file, or in what has a `path`; 0 where its header does not say."""
+    path = None if getattr(source, "load", None) else getattr(source, "path", source)
+    if not isinstance(path, str | os.PathLike):
+        return 0
+    try:
+        height, width = stored_size(path)
+    except ImageError:
+        return 0
+    return 3 * height * width
 
 
 def _result(index: int, source: Any, get: Callable[[], Image]) -> Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -90,6 +91,7 @@ def test_option_that_is_not_there_exits_with_2(capsys: pytest.CaptureFixture[str
     [
         (WeightsError("no such\n  model"), 2, "facefind doctor: no such model\n"),
         (OSError("disk full"), 2, "facefind doctor: disk full\n"),
+        (OSError(errno.ENOSPC, "No room"), 2, "No room: make room on the disk that is written to"),
         (ModuleNotFoundError("torch", name="torch._C"), 2, "pip install 'facefind[train]'"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
@@ -177,40 +179,51 @@ def test_sigterm_at_many_moments_of_a_command_ends_cleanly(
 
 
 @posix
-def test_a_sigterm_that_comes_in_a_callback_is_not_lost(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_comes_in_a_callback_is_not_lost(
+    number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An import has such a callback, and ends well whatever is raised there."""
 
     def command(args: list[str]) -> int:
         thing = threading.Event()
-        finished = weakref.ref(thing, lambda gone: os.kill(os.getpid(), signal.SIGTERM))
+        finished = weakref.ref(thing, lambda gone: os.kill(os.getpid(), number))
         del thing
         threading.Event().wait(20)
         return int(finished() is None)
 
     monkeypatch.setattr("facefind.cli.doctor.main", command)
-    assert main(["doctor"]) == 143
-    assert capsys.readouterr().err == "facefind doctor: ended by SIGTERM\n"
+    assert main(["doctor"]) == code
+    assert capsys.readouterr().err.startswith("facefind doctor: ")
 
 
 @posix
-def test_a_sigterm_that_a_library_takes_for_its_own_error_is_told_as_such(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGINT, 130, "interrupted")],
+)
+def test_a_signal_that_a_library_takes_for_its_own_error_is_told_as_such(
+    number: int,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Modules in C that import others say they are not there, whatever comes in between."""
 
     def command(args: list[str]) -> int:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             threading.Event().wait(20)
         except KeyboardInterrupt:
             raise WeightsError("onnxruntime is not installed") from None
         return 0
 
     monkeypatch.setattr("facefind.cli.doctor.main", command)
-    assert main(["doctor"]) == 143
-    assert capsys.readouterr().err == "facefind doctor: ended by SIGTERM\n"
+    before = signal.getsignal(number)
+    assert main(["doctor"]) == code
+    assert capsys.readouterr().err == f"facefind doctor: {said}\n"
+    assert signal.getsignal(number) is before
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

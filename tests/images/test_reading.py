@@ -280,6 +280,7 @@ def test_pixel_limit_can_be_raised_above_that_of_pillow(png, monkeypatch):
         (np.zeros(5, np.uint8), r"got \(5,\)"),
         (np.zeros((2, 3, 4, 3), np.uint8), r"\(2, 3, 4, 3\)"),
         (np.zeros((3, 8, 9), np.uint8), r"use array.transpose\(1, 2, 0\)"),
+        (np.zeros((2, 8, 9, 3), np.uint8), r"several images are a list of them: list\(array\)"),
         (np.zeros((8, 9, 2), np.uint8), r"\(8, 9, 2\)"),
         (np.zeros((8, 9, 3), np.int64), "int64"),
         (np.zeros((8, 9, 3), complex), "complex128"),

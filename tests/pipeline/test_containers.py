@@ -159,6 +159,8 @@ def test_a_list_is_read_no_further_than_needed_and_may_name_what_is_not_there(
 def test_a_picture_comes_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(picture(3))))
     assert values(list_images(["-"])) == {"-": 3}
+    with pytest.raises(ImageError, match="stdin has no bytes"):
+        list(list_images(["-"]))
 
 
 def test_what_costs_nothing_to_list_is_known() -> None:

@@ -112,12 +112,31 @@ def test_bf16_runs_where_the_processor_has_it_and_is_refused_elsewhere(
     assert gap(model(images), block_model.candidates(images)) < 0.02
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_why_a_library_cannot_be_imported_is_said(
+    path: Path, runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be missing, or there and broken, which no installing mends."""
+
+    def broken() -> None:
+        raise ImportError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr("facefind.runtimes.ov.library", broken)
+    monkeypatch.setattr("facefind.runtimes.ov._core_of", ov._core_of.__wrapped__)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RuntimeUnavailableError, match=r"cannot be imported \((lib|import of)"):
+        open_model(path, runtime)
+
+
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_a_provider_that_is_absent_is_an_error_that_names_those_present(
     path: Path, name: str
 ) -> None:
     with pytest.raises(RuntimeUnavailableError, match=r"(?i)no (provider|device).*cpu"):
         opened(path, name, provider="cuda:7" if name == "torch" else "npu9")
+    if name == "openvino":
+        with pytest.raises(RuntimeUnavailableError, match=r"present: .*pip install 'facefind\[gpu"):
+            opened(path, name, provider="cuda")
 
 
 def test_a_provider_that_onnxruntime_drops_is_an_error_and_no_silent_cpu(

@@ -128,6 +128,10 @@ def test_a_reader_of_the_caller_stays_open(movie: Path, detector: FaceDetector) 
 def test_wrong_options(movie: Path, detector: FaceDetector) -> None:
     with pytest.raises(ValueError, match="every must be at least 1, got 0"):
         read_video(movie, detector, every=0)
+    with pytest.raises(TypeError, match=r"every must be a whole number, got 1\.5"):
+        read_video(movie, detector, every=1.5)
+    with pytest.raises(TypeError, match="detector must be a FaceDetector, got str"):
+        read_video(movie, "scrfd-500m-kps")
     with pytest.raises(ValueError, match="rate and timeout must be above 0"):
         VideoReader(movie, timeout=0)
 

@@ -235,8 +235,11 @@ def test_an_error_leaves_no_file_and_no_draft(tmp_path: Path) -> None:
     with VideoReader(source) as reader, pytest.raises(RuntimeError, match="stop"):
         stopping(reader, tmp_path / "b.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
-    with VideoReader(source) as reader, pytest.raises(DataError, match=r"\.avi"):
-        VideoWriter(tmp_path / "b.avi", reader)
+    with VideoReader(source) as reader:
+        with pytest.raises(DataError, match=r"\.avi"):
+            VideoWriter(tmp_path / "b.avi", reader)
+        with pytest.raises(DataError, match=r"a\.mp4 is read as .*: name another file to write"):
+            VideoWriter(source, reader)
 
 
 def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
@@ -246,6 +249,8 @@ def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
         writer.write(reader.first)
         with pytest.raises(ImageError, match="a video is of one size"):
             writer.write(reader.first, small)
+        with pytest.raises(ImageError, match=r"an image is a path, .* got builtins\.list"):
+            writer.write(reader.first, [small])
 
 
 @pytest.mark.parametrize("form", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "gray"])

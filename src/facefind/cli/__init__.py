@@ -10,6 +10,7 @@ reader of stdout is gone with work undone, 143 ended by SIGTERM.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     program = f"facefind {name}" if name in COMMANDS else "facefind"
     try:
-        with _termination() as came:
+        with _noted() as came:
             _open_streams()
             return _run(program, name, rest, came)
     except _Terminated:
@@ -88,14 +89,14 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM has come: what is open is closed, and the command ends."""
 
 
-def _run(program: str, name: str, rest: Sequence[str], came: threading.Event) -> int:
+def _run(program: str, name: str, rest: Sequence[str], came: list[int]) -> int:
     try:
         try:
             code = _command(name, rest)
             sys.stdout.flush()
         except Exception:
-            if came.is_set():  # a library, importing another, has made an error of its own of it
-                raise _Terminated from None
+            if came:  # a library, importing another, has made an error of its own of it
+                raise _error(came[-1]) from None
             raise
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
@@ -110,7 +111,9 @@ def _run(program: str, name: str, rest: Sequence[str], came: threading.Event) ->
         output.drop_stdout()
         return 141
     except (FacefindError, OSError) as error:
-        return _fail(program, " ".join(str(error).split()))
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = ": make room on the disk that is written to, and run it again" if full else ""
+        return _fail(program, " ".join(str(error).split()) + advice)
     return code
 
 
@@ -147,39 +150,49 @@ def _open_streams() -> None:
 
 
 @contextmanager
-def _termination() -> Iterator[threading.Event]:
-    """SIGTERM ends the block like an interruption, and is noted; a second one at once.
+def _noted() -> Iterator[list[int]]:
+    """The signals that came: SIGTERM ends the block as SIGINT does, a second one at once.
 
-    What is raised in a callback, such as each import has, is lost: then it is sent again.
+    What is raised in a callback, such as each import has, is lost: then the signal is sent again.
     """
+    ways = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    came: list[int] = []
     mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield threading.Event()  # whoever runs this has plans of its own
-        return
-    came = threading.Event()
+    before = {n: way for n, way in ways.items() if mine and signal.getsignal(n) is way}
     owner, unraisable = os.getpid(), sys.unraisablehook
 
     def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        if os.getpid() != owner:  # a fork, which the parent means to end
-            os.kill(os.getpid(), number)
-        came.set()
-        raise _Terminated
+        if number == signal.SIGTERM:
+            signal.signal(number, signal.SIG_DFL)
+            if os.getpid() != owner:  # a fork, which the parent means to end
+                os.kill(os.getpid(), number)
+        came.append(number)
+        raise _error(number)
 
     def again(lost: sys.UnraisableHookArgs) -> None:
-        if isinstance(lost.exc_value, _Terminated):
-            signal.signal(signal.SIGTERM, end)
-            threading.Timer(0.01, os.kill, (owner, signal.SIGTERM)).start()
+        if came and isinstance(lost.exc_value, _error(came[-1])):
+            signal.signal(came[-1], end)
+            threading.Timer(0.01, os.kill, (owner, came[-1])).start()
         else:
             unraisable(lost)
 
-    sys.unraisablehook = again
+    sys.unraisablehook = again if before else unraisable
     try:
-        signal.signal(signal.SIGTERM, end)
-        yield came
+        try:
+            for number in before:  # whose way is another, has plans of its own
+                signal.signal(number, end)
+            yield came
+        finally:
+            if signal.SIGTERM in before:  # from here on it does not come in between
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, way in before.items():
+            signal.signal(number, way)
         sys.unraisablehook = unraisable
+
+
+def _error(number: int) -> type[KeyboardInterrupt]:
+    return _Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _help() -> str:

@@ -53,11 +53,11 @@ def _bounds(regions: Floats) -> Floats:
 def _iou_pixels(region: Floats, other: Floats, size: tuple[int, int]) -> float:
     try:
         import cv2
-    except ImportError:
+    except ImportError as error:
         raise RuntimeUnavailableError(
-            "FDDB's official overlap draws with OpenCV, which is not installed: "
+            f"FDDB's official overlap draws with OpenCV, which cannot be imported ({error}): "
             "pip install 'facefind[cv]', or take mode='exact'"
-        ) from None
+        ) from error
     bounds = np.stack([_bounds(region[None])[0], _bounds(other[None])[0]])
     x, y = np.maximum(np.floor(bounds[:, :2].min(axis=0)).astype(int) - 2, 0)
     right, bottom = np.ceil(bounds[:, 2:].max(axis=0)).astype(int) + 3

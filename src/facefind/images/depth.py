@@ -21,6 +21,8 @@ def from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         hint = "; channels come last: use array.transpose(1, 2, 0)" if first else ""
+        if array.ndim == 4:
+            hint = "; several images are a list of them: list(array)"
         raise ImageError(
             f"an image array has shape (H,W), (H,W,1), (H,W,3) or (H,W,4), got {array.shape}{hint}"
         )

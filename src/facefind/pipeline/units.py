@@ -46,6 +46,8 @@ class Unit(NamedTuple):
         """
         if self.place == STDIN:
             content = sys.stdin.buffer.read()
+            if not content:
+                raise ImageError("stdin has no bytes: give those of a picture, as by < picture.jpg")
             yield Found(Path(self.name), self.name, lambda: content)
         elif self.holds_many:
             with self._open() as file:

@@ -69,7 +69,7 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
     near = get_close_matches(text, PROTOCOLS, 3)
     raise ProtocolError(
         f"no protocol is called {protocol!r}"
-        + (f", did you mean {' or '.join(map(repr, near))}?" if near else "")
+        + (f", did you mean {' or '.join(map(repr, near))}?" if near else ".")
         + f" Known: {', '.join(PROTOCOLS)}, a long side such as '1024', or a WIDTHxHEIGHT"
         " such as '640x480'"
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from facefind import forking
-from facefind.errors import RuntimeUnavailableError, WeightsError
+from facefind.errors import RuntimeUnavailableError, WeightsError, check_whole
 from facefind.runtimes import adapters, cpu
 from facefind.runtimes.card import Card
 from facefind.runtimes.contract import (
@@ -108,6 +108,12 @@ class OnnxModel:
             ) from error
         return check_candidates(found, self.card.name)
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an open model is not copied, nor sent to another process: make a FaceDetector in each "
+            "process, as facefind.detect does"
+        )
+
     def __repr__(self) -> str:
         return (
             f"OnnxModel({self.card.name!r}, runtime={self.name!r}, provider={self.provider!r}, "
@@ -177,6 +183,7 @@ def open_model(
         raise RuntimeUnavailableError(
             f"runtime must be one of {get_args(RuntimeName)}, got {runtime!r}"
         )
+    check_whole(None, threads=threads, device_id=device_id, memory_limit=memory_limit)
     if threads is not None and threads < 1:
         raise RuntimeUnavailableError(f"threads must be at least 1 or None, got {threads}")
     if device_id is not None and device_id < 0:
@@ -201,6 +208,7 @@ def open_model(
         )
     path = Path(model)
     own = Card.from_file(path)  # before any library opens it: these errors are the clearest
+    path = path.absolute()  # forks open it again, wherever they work
     if precision == "int8":
         if own is None or own.precision != "int8":
             raise WeightsError(

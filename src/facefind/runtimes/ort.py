@@ -29,7 +29,7 @@ def providers() -> list[str]:
         import onnxruntime
     except ImportError as error:
         raise RuntimeUnavailableError(
-            "onnxruntime is not installed: `pip install facefind[onnx]`, "
+            f"onnxruntime cannot be imported ({error}): `pip install facefind[onnx]`, "
             "or `facefind[gpu]` for NVIDIA GPUs"
         ) from error
     # AzureExecutionProvider calls a remote service and runs nothing here.

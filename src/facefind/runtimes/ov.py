@@ -22,6 +22,7 @@ _OWN_SHAPES = 5  # compiled models kept for input shapes that come again and aga
 _EARLY_SHAPES = 3  # of them given to the first that come: upright, lying, and the small pass's
 _WORTH_COMPILING = 64  # calls after which a shape has earned a compiled model of its own
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+_NVIDIA = ("CUDA", "TENSORRT", "TRT")  # as users of onnxruntime name its providers
 
 
 def library(name: str = "openvino") -> Any:
@@ -67,7 +68,7 @@ def _core_of(generation: int) -> Any:
         return library().Core()
     except ImportError as error:
         raise RuntimeUnavailableError(
-            "openvino is not installed: `pip install openvino`"
+            f"openvino cannot be imported ({error}): `pip install openvino`"
         ) from error
 
 
@@ -86,8 +87,10 @@ def _device(provider: str | None, device_id: int | None) -> str:
     if name in present and not device_id:  # a device that is the only one is 0
         return name
     which = "" if device_id is None else f" {device_id}"
+    gpu = "; that is onnxruntime's: pip install 'facefind[gpu]'" if name in _NVIDIA else ""
     raise RuntimeUnavailableError(
-        f"OpenVINO has no device {provider or 'CPU'!r}{which} here; present: " + ", ".join(present)
+        f"OpenVINO has no device {provider or 'CPU'!r}{which} here; present: "
+        f"{', '.join(present)}{gpu}"
     )
 
 

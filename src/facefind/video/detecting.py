@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefind.detector import FaceDetector
-from facefind.errors import ImageError
+from facefind.errors import ImageError, check_whole
 from facefind.faces import Faces
 from facefind.video.ahead import run_ahead
 from facefind.video.cuts import CutDetector
@@ -120,8 +120,10 @@ def read_video(
         ImageError: the source cannot be opened; while reading, a stream stopped for good.
         ModuleNotFoundError: PyAV is not installed.
     """
-    if every < 1:
-        raise ValueError(f"every must be at least 1, got {every}")
+    check_whole(1, every=every)
+    check_whole(0, prefetch_bytes=prefetch_bytes)
+    if detector is not None and not hasattr(detector, "stream"):
+        raise TypeError(f"detector must be a FaceDetector, got {type(detector).__name__}")
     reader = source if isinstance(source, VideoReader) else VideoReader(source)
     detector = detector or FaceDetector()
     tracker = track if isinstance(track, Tracker) else None

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from facefind.errors import DataError, ImageError
 from facefind.files import atomic
+from facefind.images import read
+from facefind.outputs import check_outputs
 from facefind.video.mastering import mastering_options, not_kept
 from facefind.video.opening import library
 from facefind.video.planes import encodable, from_image
@@ -79,7 +81,8 @@ class VideoWriter:
         preset: The encoder's own word for its speed; None is a fast one.
 
     Raises:
-        DataError: the suffix is another, or such files cannot hold the video's sound.
+        DataError: the suffix is another, such files cannot hold the video's sound, or the file is
+            the one that is read.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class VideoWriter:
         preset: str | None = None,
     ) -> None:
         self.path, self._reader = Path(path), reader
+        check_outputs([reader.source], files={"the video": self.path})
         suffix = self.path.suffix.lower()
         if suffix not in CONTAINERS:
             raise DataError(
@@ -152,14 +156,16 @@ class VideoWriter:
 
         Args:
             frame: As it was read.
-            instead: What is shown in its place: an upright image (H,W,3) uint8 RGB, or a frame of
-                PyAV, as `encodable` makes it.
+            instead: What is shown in its place: an upright image, as `images.read` takes it, or a
+                frame of PyAV, as `encodable` makes it.
 
         Raises:
-            ImageError: frames are of several sizes, or cannot be encoded.
-        OSError: there is no room.
+            ImageError: frames are of several sizes, no images, or cannot be encoded.
+            OSError: there is no room.
         """
         raw = frame.raw if instead is None else instead
+        if not isinstance(raw, library().VideoFrame):
+            raw = read(raw)
         if isinstance(raw, np.ndarray):
             own = isinstance(frame.raw, np.ndarray)  # a picture: the first one says which colors
             raw = from_image(frame.turn.stored(raw), self._template if own else frame.raw)
