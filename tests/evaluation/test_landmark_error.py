@@ -123,14 +123,6 @@ def test_yaw_bins_are_averaged_evenly():
         landmarks.by_yaw(errors, np.zeros(5))
 
 
-def test_balanced_draws_as_many_from_each_bin():
-    yaw = np.concatenate([np.full(50, 10), np.full(20, -45), np.full(7, 80)])
-    chosen = landmarks.balanced(yaw)
-    assert [int(((np.abs(yaw[chosen]) > low) & (np.abs(yaw[chosen]) <= high)).sum())
-            for low, high in landmarks.YAW_BINS] == [7, 7, 7]  # fmt: skip
-    np.testing.assert_array_equal(chosen, landmarks.balanced(yaw))
-
-
 def test_aflw2000():
     rng = np.random.default_rng(1)
     samples, found, yaws = [], {}, {}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from facefind.boxes import match
 from facefind.datasets.sample import Sample, digest
 from facefind.errors import DataError, ProtocolError
-from facefind.evaluation.detections import key
+from facefind.evaluation.detections import key, listed
 
 Floats = npt.NDArray[np.float64]
 YAW_BINS = ((0.0, 30.0), (30.0, 60.0), (60.0, 90.0))
@@ -51,9 +51,7 @@ class LandmarkResult:
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """The result in plain types, ready for JSON; errors too where `curves` is true."""
-        others = ("errors", "sizes", "yaws", "missing")
-        plain = {name: value for name, value in vars(self).items() if name not in others}
-        plain["images_without_detections"] = list(self.missing)
+        plain = listed(self, "errors", "sizes", "yaws")
         plain["per_landmark"] = list(self.per_landmark)
         if curves:
             plain["errors"] = np.sort(self.errors).tolist()
@@ -273,20 +271,6 @@ def aflw2000(
             float(sample.attributes["pose"][0, 1]) if yaw == "pose" else float(angles[name])
         )
     return YawResult(by_yaw(np.array(errors), np.array(turns)), digest(samples), len(samples))
-
-
-def balanced(yaw: Floats, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Indices of a subset with as many faces in each yaw bin as the smallest holds.
-
-    Cumulative error curves of AFLW2000-3D are drawn over such a subset (3 x 232 in papers;
-    which 232 each, they do not say: here a seeded draw).
-    """
-    turned = np.abs(np.asarray(yaw, np.float64))
-    bins = [np.flatnonzero((turned <= high) & ((turned > low) | (low == 0)))
-            for low, high in YAW_BINS]  # fmt: skip
-    rng = np.random.default_rng(seed)
-    count = min(map(len, bins))
-    return np.sort(np.concatenate([rng.choice(rows, count, replace=False) for rows in bins]))
 
 
 def _points(name: str, value: Any) -> tuple[Floats, Floats]:
