@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from facefind.cli.suggestions import suggest
+from facefind.cli.subcommands import suggest, usage
 from facefind.errors import FacefindError
 
 __all__ = ["COMMANDS", "main"]
@@ -116,7 +116,9 @@ def _run(program: str, name: str, rest: Sequence[str], came: threading.Event) ->
 
 def _command(name: str, args: Sequence[str]) -> int:
     if name in ("-h", "--help", "help"):
-        print(_help())
+        text = "Find faces; train, measure and export the detectors that do it."
+        print(usage("facefind", text, "command", COMMANDS))
+        print("facefind --version prints the version.")
         return 0
     if name in ("-V", "--version", "version"):
         from facefind import __version__
@@ -180,23 +182,6 @@ def _termination() -> Iterator[threading.Event]:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.unraisablehook = unraisable
-
-
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: facefind COMMAND [OPTION ...]",
-            "",
-            "Find faces; train, measure and export the detectors that do it.",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "facefind COMMAND --help lists its options, facefind --version the version.",
-        ]
-    )
 
 
 def _fail(program: str, message: str, code: int = 2) -> int:

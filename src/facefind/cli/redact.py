@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, Flag, Hide, Inference, Number, Target, Whole, check_range
+from facefind.cli.options import Batch, Finding, Flag, Hide, Number, Target, Whole, check_range
 from facefind.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _WIDEST = ("", "0000000", "0.000")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Redact(Batch, Inference):
+class _Redact(Batch, Finding):
     """Hide the faces in pictures and videos.
 
     Folders are searched for both. Each file gets a copy in --out, under its own name; originals
@@ -46,8 +46,6 @@ class _Redact(Batch, Inference):
     per_tar: Whole = None
     """Write the copies of so many pictures each into tar files, 00000.tar and so on, in place of
     files of their own; those of videos stay files."""
-    model: str = "default"
-    """A model that ships (see `facefind models`) or an .onnx file."""
     how: Annotated[Hide, tyro.conf.arg(name="")] = field(default_factory=Hide)
     sound: bool = True
     """Copy the sound and subtitles of videos."""
@@ -80,7 +78,7 @@ def main(args: Sequence[str]) -> int:
         return _stream(options)
     if options.seconds is not None:
         raise DataError("--seconds is of streams: give one")
-    reads = [options.model] if options.model.endswith(".onnx") else []
+    reads = options.reads()
     reads += [] if options.how.picture is None else [str(options.how.picture)]
     work = Work(
         "redact", options, folders={"--out": options.out}, reads=reads, suffixes=SUFFIXES | VIDEOS
@@ -148,7 +146,7 @@ def _how(options: _Redact) -> tuple[FaceDetector, Redaction, Hiding]:
     protocol, min_score = options.how.finding(options.test_protocol, options.min_score)
     options = replace(options, test_protocol=protocol, min_score=min_score)
     hiding = pipeline.Hiding(lead=options.lead, most_gap=options.most_gap)
-    return options.detector(options.model), options.how.redaction(), hiding
+    return options.detector(), options.how.redaction(), hiding
 
 
 def _stream(options: _Redact) -> int:
