@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class FacefindError(Exception):
     """Base of every error that facefind raises on purpose."""
@@ -25,3 +27,11 @@ class WeightsError(FacefindError):
 
 class RuntimeUnavailableError(FacefindError):
     """A runtime, provider or precision was requested that this machine does not have."""
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """What follows an unknown name in a message: `, did you mean ...?`; "" where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(names), 3, 0.5)
+    return f", did you mean {' or '.join(map(repr, near))}?" if near else ""

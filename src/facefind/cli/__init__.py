@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from facefind.cli.subcommands import suggest, usage
-from facefind.errors import FacefindError
+from facefind.cli.subcommands import usage
+from facefind.errors import FacefindError, did_you_mean
 
 __all__ = ["COMMANDS", "main"]
 
@@ -126,7 +126,7 @@ def _command(name: str, args: Sequence[str]) -> int:
         print(f"facefind {__version__}")
         return 0
     if name not in COMMANDS:
-        near = suggest(name, COMMANDS, "the commands are")
+        near = did_you_mean(name, COMMANDS) or f"; the commands are {', '.join(COMMANDS)}"
         return _fail("facefind", f"there is no command {name!r}{near}")
     code: int = importlib.import_module(f"facefind.cli.{name}").main(args)
     return code

@@ -1,12 +1,12 @@
-"""Commands that start with one of several names: their help, and what a wrong name is told."""
+"""Commands that start with one of several names: their help, and their choice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from facefind.errors import DataError
+from facefind.errors import DataError, did_you_mean
 
-__all__ = ["choose", "suggest", "usage"]
+__all__ = ["choose", "usage"]
 
 
 def choose(
@@ -29,7 +29,8 @@ def choose(
         print(usage(program, text, kind, names))
         return None, rest
     if name not in names:
-        raise DataError(f"there is no {kind} {name!r}{suggest(name, names)}")
+        near = did_you_mean(name, names) or f"; there are {', '.join(names)}"
+        raise DataError(f"there is no {kind} {name!r}{near}")
     return name, rest
 
 
@@ -39,14 +40,3 @@ def usage(program: str, text: str, kind: str, names: Mapping[str, str]) -> str:
     rows = [f"  {name:<{width}}  {what}" for name, what in names.items()]
     head = [f"usage: {program} {kind.upper()} [OPTION ...]", "", text, "", f"{kind}s:"]
     return "\n".join([*head, *rows, "", f"{program} {kind.upper()} --help lists its options."])
-
-
-def suggest(name: str, names: Iterable[str], what: str = "there are") -> str:
-    """The end of an error message: `; did you mean ...?`, or all names where none is near."""
-    from difflib import get_close_matches
-
-    known = list(names)
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
-    if near:
-        return f"; did you mean {' or '.join(near)}?"
-    return f"; {what} {', '.join(known)}"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import replace
-from difflib import get_close_matches
 
-from facefind.errors import ProtocolError
+from facefind.errors import ProtocolError, did_you_mean
 from facefind.protocols.named import PROTOCOLS
 from facefind.protocols.rules import (
     DsfdPyramid,
@@ -66,12 +65,9 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
     with suppress(ProtocolError):
         height, width = parse_size(text)
         return TestProtocol(name=f"{width}x{height}", sizes=((height, width),))
-    near = get_close_matches(text, PROTOCOLS, 3)
     raise ProtocolError(
-        f"no protocol is called {protocol!r}"
-        + (f", did you mean {' or '.join(map(repr, near))}?" if near else "")
-        + f" Known: {', '.join(PROTOCOLS)}, a long side such as '1024', or a WIDTHxHEIGHT"
-        " such as '640x480'"
+        f"no protocol is called {protocol!r}{did_you_mean(text, PROTOCOLS) or '.'} Known: "
+        f"{', '.join(PROTOCOLS)}, a long side such as '1024', or a WIDTHxHEIGHT such as '640x480'"
     )
 
 
