@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, Finding, Flag, Folder, Place
+from facefind.cli.options import Batch, Finding, Flag, Folder, Place, leave_out
 from facefind.conversion import FormatName
 from facefind.errors import DataError
 
@@ -164,18 +164,8 @@ def _video(options: _Detect) -> int:
 
     if len(options.images) > 1:
         raise DataError(f"one video at a time: got {len(options.images)} sources")
-    names = (
-        "mesh",
-        "mesh_out",
-        "failures",
-        "retry_failed",
-        "shard",
-        "format",
-        "files_from",
-        "quiet",
-    )
-    if given := [name for name in names if getattr(options, name)]:
-        raise DataError(f"--{given[0].replace('_', '-')} is of images: leave it out for a video")
+    names = "mesh mesh_out failures retry_failed shard format files_from quiet"
+    leave_out(options, names, "is of images: leave it out for a video")
     fields = ("every", "resume", "overwrite", "json")
     values = {name: getattr(options, name) for name in fields}
     out, draw = (None if one is None else Path(one) for one in (options.out, options.draw))

@@ -36,6 +36,7 @@ __all__ = [
     "Whole",
     "check_range",
     "check_written",
+    "leave_out",
 ]
 
 # "(default: None)" or "(default: False)" would say nothing that the help does not.
@@ -198,6 +199,12 @@ class Hide(RedactOptions):
     picture: File = None
     grow: Number = None
     careful: Flag = False
+
+
+def leave_out(options: object, names: str, why: str) -> None:
+    """Raise DataError where one of the options of these names is given; `why` follows its name."""
+    if given := [name for name in names.split() if getattr(options, name)]:
+        raise DataError(f"--{given[0].replace('_', '-')} {why}")
 
 
 def check_range(option: str, value: float | None, low: float, high: float | None = None) -> None:

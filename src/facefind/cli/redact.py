@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, Finding, Flag, Hide, Number, Target, Whole, check_range
+from facefind.cli.options import (
+    Batch,
+    Finding,
+    Flag,
+    Hide,
+    Number,
+    Target,
+    Whole,
+    check_range,
+    leave_out,
+)
 from facefind.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -162,18 +172,8 @@ def _stream(options: _Redact) -> int:
 
     if len(options.images) > 1:
         raise DataError("a stream is redacted alone: give no other sources")
-    names = (
-        "resume",
-        "failures",
-        "retry_failed",
-        "shard",
-        "review",
-        "per_tar",
-        "files_from",
-        "quiet",
-    )
-    if given := [name for name in names if getattr(options, name)]:
-        raise DataError(f"--{given[0].replace('_', '-')} is of files: leave it out for a stream")
+    names = "resume failures retry_failed shard review per_tar files_from quiet"
+    leave_out(options, names, "is of files: leave it out for a stream")
     source = options.images[0]
     where = name_of(source).partition("://")[2] or f"camera-{source}"
     if is_remote(options.out):
