@@ -16,7 +16,6 @@ from facefind.protocols.rules import (
     Size,
     TestProtocol,
 )
-from facefind.protocols.sizes import parse_size
 from facefind.protocols.views import View
 
 __all__ = [
@@ -34,6 +33,7 @@ __all__ = [
 
 _SIDE = re.compile(r"[1-9][0-9]{0,4}")
 _CONTAINMENT = re.compile(r"containment=([01]|[01]?\.[0-9]+)")
+_SIZE = re.compile(r"([1-9][0-9]{0,4})[x×]([1-9][0-9]{0,4})")
 _SIDES = re.compile(r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4})*")
 
 
@@ -69,6 +69,18 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
         f"no protocol is called {protocol!r}{did_you_mean(text, PROTOCOLS) or '.'} Known: "
         f"{', '.join(PROTOCOLS)}, a long side such as '1024', or a WIDTHxHEIGHT such as '640x480'"
     )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """The (height, width) of a text WIDTHxHEIGHT, such as "640x480": written as monitors are.
+
+    Raises:
+        ProtocolError: the text is no such thing, or a side is not in 1..99999.
+    """
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None:
+        raise ProtocolError(f"expected a size WIDTHxHEIGHT, such as 640x480, got {text!r}")
+    return int(match[2]), int(match[1])
 
 
 def _varied(protocol: TestProtocol, change: str) -> TestProtocol:
