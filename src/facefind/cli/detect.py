@@ -170,7 +170,7 @@ def _video(options: _Detect) -> int:
     values = {name: getattr(options, name) for name in fields}
     out, draw = (None if one is None else Path(one) for one in (options.out, options.draw))
     video = track.Video(source=options.images[0], out=out, draw=draw, **values)
-    return track.run("detect", options, video)
+    return track.run(options, video)
 
 
 class _Table:

@@ -69,11 +69,11 @@ class _Track(Finding, Video):
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind track` with these arguments."""
     options = tyro.cli(_Track, args=args, prog="facefind track")
-    return run("track", options, options)
+    return run(options, options)
 
 
-def run(command: str, options: Finding, video: Video) -> int:
-    """Exit code of a command that finds and follows the faces of a video.
+def run(options: Finding, video: Video) -> int:
+    """Exit code of `track`, or of `detect` for a video: its faces are found and followed.
 
     Raises:
         DataError: its options contradict each other, or would write over what is read.
