@@ -217,30 +217,7 @@ class QualityFocal:
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Scores learn face or background.
-
-    Attributes:
-        weight: factor of the term.
-        average: what the sum is divided by.
-
-    Source: RetinaFace, sec. 3.1, eq. 1; a softmax over background and face is a sigmoid of their
-    difference.
-    """
-
-    weight: float = 1.0
-    average: Average = "positives"
-
-    def __call__(self, matched: Matched) -> Tensor:
-        """The term."""
-        loss = functional.binary_cross_entropy_with_logits(
-            matched.output.face_logits, matched.positive.float(), reduction="none"
-        )
-        return self.weight * averaged_over_anchors(loss, matched, self.average)
-
-
-@dataclass(frozen=True)
-class MarginCrossEntropy:
-    """Scores learn face or background, and to be right by a margin.
+    """Scores learn face or background, and to be right by a margin where there is one.
 
     The margin is taken off the logit of what an anchor is. It is in training alone, and samplers
     rank anchors without it.
@@ -250,13 +227,15 @@ class MarginCrossEntropy:
         average: what the sum is divided by.
         margin: in the units of the logits: of cosines that are scaled by s, s times CosFace's m.
 
-    Source: ASFD, sec. 1 and 4.2 (margin-based classification); CosFace (arXiv:1801.09414), eq. 4.
-    Differs: the paper gives no formula; a margin on plain logits is the released code's.
+    Source: RetinaFace, sec. 3.1, eq. 1; a softmax over background and face is a sigmoid of their
+    difference. ASFD, sec. 1 and 4.2 (margin-based classification); CosFace
+    (arXiv:1801.09414), eq. 4.
+    Differs: ASFD gives no formula; a margin on plain logits is the released code's.
     """
 
     weight: float = 1.0
     average: Average = "positives"
-    margin: float = 0.2
+    margin: float = 0.0
 
     def __call__(self, matched: Matched) -> Tensor:
         """The term."""
