@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -119,7 +119,7 @@ def main() -> None:
     result: dict[str, Any] = {"scores": scores, "ranked": ranked}
     for name in (name for name in counted if random and not name.startswith("random")):
         found = standing(counted[name], random)
-        result[name] = found.to_dict()
+        result[name] = asdict(found)
         print(
             f"{name}: rank {found.rank} of {found.of} among the random ones (95 %: "
             f"{found.rank_interval.low:g} to {found.rank_interval.high:g}), lead "

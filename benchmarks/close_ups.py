@@ -108,7 +108,7 @@ def found_once(
             window = np.concatenate([center - ratio * side / 2, center + ratio * side / 2])
             x1, y1, x2, y2 = boxes.to_pixels(window, picture.shape[:2])
             cut = np.ascontiguousarray(picture[y1:y2, x1:x2])
-            moved = boxes.shift(face, -x1, -y1)
+            moved = face - (x1, y1, x1, y1)
             for detector, own in zip(detectors, outcomes, strict=True):
                 own[column][judged(detector.detect(cut), moved, threshold)] += 1
     columns = [f"cut to {ratio:g}" for ratio in options.ratios]

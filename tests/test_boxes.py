@@ -49,11 +49,8 @@ def test_iou_cases():
 
 
 @given(boxes=arrays(np.float64, (5, 4), elements=st.floats(-100, 100)))
-def test_forms_have_inverses(boxes):
-    np.testing.assert_allclose(bx.from_xywh(bx.to_xywh(boxes)), boxes, atol=1e-9)
+def test_centers_and_sides_have_an_inverse(boxes):
     np.testing.assert_allclose(bx.from_cxcywh(bx.to_cxcywh(boxes)), boxes, atol=1e-9)
-    np.testing.assert_allclose(bx.shift(bx.shift(boxes, 3, -4), -3, 4), boxes, atol=1e-9)
-    np.testing.assert_allclose(bx.scale(bx.scale(boxes, 2, 4), 0.5, 0.25), boxes, atol=1e-9)
 
 
 def test_forms():
@@ -61,7 +58,6 @@ def test_forms():
     assert bx.to_xywh(box).tolist() == [[10, 20, 20, 40]]
     assert bx.to_cxcywh(box).tolist() == [[20, 40, 20, 40]]
     assert bx.expand(box, 0.5).tolist() == [[0, 0, 40, 80]]
-    assert bx.scale(box, 2).tolist() == [[20, 40, 60, 120]]
     assert bx.clip([[-5, -5, 50, 50]], (20, 30)).tolist() == [[0, 0, 30, 20]]
     assert bx.clip(box[0], (20, 15)).tolist() == [10, 20, 15, 20]
 
@@ -70,8 +66,8 @@ def test_forms():
 def test_dtype_is_kept(kind):
     box = np.array([[1, 2, 3, 4]], kind)
     results = [bx.area(box), bx.iou(box, box), bx.clip(box, (9, 9)), bx.to_xywh(box)]
-    results += [bx.from_xywh(box), bx.to_cxcywh(box), bx.from_cxcywh(box), bx.expand(box, 0.1)]
-    results += [bx.scale(box, 0.3), bx.shift(box, 0.1, 0.2), bx.intersection(box, box)]
+    results += [bx.to_cxcywh(box), bx.from_cxcywh(box), bx.expand(box, 0.1)]
+    results += [bx.intersection(box, box)]
     assert {r.dtype for r in results} == {np.dtype(kind)}
 
 

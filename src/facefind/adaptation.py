@@ -69,9 +69,7 @@ def adapt(
 
     model, out = Path(model), Path(out)
     runtimes = checkers()
-    own = Card.from_file(model)
-    if own is None:
-        raise WeightsError(f"{model} carries no card: it was not made by facefind's export")
+    own = Card.of_export(model)
     if not with_nms and size is None:
         raise WeightsError(
             f"{model} is exported already: name NMS (--with-nms), a size (--size), or both"

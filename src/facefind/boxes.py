@@ -20,12 +20,9 @@ __all__ = [
     "clip",
     "expand",
     "from_cxcywh",
-    "from_xywh",
     "intersection",
     "iou",
     "match",
-    "scale",
-    "shift",
     "to_cxcywh",
     "to_pixels",
     "to_xywh",
@@ -50,12 +47,11 @@ def area(boxes: ArrayLike, *, plus_one: bool = False) -> FloatArray:
 def intersection(boxes: ArrayLike, others: ArrayLike, *, plus_one: bool = False) -> FloatArray:
     """Areas shared by each pair, (N,4) and (M,4) -> (N,M) in square pixels."""
     a, b = _pair(boxes, others)
-    extra = 1 if plus_one else 0
     width = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
     height = np.minimum(a[:, None, 3], b[None, :, 3]) - np.maximum(a[:, None, 1], b[None, :, 1])
-    if extra:
-        width += extra
-        height += extra
+    if plus_one:
+        width += 1
+        height += 1
     np.maximum(width, 0, out=width)
     np.maximum(height, 0, out=height)
     width *= height
@@ -120,29 +116,10 @@ def to_pixels(boxes: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.int64
     return np.concatenate([low, np.maximum(low, high)], axis=-1).astype(np.int64)
 
 
-def scale(boxes: ArrayLike, scale_x: float, scale_y: float | None = None) -> FloatArray:
-    """Boxes with x times `scale_x` and y times `scale_y` (the same where None), (...,4)."""
-    b = _boxes(boxes)
-    y = scale_x if scale_y is None else scale_y
-    return b * np.array([scale_x, y, scale_x, y], b.dtype)
-
-
-def shift(boxes: ArrayLike, dx: float, dy: float) -> FloatArray:
-    """Boxes moved by (dx, dy) pixels, (...,4) -> (...,4)."""
-    b = _boxes(boxes)
-    return b + np.array([dx, dy, dx, dy], b.dtype)
-
-
 def to_xywh(boxes: ArrayLike) -> FloatArray:
     """Corner boxes as `x1, y1, width, height`, (...,4) -> (...,4)."""
     b = _boxes(boxes)
     return np.concatenate([b[..., :2], b[..., 2:] - b[..., :2]], axis=-1)
-
-
-def from_xywh(boxes_xywh: ArrayLike) -> FloatArray:
-    """Corner boxes of `x1, y1, width, height`, (...,4) -> (...,4)."""
-    b = _boxes(boxes_xywh)
-    return np.concatenate([b[..., :2], b[..., :2] + b[..., 2:]], axis=-1)
 
 
 def to_cxcywh(boxes: ArrayLike) -> FloatArray:

@@ -32,6 +32,8 @@ _LANDMARKS: tuple[Color, ...] = (
     (64, 156, 255),
 )
 # Ten colors for the ids of tracked faces.
+_HTML_SIDE = 240  # CSS pixels of the longer side of an outline in a notebook
+_HTML_ROWS = 10  # faces that its table lists
 _TRACKS: tuple[Color, ...] = (
     *((0, 230, 118), (64, 156, 255), (255, 171, 64), (234, 128, 252), (255, 235, 59)),
     *((24, 255, 255), (255, 82, 82), (178, 255, 89), (255, 128, 171), (188, 170, 164)),
@@ -94,18 +96,14 @@ def draw(
     return np.array(canvas)
 
 
-def to_html(faces: Faces, *, longest_side: int = 240, rows: int = 10) -> str:
+def to_html(faces: Faces) -> str:
     """HTML of the faces, as notebooks show them: an outline of the image to scale, and a table.
 
     The outline is SVG with each face's box, landmarks and number; it holds no pixel of the image.
-
-    Args:
-        faces: The faces to show.
-        longest_side: Longer side of the outline on the page, in CSS pixels.
-        rows: Most faces that the table lists, best first.
+    The table lists the ten best faces.
     """
     height, width = faces.image_size
-    scale = longest_side / max(height, width, 1)
+    scale = _HTML_SIDE / max(height, width, 1)
     line = f'fill="none" stroke="rgb{GREEN}" stroke-width="{1.5 / scale:.2f}"'
     marks = []
     for number, face in enumerate(faces):
@@ -126,10 +124,10 @@ def to_html(faces: Faces, *, longest_side: int = 240, rows: int = 10) -> str:
         f"<tr><td>{number}</td><td>{face.score:.3f}</td>"
         + "".join(f"<td>{value:.1f}</td>" for value in face.box.tolist())
         + "</tr>"
-        for number, face in enumerate(faces[:rows])
+        for number, face in enumerate(faces[:_HTML_ROWS])
     ]
     head = "".join(f"<th>{name}</th>" for name in ("", "score", "x1", "y1", "x2", "y2"))
-    more = f"<p>and {len(faces) - rows} more</p>" if len(faces) > rows else ""
+    more = f"<p>and {len(faces) - _HTML_ROWS} more</p>" if len(faces) > _HTML_ROWS else ""
     table = f"<table><tr>{head}</tr>{''.join(cells)}</table>{more}" if len(faces) else ""
     return (
         f"<div><p>{escape(repr(faces))}</p>"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class FacefindError(Exception):
     """Base of every error that facefind raises on purpose."""
@@ -41,3 +43,11 @@ def check_whole(least: int | None, **options: object) -> None:
             raise TypeError(f"{name} must be a whole number, got {number!r}")
         if least is not None and number.__index__() < least:
             raise ValueError(f"{name} must be at least {least}, got {number}")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """What follows an unknown name in a message: `, did you mean ...?`; "" where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(names), 3, 0.5)
+    return f", did you mean {' or '.join(map(repr, near))}?" if near else ""

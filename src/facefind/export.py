@@ -75,9 +75,7 @@ def relabel(path: str | Path, card: Card, statistics: str | None = None) -> Path
     import onnx
 
     path = Path(path)
-    old = Card.from_file(path)
-    if old is None:
-        raise WeightsError(f"{path} carries no card: it was not made by facefind's export")
+    old = Card.of_export(path)
     for key in (
         "system",
         "strides",

@@ -21,12 +21,16 @@ __all__ = [
     "Lock",
     "atomic",
     "json_bytes",
+    "plain",
     "read_json_lines",
     "sha256",
+    "torn_line",
     "write_bytes",
     "write_json",
     "write_text",
 ]
+
+_BLOCK = 1 << 16  # bytes
 
 
 @contextmanager
@@ -79,6 +83,11 @@ def json_bytes(content: Any) -> bytes:
     return text + b"\n"
 
 
+def plain(content: Any) -> Any:
+    """Plain values as they come back from JSON: lists for tuples, strings for keys."""
+    return json.loads(json.dumps(content))
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write indented JSON with a final newline, whole or not at all."""
     write_bytes(path, json_bytes(content))
@@ -121,6 +130,22 @@ def read_json_lines(
                     return
                 raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
             yield number, value
+
+
+def torn_line(path: str | Path) -> tuple[int, bytes]:
+    """Where a last line without its newline begins, and its first bytes; b"" where it has one."""
+    with Path(path).open("rb") as file:
+        at = file.seek(0, os.SEEK_END)
+        while at > 0:
+            start = max(0, at - _BLOCK)
+            file.seek(start)
+            newline = file.read(at - start).rfind(b"\n")
+            at = start
+            if newline >= 0:
+                at += newline + 1
+                break
+        file.seek(at)
+        return at, file.read(_BLOCK)
 
 
 class Lock:

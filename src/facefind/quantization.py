@@ -119,9 +119,7 @@ def quantize(
     import onnx
 
     model, out = Path(model), Path(out)
-    card = Card.from_file(model)
-    if card is None:
-        raise WeightsError(f"{model} carries no card: it was not made by facefind's export")
+    card = Card.of_export(model)
     if card.precision != "fp32":
         raise WeightsError(f"{model} is quantized already: give the model that it was made of")
     if not samples or not held_out:

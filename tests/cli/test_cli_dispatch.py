@@ -47,7 +47,7 @@ def test_unknown_command_names_the_near_one(
     assert main([typed]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert f"did you mean {meant}" in said.err
+    assert f"did you mean {meant!r}" in said.err
 
 
 def test_command_like_no_other_is_told_all_there_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,8 +265,8 @@ def test_a_typo_in_an_option_gets_the_near_ones(
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["evaluate", "fdbd"], "did you mean fddb"),
-        (["mesh", "pretrian"], "did you mean pretrain"),
+        (["evaluate", "fdbd"], "did you mean 'fddb'"),
+        (["mesh", "pretrian"], "did you mean 'pretrain'"),
         (["evaluate", "qqqq"], "there are wider, fddb"),
     ],
 )

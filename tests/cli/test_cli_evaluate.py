@@ -98,7 +98,7 @@ def test_official_labels_give_easy_medium_and_hard(
     [
         (["coco"], "no benchmark 'coco'"),
         (["wider", "--data", "{set}"], "give either --model"),
-        (["widr"], "there is no benchmark 'widr'; did you mean wider"),
+        (["widr"], "there is no benchmark 'widr', did you mean 'wider'"),
         (["wider", "--data", "{set}", "--model", "x"], "no model 'x'"),
         (["wider", "--data", "gone", "--detections", "x.jsonl"], "gone"),
         (["wider", "--data", "{set}", "--detections", "gone.jsonl"], "gone.jsonl"),

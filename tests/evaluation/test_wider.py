@@ -252,13 +252,15 @@ def test_detections_survive_both_formats(tmp_path):
     boxes = np.concatenate([corners, corners + rng.uniform(1, 50, (6, 2))], axis=1)
     found = {"e/a.jpg": (boxes, rng.uniform(0, 1, 6)), "e/b.jpg": (np.zeros((0, 4)), np.zeros(0))}
     files.write_wider(found, tmp_path / "text")
-    files.write_json_lines(found, tmp_path / "found.jsonl")
+    exact = [files.ExactFaces(*pair).to_record(name) for name, pair in found.items()]
+    (tmp_path / "found.jsonl").write_text("".join(json.dumps(one) + "\n" for one in exact))
     for again in (files.read(tmp_path / "text"), files.read(tmp_path / "found.jsonl")):
         assert {files.key(name) for name in again} == {"e/a", "e/b"}
         order = np.argsort(-found["e/a.jpg"][1])
         read = next(rows for name, rows in again.items() if "a" in Path(name).stem)
-        np.testing.assert_allclose(read[0], boxes[order], atol=1e-3)
-        np.testing.assert_allclose(read[1], found["e/a.jpg"][1][order], rtol=1e-6)
+        got, scores = files.pair("a", read)
+        np.testing.assert_allclose(got, boxes[order], atol=1e-3)
+        np.testing.assert_allclose(scores, found["e/a.jpg"][1][order], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,11 @@ def test_the_released_network_maps_both_ways(theirs):
     assert learned == 14_218_678
     with torch.device("meta"):
         network = recipes.get("asfd-d2").network.build()
-    ours = published.from_published(theirs)
+    ours = published.D2.from_published(theirs)
     assert {k: v.shape for k, v in ours.items()} == {
         k: v.shape for k, v in network.state_dict().items()
     }
-    back = published.to_published(ours)
+    back = published.D2.to_published(ours)
     assert back.keys() == theirs.keys()
     assert all(torch.equal(back[name], value) for name, value in theirs.items())
 
@@ -90,11 +90,11 @@ def test_names_land_where_they_belong():
         "conf_head.5.weight": "head.cls.5.2.weight",
     }
     for name, ours in names.items():
-        assert list(published.from_published({name: one})) == [ours]
-        assert list(published.to_published({ours: one})) == [name]
-    assert published.from_published({"auxiliary_head.0.weight": one}) == {}
+        assert list(published.D2.from_published({name: one})) == [ours]
+        assert list(published.D2.to_published({ours: one})) == [name]
+    assert published.D2.from_published({"auxiliary_head.0.weight": one}) == {}
     with pytest.raises(WeightsError, match="latlayer7"):
-        published.from_published({"latlayer7.conv.weight": one})
+        published.D2.from_published({"latlayer7.conv.weight": one})
 
 
 def test_a_file_converts_and_red_and_blue_change_places(theirs, tmp_path):

@@ -70,10 +70,10 @@ def test_the_released_resnet_152_maps_both_ways():
         value.numel() for name, value in theirs.items() if not name.endswith(("_mean", "_var"))
     )
     assert learned == 120_058_406
-    ours = published.from_published(theirs, "dsfd-release")
+    ours = published.PUBLISHED["dsfd-release"].from_published(theirs)
     wanted = {k: v.shape for k, v in network.state_dict().items() if "num_batches" not in k}
     assert {name: value.shape for name, value in ours.items()} == wanted
-    back = published.to_published(ours, "dsfd-release")
+    back = published.PUBLISHED["dsfd-release"].to_published(ours)
     assert {name: value.shape for name, value in back.items()} == {
         name: value.shape for name, value in theirs.items()
     }
@@ -92,7 +92,7 @@ def test_names_land_where_they_belong():
         "conf.0.conv2.weight": "head.cls.0.2.weight",
     }
     for theirs, ours in names.items():
-        assert list(published.from_published({theirs: one}, "dsfd-release")) == [ours]
+        assert list(published.PUBLISHED["dsfd-release"].from_published({theirs: one})) == [ours]
     light = {
         "inception3.branch3x3_reduce_2.bn.weight": "backbone.inception3.large.0.1.weight",
         "conv6_2.conv.bias": "extension.stages.1.3.bias",
@@ -101,16 +101,16 @@ def test_names_land_where_they_belong():
         "loc.3.conv3.bias": "head.box.3.6.bias",
     }
     for theirs, ours in light.items():
-        assert list(published.from_published({theirs: one}, "lightdsfd")) == [ours]
+        assert list(published.PUBLISHED["lightdsfd"].from_published({theirs: one})) == [ours]
     with pytest.raises(WeightsError, match="latlayer4"):
-        published.from_published({"latlayer4.weight": one}, "dsfd-release")
+        published.PUBLISHED["dsfd-release"].from_published({"latlayer4.weight": one})
 
 
 def test_blue_and_red_change_places():
     first = torch.arange(3.0).reshape(1, 3, 1, 1).expand(8, 3, 3, 3)
-    ours = published.from_published({"layer1.0.weight": first}, "dsfd-release")
+    ours = published.PUBLISHED["dsfd-release"].from_published({"layer1.0.weight": first})
     assert ours["backbone.conv1.weight"][0, :, 0, 0].tolist() == [2, 1, 0]
-    ours = published.from_published({"conv1.conv.weight": first}, "lightdsfd")
+    ours = published.PUBLISHED["lightdsfd"].from_published({"conv1.conv.weight": first})
     assert ours["backbone.conv1.conv.weight"][0, :, 0, 0].tolist() == [2, 1, 0]
 
 
@@ -120,7 +120,7 @@ def test_a_file_of_torch_0_3_converts(tmp_path):
         built = recipes.get("lightdsfd").network.build()
     state = {
         name: torch.zeros(value.shape)
-        for name, value in published.to_published(built.state_dict(), "lightdsfd").items()
+        for name, value in published.PUBLISHED["lightdsfd"].to_published(built.state_dict()).items()
         if "num_batches" not in name
     }
     torch.save(state, tmp_path / "light.pth")
@@ -139,7 +139,7 @@ def test_lightdsfd_loads_strictly_and_finds_the_golden_faces(shared, tmp_path):
     done = interop.convert(path, tmp_path / "light.pt")
     assert "MIT" in done.license
     recipe, network = recipes.load_network(tmp_path / "light.pt")
-    counted = published.to_published(network.state_dict(), "lightdsfd")
+    counted = published.PUBLISHED["lightdsfd"].to_published(network.state_dict())
     back = {name: x for name, x in counted.items() if "num_batches" not in name}
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], value) for name, value in state.items())

@@ -11,7 +11,6 @@ import pytest
 
 from facefind.detector import FaceDetector
 from facefind.pipeline import Meter, Stages, detect_files
-from facefind.pipeline.meter import clock
 from facefind.runtimes import Candidates, Card
 
 
@@ -49,11 +48,6 @@ def test_a_line_has_all_that_is_known() -> None:
     assert meter.line() == "50 pictures, 5.0 a second, 1 failed, reading 25%, network 75%"
     meter.total = 100
     assert meter.line().startswith("50 of 100 pictures, 5.0 a second, 0:00:10 left")
-    assert [clock(seconds) for seconds in (59.6, 3661, 90061)] == [
-        "0:01:00",
-        "1:01:01",
-        "1d 1:01:01",
-    ]
 
 
 def test_stages_add_up_over_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from facefind import files
 from facefind.cropping import CropOptions
 from facefind.errors import DataError
 from facefind.faces import Faces
@@ -20,7 +21,6 @@ from facefind.pipeline import (
     ExactFaces,
     JsonLines,
     KeptDetections,
-    sinks,
     to_record,
 )
 from facefind.pipeline.kept import read_kept
@@ -61,7 +61,7 @@ def test_wherever_a_kill_tears_the_file_nothing_whole_is_lost(
 def test_a_torn_line_longer_than_a_block_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sinks, "_BLOCK", 7)
+    monkeypatch.setattr(files, "_BLOCK", 7)
     path = tmp_path / "faces.jsonl"
     path.write_text('{"image": "a"}\n{"image": "b", "boxes": [[1, 2, 3')
     with JsonLines(path, resume=True) as lines:

@@ -9,7 +9,7 @@ import torch
 from kinds import FACE, packed
 
 from facefind import protocols, recipes
-from facefind.learn.criterion import BoxLoss, MarginCrossEntropy
+from facefind.learn.criterion import BoxLoss, CrossEntropy
 from facefind.learn.targets import Target
 from facefind.nn.cells import ContextCell, PyramidCell
 from facefind.recipes import asfd
@@ -130,7 +130,7 @@ def test_searched_modules_and_drmc_in_every_system(name, fields):
         assert bool(cells) == (fields.get(field) == value)
     learn = recipe.criterion.build(network)
     score, box = learn.terms["cls"], learn.terms["box"]
-    assert isinstance(score, MarginCrossEntropy)
+    assert isinstance(score, CrossEntropy)
     assert score.margin == pytest.approx(0.2 * fields.get("cosine", 1.0))
     assert isinstance(box, BoxLoss)
     assert box.kind == "diou"

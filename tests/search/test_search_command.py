@@ -45,7 +45,7 @@ def test_mistakes_are_errors_with_a_word(squares: Path, tmp_path: Path) -> None:
     args = [*TINY, "--out", str(tmp_path)]
     with pytest.raises(DataError, match="no training images"):
         main(args)
-    with pytest.raises(DataError, match="no search for 'dsfd'; there are scrfd, asfd"):
+    with pytest.raises(DataError, match="no system 'dsfd', did you mean 'asfd'"):
         main(["dsfd"])
     with pytest.raises(DataError, match="residual"):
         main([*args, "--data", str(squares), "--space", "released"])

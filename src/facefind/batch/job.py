@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from facefind.errors import DataError
+from facefind.files import plain
 from facefind.images.listing import is_remote
 from facefind.pipeline import FORMATS
 from facefind.pipeline.stores import Store, check_store, open_store
@@ -68,7 +69,7 @@ class Job:
             ModuleNotFoundError: what writes the format is not installed.
         """
         store = _store(where)
-        job = cls(store, _plain(settings), _plain(detector), **more)
+        job = cls(store, plain(dict(settings)), plain(dict(detector)), **more)
         if job.format not in get_args(ResultFormat):
             formats = ", ".join(get_args(ResultFormat))
             raise DataError(f"results of jobs have one of the formats {formats}: got {job.format}")
@@ -88,10 +89,10 @@ class Job:
             store.create("job.json", json.dumps(content, indent=2).encode())
         there = cls.open(where)
         there.check(settings)
-        if there.work != _plain(job.work):
+        if there.work != plain(dict(job.work)):
             raise DataError(
                 f"the job in {store.where} does {there.work or 'detect'}, not "
-                f"{_plain(job.work) or 'detect'}: use the same, or begin another job"
+                f"{plain(dict(job.work)) or 'detect'}: use the same, or begin another job"
             )
         return there
 
@@ -117,7 +118,7 @@ class Job:
         Raises:
             DataError: something differs.
         """
-        for name, value in _plain(settings).items():
+        for name, value in plain(dict(settings)).items():
             if name not in _NOT_COMPARED and self.settings.get(name) != value:
                 raise DataError(
                     f"the job in {self.store.where} is done with {name} "
@@ -212,11 +213,6 @@ def _store(where: str | Path) -> Store:
 
 def _number(shard: int) -> str:
     return f"{shard:08}"
-
-
-def _plain(values: Settings) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(dict(values)))
-    return plain
 
 
 def _absolute(unit: Unit) -> str:

@@ -21,8 +21,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from facefind.cli.suggestions import suggest
-from facefind.errors import FacefindError
+from facefind.cli.subcommands import usage
+from facefind.errors import FacefindError, did_you_mean
 
 __all__ = ["COMMANDS", "main"]
 
@@ -119,7 +119,9 @@ def _run(program: str, name: str, rest: Sequence[str], came: list[int]) -> int:
 
 def _command(name: str, args: Sequence[str]) -> int:
     if name in ("-h", "--help", "help"):
-        print(_help())
+        text = "Find faces; train, measure and export the detectors that do it."
+        print(usage("facefind", text, "command", COMMANDS))
+        print("facefind --version prints the version.")
         return 0
     if name in ("-V", "--version", "version"):
         from facefind import __version__
@@ -127,7 +129,7 @@ def _command(name: str, args: Sequence[str]) -> int:
         print(f"facefind {__version__}")
         return 0
     if name not in COMMANDS:
-        near = suggest(name, COMMANDS, "the commands are")
+        near = did_you_mean(name, COMMANDS) or f"; the commands are {', '.join(COMMANDS)}"
         return _fail("facefind", f"there is no command {name!r}{near}")
     code: int = importlib.import_module(f"facefind.cli.{name}").main(args)
     return code
@@ -193,23 +195,6 @@ def _noted() -> Iterator[list[int]]:
 
 def _error(number: int) -> type[KeyboardInterrupt]:
     return _Terminated if number == signal.SIGTERM else KeyboardInterrupt
-
-
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: facefind COMMAND [OPTION ...]",
-            "",
-            "Find faces; train, measure and export the detectors that do it.",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "facefind COMMAND --help lists its options, facefind --version the version.",
-        ]
-    )
 
 
 def _fail(program: str, message: str, code: int = 2) -> int:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, Inference, Target, Whole, check_range
+from facefind.cli.options import Batch, Finding, Target, Whole, check_range
 from facefind.cropping import CropOptions
-from facefind.errors import DataError
 
 if TYPE_CHECKING:
     from facefind.detector import DetectionResult
@@ -24,7 +23,7 @@ _HEADER = ("image", "faces", "crops")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Align(Batch, Inference):
+class _Align(Batch, Finding):
     """Cut out faces, turned upright, with their five landmarks where recognition expects them.
 
     The crops of album/a.jpg are album/a_0.png, album/a_1.png, ... by falling score, or album/a.png
@@ -40,8 +39,6 @@ class _Align(Batch, Inference):
     per_tar: Whole = None
     """Write the crops of so many images each into tar files, 00000.tar and so on, in place of
     files of their own."""
-    model: str = "default"
-    """A model that ships (see `facefind models`) or an .onnx file."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -52,8 +49,7 @@ def main(args: Sequence[str]) -> int:
     options = tyro.cli(_Align, args=args, prog="facefind align")
     options.check_inference()
     check_range("--per-tar", options.per_tar, 1)
-    reads = [options.model] if options.model.endswith(".onnx") else []
-    work = Work("align", options, folders={"--out": options.out}, reads=reads)
+    work = Work("align", options, folders={"--out": options.out}, reads=options.reads())
     images = work.distinct(
         lambda file: pipeline.output_path(file.name).with_suffix(""),
         options.out,
@@ -61,12 +57,8 @@ def main(args: Sequence[str]) -> int:
         work.images(),
     )
     peeked = work.peek(images)
-    detector = options.detector(options.model)
-    if not detector.card.landmarks:
-        raise DataError(
-            f"{detector.card.name} finds no landmarks to align faces by; facefind models says "
-            "which do"
-        )
+    detector = options.detector()
+    pipeline.check_landmarks(detector)
     settings = pipeline.detector_settings(detector) | work.folders()
     with ExitStack() as stack:
         folder = pipeline.CropFolder(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, Hide, Inference, Sources, Text, Whole, check_range
+from facefind.cli.options import File, Finding, Flag, Hide, Sources, Text, Whole, check_range
+from facefind.cli.subcommands import choose
 from facefind.cropping import CropOptions
 from facefind.errors import DataError
 from facefind.runtimes import PrecisionName
@@ -34,15 +35,10 @@ Where = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="JOB")]
 
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind batch` with these arguments."""
-    name, *rest = args or ["--help"]
-    if name in ("-h", "--help"):
-        width = max(map(len, ACTIONS))
-        lines = ["usage: facefind batch ACTION JOB [OPTION ...]", "", "Jobs of any size.", ""]
-        lines += ["actions:"] + [f"  {one:<{width}}  {text}" for one, text in ACTIONS.items()]
-        print("\n".join([*lines, "", "facefind batch ACTION --help lists its options."]))
+    text = "Jobs of any size, each in a folder of its own or at an address."
+    name, rest = choose(args, "facefind batch", text, "action", ACTIONS)
+    if name is None:
         return 0
-    if name not in ACTIONS:
-        raise DataError(f"there is no action {name!r}; there are {', '.join(ACTIONS)}")
     program = f"facefind batch {name}"
     if name == "run":
         return _run(tyro.cli(_kind(rest), args=rest, prog=program))
@@ -50,7 +46,7 @@ def main(args: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run(Inference):
+class _Run(Finding):
     """Find the faces in any number of pictures, in shards, each of which is done once.
 
     JOB is a folder, or an address such as s3://bucket/jobs/one. Named with pictures it is begun;
@@ -69,8 +65,6 @@ class _Run(Inference):
     """What a new job does: find faces alone; cut them out as align does; or write copies with faces
     hidden, as redact does. Crops and copies lie in a tar file for each shard, JOB's
     tars/*.tar, the results are JSON lines. Each has options of its own: --do align --help."""
-    model: str = "default"
-    """A model that ships (see `facefind models`) or an .onnx file."""
     per_shard: int = 1000
     """Pictures of a shard, of a new job; a tar file or table is a shard of its own."""
     lease: float = 60.0
@@ -243,11 +237,8 @@ def _begun(options: _Run, pass_over: OnError) -> Job:
         raise DataError(f"{place} holds files that are no job: give a new or an empty folder")
     asked = {"precision": _precision(options), **options.options()}
     detector = FaceDetector(**asked, **options.here())
-    if options.do == "align" and not detector.card.landmarks:
-        raise DataError(
-            f"{detector.card.name} finds no landmarks to align faces by; facefind models says "
-            "which do"
-        )
+    if options.do == "align":
+        pipeline.check_landmarks(detector)
     settings = pipeline.detector_settings(detector)
     settings["sources"] = [one if is_remote(one) else os.path.abspath(one) for one in inputs]
     job = Job.begin(

@@ -13,6 +13,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.options import File, Flag, LabeledSetText, check_written
+from facefind.cli.subcommands import choose
 from facefind.errors import DataError
 from facefind.images import MAX_PIXELS
 
@@ -46,15 +47,9 @@ Place = Annotated[LabeledSetText, tyro.conf.Positional]
 
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind data` with these arguments."""
-    name, *rest = args or ["--help"]
-    if name in ("-h", "--help"):
-        width = max(map(len, ACTIONS))
-        lines = ["usage: facefind data ACTION [OPTION ...]", "", "Labeled sets.", "", "actions:"]
-        lines += [f"  {action:<{width}}  {text}" for action, text in ACTIONS.items()]
-        print("\n".join([*lines, "", "facefind data ACTION --help lists its options."]))
+    name, rest = choose(args, "facefind data", "Labeled sets.", "action", ACTIONS)
+    if name is None:
         return 0
-    if name not in ACTIONS:
-        raise DataError(f"there is no action {name!r}; there are {', '.join(ACTIONS)}")
     command = shlex.join(["facefind", "data", *args])
     program = f"facefind data {name}"
     if name == "convert":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, Flag, Folder, Inference, Place
+from facefind.cli.options import Batch, Finding, Flag, Folder, Place, leave_out
 from facefind.conversion import FormatName
 from facefind.errors import DataError
 
@@ -28,7 +28,7 @@ _WIDEST = ("", "10000x10000", "", "0.00 to 0.00")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Detect(Batch, Inference):
+class _Detect(Batch, Finding):
     """Find the faces in images, or in a video.
 
     Images that fail are named on stderr and the others are done all the same; the exit code is 1
@@ -37,8 +37,6 @@ class _Detect(Batch, Inference):
     line a frame, with its time and the faces' numbers, and --draw names a video file.
     """
 
-    model: str = "default"
-    """A model that ships (see `facefind models`) or an .onnx file."""
     out: Place = None
     """Write the faces of all images to this file, or to an address such as s3://bucket/f.parquet:
     JSON lines (.jsonl), as each is done; CSV (.csv) or Parquet (.parquet), once all are; see
@@ -85,7 +83,7 @@ def main(args: Sequence[str]) -> int:
         options,
         files={"--out": options.out},
         folders={"--draw": options.draw, "--mesh-out": options.mesh_out},
-        reads=[options.model] if options.model.endswith(".onnx") else [],
+        reads=options.reads(),
     )
     if options.out is None and options.format is not None:
         raise DataError("--format is that of --out: name it")
@@ -105,7 +103,7 @@ def main(args: Sequence[str]) -> int:
             lambda one: pipeline.MeshFolder.target(one.name), options.mesh_out, "the meshes", images
         )
     peeked = work.peek(images)
-    detector = options.detector(options.model, mesh=options.mesh)
+    detector = options.detector(mesh=options.mesh)
     settings = pipeline.detector_settings(detector) | work.folders()
     again: dict[str, Any] = {
         "settings": settings,
@@ -166,23 +164,13 @@ def _video(options: _Detect) -> int:
 
     if len(options.images) > 1:
         raise DataError(f"one video at a time: got {len(options.images)} sources")
-    names = (
-        "mesh",
-        "mesh_out",
-        "failures",
-        "retry_failed",
-        "shard",
-        "format",
-        "files_from",
-        "quiet",
-    )
-    if given := [name for name in names if getattr(options, name)]:
-        raise DataError(f"--{given[0].replace('_', '-')} is of images: leave it out for a video")
+    names = "mesh mesh_out failures retry_failed shard format files_from quiet"
+    leave_out(options, names, "is of images: leave it out for a video")
     fields = ("every", "resume", "overwrite", "json")
     values = {name: getattr(options, name) for name in fields}
     out, draw = (None if one is None else Path(one) for one in (options.out, options.draw))
     video = track.Video(source=options.images[0], out=out, draw=draw, **values)
-    return track.run("detect", options, video)
+    return track.run(options, video)
 
 
 class _Table:

@@ -14,7 +14,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.options import File, Text, Whole, check_written
-from facefind.cli.suggestions import suggest
+from facefind.cli.subcommands import choose
 from facefind.errors import DataError
 from facefind.files import atomic, sha256, write_json
 
@@ -32,15 +32,9 @@ ACTIONS = {
 
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind mesh` with these arguments."""
-    name, *rest = args or ["--help"]
-    if name in ("-h", "--help"):
-        width = max(map(len, ACTIONS))
-        lines = ["usage: facefind mesh ACTION [OPTION ...]", "", "Face meshes.", "", "actions:"]
-        lines += [f"  {action:<{width}}  {text}" for action, text in ACTIONS.items()]
-        print("\n".join([*lines, "", "facefind mesh ACTION --help lists its options."]))
+    name, rest = choose(args, "facefind mesh", "Face meshes.", "action", ACTIONS)
+    if name is None:
         return 0
-    if name not in ACTIONS:
-        raise DataError(f"there is no action {name!r}{suggest(name, ACTIONS)}")
     program = f"facefind mesh {name}"
     if name == "pretrain":
         command = shlex.join(["facefind", "mesh", *args])

@@ -78,11 +78,7 @@ def _card(model: str) -> Card:
     for card in weights.available():
         if card.name == name:
             return card
-    path = weights.find(model)
-    held = Card.from_file(path)
-    if held is None:
-        raise WeightsError(f"{path} carries no card: it was not made by facefind export")
-    return held
+    return Card.of_export(weights.find(model))
 
 
 def _card_lines(card: Mapping[str, Any], indent: str = "") -> list[str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "File",
+    "Finding",
     "Flag",
     "Folder",
     "Hide",
@@ -35,6 +36,7 @@ __all__ = [
     "Whole",
     "check_range",
     "check_written",
+    "leave_out",
 ]
 
 # "(default: None)" or "(default: False)" would say nothing that the help does not.
@@ -152,12 +154,24 @@ class Inference:
         """What of image files is read, by the names that detectors have for it."""
         return {"max_pixels": self.max_pixels, "truncated": self.truncated}
 
-    def detector(self, model: str, **more: Any) -> FaceDetector:
-        """The detector of a model with these options; `more` are others of `FaceDetector`."""
+
+@dataclass(frozen=True, kw_only=True)
+class Finding(Inference):
+    """Options of every command that finds faces for its user."""
+
+    model: str = "default"
+    """A model that ships (see `facefind models`) or an .onnx file."""
+
+    def reads(self) -> list[str]:
+        """The model's file, where it is named by its path."""
+        return [self.model] if self.model.endswith(".onnx") else []
+
+    def detector(self, **more: Any) -> FaceDetector:
+        """The detector with these options; `more` are others of `FaceDetector`."""
         from facefind.detector import FaceDetector
 
         return FaceDetector(
-            model,
+            self.model,
             protocol=self.test_protocol,
             min_score=self.min_score,
             batch_size=self.batch_size,
@@ -185,6 +199,12 @@ class Hide(RedactOptions):
     picture: File = None
     grow: Number = None
     careful: Flag = False
+
+
+def leave_out(options: object, names: str, why: str) -> None:
+    """Raise DataError where one of the options of these names is given; `why` follows its name."""
+    if given := [name for name in names.split() if getattr(options, name)]:
+        raise DataError(f"--{given[0].replace('_', '-')} {why}")
 
 
 def check_range(option: str, value: float | None, low: float, high: float | None = None) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "printable",
     "say",
     "shorten",
+    "show",
     "table",
     "widths",
 ]
@@ -118,6 +119,23 @@ def say(text: str) -> None:
     with suppress(OSError):
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()
+
+
+def show(text: str, *, needed: bool) -> None:
+    """Print a line on stdout, beside a bar of progress.
+
+    Where all that comes of the work is what is printed (`needed`), BrokenPipeError ends it when
+    nobody reads it any more; otherwise no more is printed.
+    """
+    from tqdm import tqdm
+
+    try:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if needed:
+            raise
+        drop_stdout()
 
 
 def drop_stdout() -> None:

@@ -148,12 +148,5 @@ class Progress:
 
     def print(self, text: str) -> None:
         """Print to stdout, beside the bar."""
-        if self._quiet:
-            return
-        try:
-            tqdm.write(text, file=sys.stdout)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            if self._needs_reader:
-                raise
-            output.drop_stdout()
+        if not self._quiet:
+            output.show(text, needed=self._needs_reader)

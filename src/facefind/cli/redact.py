@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import Batch, Flag, Hide, Inference, Number, Target, Whole, check_range
+from facefind.cli.options import (
+    Batch,
+    Finding,
+    Flag,
+    Hide,
+    Number,
+    Target,
+    Whole,
+    check_range,
+    leave_out,
+)
 from facefind.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -29,7 +39,7 @@ _WIDEST = ("", "0000000", "0.000")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Redact(Batch, Inference):
+class _Redact(Batch, Finding):
     """Hide the faces in pictures and videos.
 
     Folders are searched for both. Each file gets a copy in --out, under its own name; originals
@@ -46,8 +56,6 @@ class _Redact(Batch, Inference):
     per_tar: Whole = None
     """Write the copies of so many pictures each into tar files, 00000.tar and so on, in place of
     files of their own; those of videos stay files."""
-    model: str = "default"
-    """A model that ships (see `facefind models`) or an .onnx file."""
     how: Annotated[Hide, tyro.conf.arg(name="")] = field(default_factory=Hide)
     sound: bool = True
     """Copy the sound and subtitles of videos."""
@@ -80,7 +88,7 @@ def main(args: Sequence[str]) -> int:
         return _stream(options)
     if options.seconds is not None:
         raise DataError("--seconds is of streams: give one")
-    reads = [options.model] if options.model.endswith(".onnx") else []
+    reads = options.reads()
     reads += [] if options.how.picture is None else [str(options.how.picture)]
     work = Work(
         "redact", options, folders={"--out": options.out}, reads=reads, suffixes=SUFFIXES | VIDEOS
@@ -148,7 +156,7 @@ def _how(options: _Redact) -> tuple[FaceDetector, Redaction, Hiding]:
     protocol, min_score = options.how.finding(options.test_protocol, options.min_score)
     options = replace(options, test_protocol=protocol, min_score=min_score)
     hiding = pipeline.Hiding(lead=options.lead, most_gap=options.most_gap)
-    return options.detector(options.model), options.how.redaction(), hiding
+    return options.detector(), options.how.redaction(), hiding
 
 
 def _stream(options: _Redact) -> int:
@@ -164,18 +172,8 @@ def _stream(options: _Redact) -> int:
 
     if len(options.images) > 1:
         raise DataError("a stream is redacted alone: give no other sources")
-    names = (
-        "resume",
-        "failures",
-        "retry_failed",
-        "shard",
-        "review",
-        "per_tar",
-        "files_from",
-        "quiet",
-    )
-    if given := [name for name in names if getattr(options, name)]:
-        raise DataError(f"--{given[0].replace('_', '-')} is of files: leave it out for a stream")
+    names = "resume failures retry_failed shard review per_tar files_from quiet"
+    leave_out(options, names, "is of files: leave it out for a stream")
     source = options.images[0]
     where = name_of(source).partition("://")[2] or f"camera-{source}"
     if is_remote(options.out):

@@ -12,6 +12,7 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.options import File, Flag, Folder, Number, Text, Whole
+from facefind.cli.subcommands import choose
 from facefind.errors import DataError
 
 if TYPE_CHECKING:
@@ -268,14 +269,10 @@ SYSTEMS: dict[str, tuple[type[_Search], str]] = {
 
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind search` with these arguments."""
-    name, *rest = args or ["--help"]
-    if name in ("-h", "--help"):
-        lines = ["usage: facefind search SYSTEM [OPTION ...]", "", "Search for networks.", ""]
-        lines += ["systems:", *(f"  {system:<5}  {text}" for system, (_, text) in SYSTEMS.items())]
-        print("\n".join([*lines, "", "facefind search SYSTEM --help lists its options."]))
+    names = {system: text for system, (_, text) in SYSTEMS.items()}
+    name, rest = choose(args, "facefind search", "Search for networks.", "system", names)
+    if name is None:
         return 0
-    if name not in SYSTEMS:
-        raise DataError(f"there is no search for {name!r}; there are {', '.join(SYSTEMS)}")
     options = tyro.cli(SYSTEMS[name][0], args=rest, prog=f"facefind search {name}")
     if not options.data:
         raise DataError("no training images were given; name at least one set with --data")

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tqdm import tqdm
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, Inference, check_range
+from facefind.cli.options import File, Finding, Flag, check_range
 from facefind.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Video:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Track(Inference):
+class _Track(Finding, Video):
     """Find the faces of a video, and follow each under a number of its own.
 
     A video is a file, an address (rtsp://, http://), the number of a camera, or a pattern of
@@ -49,8 +49,6 @@ class _Track(Inference):
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
     """The video."""
-    model: str = "default"
-    """A model that ships (see `facefind models`) or an .onnx file."""
     out: File = None
     """Write one JSON line per frame to this file, as each is done; or, to a .txt file, one line
     per face, as MOTChallenge has them."""
@@ -71,12 +69,11 @@ class _Track(Inference):
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind track` with these arguments."""
     options = tyro.cli(_Track, args=args, prog="facefind track")
-    fields = ("source", "out", "draw", "every", "resume", "overwrite", "json")
-    return run("track", options, Video(**{name: getattr(options, name) for name in fields}))
+    return run(options, options)
 
 
-def run(command: str, options: Inference, video: Video) -> int:
-    """Exit code of a command that finds and follows the faces of a video.
+def run(options: Finding, video: Video) -> int:
+    """Exit code of `track`, or of `detect` for a video: its faces are found and followed.
 
     Raises:
         DataError: its options contradict each other, or would write over what is read.
@@ -93,8 +90,7 @@ def run(command: str, options: Inference, video: Video) -> int:
         raise DataError("--resume goes on with the JSON lines of a video file: name them as --out")
     if video.resume and video.overwrite:
         raise DataError("--resume keeps what is there, --overwrite replaces it: choose one")
-    model: str = options.model  # type: ignore[attr-defined]
-    reads = [model] if model.endswith(".onnx") else []
+    reads = options.reads()
     reads += [] if is_stream(video.source) else [video.source]
     pipeline.check_outputs(reads, files={"--out": video.out, "--draw": video.draw})
     if video.out is not None and not mot and pipeline.format_of(video.out) != "jsonl":
@@ -109,7 +105,7 @@ def run(command: str, options: Inference, video: Video) -> int:
     kept: list[tuple[int, Faces]] = []
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video.source, packets=video.draw is not None))
-        detector = options.detector(model)
+        detector = options.detector()
         name = name_of(video.source)
         lines = None
         if video.out is not None and not mot:
@@ -152,7 +148,7 @@ def run(command: str, options: Inference, video: Video) -> int:
                 row = (str(frame.index), f"{float(frame.time):.3f}", str(len(frame.faces)))
                 text = output.line((*row, " ".join(map(str, numbers))), wide, right=(0, 1, 2))
                 shown = json.dumps(pipeline.video_record(name, frame)) if video.json else text
-                _print(bar, shown, needed=lines is None and writer is None and not mot)
+                output.show(shown, needed=lines is None and writer is None and not mot)
         except (ImageError, KeyboardInterrupt) as error:
             if not is_stream(video.source):
                 raise
@@ -168,15 +164,3 @@ def run(command: str, options: Inference, video: Video) -> int:
     if stopped is not None:
         raise stopped
     return 1 if reader.broken else 0
-
-
-def _print(bar: Any, text: str, *, needed: bool) -> None:
-    import sys
-
-    try:
-        bar.write(text, file=sys.stdout)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        if needed:
-            raise
-        output.drop_stdout()

@@ -21,6 +21,7 @@ from facefind.datasets.files import (
     flag,
     image_root,
     locate,
+    only_file,
 )
 from facefind.datasets.sample import Sample, all_partial, read_size
 from facefind.errors import DataError
@@ -63,7 +64,7 @@ def read(
     Raises:
         DataError: where the file is no COCO JSON; names the image or annotation at fault.
     """
-    source = find_labels(Path(root))
+    source = only_file(Path(root), "*.json")
     pictures, annotations, categories, info = _parse(source)
     faces: dict[Any, list[dict[str, Any]]] = {key: [] for key in pictures}
     for annotation in annotations:
@@ -84,19 +85,6 @@ def read(
     if exhaustive is None:
         exhaustive = flag(info.get("exhaustive", True)) is not False
     return samples if exhaustive else all_partial(samples, unreadable)
-
-
-def find_labels(root: Path) -> Path:
-    """The label file: `root` itself, or the one `*.json` in that folder."""
-    if root.is_file():
-        return root
-    if not root.is_dir():
-        raise DataError(f"{root}: no such file or folder")
-    candidates = sorted(root.glob("*.json"))
-    if len(candidates) != 1:
-        names = ", ".join(path.name for path in candidates) or "none"
-        raise DataError(f"{root}: expected one file *.json, got {names}; pass the file itself")
-    return candidates[0]
 
 
 Objects = list[dict[str, Any]]

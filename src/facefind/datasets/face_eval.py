@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from facefind.datasets.files import LARGEST, ONE_LABEL, Missing, image_root, locate, read_mat
+from facefind.datasets.files import (
+    LARGEST,
+    ONE_LABEL,
+    Missing,
+    image_root,
+    locate,
+    only_file,
+    read_mat,
+)
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError
 
@@ -25,14 +33,7 @@ def read(
     Raises:
         DataError: where the file is not of that kind.
     """
-    source = Path(root)
-    if source.is_dir():
-        files = sorted(source.glob("*Annotations*.mat")) or sorted(source.glob("*annotations*.mat"))
-        if len(files) != 1:
-            raise DataError(
-                f"{source}: expected one file *annotations*.mat, got {len(files)}; pass the file"
-            )
-        source = files[0]
+    source = only_file(Path(root), "*Annotations*.mat", "*annotations*.mat")
     try:
         table = read_mat(source)["Annotations"]
         rows = [(str(entry["imgname"][0]), entry["objects"]) for entry in table.ravel()]

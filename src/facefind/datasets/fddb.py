@@ -11,7 +11,7 @@ from facefind.datasets.files import (
     ONE_LABEL,
     Missing,
     bad_line,
-    face_rows,
+    face_blocks,
     image_root,
     locate,
     read_text,
@@ -79,13 +79,7 @@ def _parse(file: Path) -> list[tuple[str, npt.NDArray[np.float64]]]:
     with ONE_LABEL:
         lines = read_text(file)
     blocks: list[tuple[str, npt.NDArray[np.float64]]] = []
-    at = 0
-    while at < len(lines):
-        name = lines[at].strip()
-        at += 1
-        if not name:
-            continue
-        faces, at = face_rows(file, lines, at, _ELLIPSE, (5, 6), whole=False)
+    for name, faces in face_blocks(file, lines, _ELLIPSE, (5, 6)):
         ellipses = []
         for place, values in faces.items():
             with ONE_LABEL:

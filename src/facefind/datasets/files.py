@@ -65,6 +65,25 @@ ONE_LABEL = _OneLabel()
 costs no other one within `collected_faults`."""
 
 
+def only_file(root: Path, *patterns: str) -> Path:
+    """The label file: `root`, or the one file in that folder of the first pattern that has any.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    if root.is_file():
+        return root
+    if not root.is_dir():
+        raise DataError(f"{root}: no such file or folder")
+    found = next((some for one in patterns if (some := sorted(root.glob(one)))), [])
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise DataError(
+            f"{root}: expected one file {patterns[-1]}, got {names}; pass the file itself"
+        )
+    return found[0]
+
+
 def key(name: str) -> str:
     """A picture's name without its image suffix, with forward slashes: what names are matched by.
 
@@ -260,6 +279,19 @@ def face_rows(
                 found[place] = values
         return found, at + 1 + int(said[0])
     return found, next_name(lines, at)
+
+
+def face_blocks(
+    source: Path, lines: list[str], form: str, sizes: Collection[int]
+) -> Iterator[tuple[str, dict[int, list[float]]]]:
+    """Each picture's name and its `face_rows`, of a file of a name, a number, and rows in turn."""
+    at = 0
+    while at < len(lines):
+        name = lines[at].strip()
+        at += 1
+        if name:
+            rows, at = face_rows(source, lines, at, form, sizes, whole=False)
+            yield name, rows
 
 
 def is_name(line: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +17,12 @@ from facefind.datasets.files import (
     bad_line,
     image_root,
     locate,
+    log,
     numbers,
     read_text,
 )
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
-
-log = logging.getLogger("facefind.datasets")
 
 _V1 = "x y w h, or those with five times x y flag and a quality (20 numbers)"
 _V2 = "x1 y1 x2 y2, those with an ignore flag (5), or with five times x y flag (19 numbers)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from facefind.datasets import ultralytics
-from facefind.datasets.files import Unreadable, key
+from facefind.datasets.files import Unreadable, key, log
 from facefind.datasets.layouts import detect_format
 from facefind.datasets.reading import read
 from facefind.datasets.sample import Sample, is_partial
 from facefind.datasets.spec import SetSpec
 from facefind.errors import DataError
-
-logger = logging.getLogger("facefind.datasets")
 
 
 def read_sets(
@@ -66,7 +63,7 @@ def read_sets(
             "name: measure on these sets one by one"
         )
     if both := {sample.path for sample in held_out} & {sample.path for sample in training}:
-        logger.warning("%d held-out images, such as %s, are learned from", len(both), min(both))
+        log.warning("%d held-out images, such as %s, are learned from", len(both), min(both))
     return training, held_out
 
 
@@ -88,7 +85,7 @@ def _first_complete(sets: Sequence[Sequence[Sample]], data: Sequence[str | Path]
     for number, samples in enumerate(sets):
         if samples and not all(map(is_partial, samples)):
             if number:
-                logger.warning(
+                log.warning(
                     "held-out images are those of %s: the sets before it are partial, and AP on "
                     "pictures with unlabeled faces means nothing",
                     data[number],
@@ -125,7 +122,7 @@ def _complete(root: str | Path) -> list[Sample]:
     complete = [sample for sample in samples if not is_partial(sample)]
     if len(complete) < len(samples):
         left_out = len(samples) - len(complete)
-        logger.warning("%s: %d pictures that are ignored as a whole are left out", root, left_out)
+        log.warning("%s: %d pictures that are ignored as a whole are left out", root, left_out)
     return complete
 
 

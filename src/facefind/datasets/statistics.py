@@ -31,13 +31,13 @@ class Geometry:
     image_sizes: npt.NDArray[np.float64]
 
     @classmethod
-    def from_samples(cls, samples: Sequence[Sample], *, files: bool = True) -> Geometry:
-        """The geometry of samples; `files` reads image headers where labels give no size."""
+    def from_samples(cls, samples: Sequence[Sample]) -> Geometry:
+        """The geometry of samples; image headers are read where labels give no size."""
         counted = [sample[~sample.ignore] for sample in samples]
         return cls(
             np.concatenate([np.zeros((0, 4)), *(sample.boxes for sample in counted)]),
             np.array([len(sample) for sample in counted], np.int64),
-            _sizes(counted, files),
+            _sizes(counted),
         )
 
     @property
@@ -74,10 +74,10 @@ class Statistics:
         return asdict(self) | {"quantiles": list(QUANTILES)}
 
 
-def statistics(samples: Sequence[Sample], *, files: bool = True) -> Statistics:
-    """Statistics of the samples; `files` reads image headers where labels give no size."""
+def statistics(samples: Sequence[Sample]) -> Statistics:
+    """Statistics of the samples; image headers are read where labels give no size."""
     counted = [sample[~sample.ignore] for sample in samples]
-    geometry = Geometry.from_samples(samples, files=files)
+    geometry = Geometry.from_samples(samples)
     sizes, side = geometry.image_sizes, geometry.sides
     width, height = (geometry.boxes[:, 2:] - geometry.boxes[:, :2]).T
     area = np.repeat(np.sqrt(sizes.prod(axis=1)), geometry.counts)
@@ -100,17 +100,14 @@ def statistics(samples: Sequence[Sample], *, files: bool = True) -> Statistics:
     )
 
 
-def _sizes(samples: Sequence[Sample], files: bool) -> npt.NDArray[np.float64]:
+def _sizes(samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
     """(I, 2) height and width of each picture, NaN where not known."""
-    rows = []
+    rows: list[tuple[float, float]] = []
     for sample in samples:
-        size = sample.image_size
-        if size is None and files:
-            try:
-                size = read_size(sample.path)
-            except DataError:
-                size = None
-        rows.append((np.nan, np.nan) if size is None else size)
+        try:
+            rows.append(sample.image_size or read_size(sample.path))
+        except DataError:
+            rows.append((np.nan, np.nan))
     return np.array(rows, np.float64).reshape(-1, 2)
 
 

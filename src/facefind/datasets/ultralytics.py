@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facefind.datasets import yolo
-from facefind.datasets.files import ONE_LABEL, Flat, Unreadable, bad_line, decode, read_text
+from facefind.datasets.files import (
+    ONE_LABEL,
+    Flat,
+    Unreadable,
+    bad_line,
+    decode,
+    only_file,
+    read_text,
+)
 from facefind.datasets.sample import Sample
 from facefind.errors import DataError, ImageError
 from facefind.images.listing import SUFFIXES, find
@@ -107,7 +115,7 @@ def describe(root: Path) -> Description:
     """
     import yaml
 
-    source = root if root.is_file() else find_file(root)
+    source = only_file(root, "data.yaml", "*.yaml")
     text = decode(source)
     try:
         content = yaml.safe_load(text)
@@ -126,20 +134,6 @@ def describe(root: Path) -> Description:
     return Description(
         source, tuple(folders), splits, _classes(source, content), _columns(source, content)
     )
-
-
-def find_file(folder: Path) -> Path:
-    """The `data.yaml` of a folder, or else its only `*.yaml` file.
-
-    Raises:
-        DataError: if there is none, or there are several.
-    """
-    usual = folder / "data.yaml"
-    found = [usual] if usual.is_file() else sorted(folder.glob("*.yaml"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{folder}: expected one file *.yaml, got {names}; pass the file itself")
-    return found[0]
 
 
 def _paths(source: Path, split: str, value: Any) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,18 +54,7 @@ def read(
             with ONE_LABEL:
                 parsed.append(_parse(file, file.relative_to(folder).parent, flat))
     found = locate((sample.name for sample in parsed), pictures, folder, missing)
-    return [
-        Sample(
-            name=sample.name,
-            path=found[sample.name],
-            boxes=sample.boxes,
-            ignore=sample.ignore,
-            image_size=sample.image_size,
-            attributes=sample.attributes,
-        )
-        for sample in parsed
-        if sample.name in found
-    ]
+    return [replace(one, path=found[one.name]) for one in parsed if one.name in found]
 
 
 def write(samples: Sequence[Sample], root: str | Path) -> None:

@@ -19,6 +19,7 @@ from facefind.datasets.files import (
     locate,
     next_name,
     numbers,
+    only_file,
     read_text,
 )
 from facefind.datasets.sample import Sample
@@ -59,7 +60,7 @@ def read(
     Raises:
         DataError: with file and line, where a line is not as the format demands.
     """
-    source = find_labels(Path(root))
+    source = only_file(Path(root), "*bbx_gt.txt")
     blocks = list(_blocks(source))
     folder = image_root(source.parent, images, "images", "WIDER_train/images", "WIDER_val/images")
     found = locate((name for name, _ in blocks), folder, source, missing)
@@ -74,19 +75,6 @@ def read(
         if name in found:
             samples.append(_sample(name, found[name], rows, five, source, flat))
     return samples
-
-
-def find_labels(root: Path) -> Path:
-    """The label file: `root` itself, or the one `*bbx_gt.txt` in that folder."""
-    if root.is_file():
-        return root
-    if not root.is_dir():
-        raise DataError(f"{root}: no such file or folder")
-    candidates = sorted(root.glob("*bbx_gt.txt"))
-    if len(candidates) != 1:
-        names = ", ".join(path.name for path in candidates) or "none"
-        raise DataError(f"{root}: expected one file *bbx_gt.txt, got {names}; pass the file itself")
-    return candidates[0]
 
 
 def _blocks(source: Path) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,13 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from facefind import files
-from facefind.datasets.files import ONE_LABEL, Flat, Unreadable, bad_line, key, numbers, read_text
+from facefind.datasets.files import (
+    ONE_LABEL,
+    Flat,
+    Unreadable,
+    bad_line,
+    key,
+    log,
+    numbers,
+    read_text,
+)
 from facefind.datasets.sample import Sample, read_size
 from facefind.errors import DataError
 from facefind.images.listing import SUFFIXES
 from facefind.outputs import below
 
-log = logging.getLogger("facefind.datasets")
 COLUMNS = (5, 15, 20)
 """How many numbers a line may have: a box, with five times x y, with five times x y visibility."""
 _FORMS = {

@@ -129,11 +129,13 @@ def measure(
             "model": str(Path(path).resolve()),
             "size": (height, width),
             "rounds": rounds,
-            "runtime": runtime,
-            "precision": precision,
-            "threads": threads,
-            "provider": provider,
-            "device_id": device_id,
+            "by": {
+                "runtime": runtime,
+                "precision": precision,
+                "threads": threads,
+                "provider": provider,
+                "device_id": device_id,
+            },
         }
         done = subprocess.run(
             [sys.executable, "-c", _CHILD, json.dumps(request)],
@@ -154,16 +156,12 @@ def measure(
         timings.append(
             Timing(width, height, products, middle, min(times), max(times), rounds, facts["peak"])
         )
-    first = reports[0]
     return Cost(
         model=Path(path).stem,
         weights_sha256=files.sha256(path),
         parameters=parameters,
         bytes=Path(path).stat().st_size,
-        runtime=first["runtime"],
-        provider=first["provider"],
-        precision=first["precision"],
-        threads=first["threads"],
+        **reports[0]["by"],
         timings=tuple(timings),
     )
 
@@ -179,11 +177,7 @@ def _child(text: str) -> None:
     try:
         detector = FaceDetector(
             Path(request["model"]),
-            runtime=request["runtime"],
-            threads=request["threads"],
-            precision=request["precision"],
-            provider=request["provider"],
-            device_id=request["device_id"],
+            **request["by"],
             protocol=TestProtocol(name="as-is", sizes=((height, width),)),
             min_score=0.5,
         )
@@ -203,10 +197,12 @@ def _child(text: str) -> None:
         "milliseconds": times,
         "peak": peak_mib(),
         "shown": canvas.shape[:2],
-        "runtime": detector.runtime.name,
-        "provider": detector.runtime.provider,
-        "precision": detector.runtime.precision,
-        "threads": detector.runtime.threads,
+        "by": {
+            "runtime": detector.runtime.name,
+            "provider": detector.runtime.provider,
+            "precision": detector.runtime.precision,
+            "threads": detector.runtime.threads,
+        },
     }
     print(json.dumps(facts))
 

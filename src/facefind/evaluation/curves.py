@@ -20,16 +20,16 @@ def average_precision(recall: Floats, precision: Floats) -> float:
     return float(np.sum(np.diff(steps) * envelope[1:]))
 
 
-def average_precision_above(recall: Floats, precision: Floats, floor: float = 0.98) -> float:
-    """Average precision of the detections that a threshold leaves whose precision beats `floor`.
+def average_precision_above(recall: Floats, precision: Floats) -> float:
+    """Average precision of the detections that a threshold leaves whose precision beats 0.98.
 
-    The score threshold is the lowest at which precision is still greater than `floor`; the curve
+    The score threshold is the lowest at which precision is still greater than that; the curve
     ends there, and what it has not recalled counts as missed. 0 where precision never beats it.
 
     Source: SCRFD, Table 1 and Fig. 10 ("AP@Precision > 98%"); the text says that the threshold
     is raised until the precision is reached, this is that reading.
     """
-    good = np.flatnonzero(np.nan_to_num(precision) > floor)
+    good = np.flatnonzero(np.nan_to_num(precision) > 0.98)
     if len(good) == 0:
         return 0.0
     end = int(good[-1]) + 1

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facefind import files
-from facefind.datasets.files import bad_line, face_rows, read_text
+from facefind.datasets.files import bad_line, face_blocks, read_text
 from facefind.datasets.sample import Sample, digest, read_size
 from facefind.errors import DataError, ProtocolError
-from facefind.evaluation.detections import FacesLike, key
+from facefind.evaluation.detections import FacesLike, Pair, key, listed, pair
 from facefind.evaluation.regions import Mode, overlaps
 
 Floats = npt.NDArray[np.float64]
-Regions = Mapping[str, FacesLike | tuple[npt.NDArray[np.floating[Any]], ...]]
+Regions = Mapping[str, FacesLike | Pair]
 """Picture name -> faces, or regions ((N, 4) xyxy or (N, 5) ellipses) with scores (N,)."""
 
 
@@ -61,17 +60,9 @@ class FddbResult:
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """The result in plain types, ready for JSON; with the ROC curves where `curves` is true."""
-        plain: dict[str, Any] = {
-            "protocol": self.protocol,
-            "mode": self.mode,
-            "digest": self.digest,
-            "images": self.images,
-            "images_without_detections": list(self.missing),
-            "faces": self.faces,
-            "detections": self.detections,
-            "discrete": {str(limit): rate for limit, rate in self.discrete.items()},
-            "continuous": {str(limit): rate for limit, rate in self.continuous.items()},
-        }
+        plain = listed(self, "roc")
+        for name in ("discrete", "continuous"):
+            plain[name] = {str(limit): rate for limit, rate in plain[name].items()}
         if curves:
             plain["roc"] = {name: values.tolist() for name, values in vars(self.roc).items()}
         return plain
@@ -195,15 +186,9 @@ def read_detections(path: str | Path) -> dict[str, tuple[Floats, Floats]]:
     """
     source = Path(path)
     lines = read_text(source)
+    form = "'x y w h score' or 'major minor angle cx cy score', one kind a picture"
     found: dict[str, tuple[Floats, Floats]] = {}
-    at = 0
-    while at < len(lines):
-        name = lines[at].strip()
-        at += 1
-        if not name:
-            continue
-        form = "'x y w h score' or 'major minor angle cx cy score', one kind a picture"
-        rows, at = face_rows(source, lines, at, form, (5, 6), whole=False)
+    for name, rows in face_blocks(source, lines, form, (5, 6)):
         columns = len(next(iter(rows.values()), range(5)))
         for place, row in rows.items():
             if len(row) != columns:
@@ -216,27 +201,13 @@ def read_detections(path: str | Path) -> dict[str, tuple[Floats, Floats]]:
     return found
 
 
-def write_detections(detections: Regions, names: Sequence[str], path: str | Path) -> None:
-    """Write FDDB's format, pictures in the order of `names` as its program demands."""
-    lines: list[str] = []
-    for name in names:
-        regions, scores = _regions(name, detections[name])
-        lines += [key(name), str(len(scores))]
-        rows = regions.copy()
-        if rows.shape[1] == 4:
-            rows[:, 2:] -= rows[:, :2]
-        for row, score in zip(rows, scores, strict=True):
-            lines.append(" ".join(f"{value:.9g}" for value in (*row, score)))
-    files.write_text(path, "\n".join(lines) + "\n")
-
-
 def _by_name(
     detections: Regions, samples: Sequence[Sample], mode: Mode
 ) -> dict[str, tuple[Floats, Floats]]:
     if mode not in ("official", "exact"):
         raise ProtocolError(f"expected mode 'official' or 'exact', got {mode!r}")
     known = {key(sample.name) for sample in samples}
-    found = {key(name): _regions(name, faces) for name, faces in detections.items()}
+    found = {key(name): pair(name, faces, (4, 5)) for name, faces in detections.items()}
     unknown = set(found) - known
     if unknown:
         raise DataError(
@@ -244,21 +215,6 @@ def _by_name(
             f"{min(unknown)!r}; names look like '2002/08/11/big/img_591'"
         )
     return found
-
-
-def _regions(name: str, faces: Any) -> tuple[Floats, Floats]:
-    raw = faces if isinstance(faces, tuple) else (faces.boxes, faces.scores)
-    regions, scores = np.asarray(raw[0], np.float64), np.asarray(raw[1], np.float64).ravel()
-    if len(scores) == 0:
-        return np.zeros((0, 4)), scores
-    if regions.ndim != 2 or regions.shape[0] != len(scores) or regions.shape[1] not in (4, 5):
-        raise DataError(
-            f"{name}: expected {len(scores)} regions (N, 4) or (N, 5), got {regions.shape}"
-        )
-    if not (np.isfinite(regions).all() and np.isfinite(scores).all()):
-        raise DataError(f"{name}: regions or scores hold NaN or infinity")
-    order = np.argsort(-scores, kind="stable")
-    return regions[order], scores[order]
 
 
 def _ellipses(sample: Sample) -> Floats:

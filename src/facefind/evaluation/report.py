@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from facefind import files
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.fddb import FddbResult
 from facefind.evaluation.landmarks import LandmarkResult
@@ -40,7 +41,7 @@ def plain(result: Result) -> dict[str, Any]:
         content = result
     else:
         content = result.to_dict(curves=True)
-    copy: dict[str, Any] = json.loads(json.dumps(finite(content)))
+    copy: dict[str, Any] = files.plain(finite(content))
     return copy
 
 

@@ -38,12 +38,11 @@ class FoldResult:
         return vars(self) | {"thresholds": list(self.thresholds)}
 
 
-def embed(features: Floats, flipped: Floats | None = None) -> Floats:
-    """(N, D) unit embeddings from features and, if given, those of the mirrored pictures."""
-    total = np.asarray(features, np.float64)
-    if flipped is not None:
-        total = total + np.asarray(flipped, np.float64)
-    return _unit(total)
+def embed(features: Floats) -> Floats:
+    """(N, D) features made unit embeddings."""
+    values = np.asarray(features, np.float64)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray(values / np.maximum(length, 1e-12))
 
 
 def folds(
@@ -144,7 +143,7 @@ def templates(
     """
     values = np.asarray(features, np.float64)
     if not keep_norm:
-        values = _unit(values)
+        values = embed(values)
     if scores is not None and len(scores) != len(values):
         raise DataError(f"{len(scores)} face scores for {len(values)} features")
     if scores is not None:
@@ -162,7 +161,7 @@ def templates(
     numbers, owner = np.unique(groups[:, 0], return_inverse=True)
     total = np.zeros((len(numbers), values.shape[1]))
     np.add.at(total, owner.ravel(), pooled)
-    return numbers, _unit(total)
+    return numbers, embed(total)
 
 
 def evaluate_templates(
@@ -302,11 +301,6 @@ def _contiguous(count: int, folds: int) -> npt.NDArray[np.int64]:
     if folds < 2 or count % folds:
         raise ProtocolError(f"{count} pairs do not make {folds} equal folds")
     return np.arange(count) // (count // folds)
-
-
-def _unit(values: Floats) -> Floats:
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.asarray(values / np.maximum(length, 1e-12))
 
 
 def _accuracy(distance: Floats, same: npt.NDArray[np.bool_], thresholds: Floats) -> Floats:

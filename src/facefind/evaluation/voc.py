@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facefind import files
 from facefind.datasets.files import bad_line, numbers, read_text
 from facefind.datasets.sample import Sample, digest
 from facefind.datasets.selection import check_complete
 from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.curves import average_precision
-from facefind.evaluation.detections import Detections, Pair, key, pair
+from facefind.evaluation.detections import Detections, Pair, key, listed, pair
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,17 +51,7 @@ class VocResult:
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """The result in plain types, ready for JSON; with the curve where `curves` is true."""
-        plain: dict[str, Any] = {
-            "protocol": self.protocol,
-            "digest": self.digest,
-            "images": self.images,
-            "images_without_detections": list(self.missing),
-            "faces": self.faces,
-            "ignored": self.ignored,
-            "detections": self.detections,
-            "ap": self.ap,
-            "refit": vars(self.refit),
-        }
+        plain = listed(self, "precision", "recall") | {"refit": vars(self.refit)}
         if curves:
             curve = {"precision": self.precision.tolist(), "recall": self.recall.tolist()}
             plain["curve"] = curve
@@ -172,16 +161,6 @@ def read_detections(path: str | Path) -> dict[str, Pair]:
         rows.setdefault(parts[0], []).append(values)
     tables = {name: np.array(values) for name, values in rows.items()}
     return {name: (table[:, 1:], table[:, 0]) for name, table in tables.items()}
-
-
-def write_detections(detections: Detections, path: str | Path) -> None:
-    """Write the toolbox's format; names lose their folders and suffixes, as its own have."""
-    lines = []
-    for name, found in detections.items():
-        for box, score in zip(*pair(name, found), strict=True):
-            values = " ".join(f"{value:.9g}" for value in (score, *box))
-            lines.append(f"{_key(name)} {values}\n")
-    files.write_text(path, "".join(lines))
 
 
 def _key(name: str) -> str:

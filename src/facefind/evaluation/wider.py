@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from facefind.errors import ProtocolError
 from facefind.evaluation.curves import average_precision, average_precision_above
-from facefind.evaluation.detections import Detections
+from facefind.evaluation.detections import Detections, listed
 from facefind.evaluation.wider_labels import (
     GroundTruth,
     from_samples,
@@ -73,19 +73,7 @@ class WiderResult:
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """The result in plain types, ready for JSON; with the curves where `curves` is true."""
-        plain: dict[str, Any] = {
-            "protocol": self.protocol,
-            "mode": self.mode,
-            "image_set": self.image_set,
-            "digest": self.digest,
-            "images": self.images,
-            "images_without_detections": list(self.missing),
-            "faces": self.faces,
-            "detections": self.detections,
-            "ap": self.ap,
-            "ap_98": self.ap_98,
-            "mean_ap": self.mean_ap,
-        }
+        plain = listed(self, "curves")
         if curves:
             plain["curves"] = {
                 subset: {"precision": curve.precision.tolist(), "recall": curve.recall.tolist()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from facefind.errors import WeightsError
+from facefind.files import sha256
 from facefind.interop import asfd, dsfd, retinaface, scrfd, smallhardface
 from facefind.interop.formats import Format, names
 from facefind.interop.scrfd import (
@@ -137,8 +137,7 @@ def convert(
         raise WeightsError(f"{path} does not fit {recipe.name}: {error}") from error
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    done = Converted(kind.name, recipe.name, kind.license, digest)
+    done = Converted(kind.name, recipe.name, kind.license, sha256(path))
     content = {"network": network.state_dict(), "recipe": recipe.to_dict(), "step": 0}
     checkpoints.save(target, content | {"published": done.to_dict()})
     return done

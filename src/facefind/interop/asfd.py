@@ -6,14 +6,10 @@ training alone, by `auxiliary` in its name, is left out, as in that code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
-from facefind.interop.renaming import Published
+from facefind.interop.renaming import Published, normalized
 from facefind.nn.genotypes import RELEASED_PYRAMID
 
-__all__ = ["FORMATS", "from_published", "to_published"]
+__all__ = ["D2", "FORMATS"]
 
 _HEADS = {"loc": "box", "conf": "cls"}
 
@@ -28,8 +24,7 @@ def _modules() -> dict[str, str]:
         for half in (0, 1)
     }
     pairs |= {f"latlayer{level + 1}": (f"extension.1.{level}", 0) for level in range(6)}
-    for theirs, (ours, place) in pairs.items():
-        found |= {f"{theirs}.conv": f"{ours}.{place}", f"{theirs}.bn": f"{ours}.{place + 1}"}
+    found |= normalized(pairs)
     for level, node in enumerate(RELEASED_PYRAMID.nodes):
         at = f"bi_fpn.0.layers.conv{level + 1}"
         found[f"bi_fpn.0.layers.out_layers.{level}"] = f"neck.outputs.{level}"
@@ -43,7 +38,7 @@ def _modules() -> dict[str, str]:
     return found
 
 
-_D2 = Published(
+D2 = Published(
     row="asfd-d2",
     modules=_modules(),
     first="backbone.conv1.weight",
@@ -52,23 +47,5 @@ _D2 = Published(
     ignored="auxiliary",
     signature=("bi_fpn.0.layers.w1", "latlayer6.conv.weight", "conf_layers.0.layers.0.weight"),
 )
-FORMATS = (_D2.format,)
+FORMATS = (D2.format,)
 """The kinds of published ASFDs that are read here."""
-
-
-def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The published state dict in our names, for a strict load into `asfd-d2`.
-
-    Raises:
-        WeightsError: if a name is not one of the published file's.
-    """
-    return _D2.from_published(state)
-
-
-def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict of `asfd-d2` in the published names, complete for a strict load there.
-
-    Raises:
-        WeightsError: if a name is not one of our network's.
-    """
-    return _D2.to_published(state)

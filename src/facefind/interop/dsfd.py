@@ -5,15 +5,9 @@ Two files are known: the released ResNet-152 (`dsfd-release`) and lightDSFD (`li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from facefind.interop.renaming import Published, normalized
 
-from torch import Tensor
-
-from facefind.interop.renaming import Published
-
-__all__ = ["FORMATS", "from_published", "to_published"]
-
-State = Mapping[str, Tensor]
+__all__ = ["FORMATS", "PUBLISHED"]
 
 _CONTEXTS = ("cpm3_3", "cpm4_3", "cpm5_3", "cpm7", "cpm6_2", "cpm7_2")
 _HEADS = {"loc": "box", "conf": "cls"}
@@ -49,15 +43,7 @@ def _inception(theirs: str, ours: str) -> dict[str, str]:
         "branch3x3_2": "large.1",
         "branch3x3_3": "large.2",
     }
-    return _normalized({f"{theirs}.{a}": (f"{ours}.{b}", 0) for a, b in branches.items()})
-
-
-def _normalized(convs: Mapping[str, tuple[str, int]]) -> dict[str, str]:
-    """Convolution and normalization: `.conv` and `.bn` there, a place and the next one here."""
-    found: dict[str, str] = {}
-    for theirs, (ours, place) in convs.items():
-        found |= {f"{theirs}.conv": f"{ours}.{place}", f"{theirs}.bn": f"{ours}.{place + 1}"}
-    return found
+    return normalized({f"{theirs}.{a}": (f"{ours}.{b}", 0) for a, b in branches.items()})
 
 
 def _light() -> dict[str, str]:
@@ -70,7 +56,7 @@ def _light() -> dict[str, str]:
         for number in (0, 1)
         for half in (0, 1)
     }
-    found |= _normalized(stages)
+    found |= normalized(stages)
     found |= {f"smooth{level + 1}": f"neck.smooths.{level}" for level in range(3)}
     for level in range(6):
         found[f"latlayer{level + 1}"] = f"neck.laterals.{level}"
@@ -79,12 +65,12 @@ def _light() -> dict[str, str]:
             convs = {
                 f"{theirs}.{level}.conv{n + 1}": (f"head.{ours}.{level}", 3 * n) for n in (0, 1)
             }
-            found |= _normalized(convs)
+            found |= normalized(convs)
             found[f"{theirs}.{level}.conv3"] = f"head.{ours}.{level}.6"
     return found
 
 
-_PUBLISHED = {
+PUBLISHED = {
     one.row: one
     for one in (
         Published(
@@ -106,23 +92,6 @@ _PUBLISHED = {
         ),
     )
 }
-FORMATS = tuple(one.format for one in _PUBLISHED.values())
+"""The known files by our rows."""
+FORMATS = tuple(one.format for one in PUBLISHED.values())
 """The kinds of published DSFDs that are read here."""
-
-
-def from_published(state: State, row: str) -> dict[str, Tensor]:
-    """A published state dict in our names, for a strict load into the network of `row`.
-
-    Raises:
-        WeightsError: if a name is not one of the published file's.
-    """
-    return _PUBLISHED[row].from_published(state)
-
-
-def to_published(state: State, row: str) -> dict[str, Tensor]:
-    """Our state dict of `row` in the published names, complete for a strict load there.
-
-    Raises:
-        WeightsError: if a name is not one of our network's.
-    """
-    return _PUBLISHED[row].to_published(state)

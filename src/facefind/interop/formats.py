@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from facefind.learn.recipe import Recipe
 
-__all__ = ["Format", "names", "read_graph", "read_state"]
+__all__ = ["Format", "fitting", "names", "read_graph", "read_state"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +84,30 @@ def read_state(path: Path, expected: str = "a published .pth file") -> dict[str,
     if isinstance(content, dict) and {"network", "recipe"} <= content.keys():
         raise WeightsError(f"{path} is a checkpoint of facefind already: facefind export takes it")
     return checkpoints.state_dict(content, path, expected)
+
+
+def fitting(state: Mapping[str, Tensor], rows: Mapping[str, Any], what: str) -> str:
+    """The row whose network has exactly the names and shapes of a state dict in our names.
+
+    Raises:
+        WeightsError: if there is none, of `what`; says what differs from the nearest one.
+    """
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    differing = {row: _shapes(config) ^ shapes.items() for row, config in rows.items()}
+    nearest = min(differing, key=lambda row: len(differing[row]))
+    if not differing[nearest]:
+        return nearest
+    some = ", ".join(f"{name} {shape}" for name, shape in sorted(differing[nearest])[:4])
+    raise WeightsError(
+        f"the weights fit no {what}; {nearest} comes nearest and differs in "
+        f"{len(differing[nearest])} entries: {some}"
+    )
+
+
+@cache
+def _shapes(config: Any) -> frozenset[tuple[str, tuple[int, ...]]]:
+    import torch
+
+    with torch.device("meta"):
+        state = config.build().state_dict()
+    return frozenset((name, tuple(value.shape)) for name, value in state.items())

@@ -14,7 +14,7 @@ from facefind.errors import WeightsError
 from facefind.interop.formats import Format, read_state
 from facefind.learn.recipe import Recipe
 
-__all__ = ["Published"]
+__all__ = ["Published", "normalized"]
 
 State = Mapping[str, Tensor]
 
@@ -93,3 +93,11 @@ class Published:
         # Before torch 0.4.1 normalization counted no batches.
         counts = {k: torch.tensor(0) for k in expected if k.endswith("num_batches_tracked")}
         return recipe, counts | dict(state)
+
+
+def normalized(convs: Mapping[str, tuple[str, int]]) -> dict[str, str]:
+    """Convolution and normalization: `.conv` and `.bn` there, a place and the next one here."""
+    found: dict[str, str] = {}
+    for theirs, (ours, place) in convs.items():
+        found |= {f"{theirs}.conv": f"{ours}.{place}", f"{theirs}.bn": f"{ours}.{place + 1}"}
+    return found

@@ -11,12 +11,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from facefind import recipes
 from facefind.errors import WeightsError
-from facefind.interop.formats import Format, read_state
+from facefind.interop.formats import Format, fitting, read_state
 from facefind.learn.recipe import Recipe
 from facefind.nn.detector import DenseDetector
 from facefind.systems.retinaface import ROWS
@@ -113,22 +112,9 @@ def recognize(state: State) -> str:
     """The published row whose network has the names and shapes of a state dict in our names.
 
     Raises:
-        WeightsError: if there is none; says what differs from the nearer one.
+        WeightsError: as `fitting`.
     """
-    shapes = {name: tuple(value.shape) for name, value in state.items()}
-    differing: dict[str, set[tuple[str, tuple[int, ...]]]] = {}
-    for row in PUBLISHED:
-        with torch.device("meta"):
-            expected = {k: tuple(v.shape) for k, v in ROWS[row].build().state_dict().items()}
-        differing[row] = expected.items() ^ shapes.items()
-        if not differing[row]:
-            return row
-    nearest = min(PUBLISHED, key=lambda row: len(differing[row]))
-    some = ", ".join(f"{name} {shape}" for name, shape in sorted(differing[nearest])[:4])
-    raise WeightsError(
-        f"the weights fit no published RetinaFace; {nearest} comes nearest and differs in "
-        f"{len(differing[nearest])} entries: {some}"
-    )
+    return fitting(state, {row: ROWS[row] for row in PUBLISHED}, "published RetinaFace")
 
 
 def load_port(path: str | Path) -> tuple[str, DenseDetector]:

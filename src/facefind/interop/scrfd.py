@@ -7,7 +7,6 @@ loaded in the order in which both networks run their layers.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from facefind import recipes
 from facefind.errors import WeightsError
-from facefind.interop.formats import Format, read_graph, read_state
+from facefind.interop.formats import Format, fitting, read_graph, read_state
 from facefind.learn.recipe import Recipe
 from facefind.nn.detector import DenseDetector
 from facefind.nn.onnx_weights import graph_layers, match
@@ -122,29 +121,9 @@ def recognize(state: State) -> str:
     """The row whose network has exactly the names and shapes of a state dict in our names.
 
     Raises:
-        WeightsError: if there is none; names the nearest row and what differs.
+        WeightsError: as `fitting`.
     """
-    shapes = {name: tuple(value.shape) for name, value in state.items()}
-    nearest, differing = "", frozenset(shapes.items())
-    for row in ROWS:
-        difference = _shapes(row) ^ shapes.items()
-        if not difference:
-            return row
-        if not nearest or len(difference) < len(differing):
-            nearest, differing = row, difference
-    some = ", ".join(f"{name} {shape}" for name, shape in sorted(differing)[:4])
-    raise WeightsError(
-        f"the weights fit no SCRFD of ours; {nearest} comes nearest and differs in "
-        f"{len(differing)} entries: {some}"
-    )
-
-
-@functools.cache
-def _shapes(row: str) -> frozenset[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of a row's state dict."""
-    with torch.device("meta"):
-        state = ROWS[row].build().state_dict()
-    return frozenset((name, tuple(value.shape)) for name, value in state.items())
+    return fitting(state, ROWS, "SCRFD of ours")
 
 
 def load_mmdet(path: str | Path) -> tuple[str, DenseDetector]:

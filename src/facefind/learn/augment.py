@@ -56,6 +56,7 @@ class View:
 
 SHRINKS = (1, 2, 4, 8)
 """How many times smaller an original may be decoded or kept."""
+_TRIES = 250  # windows that are drawn until one holds a face
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,12 @@ def draw_window(
     labels: Labels,
     sides: Sequence[float],
     rng: np.random.Generator,
-    tries: int = 250,
     background: float = 0.0,
 ) -> Window:
     """A random square window that holds the center of at least one face.
 
     Its side is a random choice from `sides` times the image's short side. Positions are drawn
-    until one holds a face; if none of `tries` does, another side is drawn. An image without
+    until one holds a face; if none of 250 does, another side is drawn. An image without
     faces gives its first window.
 
     Args:
@@ -91,7 +91,6 @@ def draw_window(
         labels: the image's faces; ignored ones do not count.
         sides: multiples of the short side; above 1 the faces shrink.
         rng: random generator.
-        tries: positions tried for each side.
         background: probability that the first window is taken, face or not. A network that sees
             faces in every window learns to find one in an empty picture, too.
 
@@ -106,7 +105,7 @@ def draw_window(
         # Left and top range over all places where window and image cover each other.
         low = np.minimum([0, 0], [width - side, height - side])
         high = np.maximum([0, 0], [width - side, height - side])
-        corners = rng.integers(low, high, size=(tries, 2), endpoint=True)
+        corners = rng.integers(low, high, size=(_TRIES, 2), endpoint=True)
         if not len(centers):
             break
         for some in (corners[:16], corners[16:]):  # mostly, one of the first will do
@@ -124,12 +123,11 @@ def draw_whole_face_window(
     labels: Labels,
     sides: Sequence[float],
     rng: np.random.Generator,
-    tries: int = 250,
     background: float = 0.0,
 ) -> Window:
     """A random square window that holds all of at least one face.
 
-    Each of `tries` has a side of its own. Where none holds a face, the window is a square as long
+    Each of 250 has a side of its own. Where none holds a face, the window is a square as long
     as the image's longer side, with the image in its upper left corner.
 
     Args:
@@ -137,14 +135,13 @@ def draw_whole_face_window(
         labels: the image's faces; ignored ones do not count.
         sides: multiples of the short side.
         rng: random generator.
-        tries: windows tried.
         background: probability that the first window is taken, face or not.
 
     Source: biubug6/Pytorch_Retinaface, its data augmentation.
     """
     height, width = image_size
     boxes = labels.boxes[~labels.ignore]
-    multiples = rng.choice(np.asarray(sides), tries)
+    multiples = rng.choice(np.asarray(sides), _TRIES)
     drawn = np.maximum((multiples * min(height, width)).astype(np.int64), 1)[:, None]
     room = np.array([width, height]) - drawn
     corners = rng.integers(np.minimum(0, room), np.maximum(0, room), endpoint=True)

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from facefind.learn.assigners import Assigner, Assignment, inside_regions
-from facefind.learn.boxes import iou
+from facefind.learn.boxes import diou, iou
 from facefind.learn.distributed import mean_over_processes
-from facefind.learn.losses import diou_loss, margin_cross_entropy, quality_focal, smooth_l1
+from facefind.learn.losses import margin_cross_entropy, quality_focal
 from facefind.learn.samplers import BACKGROUND, FACE, IGNORED, Sampler
 from facefind.learn.targets import BatchTargets
 from facefind.nn.anchors import Anchors
@@ -217,30 +217,7 @@ class QualityFocal:
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Scores learn face or background.
-
-    Attributes:
-        weight: factor of the term.
-        average: what the sum is divided by.
-
-    Source: RetinaFace, sec. 3.1, eq. 1; a softmax over background and face is a sigmoid of their
-    difference.
-    """
-
-    weight: float = 1.0
-    average: Average = "positives"
-
-    def __call__(self, matched: Matched) -> Tensor:
-        """The term."""
-        loss = functional.binary_cross_entropy_with_logits(
-            matched.output.face_logits, matched.positive.float(), reduction="none"
-        )
-        return self.weight * averaged_over_anchors(loss, matched, self.average)
-
-
-@dataclass(frozen=True)
-class MarginCrossEntropy:
-    """Scores learn face or background, and to be right by a margin.
+    """Scores learn face or background, and to be right by a margin where there is one.
 
     The margin is taken off the logit of what an anchor is. It is in training alone, and samplers
     rank anchors without it.
@@ -250,13 +227,15 @@ class MarginCrossEntropy:
         average: what the sum is divided by.
         margin: in the units of the logits: of cosines that are scaled by s, s times CosFace's m.
 
-    Source: ASFD, sec. 1 and 4.2 (margin-based classification); CosFace (arXiv:1801.09414), eq. 4.
-    Differs: the paper gives no formula; a margin on plain logits is the released code's.
+    Source: RetinaFace, sec. 3.1, eq. 1; a softmax over background and face is a sigmoid of their
+    difference. ASFD, sec. 1 and 4.2 (margin-based classification); CosFace
+    (arXiv:1801.09414), eq. 4.
+    Differs: ASFD gives no formula; a margin on plain logits is the released code's.
     """
 
     weight: float = 1.0
     average: Average = "positives"
-    margin: float = 0.2
+    margin: float = 0.0
 
     def __call__(self, matched: Matched) -> Tensor:
         """The term."""
@@ -291,9 +270,10 @@ class BoxLoss:
         """The term."""
         coder, raw = matched.output.coder, matched.rows(matched.output.boxes)
         if self.kind == "diou":
-            loss = diou_loss(coder.decode(raw, matched.anchors), matched.boxes)
+            loss = 1 - diou(coder.decode(raw, matched.anchors), matched.boxes)
         else:
-            loss = smooth_l1(raw, coder.encode(matched.boxes, matched.anchors), self.beta).sum(-1)
+            goal = coder.encode(matched.boxes, matched.anchors)
+            loss = functional.smooth_l1_loss(raw, goal, reduction="none", beta=self.beta).sum(-1)
         learns = matched.box_face < len(matched.targets.boxes)
         weight = learns * (matched.rows(matched.scores) if self.by_score else 1.0)
         loss = torch.where(learns, loss, 0.0) * weight
@@ -331,7 +311,10 @@ class LandmarkLoss:
         visible = rows_or_zeros(targets.visible.float(), matched.face)  # (R,5)
         goal = rows_or_zeros(targets.landmarks, matched.face)
         goal = output.coder.encode_landmarks(goal, matched.anchors)
-        loss = smooth_l1(matched.rows(output.landmarks), goal, self.beta).sum(-1) * visible
+        raw = matched.rows(output.landmarks)
+        loss = (
+            functional.smooth_l1_loss(raw, goal, reduction="none", beta=self.beta).sum(-1) * visible
+        )
         if not self.by_score:
             return self.weight * loss.sum() / _count(visible.sum() / 5, least=0.2)
         weight = matched.rows(matched.scores) * (matched.face < len(targets.boxes))

@@ -103,13 +103,12 @@ class ClassificationConfig:
 
     def build(self, logit_scale: float = 1.0) -> Term:
         """The loss term of scores that are multiplied by `logit_scale`."""
-        from facefind.learn.criterion import CrossEntropy, MarginCrossEntropy, QualityFocal
+        from facefind.learn.criterion import CrossEntropy, QualityFocal
 
         if self.kind == "quality-focal":
             return QualityFocal(self.weight)
-        if self.kind == "margin":
-            return MarginCrossEntropy(self.weight, self.average, self.margin * logit_scale)
-        return CrossEntropy(self.weight, self.average)
+        margin = self.margin * logit_scale if self.kind == "margin" else 0.0
+        return CrossEntropy(self.weight, self.average, margin)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from facefind.learn.ema import EMA
 from facefind.learn.index_sampler import Epochs, IndexSampler, sized
 from facefind.learn.initialization import prepared
 from facefind.learn.loader import Batch, TrainingSet, loader, worker_count
-from facefind.learn.logs import DeviceWork, LoadingWatch, Log, Meter, clock_time
+from facefind.learn.logs import DeviceWork, LoadingWatch, Log, Meter
 from facefind.learn.mining import batches_ahead, make_miner
 from facefind.learn.opening import cache_line, opening_lines, write_first_batch
 from facefind.learn.optimizers import freeze, make_optimizer
@@ -301,7 +302,7 @@ class _Run:
         """Log the means of the last steps, and say them with the time that is left."""
         log.write(self.step, lr=rate, seconds=self.watch.seconds, **means)
         text = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-        left = clock_time(self.progress.left(self.step))
+        left = timedelta(seconds=int(self.progress.left(self.step)))
         log.say(f"{self.progress.position(self.step)}  {text}  left {left}")
 
     def _save(self) -> None:

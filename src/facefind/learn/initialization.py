@@ -16,6 +16,7 @@ from facefind.learn import checkpoints
 from facefind.learn.recipe import RunConfig
 from facefind.nn import statistics
 from facefind.nn.detector import DenseDetector
+from facefind.nn.layers import evaluating
 from facefind.nn.onnx_weights import match
 from facefind.runtimes import STATISTICS_KEY, Card, Runtime, open_model
 from facefind.runtimes.agreement import difference
@@ -170,9 +171,8 @@ def _check(network: nn.Module, reference: Runtime, path: Path, before: dict[str,
     multiple = reference.card.size_multiple
     size = reference.card.fixed_size or (2 * multiple, 4 * multiple)
     images = np.random.default_rng(0).integers(0, 256, (1, 3, *size), dtype=np.uint8)
-    training = network.training
-    gap = difference(TorchRuntime(network)(images), reference(images))
-    network.train(training)
+    with evaluating(network):
+        gap = difference(TorchRuntime(network)(images), reference(images))
     if gap:
         network.load_state_dict(before)
         raise WeightsError(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facefind import files
 from facefind.learn.state import TrainingError
 from facefind.runtimes import cpu
 
@@ -32,7 +34,8 @@ class Log:
 
     def __init__(self, folder: Path) -> None:
         path = folder / "log.jsonl"
-        _drop_torn_line(path)
+        if path.exists():  # no record is to follow what a kill left of one
+            os.truncate(path, files.torn_line(path)[0])
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._board = _tensorboard(folder / "tensorboard")
 
@@ -229,26 +232,9 @@ def _failure(step: int, terms: dict[str, float], norm: float, names: Sequence[st
     )
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Remove the end of a log that a kill left without a newline, so that no record follows it."""
-    if path.exists():
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with path.open("r+b") as file:
-                file.truncate(whole)
-
-
 def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
     return SummaryWriter(str(folder))
-
-
-def clock_time(seconds: float) -> str:
-    """`hours:minutes:seconds`."""
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -8,8 +8,6 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from facefind.learn.boxes import diou
-
 
 def quality_focal(logits: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:
     """Cross-entropy with a soft target, weighted by how far the score is from it: same shape.
@@ -37,24 +35,3 @@ def margin_cross_entropy(logits: Tensor, targets: Tensor, margin: float) -> Tens
     """
     harder = logits - margin * (2 * targets - 1)
     return functional.binary_cross_entropy_with_logits(harder, targets, reduction="none")
-
-
-def diou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
-    """1 - DIoU of boxes (...,4) with targets (...,4), xyxy: (...,) in 0..2.
-
-    Source: DIoU (arXiv:1911.08287), eq. 8.
-    """
-    return 1 - diou(boxes, targets)
-
-
-def smooth_l1(raw: Tensor, targets: Tensor, beta: float = 1.0) -> Tensor:
-    """Smooth L1, element by element: same shape.
-
-    Args:
-        raw: what was predicted.
-        targets: what it is to be.
-        beta: difference at which the square turns to a line.
-
-    Source: Fast R-CNN (arXiv:1504.08083), eq. 3.
-    """
-    return functional.smooth_l1_loss(raw, targets, beta=beta, reduction="none")

@@ -6,7 +6,8 @@ short one (`--data`, `--out`). Nothing here imports torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -321,15 +322,5 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        from dataclasses import asdict
-
-        plain: dict[str, Any] = _plain(asdict(self))
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))  # of paths
         return plain | {"system": self.network.system}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

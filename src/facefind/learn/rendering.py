@@ -30,7 +30,6 @@ COLORS = (
 """Numbers of `jitter.Colors`; hue in sixths of the circle, a channel's number for red .. blue."""
 MILD = 10
 """Numbers of `Colors.mild_affine`: a (3,3) matrix, row by row, and the share of the mean gray."""
-NUMBERS = len(PLACE) + len(COLORS) + MILD
 
 
 def numbers(view: View, shrink: int, level_size: tuple[int, int]) -> list[float]:
@@ -71,7 +70,7 @@ def render(
     Args:
         pixels: (N,3) uint8.
         start: (B,) int64 row of `pixels` at which the view's level of its image begins.
-        numbers: (B,NUMBERS) float32, a row of `numbers` for each view.
+        numbers: (B,N) float32, a row of `numbers` for each view.
         size: (H,W).
         config: the recipe's; which changes of color there may be.
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 from facefind import datasets
 from facefind.datasets import Sample
-from facefind.files import write_json
+from facefind.files import plain, write_json
 from facefind.learn import checkpoints
 from facefind.learn.checks import option
 from facefind.learn.precision import Precision
@@ -99,7 +99,7 @@ def record(folder: Path, step: int, recipe: Recipe, facts: dict[str, Any]) -> No
     if step and path.is_file():
         stages = json.loads(path.read_text(encoding="utf-8")).get("stages", [])
     stage = {"from_step": step, **facts, "recipe": recipe.to_dict()}
-    if not stages or {**stages[-1], "from_step": step} != json.loads(json.dumps(stage)):
+    if not stages or {**stages[-1], "from_step": step} != plain(stage):
         stages.append(stage)
     write_json(folder / RECIPE, recipe.to_dict())
     write_json(path, facts | {"stages": stages})

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from facefind.nn.layers import evaluating
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -40,16 +42,9 @@ def measure(network: nn.Module, height: int, width: int) -> Cost:
         for module in part.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 hooks.append(module.register_forward_hook(_counter(counts, child)))
-    was_training = network.training
-    try:
-        network.eval()
-        with torch.no_grad():
-            device = next(network.parameters()).device
-            network(torch.zeros(1, 3, height, width, device=device))
-    finally:
-        network.train(was_training)
-        for hook in hooks:
-            hook.remove()
+    with evaluating(network, hooks), torch.no_grad():
+        device = next(network.parameters()).device
+        network(torch.zeros(1, 3, height, width, device=device))
     parts = {}
     for name, part in network.named_children():
         parameters = sum(p.numel() for p in part.parameters())

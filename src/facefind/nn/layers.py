@@ -6,11 +6,13 @@ Legend: B batch, C channels, H W feature-map height and width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 Norm = Callable[[int], nn.Module]
 """Makes the normalization for a number of channels: `nn.BatchNorm2d`, `group_norm(16)`, ..."""
@@ -143,6 +145,20 @@ class WeightedSum(nn.Module):
         if not self.positive:
             return shares.log()
         return shares * (self._LEAST / (1 - shares.sum()).clamp(min=1e-7))
+
+
+@contextmanager
+def evaluating(network: nn.Module, hooks: Iterable[RemovableHandle] = ()) -> Iterator[None]:
+    """The network in eval mode; after it, each module in the mode of before, and no more hooks."""
+    training = [module for module in network.modules() if module.training]
+    try:
+        network.eval()
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for hook in hooks:
+            hook.remove()
 
 
 def conv_relu(

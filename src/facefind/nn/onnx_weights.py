@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from facefind.errors import WeightsError
 from facefind.nn.deform import DeformConv2d
-from facefind.nn.layers import Scale, WeightedSum
+from facefind.nn.layers import Scale, WeightedSum, evaluating
 from facefind.runtimes.onnx_file import Graph, Node
 
 __all__ = ["Layer", "Matched", "graph_layers", "match", "run_order"]
@@ -135,17 +135,9 @@ def run_order(network: nn.Module) -> list[tuple[str, Any]]:
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm | Scale | WeightedSum)
     ]
     side = 2 * int(getattr(network, "size_multiple", 32))
-    training = [module for module in network.modules() if module.training]
-    try:
-        with torch.inference_mode():
-            network.eval()
-            run = getattr(network, "candidates", network)
-            run(torch.zeros(1, 3, side, side, dtype=torch.uint8))
-    finally:
-        for module in training:
-            module.training = True
-        for hook in hooks:
-            hook.remove()
+    with evaluating(network, hooks), torch.inference_mode():
+        run = getattr(network, "candidates", network)
+        run(torch.zeros(1, 3, side, side, dtype=torch.uint8))
     return ran
 
 

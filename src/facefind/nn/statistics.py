@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from facefind.errors import WeightsError
+from facefind.nn.layers import evaluating
 from facefind.nn.onnx_weights import Matched, run_order
 
 __all__ = ["measure", "pack", "restore"]
@@ -91,16 +92,9 @@ def measure(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
     norms = [norm for norm, _ in _normalizations(network).values()]
     hooks = [norm.register_forward_pre_hook(add) for norm in norms]
-    training = [module for module in network.modules() if module.training]
-    try:
-        network.eval()
+    with evaluating(network, hooks):
         for images in batches:
             network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module in training:
-            module.training = True
     for norm, found in sums.items():
         mean, square = found[1:] / found[0]
         var = (square - mean.square()).clamp(min=0)

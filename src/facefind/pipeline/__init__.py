@@ -11,7 +11,7 @@
 """
 
 from facefind.outputs import check_distinct, check_outputs, distinct, output_path
-from facefind.pipeline.crops import CropFolder, aligned_crops
+from facefind.pipeline.crops import CropFolder, aligned_crops, check_landmarks
 from facefind.pipeline.drawings import DrawingFolder, MeshFolder
 from facefind.pipeline.kept import DetectorSettings, ExactFaces, KeptDetections, detect_labeled
 from facefind.pipeline.meter import Meter
@@ -44,6 +44,7 @@ __all__ = [
     "Stages",
     "aligned_crops",
     "check_distinct",
+    "check_landmarks",
     "check_outputs",
     "detect_files",
     "detect_labeled",

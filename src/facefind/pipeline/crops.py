@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from facefind import landmarks
 from facefind.cropping import CropOptions
+from facefind.detector import FaceDetector
 from facefind.errors import DataError
 from facefind.faces import Faces
 from facefind.outputs import output_path
 from facefind.pipeline.manifests import ListedFolder
 
-__all__ = ["MANIFEST", "CropFolder", "aligned_crops"]
+__all__ = ["MANIFEST", "CropFolder", "aligned_crops", "check_landmarks"]
 
 MANIFEST = "manifest.jsonl"
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
@@ -112,6 +113,15 @@ class CropFolder(ListedFolder):
         image = Image.fromarray(crop)
         image.save(file, _FORMATS[self._how.format], quality=self._how.quality)  # PNG has none
         return file.getvalue()
+
+
+def check_landmarks(detector: FaceDetector) -> None:
+    """Raise DataError where a detector finds no landmarks, by which faces are aligned."""
+    if not detector.card.landmarks:
+        raise DataError(
+            f"{detector.card.name} finds no landmarks to align faces by; facefind models says "
+            "which do"
+        )
 
 
 def aligned_crops(

@@ -6,31 +6,23 @@ with another model's faces.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from facefind import protocols
-from facefind.datasets.files import bad_line
 from facefind.detector import DetectionResult, FaceDetector
-from facefind.errors import DataError
-from facefind.files import read_json_lines
+from facefind.evaluation import detections
+from facefind.evaluation.detections import ExactFaces
 from facefind.images import MAX_PIXELS, Found, Truncated
 from facefind.pipeline.resuming import Note, detector_settings
 from facefind.pipeline.sinks import JsonLines, reason
 from facefind.pipeline.sources import detect_files
 from facefind.runtimes import PrecisionName, RuntimeName
-
-if TYPE_CHECKING:
-    from facefind.faces import Faces
 
 __all__ = [
     "Detected",
@@ -42,7 +34,6 @@ __all__ = [
     "read_kept",
 ]
 
-Floats = npt.NDArray[np.float64]
 Watch = Callable[[Iterator[DetectionResult], int], Iterator[DetectionResult]]
 """Hands on results as they come, of which there will be so many: to show progress and errors."""
 
@@ -88,54 +79,6 @@ class DetectorSettings:
             truncated=self.truncated,
         )
         return detector, detector_settings(detector) | {"model": self.model}
-
-
-@dataclass(frozen=True, eq=False)
-class ExactFaces:
-    """Faces of one image, by falling score: boxes (N, 4), scores (N,), landmarks or None.
-
-    The numbers are those that are in a kept file, so that a result does not depend on whether
-    they went through it.
-    """
-
-    boxes: Floats
-    scores: Floats
-    landmarks: Floats | None = None
-
-    @classmethod
-    def from_faces(cls, faces: Faces) -> ExactFaces:
-        """Found faces, each number the shortest decimal of its float32."""
-        landmarks = None if faces.landmarks is None else _decimal(faces.landmarks)
-        return cls(_decimal(faces.boxes), _decimal(faces.scores), landmarks)
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> ExactFaces:
-        """The faces of a line.
-
-        Raises:
-            KeyError, TypeError, ValueError: the line holds no faces.
-        """
-        scores = np.array(record["scores"], np.float64).reshape(-1)
-        boxes = np.array(record["boxes"], np.float64)
-        boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
-        if boxes.shape != (len(scores), 4):
-            raise ValueError("as many boxes of four numbers as scores")
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise ValueError("not finite")
-        order = np.argsort(-scores, kind="stable")
-        given = record.get("landmarks")
-        landmarks = None
-        if given is not None:
-            landmarks = np.array(given, np.float64).reshape(len(boxes), 5, 2)[order]
-        return cls(boxes[order], scores[order], landmarks)
-
-    def to_record(self, name: str, **more: Any) -> dict[str, Any]:
-        """Name and faces as plain values; `more` goes beside them."""
-        record: dict[str, Any] = {"image": name, "boxes": self.boxes.tolist()}
-        record["scores"] = self.scores.tolist()
-        if self.landmarks is not None:
-            record["landmarks"] = self.landmarks.tolist()
-        return record | more
 
 
 @dataclass(frozen=True)
@@ -223,26 +166,12 @@ def read_kept(path: Path) -> tuple[dict[str, ExactFaces], dict[str, Any]]:
     """Faces by image name of a file of JSON lines, and what its note says found them, if any.
 
     Raises:
-        DataError: a line is not as it should be, or names an image a second time.
+        DataError: as `detections.read_lines` does.
     """
-    found: dict[str, ExactFaces] = {}
-    expected = 'JSON with "image", "boxes" (N x 4), "scores" (N) and maybe "landmarks"'
-    try:
-        for number, record in read_json_lines(path):
-            try:
-                name, faces = str(record["image"]), ExactFaces.from_record(record)
-            except (ValueError, KeyError, TypeError):
-                raise bad_line(path, number, json.dumps(record), expected) from None
-            if name in found:
-                raise bad_line(path, number, json.dumps(record), "each image once")
-            found[name] = faces
-    except DataError:
-        raise
-    except ValueError as error:
-        raise DataError(f"{error}; expected {expected}") from None
     note = Note.beside(path, {})
     made_by = note.read() if note.is_there else {}
-    return found, {key: value for key, value in made_by.items() if key != _FOLDERS}
+    known = {key: value for key, value in made_by.items() if key != _FOLDERS}
+    return detections.read_lines(path), known
 
 
 def _folders(paths: Mapping[str, Path]) -> list[str]:
@@ -252,7 +181,3 @@ def _folders(paths: Mapping[str, Path]) -> list[str]:
         path.parents[min(depth, len(path.parents)) - 1] for path, depth in depths if path.parents
     }
     return sorted(map(os.path.realpath, found))
-
-
-def _decimal(values: npt.NDArray[np.float32]) -> Floats:
-    return values.astype(np.str_).astype(np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 __all__ = ["Meter"]
@@ -85,15 +86,7 @@ class Meter:
         total = "" if self.total is None else f" of {self.total}"
         parts = [f"{self.done}{total} pictures", f"{now['rate']:.1f} a second"]
         if now["seconds_left"] is not None:
-            parts.append(f"{clock(now['seconds_left'])} left")
+            parts.append(f"{timedelta(seconds=round(now['seconds_left']))} left")
         parts.append(f"{self.failed} failed")
         parts += [f"{name} {share:.0%}" for name, share in now["stages"].items()]
         return ", ".join(parts)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as days, hours, minutes and seconds, such as 3d 4:05:06."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return f"{days}d " * (days > 0) + f"{hours}:{minutes:02}:{rest:02}"

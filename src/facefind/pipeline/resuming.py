@@ -12,7 +12,7 @@ from typing import Any
 
 from facefind.detector import FaceDetector
 from facefind.errors import DataError
-from facefind.files import json_bytes, sha256
+from facefind.files import json_bytes, plain, sha256
 from facefind.images.listing import is_remote, pattern_root
 from facefind.pipeline.remote import name_of
 from facefind.pipeline.stores import Folder, Store
@@ -36,7 +36,7 @@ class Note:
 
     def __init__(self, store: Store, key: str, settings: Mapping[str, Any]) -> None:
         self._store, self._key = store, key
-        self.settings = json.loads(json.dumps(dict(settings)))
+        self.settings = plain(dict(settings))
 
     @classmethod
     def beside(cls, output: Path, settings: Mapping[str, Any]) -> Note:

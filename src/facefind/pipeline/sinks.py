@@ -13,7 +13,7 @@ from typing import IO, Any, Self
 from facefind.detector import DetectionResult
 from facefind.errors import DataError
 from facefind.faces import Faces
-from facefind.files import Lock, read_json_lines
+from facefind.files import Lock, read_json_lines, torn_line
 from facefind.pipeline.resuming import Note
 from facefind.streaming import ITEM_ERRORS
 
@@ -28,7 +28,6 @@ __all__ = [
     "write_results",
 ]
 
-_BLOCK = 1 << 16
 _START = b'{"image": "'  # of every line
 _DEVICES = {("/", "dev"), ("/", "proc")}
 _NO_ROOM = {EDQUOT, ENOSPC, EROFS}  # the next image would fail alike
@@ -186,7 +185,7 @@ class JsonLines(Sink):
             self._file = self.path.open("w", encoding="utf-8")
             return
         if self._resume and self.path.exists():
-            os.truncate(self.path, _torn_line(self.path)[0])
+            os.truncate(self.path, torn_line(self.path)[0])
         self._file = self.path.open("a" if self._resume else "w", encoding="utf-8")
         if self._note is not None and not (self._resume and self.names):
             self._note.write()
@@ -231,8 +230,8 @@ class JsonLines(Sink):
         except ValueError as error:
             where = "" if str(self.path) in str(error) else f"{self.path}: "
             raise DataError(f"{where}{error}, {refused}") from error
-        _, torn = _torn_line(self.path)
-        if not _START.startswith(torn):
+        _, torn = torn_line(self.path)
+        if not _START.startswith(torn[: len(_START)]):
             raise DataError(f"{self.path} ends in a line of something else, {refused}")
         return names
 
@@ -240,19 +239,3 @@ class JsonLines(Sink):
 def is_device(path: Path) -> bool:
     """Whether a path leads to a pipe or device, which hold nothing, or is the name of one."""
     return (path.exists() and not path.is_file()) or path.parts[:2] in _DEVICES
-
-
-def _torn_line(path: Path) -> tuple[int, bytes]:
-    """Where the last line without an end begins, and how it begins; nothing where all have one."""
-    with path.open("rb") as file:
-        at = file.seek(0, os.SEEK_END)
-        while at > 0:
-            start = max(0, at - _BLOCK)
-            file.seek(start)
-            newline = file.read(at - start).rfind(b"\n")
-            at = start
-            if newline >= 0:
-                at += newline + 1
-                break
-        file.seek(at)
-        return at, file.read(len(_START))

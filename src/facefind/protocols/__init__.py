@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import replace
-from difflib import get_close_matches
 
-from facefind.errors import ProtocolError
+from facefind.errors import ProtocolError, did_you_mean
 from facefind.protocols.named import PROTOCOLS
 from facefind.protocols.rules import (
     DsfdPyramid,
@@ -17,7 +16,6 @@ from facefind.protocols.rules import (
     Size,
     TestProtocol,
 )
-from facefind.protocols.sizes import parse_size
 from facefind.protocols.views import View
 
 __all__ = [
@@ -35,6 +33,7 @@ __all__ = [
 
 _SIDE = re.compile(r"[1-9][0-9]{0,4}")
 _CONTAINMENT = re.compile(r"containment=([01]|[01]?\.[0-9]+)")
+_SIZE = re.compile(r"([1-9][0-9]{0,4})[x×]([1-9][0-9]{0,4})")
 _SIDES = re.compile(r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4})*")
 
 
@@ -66,13 +65,22 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
     with suppress(ProtocolError):
         height, width = parse_size(text)
         return TestProtocol(name=f"{width}x{height}", sizes=((height, width),))
-    near = get_close_matches(text, PROTOCOLS, 3)
     raise ProtocolError(
-        f"no protocol is called {protocol!r}"
-        + (f", did you mean {' or '.join(map(repr, near))}?" if near else ".")
-        + f" Known: {', '.join(PROTOCOLS)}, a long side such as '1024', or a WIDTHxHEIGHT"
-        " such as '640x480'"
+        f"no protocol is called {protocol!r}{did_you_mean(text, PROTOCOLS) or '.'} Known: "
+        f"{', '.join(PROTOCOLS)}, a long side such as '1024', or a WIDTHxHEIGHT such as '640x480'"
     )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """The (height, width) of a text WIDTHxHEIGHT, such as "640x480": written as monitors are.
+
+    Raises:
+        ProtocolError: the text is no such thing, or a side is not in 1..99999.
+    """
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None:
+        raise ProtocolError(f"expected a size WIDTHxHEIGHT, such as 640x480, got {text!r}")
+    return int(match[2]), int(match[1])
 
 
 def _varied(protocol: TestProtocol, change: str) -> TestProtocol:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-from facefind.errors import DataError
+from facefind.errors import DataError, did_you_mean
 from facefind.learn.recipe import Recipe
 from facefind.recipes.stored import from_dict, load_network, read_recipe
 from facefind.systems import SYSTEMS
@@ -37,9 +36,8 @@ def get(name: str) -> Recipe:
     path, _, function = name.rpartition(":")
     if path.endswith(".py"):
         return _from_file(Path(path), function)
-    near = difflib.get_close_matches(name, names(), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`facefind train --help` lists them."
-    raise DataError(f"no recipe {name!r}; {hint} A file of your own is named my_file.py:my_recipe")
+    hint = did_you_mean(name, names()) or "; `facefind train --help` lists them."
+    raise DataError(f"no recipe {name!r}{hint} A file of your own is named my_file.py:my_recipe")
 
 
 def _from_file(path: Path, function: str) -> Recipe:

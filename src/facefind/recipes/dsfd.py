@@ -15,14 +15,13 @@ from functools import partial
 
 from facefind.learn.recipe import (
     AugmentConfig,
-    DataConfig,
     OptimConfig,
     Recipe,
     RunConfig,
     ScheduleConfig,
 )
 from facefind.recipes.finetune import dark, finetune
-from facefind.recipes.scrfd import MEAN_COLOR, REDISTRIBUTED_SIDES, WIDER_IMAGES, on_gpu
+from facefind.recipes.scrfd import MEAN_COLOR, REDISTRIBUTED_SIDES, WIDER_IMAGES, on_cpu, on_gpu
 from facefind.systems.dsfd import (
     CRITERION,
     RELEASED_CRITERION,
@@ -144,35 +143,29 @@ def light() -> Recipe:
 
 
 def short() -> Recipe:
-    """A training of the light network on a CPU, in windows of 320 pixels.
+    """A training of the light network on a CPU, in the course of `scrfd.on_cpu`.
 
     Its backbone begins with the weights of the SCRFD of which it has the layers, as the paper's
     begin with those for ImageNet: from scratch it learns far more slowly.
-    Window and crop sides are half of the full training's, which keeps the scale at which faces are
-    seen. Two crops in five go by anchors, as in the paper, but by PyramidBox's continuous sizes;
-    three in ten of the others are taken anywhere, so that no faces are found in empty pictures.
+    Two crops in five go by anchors, as in the paper, but by PyramidBox's continuous sizes.
     Scores are divided by the number of positives, as in the released code, which gives them weight
     enough to be learned in few steps.
     """
-    return Recipe(
-        name="dsfd-light-short",
-        network=ROWS["dsfd-light"],
-        criterion=replace(
-            RELEASED_CRITERION, sampler=replace(RELEASED_CRITERION.sampler, min_negatives=100)
-        ),
-        data=DataConfig(balance=0.5),
-        augment=AugmentConfig(
-            size=320,
-            crop_sides=tuple(side / 2 for side in REDISTRIBUTED_SIDES),
-            crop_policy="anchor",
-            anchor_octaves=1.0,
-            background=0.3,
-            fill=MEAN_COLOR,
-            min_face=4.0,
-        ),
-        optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.05, ema=0.999, clip=10.0),
-        schedule=ScheduleConfig(epochs=18.0, batch=16, kind="cosine", warmup_epochs=1.0),
-        run=RunConfig(precision="auto", init_from="scrfd-500m-kps"),
+    return on_cpu(
+        Recipe(
+            name="dsfd-light",
+            network=ROWS["dsfd-light"],
+            criterion=replace(
+                RELEASED_CRITERION, sampler=replace(RELEASED_CRITERION.sampler, min_negatives=100)
+            ),
+            augment=AugmentConfig(
+                crop_sides=REDISTRIBUTED_SIDES,
+                crop_policy="anchor",
+                anchor_octaves=1.0,
+                fill=MEAN_COLOR,
+            ),
+            run=RunConfig(init_from="scrfd-500m-kps"),
+        )
     )
 
 

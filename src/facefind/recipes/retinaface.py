@@ -13,15 +13,13 @@ from functools import partial
 
 from facefind.learn.recipe import (
     AugmentConfig,
-    DataConfig,
     OptimConfig,
     ParameterGroup,
     Recipe,
-    RunConfig,
     ScheduleConfig,
 )
 from facefind.recipes.finetune import finetune
-from facefind.recipes.scrfd import REDISTRIBUTED_SIDES, on_gpu
+from facefind.recipes.scrfd import REDISTRIBUTED_SIDES, on_cpu, on_gpu
 from facefind.systems.mesh.config import MeshConfig
 from facefind.systems.retinaface import (
     CRITERION,
@@ -127,41 +125,28 @@ def authors(row: str) -> Recipe:
 
 
 def short(row: str) -> Recipe:
-    """A training of an hour on a CPU, with landmarks, from scratch: the faces of the full training.
+    """A training with landmarks, from scratch, in the course of `scrfd.on_cpu`.
 
-    Windows of 320 pixels and half the crop sides keep the scale at which faces are seen, at a
-    quarter of the work. AdamW on a cosine with averaged weights needs fewer epochs than the paper's
-    schedule. Anchors are matched and boxes encoded as the PyTorch port does, which gives small
-    faces an anchor too; so encoded, landmarks at the port's weight of 1 would send the backbone ten
-    times the gradient of the scores, and keep the paper's 0.1. Crops also show faces smaller than
-    they are (SCRFD's redistribution), three in ten fall anywhere, and rare events are drawn more
-    often.
+    Anchors are matched and boxes encoded as the PyTorch port does, which gives small faces an
+    anchor too; so encoded, landmarks at the port's weight of 1 would send the backbone ten times
+    the gradient of the scores, and keep the paper's 0.1. Crops also show faces smaller than they
+    are (SCRFD's redistribution).
     """
     network = ROWS[row]
     theirs = released(network)
-    return Recipe(
-        name=f"{row}-short",
-        network=replace(
-            network,
-            box_stds=theirs.box_stds,
-            landmark_std=theirs.landmark_std,
-        ),
-        criterion=replace(
-            RELEASED_CRITERION,
-            box=replace(RELEASED_CRITERION.box, weight=1.0),
-            landmarks=replace(RELEASED_CRITERION.landmarks, weight=0.1),
-        ),
-        data=DataConfig(balance=0.5),
-        augment=AugmentConfig(
-            size=320,
-            crop_sides=tuple(side / 2 for side in REDISTRIBUTED_SIDES),
-            background=0.3,
-            min_face=4.0,
-        ),
-        optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.05, ema=0.999, clip=35.0),
-        schedule=ScheduleConfig(epochs=18.0, batch=16, kind="cosine", warmup_epochs=1.0),
-        run=RunConfig(precision="auto"),
+    recipe = on_cpu(
+        Recipe(
+            name=row,
+            network=replace(network, box_stds=theirs.box_stds, landmark_std=theirs.landmark_std),
+            criterion=replace(
+                RELEASED_CRITERION,
+                box=replace(RELEASED_CRITERION.box, weight=1.0),
+                landmarks=replace(RELEASED_CRITERION.landmarks, weight=0.1),
+            ),
+            augment=AugmentConfig(crop_sides=REDISTRIBUTED_SIDES),
+        )
     )
+    return replace(recipe, optim=replace(recipe.optim, clip=35.0))
 
 
 def gpu(row: str) -> Recipe:

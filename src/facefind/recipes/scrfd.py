@@ -90,30 +90,34 @@ def released(row: str) -> Recipe:
     )
 
 
-def short(row: str) -> Recipe:
-    """A training of an hour on a CPU: the same face sizes in windows of half the side.
+def on_cpu(recipe: Recipe) -> Recipe:
+    """A recipe with the course of a training of an hour on a CPU, `-short` in its name.
 
     Half the window (320 pixels) and half the crop sides keep the scale at which faces are seen,
     at a quarter of the work. AdamW on a cosine with averaged weights needs fewer epochs than the
-    paper's schedule. Rare events are drawn more often, three in ten crops fall anywhere, so that no
-    faces are found in empty pictures, and faces under 4 pixels are ignored.
+    papers' schedules. Rare events are drawn more often, three in ten crops fall anywhere, so that
+    no faces are found in empty pictures, and faces under 4 pixels are ignored.
     """
-    base = paper(row)
     return replace(
-        base,
-        name=f"{row}-short",
+        recipe,
+        name=f"{recipe.name}-short",
         data=DataConfig(balance=0.5),
         augment=replace(
-            base.augment,
+            recipe.augment,
             size=320,
-            crop_sides=tuple(side / 2 for side in base.augment.crop_sides),
+            crop_sides=tuple(side / 2 for side in recipe.augment.crop_sides),
             background=0.3,
             min_face=4.0,
         ),
         optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.05, ema=0.999, clip=10.0),
         schedule=ScheduleConfig(epochs=18.0, batch=16, kind="cosine", warmup_epochs=1.0),
-        run=RunConfig(precision="auto"),
+        run=RunConfig(init_from=recipe.run.init_from, precision="auto"),
     )
+
+
+def short(row: str) -> Recipe:
+    """The training of a row on a CPU: see `on_cpu`."""
+    return on_cpu(paper(row))
 
 
 def on_gpu(recipe: Recipe) -> Recipe:

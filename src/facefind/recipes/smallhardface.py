@@ -16,17 +16,15 @@ from functools import partial
 
 from facefind.learn.recipe import (
     AugmentConfig,
-    DataConfig,
     MiningConfig,
     OptimConfig,
     ParameterGroup,
     Recipe,
     ResizedConfig,
-    RunConfig,
     ScheduleConfig,
 )
 from facefind.recipes.finetune import finetune
-from facefind.recipes.scrfd import MEAN_COLOR, REDISTRIBUTED_SIDES, WIDER_IMAGES, on_gpu
+from facefind.recipes.scrfd import MEAN_COLOR, REDISTRIBUTED_SIDES, WIDER_IMAGES, on_cpu, on_gpu
 from facefind.systems.smallhardface import CRITERION, ROWS
 
 MINING = MiningConfig(on=True, threshold=0.85, skip=0.7)
@@ -132,36 +130,31 @@ def released() -> Recipe:
 
 
 def short(*, mining: bool = True) -> Recipe:
-    """A training of the light network of an hour on a CPU, in windows of 320 pixels.
+    """A training of the light network, from scratch, in the course of `scrfd.on_cpu`.
 
-    The crops and the optimizer are those of SCRFD's short recipe: half the window and half the
-    crop sides keep the scale at which faces are seen, and AdamW on a cosine with averaged weights
-    needs few epochs from scratch. So small a window has about three positive anchors: 48 anchors
-    are learned of each, not the paper's 256, so that background does not drown them. Three in ten
-    crops are taken anywhere, so that no faces are found in empty pictures. It is tested by a
-    pyramid, without which no large face would be found.
+    So small a window has about three positive anchors: 48 anchors are learned of each, not the
+    paper's 256, so that background does not drown them. It is tested by a pyramid, without which no
+    large face would be found.
 
     Args:
         mining: whether easy images are left out of most passes.
     """
-    name = "smallhardface-light-short"
-    return Recipe(
-        name=name if mining else f"{name}-nomining",
-        network=ROWS["smallhardface-light"],
-        criterion=replace(CRITERION, sampler=replace(CRITERION.sampler, positives=16, total=48)),
-        data=DataConfig(balance=0.5),
-        augment=AugmentConfig(
-            size=320,
-            crop_sides=tuple(side / 2 for side in REDISTRIBUTED_SIDES),
-            background=0.3,
-            fill=MEAN_COLOR,
-            min_face=4.0,
-        ),
-        optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.05, ema=0.999, clip=10.0),
-        schedule=ScheduleConfig(epochs=36.0, batch=16, kind="cosine", warmup_epochs=1.0),
-        mining=MINING if mining else MiningConfig(),
-        run=RunConfig(precision="auto"),
-        protocol="smallhardface:100,300,600:no-flip",
+    recipe = on_cpu(
+        Recipe(
+            name="smallhardface-light",
+            network=ROWS["smallhardface-light"],
+            criterion=replace(
+                CRITERION, sampler=replace(CRITERION.sampler, positives=16, total=48)
+            ),
+            augment=AugmentConfig(crop_sides=REDISTRIBUTED_SIDES, fill=MEAN_COLOR),
+            mining=MINING if mining else MiningConfig(),
+            protocol="smallhardface:100,300,600:no-flip",
+        )
+    )
+    return replace(
+        recipe,
+        name=recipe.name if mining else f"{recipe.name}-nomining",
+        schedule=replace(recipe.schedule, epochs=36.0),
     )
 
 

@@ -172,3 +172,11 @@ class Card:
 
         text = metadata(path).get(METADATA_KEY)
         return None if text is None else cls.from_json(text)
+
+    @classmethod
+    def of_export(cls, path: str | Path) -> Card:
+        """Return the card of a file that is facefind's own; another one raises WeightsError."""
+        card = cls.from_file(path)
+        if card is None:
+            raise WeightsError(f"{path} carries no card: it was not made by facefind's export")
+        return card

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from facefind.learn.distributed import make_device
 from facefind.learn.index_sampler import Epochs, IndexSampler, sized
 from facefind.learn.initialization import prepared
 from facefind.learn.loader import Batch, TrainingSet, loader, worker_count
-from facefind.learn.logs import Log, Meter, clock_time
+from facefind.learn.logs import Log, Meter
 from facefind.learn.optimizers import freeze, make_optimizer
 from facefind.learn.precision import choose_precision
 from facefind.learn.recipe import Recipe
@@ -246,7 +247,7 @@ class Search:
             chosen=self.supernet.edges(),
         )
         text = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-        left = clock_time(self.progress.left(self.step))
+        left = timedelta(seconds=int(self.progress.left(self.step)))
         log.say(f"{self.progress.position(self.step)}  {text}  left {left}")
 
     def _save(self) -> None:

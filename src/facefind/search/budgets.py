@@ -22,18 +22,14 @@ class Budget:
     """A search's size.
 
     Attributes:
-        name: of the budget.
         models: networks a step.
         trial: the recipe that each candidate is trained by.
         final: the recipe that the best network gets at the end.
-        source: where the numbers come from.
     """
 
-    name: BudgetName
     models: int
     trial: Recipe
     final: Recipe
-    source: str
 
 
 def paper() -> Budget:
@@ -51,9 +47,7 @@ def paper() -> Budget:
         schedule=replace(base.schedule, epochs=80.0, steps=(56 / 80, 68 / 80)),
         run=RunConfig(evaluate_images=0, log_every=100),
     )
-    return Budget(
-        name="paper", models=320, trial=trial, final=base, source="SCRFD, sec. 4.2 and 5.1"
-    )
+    return Budget(models=320, trial=trial, final=base)
 
 
 def small() -> Budget:
@@ -77,7 +71,7 @@ def small() -> Budget:
         schedule=ScheduleConfig(epochs=2.0, batch=16, kind="cosine", warmup_epochs=0.2),
         run=RunConfig(threads=1, evaluate_images=100, log_every=100),
     )
-    return Budget(name="small", models=16, trial=trial, final=base, source="ours, for an hour")
+    return Budget(models=16, trial=trial, final=base)
 
 
 BUDGETS: dict[BudgetName, Callable[[], Budget]] = {"paper": paper, "small": small}
@@ -98,7 +92,7 @@ def autofem_paper() -> Budget:
         optim=replace(base.optim, clip=5.0),
         run=RunConfig(evaluate_images=300),
     )
-    return Budget(name="paper", models=1, trial=trial, final=base, source="ASFD, sec. 4.1 and 4.2")
+    return Budget(models=1, trial=trial, final=base)
 
 
 def autofem_small() -> Budget:
@@ -117,7 +111,7 @@ def autofem_small() -> Budget:
         schedule=replace(base.schedule, epochs=24.0),
         run=RunConfig(threads=2, evaluate_images=100, log_every=20),
     )
-    return Budget(name="small", models=1, trial=trial, final=base, source="ours, for two hours")
+    return Budget(models=1, trial=trial, final=base)
 
 
 AUTOFEM_BUDGETS: dict[BudgetName, Callable[[], Budget]] = {

@@ -54,10 +54,10 @@ def _step(study: Study, step: int) -> dict[str, Any]:
         "distinct_scores": len(set(scores)),
         "trials": len(results),
         "seconds": sum(result["seconds"] for result in results),
-        "intervals": {k: v.to_dict() for k, v in study.intervals(step).items()},
+        "intervals": {k: dataclasses.asdict(v) for k, v in study.intervals(step).items()},
         "best": _plain(study.best(step)),
         "agreement": {
-            rung: {name: found.to_dict() for name, found in pairs.items()}
+            rung: {name: dataclasses.asdict(found) for name, found in pairs.items()}
             for rung, pairs in study.agreements(step).items()
         },
     }

@@ -5,7 +5,7 @@ Legend: N networks, R rounds.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,6 @@ class Interval:
     median: float
     low: float
     high: float
-
-    def to_dict(self) -> dict[str, float]:
-        """Plain numbers, ready for JSON."""
-        return asdict(self)
 
     def widened(self, slack: float) -> tuple[float, float]:
         """Its ends, at least the fraction `slack` of the median away from it."""
@@ -96,10 +92,6 @@ class Standing:
     rank_interval: Interval
     lead: Interval
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, ready for JSON."""
-        return asdict(self)
-
 
 def standing(
     one: npt.ArrayLike, others: npt.ArrayLike, *, rounds: int = 10_000, seed: int = 0
@@ -151,10 +143,6 @@ class Agreement:
     networks: int
     spearman: float | None
     kendall: float | None
-
-    def to_dict(self) -> dict[str, float | int | None]:
-        """Plain numbers, ready for JSON."""
-        return asdict(self)
 
 
 def agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> Agreement:

@@ -8,7 +8,6 @@ so that processes agree without talking, and a killed study is resumed by runnin
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from facefind import datasets, recipes
+from facefind import datasets, files, recipes
 from facefind.errors import DataError, FacefindError
 from facefind.learn.recipe import NetworkConfig, Recipe
 from facefind.search.candidates import Entry
@@ -50,7 +49,7 @@ class Study:
         # What is once written never changes, so it is read and parsed once.
         self._networks: dict[int, list[NetworkConfig]] = {}
         self._results: dict[str, dict[str, Any]] = {}
-        content = _plain(same_for_all_machines(settings.to_dict()))
+        content = files.plain(same_for_all_machines(settings.to_dict()))
         content["data"] = image_sets(settings.trial)
         while (known := self.store.read("study.json")) is None:
             with self.store.claim("study") as got:
@@ -59,7 +58,7 @@ class Study:
             time.sleep(0 if got else _POLL)
         # Options that came after the study are at their defaults, as they were without them.
         trials = {name: recipes.from_dict(known[name]).to_dict() for name in ("trial", "final")}
-        known = _plain(same_for_all_machines(known | trials))
+        known = files.plain(same_for_all_machines(known | trials))
         differing = [name for name in content if known.get(name) != content[name]]
         if differing:
             raise StudyError(
@@ -275,10 +274,6 @@ def image_sets(recipe: Recipe) -> dict[str, Any]:
         "images_measured": len(measured),
         "digest_measured": datasets.digest(measured),
     }
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
 
 
 __all__ = ["Runner", "Study", "StudyError", "here", "image_sets", "ranks"]

@@ -15,6 +15,8 @@ from facefind.search.candidates import Candidates
 from facefind.search.settings import Settings, Trial
 from facefind.search.study import Study, StudyError
 
+_RETRIES = 3  # times that a trial is given to another node after it lost its own
+
 
 def run_processes(folder: Path, settings: Settings, processes: int) -> Study:
     """The finished study, worked on by so many processes of this machine (1: by this one).
@@ -65,7 +67,6 @@ class RayRunner:
         address: of the cluster; None starts Ray on this machine, "auto" joins what runs here.
         cpus: CPU cores of a trial.
         gpus: GPUs of a trial; a fraction shares one.
-        retries: how often a trial is given to another node after it lost its own.
 
     Raises:
         RuntimeUnavailableError: if Ray is not installed.
@@ -77,7 +78,6 @@ class RayRunner:
         *,
         cpus: float = 1,
         gpus: float = 0,
-        retries: int = 3,
         **options: Any,
     ) -> None:
         try:
@@ -89,7 +89,7 @@ class RayRunner:
         if not ray.is_initialized():
             ray.init(address=address, **options)
         self._ray, self._cpus, self._gpus = ray, cpus, gpus
-        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(_train)
+        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES)(_train)
 
     def slots(self) -> int:
         """Trials that the cluster can do at once; at least 1."""

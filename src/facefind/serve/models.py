@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from facefind import protocols, weights
 from facefind.detector import FaceDetector
-from facefind.errors import DataError, ProtocolError
+from facefind.errors import DataError, ProtocolError, did_you_mean
 from facefind.merging import check_protocol
 from facefind.runtimes import Card
 from facefind.serve.errors import RequestError
@@ -63,7 +62,7 @@ class Models:
         self._lock = threading.Lock()
         self._loading = {name: threading.Lock() for name in self._places}
         self._open: OrderedDict[str, _Open] = OrderedDict()
-        self.loads = self.unloads = 0
+        self.loads = 0
         self._cards = {name: card or self._opened(name).first.card for name, card in cards.items()}
         self._protocols = {name: self._fitting(card) for name, card in self._cards.items()}
 
@@ -103,11 +102,10 @@ class Models:
         name = self.default if model in (None, "", "default") else str(model)
         card = self._cards.get(name)
         if card is None:
-            near = get_close_matches(name, self._cards, 1)
             raise RequestError(
                 404,
                 "unknown-model",
-                f"there is no model {name!r}{f', did you mean {near[0]!r}?' if near else ''} "
+                f"there is no model {name!r}{did_you_mean(name, self._cards) or '.'} "
                 f"Here are: {', '.join(self._cards)}",
             )
         allowed = self._protocols[name]
@@ -182,7 +180,6 @@ class Models:
                 self.loads += 1
                 while len(self._open) > self._settings.loaded:
                     self._open.popitem(last=False)  # memory is free once its last request is done
-                    self.unloads += 1
         return opened
 
     def _threshold(self, card: Card) -> float:

@@ -48,10 +48,14 @@ class VideoFrame:
     @property
     def detections(self) -> Faces:
         """All that the model found, whatever became of it; no ids."""
-        every = self.faces if self.doubted is None else _both(self.faces, self.doubted)
-        return Faces(
-            every.boxes, every.scores, every.landmarks, every.mesh, image_size=every.image_size
-        )
+        parts = [part for part in (self.faces, self.doubted) if part] or [self.faces]
+
+        def stacked(name: str) -> Any:
+            arrays = [getattr(part, name) for part in parts]
+            return None if any(array is None for array in arrays) else np.concatenate(arrays)
+
+        names = ("boxes", "scores", "landmarks", "mesh")
+        return Faces(*map(stacked, names), image_size=self.faces.image_size)
 
 
 class Video(Iterator[VideoFrame]):
@@ -247,16 +251,3 @@ def _tracked(frames: Iterator[VideoFrame], tracker: Tracker) -> Generator[VideoF
         found = Faces.from_dict(frame.faces.to_dict(digits=4))
         ids = tracker.assign(found, time=now, cut=frame.cut)
         yield replace(frame, faces=with_ids(found, ids), doubted=found[ids == 0])
-
-
-def _both(faces: Faces, others: Faces) -> Faces:
-    parts = [part for part in (faces, others) if len(part)] or [faces]
-
-    def stacked(name: str) -> NDArray[np.float32] | None:
-        arrays = [getattr(part, name) for part in parts]
-        return None if any(array is None for array in arrays) else np.concatenate(arrays)
-
-    boxes, scores = stacked("boxes"), stacked("scores")
-    assert boxes is not None
-    assert scores is not None
-    return Faces(boxes, scores, stacked("landmarks"), stacked("mesh"), image_size=faces.image_size)

@@ -7,6 +7,7 @@ from collections import deque
 import numpy as np
 
 from facefind.faces import Faces
+from facefind.video.tracking import with_ids
 from facefind.video.tracks import FIT, Frame, filled, followers, tracks_of
 
 __all__ = ["Filler"]
@@ -89,14 +90,7 @@ class Filler:
     def _renamed(self, faces: Faces) -> Faces:
         if faces.ids is None or not any(number in self._same for number in faces.ids.tolist()):
             return faces
-        return Faces(
-            faces.boxes,
-            faces.scores,
-            faces.landmarks,
-            faces.mesh,
-            [self._same.get(number, number) for number in faces.ids.tolist()],
-            image_size=faces.image_size,
-        )
+        return with_ids(faces, np.array([self._same.get(one, one) for one in faces.ids.tolist()]))
 
     def _forget(self, before: float) -> None:
         while len(self._known) > 1 and self._known[0][1] < before:

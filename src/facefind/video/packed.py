@@ -67,10 +67,6 @@ class Packed:
         """Each frame in turn."""
         return map(self.__getitem__, range(len(self)))
 
-    def __reversed__(self) -> Iterator[Frame]:
-        """Each frame in turn, the last one first."""
-        return map(self.__getitem__, reversed(range(len(self))))
-
     def __getitem__(self, at: int) -> Frame:
         """The frame at a place among them."""
         assert self.image_size is not None

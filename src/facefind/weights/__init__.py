@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from facefind.errors import RuntimeUnavailableError, WeightsError
+from facefind.errors import RuntimeUnavailableError, WeightsError, did_you_mean
 from facefind.files import sha256, write_json
 from facefind.runtimes import Card, Precision, PrecisionName, RuntimeName, gains_from
 from facefind.runtimes.card import SMALL_LOSS
@@ -182,9 +181,7 @@ def describe(path: str | Path, default: bool = False) -> Path:
     It holds the card that the model carries, its SHA-256 and, for `default`, the default mark.
     """
     path = Path(path)
-    card = Card.from_file(path)
-    if card is None:
-        raise WeightsError(f"{path} carries no card: it was not made by facefind's export")
+    card = Card.of_export(path)
     if card.name != path.stem:
         raise WeightsError(f"{path} holds the model {card.name}: rename the file to it")
     values = json.loads(card.to_json())
@@ -247,11 +244,10 @@ def _sha256_once(path: Path, changed: int, size: int) -> str:
 def _unknown(name: str, names: list[str]) -> str:
     if not names:
         return f"there is no model {name!r}: {_none()}"
-    near = get_close_matches(name, names, 3, 0.4)
+    near = did_you_mean(name, names) or "."
     return (
-        f"there is no model {name!r}"
-        + (f", did you mean {' or '.join(map(repr, near))}?" if near else ".")
-        + f" At hand: {', '.join(names)}; or give the path of an .onnx file"
+        f"there is no model {name!r}{near} At hand: {', '.join(names)}; or give the path of an "
+        ".onnx file"
     )
 
 

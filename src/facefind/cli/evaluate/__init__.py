@@ -10,8 +10,7 @@ import importlib
 import shlex
 from collections.abc import Sequence
 
-from facefind.cli.suggestions import suggest
-from facefind.errors import DataError
+from facefind.cli.subcommands import choose
 
 __all__ = ["BENCHMARKS", "main"]
 
@@ -32,29 +31,11 @@ _FILES = {"pascal": "face_eval", "afw": "face_eval"}
 
 def main(args: Sequence[str]) -> int:
     """Exit code of `facefind evaluate` with these arguments."""
-    name, *rest = args or ["--help"]
-    if name in ("-h", "--help"):
-        print(_usage())
+    text = "Measure a model, or detections made elsewhere, on a labeled set."
+    name, rest = choose(args, "facefind evaluate", text, "benchmark", BENCHMARKS)
+    if name is None:
         return 0
-    if name not in BENCHMARKS:
-        raise DataError(f"there is no benchmark {name!r}{suggest(name, BENCHMARKS)}")
     room = importlib.import_module(f"facefind.cli.evaluate.{_FILES.get(name, name)}")
     command = shlex.join(["facefind", "evaluate", *args])
     code: int = room.run(rest, command, name) if name in _FILES else room.run(rest, command)
     return code
-
-
-def _usage() -> str:
-    width = max(map(len, BENCHMARKS))
-    return "\n".join(
-        [
-            "usage: facefind evaluate BENCHMARK [OPTION ...]",
-            "",
-            "Measure a model, or detections made elsewhere, on a labeled set.",
-            "",
-            "benchmarks:",
-            *(f"  {name:<{width}}  {text}" for name, text in BENCHMARKS.items()),
-            "",
-            "facefind evaluate BENCHMARK --help lists its options.",
-        ]
-    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from facefind.cli import output
-from facefind.cli.evaluate.reporting import draw
+from facefind.cli.evaluate.reporting import TableOptions, draw
 from facefind.cli.options import File, Flag, Folder, Text, check_written
 from facefind.errors import DataError
 
@@ -21,7 +21,7 @@ __all__ = ["run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Compare:
+class _Compare(TableOptions):
     """Put results of facefind evaluate side by side.
 
     Results of unlike protocols, settings or image sets are refused, with what differs.
@@ -41,12 +41,6 @@ class _Compare:
     """Plot the curves of other methods, too."""
     force: Flag = False
     """Compare them all the same, and say what differs."""
-    markdown: Flag = False
-    """Print a Markdown table."""
-    out: File = None
-    """Write the comparison as JSON to this file."""
-    json: Flag = False
-    """Print JSON instead of a table."""
 
 
 def run(args: Sequence[str], command: str) -> int:

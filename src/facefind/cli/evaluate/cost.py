@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from facefind.cli import output
-from facefind.cli.options import File, Flag, Measured
+from facefind.cli.evaluate.reporting import TableOptions
+from facefind.cli.options import Measured
 from facefind.errors import DataError
 from facefind.images import MAX_PIXELS, Truncated
 
@@ -23,7 +24,7 @@ _HEADER = ("model", "image", "parameters", "multiply-adds", "ms", "images/s", "p
 
 
 @dataclass(frozen=True, kw_only=True)
-class _CostOfModels(Measured):
+class _CostOfModels(TableOptions, Measured):
     """Measure parameters, multiply-adds, latency and peak memory of models by image size.
 
     Latency is from a decoded image of noise to faces, the median of the rounds; each size runs in a
@@ -45,12 +46,6 @@ class _CostOfModels(Measured):
     batch_size: tyro.conf.Suppress[None] = None
     max_pixels: tyro.conf.Suppress[int] = MAX_PIXELS  # no file is read
     truncated: tyro.conf.Suppress[Truncated] = "error"
-    markdown: Flag = False
-    """Print a Markdown table."""
-    out: File = None
-    """Write the result as JSON to this file."""
-    json: Flag = False
-    """Print JSON instead of a table."""
 
 
 def run(args: Sequence[str], command: str) -> int:
@@ -81,11 +76,7 @@ def run(args: Sequence[str], command: str) -> int:
         if fit:
             costs.append(measure(path, fit, rounds=options.rounds, **options.running()))
     rows = [row for cost in costs for row in _rows(cost)]
-    text = (
-        output.markdown(_HEADER, rows)
-        if options.markdown
-        else output.table(_HEADER, rows, right=range(2, 7))
-    )
+    text = options.table(_HEADER, rows, right=range(2, 7))
     notes = sorted(
         {f"{c.runtime}, {c.provider}, {c.precision}, {c.threads} threads" for c in costs}
     )

@@ -13,7 +13,8 @@ import tyro
 
 from facefind.cli import output
 from facefind.cli.evaluate.detections import LabeledSet, settings
-from facefind.cli.options import File, Flag, Folder, Measured, Number, check_written
+from facefind.cli.evaluate.reporting import TableOptions
+from facefind.cli.options import File, Folder, Measured, Number, check_written
 from facefind.errors import DataError, FacefindError
 from facefind.evaluation.wider import Mode
 from facefind.runtimes import cpu
@@ -26,7 +27,7 @@ __all__ = ["run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Protocols(Measured, LabeledSet):
+class _Protocols(TableOptions, Measured, LabeledSet):
     """Evaluate one model under several test protocols: AP by subset, time and memory.
 
     Each protocol runs over all images in a process of its own, one image at a time. A protocol may
@@ -51,12 +52,6 @@ class _Protocols(Measured, LabeledSet):
     keep: Folder = None
     """Keep what each protocol finds and costs, image by image, as JSON lines in this folder. Where
     they are there already, of the same model and settings, only the other images are done."""
-    markdown: Flag = False
-    """Print a Markdown table."""
-    out: File = None
-    """Write the result as JSON to this file."""
-    json: Flag = False
-    """Print JSON instead of a table."""
 
 
 def run(args: Sequence[str], command: str) -> int:
@@ -101,13 +96,7 @@ def run(args: Sequence[str], command: str) -> int:
     if not timed:
         raise DataError("no protocol could be measured")
     rows = [_row(name, timed[name], results[name]) for name in timed]
-    first, machine = (
-        next(iter(results.values())),
-        {
-            "processor": cpu.processor(),
-            "cores": len(cpu.logical_cpus()),
-        },
-    )
+    first = next(iter(results.values()))
     full = {
         "measure": "protocols",
         "protocol": first.protocol,
@@ -119,16 +108,13 @@ def run(args: Sequence[str], command: str) -> int:
         "faces": first.faces,
         "method": METHOD,
         "rows": [_plain(name, timed[name], results[name]) for name in timed],
-        **machine,
+        "processor": cpu.processor(),
+        "cores": len(cpu.logical_cpus()),
         "facefind": __version__,
         "command": command,
     }
     header = ("protocol", *first.ap, "ms", "passes", "Mpixels", "peak MiB")
-    text = (
-        output.markdown(header, rows)
-        if options.markdown
-        else output.table(header, rows, right=range(1, len(header)))
-    )
+    text = options.table(header, rows, right=range(1, len(header)))
     text += "\n\n" + "\n".join(_notes(full, timed, absent))
     output.emit(report.finite(full), text, as_json=options.json, out=options.out)
     return 1 if len(timed) < len(names) or any(one.failed for one in timed.values()) else 0

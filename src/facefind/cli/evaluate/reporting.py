@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,23 +14,45 @@ from facefind.cli import output
 from facefind.cli.options import File, Flag, Folder, Text, check_written
 from facefind.errors import DataError
 
-__all__ = ["CurveOptions", "ReportOptions", "check_outputs", "draw", "remarks", "report"]
+__all__ = [
+    "CurveOptions",
+    "ReportOptions",
+    "TableOptions",
+    "check_outputs",
+    "draw",
+    "remarks",
+    "report",
+]
 
 _SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions:
+class TableOptions:
     """Options of every benchmark on how its result is put out."""
 
-    name: Text = None
-    """What the result is called in tables and figures; the model's or file's where not given."""
     markdown: Flag = False
-    """Print a Markdown table row instead of a table."""
+    """Print a Markdown table."""
     out: File = None
     """Write the result as JSON to this file."""
     json: Flag = False
     """Print JSON instead of a table."""
+
+    def table(
+        self, header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]
+    ) -> str:
+        """The rows under their header; numbers in `right` are those of columns that end flush."""
+        if self.markdown:
+            return output.markdown(header, rows)
+        return output.table(header, rows, right=right)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(TableOptions):
+    """The same, of benchmarks whose result is a row of `facefind evaluate compare`."""
+
+    name: Text = None
+    """What the result is called in tables and figures; the model's or file's where not given."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facefind.nn.backbones.resnet import initialize
 from facefind.nn.layers import BiasedConv
 
 
@@ -68,9 +69,7 @@ class LightTrunk(nn.Module):
         self.inception2 = Inception(64)
         self.conv3, self.inception3 = CReLU(64, 64, 5, 2), Inception(128)
         self.inception4 = Inception(128)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps of a normalized image `x` (B,3,H,W)."""

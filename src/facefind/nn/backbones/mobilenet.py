@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from facefind.nn.backbones.resnet import initialize
 from facefind.nn.layers import ConvNormAct, DepthwiseSeparable
 
 
@@ -54,9 +55,7 @@ class MobileNetV1(nn.Module):
             inputs = width
         for number, stage in enumerate(stages, 1):
             self.add_module(f"layer{number}", stage)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Feature maps C2..C5 of a normalized image `x` (B,3,H,W)."""

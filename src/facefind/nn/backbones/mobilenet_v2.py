@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from facefind.nn.backbones.resnet import initialize
+
 
 class InvertedResidual(nn.Module):
     """1x1 to more channels, depthwise 3x3, 1x1 to few: (B,C,H,W) -> (B,outputs,H/s,W/s).
@@ -83,9 +85,7 @@ class MobileNetV2(nn.Module):
         last = [widths[stride] for stride in (4, 8, 16, 32)]
         self.ends = tuple(end for end, _ in last)
         self.widths = tuple(width for _, width in last)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """The four maps of a normalized image `x` (B,3,H,W)."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from facefind.nn.backbones.resnet import initialize
+
 
 class VGG(nn.Module):
     """Convolutional backbone: (B,3,H,W) -> last maps of blocks 3, 4, 5 at strides 4, 8, 16.
@@ -45,11 +47,10 @@ class VGG(nn.Module):
                 inputs = width
             self.blocks.append(range(start, len(layers)))
         self.features = nn.Sequential(*layers)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+        initialize(self)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps of blocks 3, 4 and 5 of a normalized image `x` (B,3,H,W)."""

@@ -14,9 +14,9 @@ DISTANCE = 8.0
 _RANGE = 1.5  # logarithms of distance and focal length stay within this
 
 
-def bounded(raw: Tensor, limit: float = _RANGE) -> Tensor:
-    """The value itself near 0, never beyond the limit."""
-    return limit * torch.tanh(raw / limit)
+def bounded(raw: Tensor) -> Tensor:
+    """The value itself near 0, never beyond `_RANGE`."""
+    return _RANGE * torch.tanh(raw / _RANGE)
 
 
 def resolve(raw: Tensor, boxes: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from facefind.systems.mesh.topology import levels
 from facefind.systems.mesh.variation import generate
 
 logger = logging.getLogger(__name__)
+_RATE = 3e-3  # the highest, of Adam; it falls to 0 as a cosine
 _CHUNK = 64
 
 
@@ -105,7 +106,6 @@ def pretrain(
     batch: int = 32,
     faces: int = 6144,
     unseen: int = 512,
-    lr: float = 3e-3,
     level_count: int | None = None,
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
@@ -118,7 +118,6 @@ def pretrain(
         batch: faces a step.
         faces: how many are generated to learn from; the first 2,048 give the components.
         unseen: how many others are generated to measure the errors.
-        lr: highest learning rate of Adam; it falls to 0 as a cosine.
         level_count: of coarser meshes; None as `topology.levels`.
         seed: of the faces and the weights.
         progress: called every 100 steps with the step and the mean loss since.
@@ -139,8 +138,8 @@ def pretrain(
         network.scale.copy_(torch.tensor(components.scale).repeat_interleave(3))
     goals = torch.from_numpy(learned)
     started = time.perf_counter()
-    optimizer = torch.optim.Adam(network.parameters(), lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.05)
+    optimizer = torch.optim.Adam(network.parameters(), _RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, steps, pct_start=0.05)
     total = 0.0
     for step in range(1, steps + 1):
         some = torch.from_numpy(rng.integers(0, faces, batch))

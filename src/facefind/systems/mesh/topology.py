@@ -16,6 +16,7 @@ from facefind.errors import DataError
 from facefind.mesh import Mesh, Sparse
 
 _BORDER = 10.0  # weight of the planes that keep an open border in place
+_FACTOR = 4  # by which vertices get fewer from one level to the next
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +34,13 @@ class Level:
     up: Sparse | None
 
 
-def levels(mesh: Mesh, count: int | None = None, factor: int = 4) -> tuple[Level, ...]:
-    """A mesh and its coarser versions, the finest first.
+def levels(mesh: Mesh, count: int | None = None) -> tuple[Level, ...]:
+    """A mesh and its coarser versions, each of a quarter of the vertices, the finest first.
 
     Args:
         mesh: Any triangle mesh.
         count: How many coarser versions; None is 4, or fewer where the coarsest would have less
             than 10 vertices.
-        factor: By what the number of vertices is divided from one to the next.
 
     Raises:
         DataError: If the mesh is too small for that.
@@ -50,16 +50,16 @@ def levels(mesh: Mesh, count: int | None = None, factor: int = 4) -> tuple[Level
     Neither number of levels nor factor is in the paper; these are CoMA's.
     """
     if count is None:
-        count = max(n for n in range(5) if n == 0 or len(mesh) / factor**n >= 10)
-    if count < 1 or len(mesh) / factor**count < 3:
+        count = max(n for n in range(5) if n == 0 or len(mesh) / _FACTOR**n >= 10)
+    if count < 1 or len(mesh) / _FACTOR**count < 3:
         raise DataError(
-            f"{count} levels of 1/{factor} need a mesh of at least {3 * factor ** max(count, 1)} "
+            f"{count} levels of 1/{_FACTOR} need a mesh of at least {3 * _FACTOR ** max(count, 1)} "
             f"vertices, this one has {len(mesh)}"
         )
     found = [Level(mesh, scaled_laplacian(mesh), None)]
     for _ in range(count):
         fine = found[-1].mesh
-        coarse, _ = simplify(fine, -(-len(fine) // factor))
+        coarse, _ = simplify(fine, -(-len(fine) // _FACTOR))
         found.append(Level(coarse, scaled_laplacian(coarse), upsampling(fine, coarse)))
     return tuple(found)
 
