@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import overlap
 
-from facefind.nms import box_voting, nms
+from facefind.nms import box_voting, nms, soft_nms
 
 crowds = st.builds(
     lambda seed, n, faces, levels: crowd(seed, n, faces, levels),
@@ -106,6 +106,32 @@ def test_many_boxes_need_little_memory():
     tracemalloc.stop()
     assert len(kept) > 15000
     assert peak < 60e6  # a full table of float32 would be 1600 MB
+
+
+@given(case=crowds, method=st.sampled_from(["linear", "gaussian"]))
+@settings(deadline=None)
+def test_soft_nms_equals_the_oracle(case, method):
+    boxes, scores = case[0].astype(np.float64), case[1].astype(np.float64)
+    indices, lowered = soft_nms(boxes, scores, method=method, min_score=0.05)
+    want = overlap.soft_nms(boxes, scores, method, 0.3, 0.5, 0.05)
+    assert indices.tolist() == [i for i, _ in want]
+    np.testing.assert_allclose(lowered, [s for _, s in want])
+    assert (lowered <= scores[indices]).all()
+    assert (np.diff(lowered) <= 0).all()
+
+
+def test_soft_nms_options():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 5]], np.float32)
+    scores = np.array([0.8, 0.6], np.float32)
+    np.testing.assert_allclose(soft_nms(boxes, scores, method="linear")[1], [0.8, 0.3])
+    np.testing.assert_allclose(
+        soft_nms(boxes, scores, sigma=0.25)[1], [0.8, 0.6 * np.exp(-1)], rtol=1e-6
+    )
+    assert soft_nms(boxes, scores, method="linear", min_score=0.4)[0].tolist() == [0]
+    with pytest.raises(ValueError, match="'linear' or 'gaussian'"):
+        soft_nms(boxes, scores, method="hard")
+    with pytest.raises(ValueError, match="sigma"):
+        soft_nms(boxes, scores, sigma=0)
 
 
 @given(case=crowds, drop=st.booleans(), last=st.booleans(), plus_one=st.booleans())

@@ -1,20 +1,20 @@
-"""Ways to make one box of many over the same face: greedy NMS and box voting.
+"""Ways to make one box of many over the same face: greedy NMS, soft-NMS and box voting.
 
-Both take boxes (N,4) xyxy and scores (N,), work in the boxes' own dtype, and rank by falling
+All three take boxes (N,4) xyxy and scores (N,), work in the boxes' own dtype, and rank by falling
 score; of equal scores the earlier index goes first. Empty boxes (no width or no height) overlap
 nothing: they are kept and suppress nothing.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facefind.boxes import FloatArray, area, iou
 
-__all__ = ["Voted", "box_voting", "nms"]
+__all__ = ["Voted", "box_voting", "nms", "soft_nms"]
 
 _BLOCK = 64  # boxes that are compared with all that remain in one vectorized step
 
@@ -77,6 +77,48 @@ def nms(
             order = order[block:][alive]
             corners, areas = corners[:, block:][:, alive], areas[block:][alive]
     return np.array(kept[:limit], np.int64)
+
+
+def soft_nms(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    *,
+    method: Literal["linear", "gaussian"] = "gaussian",
+    iou_threshold: float = 0.3,
+    sigma: float = 0.5,
+    min_score: float = 0.001,
+) -> tuple[NDArray[np.int64], FloatArray]:
+    """Indices (K,) and lowered scores (K,) after soft-NMS, in the order of selection.
+
+    Instead of being removed, a box that overlaps a selected one has its score multiplied: by
+    `1 - IoU` where IoU exceeds `iou_threshold` (linear), or by `exp(-IoU**2 / sigma)` (gaussian).
+    Boxes whose score falls below `min_score` are removed.
+
+    Source: Bodla et al., Soft-NMS, ICCV 2017.
+    """
+    b, s = _checked(boxes, scores)
+    if method not in ("linear", "gaussian"):
+        raise ValueError(f"method must be 'linear' or 'gaussian', got {method!r}")
+    if sigma <= 0:
+        raise ValueError(f"sigma must be positive, got {sigma}")
+    left = np.flatnonzero(s >= min_score)
+    weights = s[left].copy()
+    selected: list[int] = []
+    final: list[Any] = []
+    while left.size:
+        best = int(np.argmax(weights))
+        selected.append(int(left[best]))
+        final.append(weights[best])
+        overlap = iou(b[left[best]][None], b[left])[0]
+        if method == "linear":
+            decay = np.where(overlap > iou_threshold, 1 - overlap, 1)
+        else:
+            decay = np.exp(-(overlap**2) / sigma)
+        weights = (weights * decay).astype(s.dtype)
+        alive = weights >= min_score
+        alive[best] = False
+        left, weights = left[alive], weights[alive]
+    return np.array(selected, np.int64), np.array(final, s.dtype)
 
 
 def box_voting(

@@ -192,14 +192,13 @@ def test_closed_form_ellipses_beat_boxes_on_real_faces(shared):
     assert exact_one.discrete[1000] == pytest.approx(closed.discrete[1000], abs=0.01)
 
 
-def test_detection_files_are_read(tmp_path):
+def test_detection_files_round_trip(tmp_path):
     found = {
         "a/1": (np.array([[1.5, 2, 30, 40], [3, 4, 5, 6]]), np.array([0.9, 0.8])),
         "a/2": (np.array([[9.0, 7, 1.5, 30, 40]]), np.array([0.5])),
         "a/3": (np.zeros((0, 4)), np.zeros(0)),
     }
-    text = "a/1\n2\n1.5 2 28.5 38 0.9\n3 4 2 2 0.8\na/2\n1\n9 7 1.5 30 40 0.5\na/3\n0\n"
-    (tmp_path / "out.txt").write_text(text)
+    fddb.write_detections(found, list(found), tmp_path / "out.txt")
     again = fddb.read_detections(tmp_path / "out.txt")
     for name, (regions, scores) in found.items():
         np.testing.assert_allclose(again[name][0], regions)

@@ -123,9 +123,17 @@ def test_yaw_bins_are_averaged_evenly():
         landmarks.by_yaw(errors, np.zeros(5))
 
 
+def test_balanced_draws_as_many_from_each_bin():
+    yaw = np.concatenate([np.full(50, 10), np.full(20, -45), np.full(7, 80)])
+    chosen = landmarks.balanced(yaw)
+    assert [int(((np.abs(yaw[chosen]) > low) & (np.abs(yaw[chosen]) <= high)).sum())
+            for low, high in landmarks.YAW_BINS] == [7, 7, 7]  # fmt: skip
+    np.testing.assert_array_equal(chosen, landmarks.balanced(yaw))
+
+
 def test_aflw2000():
     rng = np.random.default_rng(1)
-    samples, found = [], {}
+    samples, found, yaws = [], {}, {}
     for number, yaw in enumerate([0, 10, 45, -80]):
         points = rng.uniform(0, 100, (68, 3))
         pose = np.array([[0.0, yaw, 0.0]])
@@ -133,11 +141,13 @@ def test_aflw2000():
             sample(f"{number}.jpg", attributes={"points_68": points[None], "pose": pose})
         )
         found[f"{number}"] = points + np.array([3, 4, 100])
+        yaws[f"{number}"] = float(yaw)
     result = landmarks.aflw2000(found, samples).nme_by_yaw
     sides = [np.ptp(s.attributes["points_68"][0, :, :2], axis=0) for s in samples]
     errors = [5 / np.sqrt(s.prod()) for s in sides]
     assert result["0-30"] == pytest.approx(np.mean(errors[:2]))
     assert result["mean"] == pytest.approx(np.mean([np.mean(errors[:2]), errors[2], errors[3]]))
+    assert landmarks.aflw2000(found, samples, yaws).nme_by_yaw == result
     del found["0"]
     with pytest.raises(DataError, match="expected 68 points"):
         landmarks.aflw2000(found, samples)

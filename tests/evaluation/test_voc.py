@@ -107,11 +107,12 @@ def test_top_shift_lowers_the_top():
     assert result.refit == voc.Refit()
 
 
-def test_files_are_read_and_wrong_lines_named(tmp_path):
-    (tmp_path / "d.txt").write_text("a 0.9 1.5 2 30 40\na 0.8 3 4 50 60\n")
-    boxes, scores = voc.read_detections(tmp_path / "d.txt")["a"]
-    np.testing.assert_array_equal(boxes, [[1.5, 2, 30, 40], [3, 4, 50, 60]])
-    np.testing.assert_array_equal(scores, [0.9, 0.8])
+def test_files_round_trip_and_name_wrong_lines(tmp_path):
+    found = {"in/a.jpg": (np.array([[1.5, 2, 30, 40], [3, 4, 50, 60]]), np.array([0.9, 0.8]))}
+    voc.write_detections(found, tmp_path / "d.txt")
+    again = voc.read_detections(tmp_path / "d.txt")
+    np.testing.assert_allclose(again["a"][0], found["in/a.jpg"][0])
+    np.testing.assert_allclose(again["a"][1], found["in/a.jpg"][1])
     (tmp_path / "d.txt").write_text("a 0.9 1 2 3\n")
     with pytest.raises(DataError, match="line 1"):
         voc.read_detections(tmp_path / "d.txt")

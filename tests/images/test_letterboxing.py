@@ -106,6 +106,14 @@ def test_a_mark_is_found_back_through_a_letterbox():
         np.testing.assert_allclose(found, [240, 120, 300, 150], atol=0.6 * 411 / target + 0.1)
 
 
+def test_pyramid_has_one_canvas_for_each_size():
+    image = noise(90, 120)
+    levels = images.pyramid(image, [60, None, (480, 640)], multiple=16)
+    assert [c.shape[:2] for c, _ in levels] == [(48, 64), (96, 128), (480, 640)]
+    assert [p.scale_x for _, p in levels] == [0.5, 1, 640 / 120]
+    assert all(p.image_size == (90, 120) for _, p in levels)
+
+
 @pytest.mark.parametrize("with_opencv", [True, False])
 def test_planes(with_opencv, monkeypatch):
     if not with_opencv:

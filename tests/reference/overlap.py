@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 def iou_of(a, b, plus_one=False):
     """IoU of two boxes, in their own dtype."""
@@ -42,6 +44,23 @@ def nms(boxes, scores, threshold, max_keep=None, plus_one=False, containment=Non
 def is_inside(box, kept, part, plus_one):
     shared, own, other = areas_of(box, kept, plus_one)
     return own <= other and shared > box.dtype.type(part) * own
+
+
+def soft_nms(boxes, scores, method, threshold, sigma, min_score):
+    left = {i: s for i, s in enumerate(scores) if s >= min_score}
+    taken = []
+    while left:
+        best = max(left, key=lambda i: (left[i], -i))
+        taken.append((best, left.pop(best)))
+        for i in list(left):
+            overlap = iou_of(boxes[best], boxes[i])
+            if method == "gaussian":
+                left[i] *= np.exp(-(overlap**2) / sigma)
+            elif overlap > threshold:
+                left[i] *= 1 - overlap
+            if left[i] < min_score:
+                del left[i]
+    return taken
 
 
 def box_voting(boxes, scores, threshold, drop_singles=False, keep_last=False, plus_one=False):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facefind import files
 from facefind.datasets.files import bad_line, numbers, read_text
 from facefind.datasets.sample import Sample, digest
 from facefind.datasets.selection import check_complete
@@ -161,6 +162,16 @@ def read_detections(path: str | Path) -> dict[str, Pair]:
         rows.setdefault(parts[0], []).append(values)
     tables = {name: np.array(values) for name, values in rows.items()}
     return {name: (table[:, 1:], table[:, 0]) for name, table in tables.items()}
+
+
+def write_detections(detections: Detections, path: str | Path) -> None:
+    """Write the toolbox's format; names lose their folders and suffixes, as its own have."""
+    lines = []
+    for name, found in detections.items():
+        for box, score in zip(*pair(name, found), strict=True):
+            values = " ".join(f"{value:.9g}" for value in (score, *box))
+            lines.append(f"{_key(name)} {values}\n")
+    files.write_text(path, "".join(lines))
 
 
 def _key(name: str) -> str:

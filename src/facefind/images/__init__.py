@@ -5,7 +5,7 @@ An image is (H,W,3) uint8 RGB, upright. `read` makes one of a path, bytes, file,
 points back to the original's pixels.
 """
 
-from facefind.images.letterboxing import Placement, fit, letterbox, to_nchw
+from facefind.images.letterboxing import Placement, fit, letterbox, pyramid, to_nchw
 from facefind.images.listing import SUFFIXES, Found, find
 from facefind.images.reading import (
     MAX_PIXELS,
@@ -30,6 +30,7 @@ __all__ = [
     "find",
     "fit",
     "letterbox",
+    "pyramid",
     "read",
     "read_reduced",
     "read_size",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from facefind.errors import ImageError
 from facefind.images.resizing import opencv, resize
 
-__all__ = ["Placement", "fit", "letterbox", "to_nchw"]
+__all__ = ["Placement", "fit", "letterbox", "pyramid", "to_nchw"]
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -118,6 +118,28 @@ def letterbox(
     out[:height, width:] = fill
     out[height:] = fill
     return out, placement
+
+
+def pyramid(
+    image: NDArray[np.uint8],
+    long_sides: Iterable[int | tuple[int, int] | None],
+    *,
+    multiple: int = 32,
+    fill: int = 127,
+) -> list[tuple[NDArray[np.uint8], Placement]]:
+    """The image letterboxed at several sizes, one canvas and placement for each.
+
+    Args:
+        image: (h,w,3) uint8.
+        long_sides: Targets as `fit` takes them.
+        multiple: What the canvases' sides are multiples of.
+        fill: Value of the padding, 0..255.
+    """
+    image_size = (image.shape[0], image.shape[1])
+    return [
+        letterbox(image, fit(image_size, target), multiple=multiple, fill=fill)
+        for target in long_sides
+    ]
 
 
 def to_nchw(canvases: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
