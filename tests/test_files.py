@@ -1,8 +1,8 @@
 """Files are whole or not there, and nothing is left beside them."""
 
+import errno
 import hashlib
 import itertools
-import errno
 import json
 import os
 import sys

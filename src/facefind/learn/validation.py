@@ -82,8 +82,8 @@ def validate(network: nn.Module, recipe: Recipe, held_out: Sequence[Sample]) -> 
     """What to log of an evaluation, in the first process; empty in the others.
 
     It is the AP by least height of the faces that count (`ap_...`) wherever there are some, the
-    number of images measured and the digest of their labels. Each process detects on its share of the images; all must call
-    it. The network is left in eval mode.
+    number of images measured and the digest of their labels. Each process detects on its share of
+    the images; all must call it. The network is left in eval mode.
     """
     from facefind.detector import FaceDetector
     from facefind.evaluation import wider
