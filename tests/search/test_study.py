@@ -72,7 +72,7 @@ def test_a_study_from_drawing_to_a_recipe_that_trains(settings: Settings, tmp_pa
     assert len(files(study.store.folder)) == 6
     first = study.store.result("step1-0000-rung0")
     assert first is not None
-    assert {"height>=9", "height>=16", "height>=34"} == set(first["ap"])
+    assert {"height>=9", "height>=16"} == set(first["ap"])  # no face is higher
     assert first["facts"]["images"] + first["facts"]["images_held_out"] == 12
     assert first["images_measured"] == 1
     assert not list(study.store.folder.rglob("last.pt"))
