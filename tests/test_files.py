@@ -1,5 +1,6 @@
 """Files are whole or not there, and nothing is left beside them."""
 
+import errno
 import hashlib
 import itertools
 import json
@@ -18,6 +19,12 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path):
         draft.write_text("half" * (1 // len([])))
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_full_disk_is_said_with_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.json'"):  # noqa: SIM117
+        with files.atomic(tmp_path / "a.json"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write says it
 
 
 def test_missing_folders_are_made_and_nothing_is_left_beside(tmp_path):

@@ -277,6 +277,9 @@ def test_where_too_much_is_lost_more_is_kept_and_then_nothing_written(
     assert sorted(tmp_path.iterdir()) == before
     with pytest.raises(DataError, match="0 pictures to choose scales on and 1 to measure"):
         quantize(weights.find(MODEL), tmp_path / "no.onnx", [], samples[:1])
+    empty = Sample("0.png", samples[0].path, np.zeros((0, 4), np.float32))
+    with pytest.raises(DataError, match="no face is labeled in the 1 images to measure the loss"):
+        quantize(weights.find(MODEL), tmp_path / "no.onnx", samples[:1], [empty])
 
 
 def test_the_parts_of_a_network_are_found():

@@ -5,6 +5,7 @@ The one place for each: every other room that keeps a file calls these.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -59,6 +60,10 @@ def atomic(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
         draft.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and error.filename is None:
+            error.filename = str(path)  # writing names no file
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

@@ -127,6 +127,7 @@ def quantize(
             f"{len(samples)} pictures to choose scales on and {len(held_out)} to measure: "
             "quantizing takes some of both"
         )
+    datasets.check_faces(held_out, "to measure the loss on")
     runtime = next((name for name in ("openvino", "onnxruntime") if name in installed()), None)
     if runtime is None:
         raise RuntimeUnavailableError("no runtime is installed to measure with")

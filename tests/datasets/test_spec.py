@@ -61,14 +61,16 @@ def test_a_spec_for_another_folder(tmp_path, monkeypatch):
     assert str(spec) == f"partial:{tmp_path}/set,images={tmp_path}/photos,missing=skip"
 
 
-def test_options_behind_the_path_are_those_of_read(labels):
+def test_options_behind_the_path_are_those_of_read(labels, caplog):
     photos = labels.parent / "photos"
     by_text = datasets.read(f"{labels},images={photos},missing=skip,category=face")
     by_name = datasets.read(labels, images=photos, missing="skip", category="face")
     assert datasets.digest(by_text) == datasets.digest(by_name)
     assert [sample.name for sample in by_text] == ["a.png"]
     assert by_text[0].boxes.tolist() == [[1, 2, 11, 22]]
+    assert "categories" not in caplog.text
     assert len(datasets.read(f"{labels},layout=coco,images={photos},missing=skip")[0]) == 2
+    assert "objects of all categories (dog, face) are taken for faces" in caplog.text
 
 
 def test_options_work_for_partial_sets_and_both_sides_of_a_training(labels):

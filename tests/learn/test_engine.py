@@ -339,6 +339,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(recipe):
         train(dataclasses.replace(recipe, optim=wild))
 
 
-def test_no_data_is_an_error(recipe):
+def test_no_data_is_an_error(recipe, tiny_set, tmp_path):
     with pytest.raises(DataError, match="--data SET"):
         train(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=())))
+    labels = tmp_path / "empty_bbx_gt.txt"
+    labels.write_text("0--Event/0.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n")
+    data = dataclasses.replace(recipe.data, root=(f"{labels},images={tiny_set}/images",))
+    with pytest.raises(DataError, match="no face is labeled in the 1 images to learn from"):
+        train(dataclasses.replace(recipe, data=data))

@@ -57,6 +57,9 @@ def test_a_class_s_name_names_all_of_its_modules():
     assert (rates["body.0.weight"], rates["body2.bias"]) == (6.0, 2.0)
     with pytest.raises(DataError, match="got 'GroupNorm'"):
         freeze(network, ["GroupNorm"])
+    freeze(network, ["body", "body2", "head"])
+    with pytest.raises(DataError, match="nothing is left to learn"):
+        make_optimizer(network, OptimConfig())
 
 
 def test_adamw_leaves_vectors_without_decay():

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from facefind import recipes
+from facefind import datasets, recipes
 from facefind.learn import checkpoints, validation
 from facefind.learn.engine import train
 from facefind.learn.initialization import initialize
+from facefind.learn.logs import Log
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +49,15 @@ def records(folder):
 
 def equal(state, other):
     return state.keys() == other.keys() and all(state[key].equal(other[key]) for key in state)
+
+
+def test_where_no_face_counts_there_is_no_ap(recipe, tiny_set, tmp_path, capsys):
+    held_out = [one for one in datasets.read(tiny_set) if not len(one)]
+    evaluator = validation.Evaluator(tmp_path, recipe, held_out, images=12)
+    with Log(tmp_path) as log:
+        found = evaluator(recipe.network.build(), 1, log)
+    assert found.keys() == {"images_measured", "digest_measured"}
+    assert "no face is labeled in the 3 held-out images" in capsys.readouterr().err
 
 
 def test_the_best_weights_are_kept_beside_the_last(evaluated, scores, capsys):

@@ -23,7 +23,7 @@ from facefind.search.redistribution import Redistribution
 from facefind.search.report import draw, found_recipe, report
 from facefind.search.settings import Halving, Settings, Trial
 from facefind.search.space import goal
-from facefind.search.study import Study, StudyError, here
+from facefind.search.study import Study, StudyError, here, image_sets
 from facefind.search.trial import held_out_ap, train_candidate
 from facefind.search.workers import run_processes
 
@@ -72,7 +72,7 @@ def test_a_study_from_drawing_to_a_recipe_that_trains(settings: Settings, tmp_pa
     assert len(files(study.store.folder)) == 6
     first = study.store.result("step1-0000-rung0")
     assert first is not None
-    assert {"height>=9", "height>=16", "height>=34"} == set(first["ap"])
+    assert {"height>=9", "height>=16"} == set(first["ap"])  # no face is higher
     assert first["facts"]["images"] + first["facts"]["images_held_out"] == 12
     assert first["images_measured"] == 1
     assert not list(study.store.folder.rglob("last.pt"))
@@ -313,6 +313,16 @@ def test_an_image_that_was_not_measured_is_not_in_the_digest(
 def test_halving_that_cannot_be_is_an_error() -> None:
     with pytest.raises(DataError, match="expected"):
         Halving(eta=1)
+
+
+def test_images_without_a_face_are_an_error(settings: Settings, tmp_path: Path) -> None:
+    recipe = settings.trial
+    labels = tmp_path / "empty_bbx_gt.txt"
+    labels.write_text("0--Event/0.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n")
+    empty = f"{labels},images={recipe.data.root[0]}/images"
+    data = dataclasses.replace(recipe.data, val=(empty,))
+    with pytest.raises(DataError, match="no face is labeled in the 1 images to measure on"):
+        image_sets(dataclasses.replace(recipe, data=data))
 
 
 def test_a_subset_that_was_not_measured_is_an_error(

@@ -22,6 +22,7 @@ from facefind.datasets.reading import read
 from facefind.datasets.sample import Sample, digest, is_partial, partial, read_size
 from facefind.datasets.selection import (
     check_complete,
+    check_faces,
     evenly_spaced,
     only,
     read_labels,
@@ -41,6 +42,7 @@ __all__ = [
     "aflw",
     "check",
     "check_complete",
+    "check_faces",
     "coco",
     "collected_faults",
     "detect_format",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,8 @@ from facefind.datasets.sample import Sample, all_partial, is_partial, partial
 from facefind.datasets.spec import SetSpec
 from facefind.errors import DataError
 from facefind.landmarks import FLIP_ORDER
+
+logger = logging.getLogger("facefind.datasets")
 
 Sides = Literal["image", "subject"]
 """Whose left the left eye's is, in the labels of landmarks."""
@@ -80,8 +83,15 @@ def read(
             f"category, sides, unreadable, {', '.join(n for n in known if n != 'unreadable')}"
         )
     samples = _read(reader, spec.path, {n: v for n, v in defaults.items() if n in known} | given)
+    kinds = _categories(samples)
     if category is not None:
-        samples = _of_category(samples, str(category), str(root))
+        samples = _of_category(samples, str(category), kinds, str(root))
+    elif len(kinds) > 1:
+        named = ", ".join(kinds[:5]) + ", ..." * (len(kinds) > 5)
+        logger.warning(
+            "%s: objects of all categories (%s) are taken for faces; %s,category=NAME takes one",
+            *(root, named, root),
+        )
     if sides == "subject":
         samples = [replace(one, landmarks=one.landmarks[:, FLIP_ORDER]) for one in samples]
     return all_partial(samples, unreadable) if spec.partial else samples
@@ -110,11 +120,18 @@ def _value(name: str, value: Any, kind: Any) -> Any:
     return value
 
 
-def _of_category(samples: Sequence[Sample], category: str, title: str) -> list[Sample]:
+def _categories(samples: Sequence[Sample]) -> list[str]:
+    """The classes of objects in a set that names more than one, sorted."""
+    found = {str(one) for sample in samples for one in sample.attributes.get("category", ())}
+    return sorted(found - {""})
+
+
+def _of_category(
+    samples: Sequence[Sample], category: str, there: Sequence[str], title: str
+) -> list[Sample]:
     """The samples with the faces of one category; a picture that is partial remains so."""
-    there = {str(one) for sample in samples for one in sample.attributes.get("category", ())}
-    if category not in there - {""}:
-        named = ", ".join(sorted(there - {""})) or "none: it is a set of one category"
+    if category not in there:
+        named = ", ".join(there) or "none: it is a set of one category"
         raise DataError(f"{title}: no object is of the category {category!r}; there are {named}")
     chosen = []
     for sample in samples:

@@ -115,6 +115,23 @@ def check_complete(samples: Sequence[Sample], title: str) -> None:
         )
 
 
+def check_faces(samples: Sequence[Sample], purpose: str) -> None:
+    """Raise unless a face is labeled in one of the samples.
+
+    Args:
+        samples: labeled pictures.
+        purpose: what they are for, for the message, such as "to learn from".
+
+    Raises:
+        DataError: if none shows a face that counts.
+    """
+    if not any((~sample.ignore).any() for sample in samples):
+        raise DataError(
+            f"no face is labeled in the {len(samples)} images {purpose}: see whether the labels "
+            "lie where the set's layout has them (`facefind data check SET`), or give other images"
+        )
+
+
 def _complete(root: str | Path) -> list[Sample]:
     """The samples of a set to measure on."""
     samples = read(root, unreadable="skip", defaults={"split": "val"})

@@ -73,7 +73,8 @@ def train(
         clock: gives the seconds by which a run of `schedule.minutes` is measured.
 
     Raises:
-        DataError: if no training images are named, a set cannot be read, or options make no sense.
+        DataError: if no training images are named, a set cannot be read, none of its images has a
+            face, or options make no sense.
         TrainingError: if the folder holds another run, or a loss or gradient is not finite.
         RuntimeUnavailableError: if bf16 is requested by name on a device without it.
     """
@@ -167,6 +168,7 @@ class _Run:
         samples, held_out = datasets.read_sets(data.root, val=data.val, hold_out=data.hold_out)
         if held_out and not samples:
             raise DataError(f"--data.hold-out {data.hold_out} leaves no image to train on")
+        datasets.check_faces(samples, "to learn from")
         self.reading = {"max_pixels": data.max_pixels, "truncated": data.truncated}
         self.dataset = TrainingSet(samples, recipe.augment, run.seed, reading=self.reading)
         self.fingerprint = run_folder.fingerprint(samples)

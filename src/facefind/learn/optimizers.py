@@ -44,7 +44,7 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optim
     nothing.
 
     Raises:
-        DataError: if a group's name matches nothing.
+        DataError: if a group's name matches nothing, or every part is frozen.
     """
     rates: dict[nn.Parameter, float] = {}
     decays: dict[nn.Parameter, float] = {}
@@ -60,6 +60,8 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optim
             ([p for p in learning if p.ndim > 1], config.weight_decay),
             ([p for p in learning if p.ndim <= 1], 0.0),
         ]
+    if not learning:
+        raise DataError("--optim.frozen: nothing is left to learn; freeze fewer parts")
     parameter_groups = []
     for parameters, weight_decay in kinds:
         alike: dict[tuple[float, float], list[nn.Parameter]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,11 +52,12 @@ class Evaluator:
         found = validate(network, self._recipe, self._held_out)
         if log is None or not found:
             return found
-        values = {k: v for k, v in found.items() if k.startswith("ap_") and math.isfinite(v)}
+        values = {k: v for k, v in found.items() if k.startswith("ap_")}
         if values:
             values["mean_ap"] = found["mean_ap"] = sum(values.values()) / len(values)
         log.write(step, **found)
         text = "  ".join(f"{k} {v:.4f}" for k, v in values.items())
+        text = text or f"no face is labeled in the {found['images_measured']} held-out images"
         if values and self._every and _beats(found, self.best().get("evaluation")):
             content = {"network": network.state_dict(), "step": step}
             content |= {"recipe": self._recipe.to_dict(), "evaluation": found}
@@ -81,9 +81,9 @@ def _beats(found: dict[str, Any], best: dict[str, Any] | None) -> bool:
 def validate(network: nn.Module, recipe: Recipe, held_out: Sequence[Sample]) -> dict[str, Any]:
     """What to log of an evaluation, in the first process; empty in the others.
 
-    It is the AP by least height of the faces that count (`ap_...`), the number of images measured
-    and the digest of their labels. Each process detects on its share of the images; all must call
-    it. The network is left in eval mode.
+    It is the AP by least height of the faces that count (`ap_...`) wherever there are some, the
+    number of images measured and the digest of their labels. Each process detects on its share of
+    the images; all must call it. The network is left in eval mode.
     """
     from facefind.detector import FaceDetector
     from facefind.evaluation import wider
@@ -114,7 +114,7 @@ def validate(network: nn.Module, recipe: Recipe, held_out: Sequence[Sample]) -> 
     measured = [sample for sample in samples if sample.name in faces]
     faces = {sample.name: faces[sample.name] for sample in measured}
     result = wider.evaluate(faces, wider.from_samples(measured, title="held out"), mode="strict")
-    ap = {f"ap_{subset}": value for subset, value in result.ap.items()}
+    ap = {f"ap_{subset}": value for subset, value in result.ap.items() if result.faces[subset]}
     return ap | {
         "images_measured": len(measured),
         "digest_measured": datasets.digest(measured),

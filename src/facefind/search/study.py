@@ -258,7 +258,8 @@ def image_sets(recipe: Recipe) -> dict[str, Any]:
     """Numbers and digests of the images that candidates learn from and are measured on.
 
     Raises:
-        DataError: if the images can't be read, or there are none for one of the two.
+        DataError: if the images can't be read, or for one of the two there are none, or none with a
+            face.
     """
     data = recipe.data
     samples, held_out = datasets.read_sets(data.root, val=data.val, hold_out=data.hold_out)
@@ -268,6 +269,8 @@ def image_sets(recipe: Recipe) -> dict[str, Any]:
             f"expected images to learn from and held-out ones to measure on, got {len(samples)} "
             f"and {len(measured)}; give more images, or another --hold-out"
         )
+    datasets.check_faces(samples, "to learn from")
+    datasets.check_faces(measured, "to measure on")
     return {
         "images": len(samples),
         "digest": datasets.digest(samples),

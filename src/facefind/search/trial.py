@@ -69,8 +69,8 @@ def _evaluation(folder: Path, step: int) -> dict[str, Any]:
             found = record
     if not found:
         raise DataError(
-            f"{folder} logged no AP at its end: a search needs held-out images, "
-            "give it more images or a larger --hold-out"
+            f"{folder} logged no AP at its end: a search needs held-out images "
+            "with faces, give it more images or a larger --hold-out"
         )
     return found
 
