@@ -174,7 +174,7 @@ def _noted() -> Iterator[list[int]]:
     def again(lost: sys.UnraisableHookArgs) -> None:
         if came and isinstance(lost.exc_value, _error(came[-1])):
             signal.signal(came[-1], end)
-            threading.Timer(0.01, os.kill, (owner, came[-1])).start()
+            threading.Timer(0.1, os.kill, (owner, came[-1])).start()
         else:
             unraisable(lost)
 
