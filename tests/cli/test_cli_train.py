@@ -266,6 +266,10 @@ def test_the_card_of_an_export_tells_of_its_run(
     assert card["training"]["steps"] == card["training"]["began_with"]["steps"] > 0
     assert str(tmp_path) not in json.dumps(card)
     assert Card.from_file(model) == Card.from_json(json.dumps(card))
+    assert main(["export", str(run), "--out", str(model), "--blend", "0.5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["training"]["blend"] == 0.5
+    assert main(["export", str(first), "--out", str(model), "--blend", "0.5"]) == 2
+    assert "began with random weights" in capsys.readouterr().err
 
 
 def test_the_card_of_a_fine_tuning_holds_what_it_began_with(
@@ -298,6 +302,7 @@ def test_the_card_of_a_fine_tuning_holds_what_it_began_with(
         (["gone", "--out", "x.onnx"], "gone"),
         (["gone", "--out", "x.pt"], ".onnx"),
         (["gone", "--out", "x.onnx", "--protocol", "vgaa"], "did you mean 'vga'"),
+        (["default", "--out", "x.onnx", "--blend", "0.5"], "--blend is of a run"),
     ],
 )
 def test_export_mistakes_are_one_line(

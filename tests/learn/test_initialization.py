@@ -1,4 +1,5 @@
 import argparse
+import copy
 import shutil
 import traceback
 from dataclasses import replace
@@ -7,10 +8,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from facefind.errors import WeightsError
+from facefind.errors import DataError, WeightsError
 from facefind.learn import checkpoints
 from facefind.learn.engine import train
-from facefind.learn.initialization import initialize
+from facefind.learn.initialization import blend, initialize
 from facefind.systems.asfd import ROWS as ASFD
 from facefind.systems.retinaface import ROWS as RETINAFACE
 from facefind.systems.smallhardface import ROWS
@@ -44,6 +45,24 @@ def test_a_run_s_weights_are_taken_and_averaged_ones_first(tmp_path, averaged):
     torch.save({"network": network(3).state_dict()}, tmp_path / "final.pt")
     initialize(mine, tmp_path)
     assert same(mine, network(3))
+
+
+def test_weights_are_blended_with_those_they_began_with(tmp_path):
+    before, after = network(0), network(1)
+    after(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))  # its normalizations have seen something
+    torch.save({"network": before.state_dict()}, tmp_path / "last.pt")
+    torch.save(before.backbone.state_dict(), tmp_path / "backbone.pt")
+    for share in (0.0, 0.25, 1.0):
+        mixed = copy.deepcopy(after)
+        blend(mixed, tmp_path, share)
+        for name, value in mixed.state_dict().items():
+            one, other = before.state_dict()[name], after.state_dict()[name]
+            expected = (1 - share) * one + share * other if one.is_floating_point() else other
+            torch.testing.assert_close(value, expected, msg=name)
+    with pytest.raises(DataError, match=r"must lie in 0\.\.1, got 1\.5"):
+        blend(after, tmp_path, 1.5)
+    with pytest.raises(WeightsError, match="holds the backbone alone"):
+        blend(after, tmp_path / "backbone.pt", 0.5)
 
 
 def test_a_backbone_s_weights_are_taken_without_their_classifier(tmp_path):

@@ -35,6 +35,7 @@ def export(
     name: Text = None,
     test_protocol: TestProtocolName = None,
     min_score: Number = None,
+    blend: Number = None,
     license: str = "",
     notes: str = "",
     with_nms: Flag = False,
@@ -58,6 +59,8 @@ def export(
             everyday, or the model's own, where not given; with --with-nms or --size, one pass.
         min_score: Score from which faces are shown unless users choose otherwise: 0.5, or the
             model's own, where not given. With --with-nms nobody can lower it later.
+        blend: After a fine-tuning, the share of its own weights, 0 to 1; the rest is of those that
+            it began with. So it loses less of what they knew.
         license: Terms under which the weights may be used; those of the weights that training
             started from, or of a checkpoint that facefind convert made, where not given.
         notes: What else users should know.
@@ -84,12 +87,14 @@ def export(
         "notes": notes,
     }
     said = {key: value for key, value in said.items() if value not in (None, "")}
+    if model is not None and blend is not None:
+        raise DataError("--blend is of a run: a model does not say what it began with")
     if model is None and not with_nms and fixed is None:
-        _export(Path(run), out, said)
+        _export(Path(run), out, said, blend)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-            plain = model or _export(Path(run), Path(folder) / out.name, said)
+            plain = model or _export(Path(run), Path(folder) / out.name, said, blend)
             card = Card.from_file(plain)
             adapt(
                 plain,
@@ -121,17 +126,23 @@ def _model(run: str) -> Path | None:
     return weights.find(run) if known and not Path(run).exists() else None
 
 
-def _export(run: Path, out: Path, said: dict[str, Any]) -> Path:
+def _export(run: Path, out: Path, said: dict[str, Any], share: float | None) -> Path:
     """Write the network of a run or checkpoint, its card made of what is known of it and `said`."""
     from facefind import recipes
     from facefind.export import export as write
     from facefind.learn.checkpoints import provenance
+    from facefind.learn.initialization import blend
     from facefind.runtimes import Card
 
     recipe, network = recipes.load_network(run)
     published = _published(run)
-    training = {"published": published} if published else _training(recipe, run)
+    training: dict[str, Any] = {"published": published} if published else _training(recipe, run)
     known: dict[str, Any] = {"license": published.get("license", "") or _license(training)}
+    if share is not None:
+        if not recipe.run.init_from:
+            raise DataError(f"--blend {share}: {run} began with random weights")
+        blend(network, recipe.run.init_from, share)
+        training["blend"] = share
     card = Card(
         system=recipe.network.system,
         recipe=recipe.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from facefind import weights
-from facefind.errors import WeightsError
+from facefind.errors import DataError, WeightsError
 from facefind.learn import checkpoints
 from facefind.learn.recipe import RunConfig
 from facefind.nn import statistics
@@ -23,7 +24,7 @@ from facefind.runtimes.agreement import difference
 from facefind.runtimes.onnx_file import metadata, read_graph
 from facefind.runtimes.pytorch import TorchRuntime
 
-__all__ = ["READERS", "initialize", "locate", "prepared"]
+__all__ = ["READERS", "blend", "initialize", "locate", "prepared"]
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,37 @@ def initialize(network: nn.Module, source: str | Path) -> str:
     raise WeightsError(
         f"{path} holds neither this network's weights nor its backbone's{fault}{hint}"
     )
+
+
+def blend(network: nn.Module, source: str | Path, share: float) -> None:
+    """Move a network's weights towards those that it began with.
+
+    What a fine-tuning learns of new pictures it pays for with others; between the weights before
+    and after there is often a network that has most of both.
+
+    Source: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
+
+    Args:
+        network: after its training; changed in place.
+        source: what it began with, as `initialize` takes it.
+        share: of the network's own weights, 0..1; the rest is the source's.
+
+    Raises:
+        DataError: if the share lies outside 0..1.
+        WeightsError: if the source does not hold the whole network.
+    """
+    if not 0 <= share <= 1:
+        raise DataError(f"the share of a network's own weights must lie in 0..1, got {share}")
+    before = copy.deepcopy(network)
+    if (part := initialize(before, source)) != "network":
+        raise WeightsError(
+            f"{source} holds the {part} alone: there is nothing to blend others with"
+        )
+    own = network.state_dict()
+    with torch.no_grad():
+        for name, value in before.state_dict().items():
+            if value.is_floating_point():
+                own[name].copy_(torch.lerp(value, own[name], share))
 
 
 def _from_export(network: nn.Module, path: Path, card: Card) -> str:
