@@ -242,11 +242,12 @@ def test_auto_is_what_detectors_take_and_said(pair, tmp_path, monkeypatch, capsy
     assert "scrfd-500m-kps" in printed
 
 
-def test_auto_of_a_file_without_a_quantized_one_is_itself(made):
-    assert weights.choose(weights.find("smallhardface-light")) == (
-        weights.find("smallhardface-light"),
-        "fp32",
-    )
+def test_auto_of_a_file_without_a_quantized_one_is_itself(made, tmp_path, monkeypatch):
+    monkeypatch.delenv("FACEFIND_PRECISION")
+    monkeypatch.setattr(cpu, "features", lambda: {"avx2"})
+    alone = tmp_path / "alone.onnx"
+    alone.write_bytes(weights.find(MODEL).read_bytes())
+    assert weights.choose(alone) == (alone, "fp32")
     assert weights.choose(made.path, "fp32") == (made.path, "fp32")
     assert FaceDetector(made.path, precision="fp32", threads=1).runtime.precision == "int8"
 
