@@ -120,7 +120,7 @@ def test_a_redacted_picture_is_what_the_command_writes(
     for name, form in (("a.jpg", "JPEG"), ("b.png", "PNG")):
         data = encoded(portrait, form, exif=exif)
         (tmp_path / "in" / name).write_bytes(data)
-        out = tmp_path / name
+        out = tmp_path / form
         words = ["redact", str(tmp_path / "in" / name), "--out", str(out), "--with", "fill"]
         assert main([*words, "--color", "200", "30", "30", "--shape", "box", "--grow", "1.5"]) == 0
         options = {"with": "fill", "color": "200,30,30", "shape": "box", "grow": 1.5}
