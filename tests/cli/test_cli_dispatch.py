@@ -181,7 +181,7 @@ def test_sigterm_at_many_moments_of_a_command_ends_cleanly(
 
 @pytest.fixture
 def usual_signals() -> Iterator[None]:
-    """Those of a program begun at a terminal: what a shell runs in the background ignores SIGINT."""
+    """Those of a program begun at a terminal: a shell's background jobs ignore SIGINT."""
     ways = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
     before = {number: signal.signal(number, way) for number, way in ways.items()}
     yield
