@@ -194,21 +194,6 @@ def test_the_loss_is_that_of_such_processors(pair):
     assert plain.loss("vnni") is None
 
 
-@pytest.mark.parametrize(
-    ("features", "expected"),
-    [
-        ({"avx2"}, "avx2"),
-        ({"avx2", "avx_vnni"}, "vnni"),
-        ({"avx2", "avx512_vnni"}, "vnni"),
-        ({"asimd"}, None),
-        (None, None),
-    ],
-)
-def test_the_arithmetic_is_the_processor_s(monkeypatch, features, expected):
-    monkeypatch.setattr(cpu, "features", lambda: features)
-    assert cpu.int8_arithmetic() == expected
-
-
 def test_auto_is_what_detectors_take_and_said(pair, tmp_path, monkeypatch, capsys):
     plain, quantized = pair(0.001)
     monkeypatch.setattr(cpu, "features", lambda: {"avx2"})

@@ -43,11 +43,12 @@ def test_perfect_embeddings_are_perfect():
     assert given_folds == result
 
 
-def test_embeddings_are_of_unit_length():
-    features = np.random.default_rng(0).normal(size=(5, 8))
-    embedded = verification.embed(features)
-    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1)
-    np.testing.assert_allclose(embedded, features / np.linalg.norm(features, axis=1, keepdims=True))
+def test_embeddings_are_of_unit_length_with_their_mirror_added():
+    a, b = np.random.default_rng(0).normal(size=(2, 5, 8))
+    for embedded, total in ((verification.embed(a), a), (verification.embed(a, b), a + b)):
+        np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1)
+        expected = total / np.linalg.norm(total, axis=1, keepdims=True)
+        np.testing.assert_allclose(embedded, expected)
 
 
 def test_wrong_pairs_are_refused():

@@ -66,38 +66,6 @@ def test_threads_left_open_come_to_the_cores_at_hand(path: Path, name: str) -> N
     assert opened(path, name).threads == cpu.usable_cores()
 
 
-def test_a_container_quota_limits_the_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quota = tmp_path / "cpu.max"
-    monkeypatch.setattr(cpu, "_QUOTA", quota)
-    unlimited = cpu.usable_cores()
-    quota.write_text("max 100000\n")
-    assert cpu.usable_cores() == unlimited
-    quota.write_text("100000 100000\n")
-    assert cpu.usable_cores() == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("flags\t\t: fpu avx512f avx512_bf16 vaes\n", True),
-        ("flags : fpu amx_bf16\n", True),
-        ("Features\t: fp asimd bf16 i8mm\n", True),
-        ("flags : fpu avx512f avx2\nmodel name : bf16 wonder\n", False),
-    ],
-)
-def test_bf16_is_read_from_the_processor_flags(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: bool
-) -> None:
-    (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "cpuinfo")
-    cpu.has_bf16.cache_clear()
-    assert cpu.has_bf16() is expected
-    monkeypatch.undo()
-    cpu.has_bf16.cache_clear()
-
-
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_bf16_runs_where_the_processor_has_it_and_is_refused_elsewhere(
     path: Path, name: str

@@ -38,9 +38,11 @@ class FoldResult:
         return vars(self) | {"thresholds": list(self.thresholds)}
 
 
-def embed(features: Floats) -> Floats:
-    """(N, D) features made unit embeddings."""
+def embed(features: Floats, flipped: Floats | None = None) -> Floats:
+    """(N, D) unit embeddings from features and, if given, those of the mirrored pictures."""
     values = np.asarray(features, np.float64)
+    if flipped is not None:
+        values = values + np.asarray(flipped, np.float64)
     length = np.linalg.norm(values, axis=1, keepdims=True)
     return np.asarray(values / np.maximum(length, 1e-12))
 

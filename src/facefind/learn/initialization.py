@@ -121,7 +121,8 @@ def blend(network: nn.Module, source: str | Path, share: float) -> None:
     """Move a network's weights towards those that it began with.
 
     What a fine-tuning learns of new pictures it pays for with others; between the weights before
-    and after there is often a network that has most of both.
+    and after there is often a network that has most of both: share * own + (1 - share) * source,
+    running means and variances of normalizations as well.
 
     Source: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
 
