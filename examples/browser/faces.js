@@ -49,8 +49,8 @@ function pixels(picture) {
   return pen.getImageData(0, 0, picture.width, picture.height);
 }
 
-/** The picture as a tensor (1, 3, H, W) of bytes, resized as in Python: bilinear, and where a side
- * shrinks to a half or less, between means of blocks. */
+/** The picture as a tensor (1, 3, H, W) of bytes, resized as in Python, to the last bit: bilinear in
+ * OpenCV's steps of 1/2048, and where a side shrinks to a half or less, between means of blocks. */
 function letterbox({ data, width: fullWidth, height: fullHeight }, width, height) {
   const canvasWidth = Math.ceil(width / MULTIPLE) * MULTIPLE;
   const canvasHeight = Math.ceil(height / MULTIPLE) * MULTIPLE;
@@ -58,8 +58,11 @@ function letterbox({ data, width: fullWidth, height: fullHeight }, width, height
   const blockY = Math.max(1, Math.floor(fullHeight / height));
   const columns = Math.floor(fullWidth / blockX);
   const rows = Math.floor(fullHeight / blockY);
+  const across = steps(width, fullWidth / width / blockX, columns);
+  const down = steps(height, fullHeight / height / blockY, rows);
   const bytes = new Uint8Array(3 * canvasHeight * canvasWidth).fill(FILL);
-  const means = new Float32Array(rows * columns);
+  const means = new Int32Array(rows * columns);
+  const lines = new Int32Array(rows * width);
   for (let channel = 0; channel < 3; channel += 1) {
     means.fill(0);
     for (let y = 0; y < rows * blockY; y += 1) {
@@ -68,19 +71,46 @@ function letterbox({ data, width: fullWidth, height: fullHeight }, width, height
           data[4 * (y * fullWidth + x) + channel];
       }
     }
-    const take = (y, x) => means[Math.min(Math.max(y, 0), rows - 1) * columns + Math.min(Math.max(x, 0), columns - 1)];
-    for (let i = 0; i < height; i += 1) {
-      const y = ((i + 0.5) * fullHeight) / height / blockY - 0.5;
-      const [top, down] = [Math.floor(y), y - Math.floor(y)];
+    for (let i = 0; i < means.length; i += 1) means[i] = mean(means[i], blockX, blockY);
+    for (let y = 0; y < rows; y += 1) {
       for (let j = 0; j < width; j += 1) {
-        const x = ((j + 0.5) * fullWidth) / width / blockX - 0.5;
-        const [left, right] = [Math.floor(x), x - Math.floor(x)];
-        const upper = take(top, left) * (1 - right) + take(top, left + 1) * right;
-        const lower = take(top + 1, left) * (1 - right) + take(top + 1, left + 1) * right;
-        bytes[(channel * canvasHeight + i) * canvasWidth + j] =
-          (upper * (1 - down) + lower * down) / (blockX * blockY) + 0.5;
+        const [left, right, first, second] = across[j];
+        lines[y * width + j] = means[y * columns + left] * first + means[y * columns + right] * second;
+      }
+    }
+    for (let i = 0; i < height; i += 1) {
+      const [top, bottom, first, second] = down[i];
+      for (let j = 0; j < width; j += 1) {
+        const upper = (first * (lines[top * width + j] >> 4)) >> 16;
+        const lower = (second * (lines[bottom * width + j] >> 4)) >> 16;
+        bytes[(channel * canvasHeight + i) * canvasWidth + j] = (upper + lower + 2) >> 2;
       }
     }
   }
   return new ort.Tensor("uint8", bytes, [1, 3, canvasHeight, canvasWidth]);
+}
+
+/** Of each of so many places, a step apart: the two of the length that it lies between, and what
+ * each counts, of 2048. */
+function steps(count, step, length) {
+  const within = (place) => Math.min(Math.max(place, 0), length - 1);
+  return Array.from({ length: count }, (_, i) => {
+    const at = Math.fround((i + 0.5) * (1 / (1 / step)) - 0.5); // OpenCV is given 1 / step
+    const first = Math.floor(at);
+    const share = Math.fround(at - first);
+    const weights = [Math.fround(1 - share), share].map((part) => toEven(part * 2048));
+    return [within(first), within(first + 1), ...weights];
+  });
+}
+
+/** The mean of a block by its sum, as a byte; OpenCV rounds halves up where blocks are 2x2. */
+function mean(sum, blockX, blockY) {
+  if (blockX === 2 && blockY === 2) return (sum + 2) >> 2;
+  return toEven(Math.fround(sum * Math.fround(1 / (blockX * blockY))));
+}
+
+/** The nearest integer, of two the even one. */
+function toEven(value) {
+  const up = Math.floor(value + 0.5);
+  return up - value === 0.5 && up % 2 !== 0 ? up - 1 : up;
 }
