@@ -2,7 +2,8 @@
 
 Convolutions of the file compute with 8-bit integers, between pairs of QuantizeLinear and
 DequantizeLinear, which onnxruntime and OpenVINO both run as such. NNCF chooses the scales from
-pictures. What that costs is measured: the AP of held-out images, before and after.
+pictures, and the last convolutions are fitted to what they are given then. What that costs is
+measured: the AP of held-out images, before and after.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from facefind.detector import FaceDetector
 from facefind.errors import DataError, ImageError, RuntimeUnavailableError, WeightsError
 from facefind.evaluation import wider
 from facefind.export import save
+from facefind.graph_edits import with_integer_kernels
+from facefind.refitting import Target, refit, targets
 from facefind.runtimes import Card, Precision, installed
 from facefind.runtimes.card import SMALL_LOSS
 from facefind.runtimes.cpu import int8_arithmetic
@@ -132,15 +135,17 @@ def quantize(
     if runtime is None:
         raise RuntimeUnavailableError("no runtime is installed to measure with")
     chosen = datasets.evenly_spaced(samples, count)
+    plain = onnx.load(str(model))
+    wanted = targets(plain, _ends("outputs", plain)[0], _inputs(chosen, card, protocol))
+    if not wanted:
+        raise DataError(f"none of the {len(chosen)} pictures to choose scales on can be read")
     before = average_precision(model, held_out, protocol, runtime, threads)
     made: list[Quantized] = []
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=".quantize-") as folder:
         for words, bits, scales in itertools.product(KEPT, BITS, SCALES):
             draft = Path(folder) / f"{len(made)}.onnx"
-            graph = _quantized(
-                onnx.load(str(model)), chosen, KEPT[words], bits, scales, card, protocol
-            )
+            graph = _quantized(plain, chosen, KEPT[words], bits, scales, card, protocol, wanted)
             own = replace(card, name=out.stem, precision="int8", results=())
             save(graph, draft, own)
             after = average_precision(draft, held_out, protocol, runtime, threads)
@@ -210,8 +215,11 @@ def _quantized(
     scales: str,
     card: Card,
     protocol: str,
+    wanted: Sequence[Mapping[str, Target]],
 ) -> Any:
     """The graph with quantized convolutions, but for those of the `parts` that are named.
+
+    The last ones are fitted to what is `wanted` of them.
 
     What makes boxes and scores of the last convolutions' values stays, too: it is no work, and
     OpenVINO 2026.4 gives scores of a wrong shape where levels that have scales of their own are
@@ -229,7 +237,7 @@ def _quantized(
     kept = _ends("outputs", graph)[1]
     kept += [name for part in parts for name in _convolutions(part, graph)]
     with contextlib.redirect_stdout(io.StringIO()):  # its bars of progress
-        return nncf.quantize(
+        quantized = nncf.quantize(
             graph,
             nncf.Dataset(_inputs(samples, card, protocol)),
             preset=nncf.QuantizationPreset.MIXED,
@@ -243,6 +251,9 @@ def _quantized(
                 disable_bias_correction=scales == "uncorrected",
             ),
         )
+    quantized = with_integer_kernels(quantized)
+    refit(quantized, graph, wanted, _inputs(samples, card, protocol), 2 ** (bits - 1) - 1)
+    return quantized
 
 
 def _inputs(
@@ -273,8 +284,11 @@ def _convolutions(part: str, graph: Any) -> list[str]:
 
 
 def _ends(end: str, graph: Any) -> tuple[list[str], list[str]]:
-    """Names of the convolutions next to the "outputs" or the "image", and of all nodes between."""
-    nodes = graph.graph.node
+    """Names of the convolutions next to the "outputs" or the "image", and of all nodes between.
+
+    What takes the size of a map alone is next to neither.
+    """
+    nodes = [node for node in graph.graph.node if node.op_type != "Shape"]
     if end == "outputs":
         makers = {name: node for node in nodes for name in node.output}
         edges = {name: list(node.input) for name, node in makers.items()}
@@ -282,8 +296,6 @@ def _ends(end: str, graph: Any) -> tuple[list[str], list[str]]:
     else:
         makers, edges = {}, {}
         for number, node in enumerate(nodes):
-            if node.op_type == "Shape":  # sizes are no part of the image
-                continue
             mark = f"node {number}"
             makers[mark], edges[mark] = node, list(node.output)
             for name in node.input:
