@@ -233,7 +233,7 @@ def _quantized(
     )
 
     means = RangeEstimatorParametersSet.MEAN_MINMAX
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # not by NNCF, which sets all handlers, too
     kept = _ends("outputs", graph)[1]
     kept += [name for part in parts for name in _convolutions(part, graph)]
     with contextlib.redirect_stdout(io.StringIO()):  # its bars of progress

@@ -133,8 +133,8 @@ def gains_from(
     """Whether a lower precision is known to be faster than fp32 by this runtime and provider here.
 
     So OpenVINO is on a CPU with AVX2 or newer in int8, and in bf16 where the CPU multiplies such
-    numbers; docs/speed.md has the figures. ONNX Runtime is half as fast with depthwise convolutions
-    in int8 there, and has no bf16.
+    numbers; docs/speed.md has the figures. ONNX Runtime gains a tenth by int8 where convolutions
+    are depthwise, its results are not those that cards state the loss of, and it has no bf16.
     """
     name, device = next(iter(_attempts(runtime, provider, "fp32")), ("", provider))
     if name != "openvino" or not (device is None or device.lower() == "cpu"):
