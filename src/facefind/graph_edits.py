@@ -227,8 +227,8 @@ class _Quantized:
     def _weigh(self, convolution: Any, factors: Any, bias: bool = False) -> None:
         """Multiply what a convolution makes by factors of its channels, (O,)."""
         weights_or_scales = self.makers.get(convolution.input[1], convolution), 1
-        held = [weights_or_scales] + ([(convolution, 2)] if bias else [])
-        for node, at in held:
+        biases = [(convolution, 2)] if bias and len(convolution.input) > 2 else []
+        for node, at in [weights_or_scales, *biases]:
             old = self.values[node.input[at]]
             shaped = factors.reshape(-1, *(1,) * (old.ndim - 1))
             node.input[at] = self._store(node.input[at], (old * shaped).astype(old.dtype))
