@@ -126,14 +126,16 @@ def test_channels_with_zero_points_of_their_own_get_one_for_all(tmp_path: Path) 
     assert kinds(tmp_path / "optimized.onnx")["QLinearConv"] == 3
 
 
-def test_scales_of_channels_stay_where_weights_are_shared() -> None:
+def test_scales_of_channels_stay_where_weights_are_shared(tmp_path: Path) -> None:
     model = network([-128] * 4)
     for node in model.graph.node:
         if node.output[0] == "deeper":
             node.input[1] = "w2"
     changed = with_integer_kernels(model)
     assert np.abs(run(changed, IMAGE) - run(model, IMAGE)).max() < 0.021
-    assert "cut_scale" in {one.name for one in changed.graph.initializer}
+    assert max(one.dims for one in changed.graph.initializer if "cut_scale" in one.name) == [4]
+    optimized = run(changed, IMAGE, tmp_path / "optimized.onnx")  # which fails for some of these
+    assert np.abs(optimized - run(model, IMAGE)).max() < 0.021
 
 
 @pytest.mark.parametrize(

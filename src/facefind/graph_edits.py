@@ -140,7 +140,9 @@ def with_integer_kernels(model: Any) -> Any:
     and leaves ReLU before quantizers. Here all tensors are unsigned; ReLU goes where the quantizer
     cuts at 0 by itself; and scales of channels move into the weights on both sides. Values stay
     what they are, but where channels have zero points of their own: there scales grow, at most
-    to twice, until 128 is the zero point of all.
+    to twice, until 128 is the zero point of all. Where scales of channels cannot move, tensors are
+    signed, beside which floats remain: between two of one type ONNX Runtime takes them for one
+    scale, and fails.
     """
     import onnx
 
@@ -171,7 +173,7 @@ class _Quantized:
                 self.takers[name].append(node)
 
     def simplify(self, node: Any) -> None:
-        """Do what `with_integer_kernels` says with one QuantizeLinear; or nothing, if it cannot."""
+        """Do what `with_integer_kernels` says with one QuantizeLinear."""
         scale, zero = (self.values[name] for name in node.input[1:])
         if zero.dtype == np.int8:
             zero = (zero.astype(np.int16) + 128).astype(np.uint8)
@@ -181,6 +183,7 @@ class _Quantized:
         if scale.size > 1:
             targets = self._targets(node)
             if source is None or not self._foldable(source, targets):
+                self._store_for(node, scale, (zero.astype(np.int16) - 128).astype(np.int8))
                 return
             if zero.any():
                 scale = scale * np.maximum(zero / 128, (255.0 - zero) / 127)
@@ -193,10 +196,15 @@ class _Quantized:
         if relu is not None:
             node.input[0] = relu.input[0]
             self.graph.node.remove(relu)
+        self._store_for(node, scale, zero)
+
+    def _store_for(self, node: Any, scale: Any, zero: Any) -> None:
+        """Keep the scale and zero point of a QuantizeLinear, and for those that read it back."""
         names = self._store(node.input[1], scale), self._store(node.input[2], zero)
         for one in (node, *self.takers[node.output[0]]):
             one.input[1], one.input[2] = names
-            del one.attribute[:]  # the axis
+            if scale.size == 1:
+                del one.attribute[:]  # the axis
 
     def _alone(self, node: Any) -> bool:
         """Whether one node takes what this one makes."""
