@@ -143,17 +143,20 @@ def test_scales_of_channels_stay_where_weights_are_shared(tmp_path: Path) -> Non
 )
 def test_convolutions_of_what_ships_compute_in_integers(name: str, tmp_path: Path) -> None:
     model = onnx.load(str(weights.find(name)))
-    makers = {out: node.op_type for node in model.graph.node for out in node.output}
+    one_scale = {tensor.name for tensor in model.graph.initializer if tensor.dims in ([], [1])}
+    makers = {out: node for node in model.graph.node for out in node.output}
     takers = defaultdict(list)
     for node in model.graph.node:
         for given in node.input:
-            takers[given].append(node.op_type)
+            takers[given].append(node)
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     inner = [
         node
         for node in convolutions
-        if [makers.get(given) for given in node.input[:2]] == ["DequantizeLinear"] * 2
-        and takers[node.output[0]] == ["QuantizeLinear"]
+        if [taker.op_type for taker in takers[node.output[0]]] == ["QuantizeLinear"]
+        and node.input[1] in makers
+        and makers[node.input[0]].op_type == "DequantizeLinear"
+        and {makers[node.input[0]].input[1], takers[node.output[0]][0].input[1]} <= one_scale
     ]
     assert len(inner) > 0.6 * len(convolutions)
     run(model, np.zeros((1, 3, 64, 64), np.uint8), tmp_path / "optimized.onnx")
