@@ -27,7 +27,7 @@ FLOORS = {
     "learn": 5,
     **dict.fromkeys(["systems", "recipes"], 6),
     **dict.fromkeys(["search", "export", "graph_edits", "adaptation"], 7),
-    **dict.fromkeys(["quantization", "refitting", "interop"], 7),
+    **dict.fromkeys(["quantization", "interop"], 7),
     **dict.fromkeys(["cli", "serve", "batch", "__main__"], 8),
 }
 # The package itself only says what its public names are, and where they lie.

@@ -24,8 +24,8 @@ from facefind.detector import FaceDetector
 from facefind.errors import DataError, ImageError, RuntimeUnavailableError, WeightsError
 from facefind.evaluation import wider
 from facefind.export import save
-from facefind.graph_edits import with_integer_kernels
-from facefind.refitting import Target, refit, targets
+from facefind.quantization.kernels import with_integer_kernels
+from facefind.quantization.refitting import Target, refit, targets
 from facefind.runtimes import Card, Precision, installed
 from facefind.runtimes.card import SMALL_LOSS
 from facefind.runtimes.cpu import int8_arithmetic

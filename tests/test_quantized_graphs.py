@@ -12,8 +12,8 @@ import pytest
 from onnx import numpy_helper
 
 from facefind import weights
-from facefind.graph_edits import with_integer_kernels
-from facefind.refitting import refit, targets
+from facefind.quantization.kernels import with_integer_kernels
+from facefind.quantization.refitting import refit, targets
 
 onnxruntime = pytest.importorskip(
     "onnxruntime", minversion="1.21", reason="older ones leave biases in floats, and so all"
