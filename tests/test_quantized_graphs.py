@@ -74,7 +74,7 @@ def network(zeros: list[int]) -> Any:
     return model
 
 
-def run(model: Any, image: Any, optimized: Path | None = None) -> Any:
+def outputs(model: Any, image: Any, optimized: Path | None = None) -> list[Any]:
     """By ONNX Runtime: node after node in floats, or as it optimizes a graph, kept as a file."""
     options = onnxruntime.SessionOptions()
     levels = onnxruntime.GraphOptimizationLevel
@@ -87,7 +87,11 @@ def run(model: Any, image: Any, optimized: Path | None = None) -> Any:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(None, {session.get_inputs()[0].name: image})[0]
+    return session.run(None, {"image": image})
+
+
+def run(model: Any, image: Any, optimized: Path | None = None) -> Any:
+    return outputs(model, image, optimized)[0]
 
 
 IMAGE = np.random.default_rng(1).uniform(-2.4, 2.4, (1, 2, 20, 24)).astype(np.float32)
@@ -209,13 +213,6 @@ def distorted(plain: Any, stored: bool) -> Any:
         model.graph.node.insert(0, reader)
         next(node for node in model.graph.node if node.name == "box").input[1] = "w3_d"
     return model
-
-
-def outputs(model: Any, image: Any) -> list[Any]:
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, {"image": image})
 
 
 @pytest.mark.parametrize("stored", [False, True])

@@ -49,8 +49,8 @@ function pixels(picture) {
   return pen.getImageData(0, 0, picture.width, picture.height);
 }
 
-/** The picture as a tensor (1, 3, H, W) of bytes, resized as in Python, to the last bit: bilinear in
- * OpenCV's steps of 1/2048, and where a side shrinks to a half or less, between means of blocks. */
+/** The picture as a tensor (1, 3, H, W) of bytes, resized as in Python with OpenCV, to the last bit:
+ * bilinear in steps of 1/2048, and where a side shrinks to a half or less, between means of blocks. */
 function letterbox({ data, width: fullWidth, height: fullHeight }, width, height) {
   const canvasWidth = Math.ceil(width / MULTIPLE) * MULTIPLE;
   const canvasHeight = Math.ceil(height / MULTIPLE) * MULTIPLE;

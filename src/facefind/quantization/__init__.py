@@ -97,11 +97,11 @@ def quantize(
 ) -> Quantized:
     """Write an int8 file of an exported model, with its card.
 
-    Scales are chosen on pictures of `samples`, drawn evenly, as the protocol scales them. AP is
-    that of `held_out` by OpenVINO, or onnxruntime where that is all there is. If it falls by more
-    than `SMALL_LOSS`, scales are chosen otherwise, then weights have 8 bits, then layers stay as
-    they are, as `SCALES`, `BITS` and `KEPT` have it; where that does not help, the file that loses
-    least is taken.
+    Scales are chosen on pictures of `samples`, drawn evenly, as the protocol scales them, and the
+    last convolutions are fitted on them (`refitting`). AP is that of `held_out` by OpenVINO, or
+    onnxruntime where that is all there is. If it falls by more than `SMALL_LOSS`, scales are chosen
+    otherwise, then weights have 8 bits, then layers stay as they are, as `SCALES`, `BITS` and
+    `KEPT` have it; where that does not help, the file that loses least is taken.
 
     Args:
         model: The file of a model that facefind has exported.

@@ -28,9 +28,9 @@ def with_integer_kernels(model: Any) -> Any:
 
     edited = onnx.ModelProto()
     edited.CopyFrom(model)
-    quantized = _Quantized(edited.graph)
+    graph = _Graph(edited.graph)
     for node in [node for node in edited.graph.node if node.op_type == "QuantizeLinear"]:
-        quantized.simplify(node)
+        graph.simplify(node)
     used = {name for node in edited.graph.node for name in node.input}
     for tensor in [one for one in edited.graph.initializer if one.name not in used]:
         edited.graph.initializer.remove(tensor)
@@ -38,7 +38,7 @@ def with_integer_kernels(model: Any) -> Any:
     return edited
 
 
-class _Quantized:
+class _Graph:
     """A graph with pairs of QuantizeLinear and DequantizeLinear, and who makes and takes what."""
 
     def __init__(self, graph: Any) -> None:

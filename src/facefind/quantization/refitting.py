@@ -170,7 +170,11 @@ def _solved(
     squares: NDArray[np.float64],
     products: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The weights (O, I, k, k) and bias (O,) of least weighted squares, near those given."""
+    """The weights (O, I, k, k) and bias (O,) of least weighted squares, near those given.
+
+    They minimize the sum over positions of `importance * |W x + b - wanted|^2`, and `DAMPING` times
+    the mean of x^2, summed so, times `|W - before|^2`.
+    """
     before = np.concatenate([weights.reshape(len(weights), -1), bias[:, None]], 1).T
     held = np.full(len(squares), DAMPING * np.diag(squares)[:-1].mean())
     held[-1] = 0
