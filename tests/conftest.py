@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import settings
@@ -48,25 +47,26 @@ def compiled_once() -> Iterator[None]:
     from facefind.runtimes.ov import OpenvinoSession
 
     kept: OrderedDict[Any, Any] = OrderedDict()
-    begin, compile_ = OpenvinoSession.__init__, OpenvinoSession._compile
-    contents: WeakKeyDictionary[OpenvinoSession, bytes] = WeakKeyDictionary()
+    begin = OpenvinoSession.__init__
 
     def begun(session: OpenvinoSession, path: Path, *args: Any, **options: Any) -> None:
         begin(session, path, *args, **options)
-        contents[session] = hashlib.blake2b(path.read_bytes()).digest()
+        make = session._for_shape._make  # a partial call
+        _, device, config, keeps = make.args
+        model = hashlib.blake2b(path.read_bytes()).digest(), device, keeps, *sorted(config.items())
 
-    def compiled(session: OpenvinoSession, shape: Any) -> Any:
-        settings = session.provider, tuple(sorted(session._config.items()))
-        key = contents[session], settings, shape, forking.generation()
-        found = kept.pop(key, None) or compile_(session, shape)
-        kept[key] = found
-        if len(kept) > COMPILED_MODELS:
-            kept.popitem(last=False)
-        return found
+        def made(shape: Any) -> Any:
+            key = model, shape, forking.generation()
+            found = kept.pop(key, None) or make(shape)
+            kept[key] = found
+            if len(kept) > COMPILED_MODELS:
+                kept.popitem(last=False)
+            return found
+
+        session._for_shape._make = made
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OpenvinoSession, "__init__", begun)
-        patch.setattr(OpenvinoSession, "_compile", compiled)
         yield
 
 

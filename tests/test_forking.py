@@ -64,10 +64,11 @@ def test_runtimes_are_opened_anew_whatever_the_parents_threads_do(
             import torch
             torch.set_num_threads(2)
             model = open_model(block_model.network(), card=block_model.card())
+            other = model
         else:
             os.chdir({str(tmp_path)!r})
             path = block_model.write(pathlib.Path("blocks.onnx"))
-            model = open_model(path, {runtime!r}, threads=2)
+            model, other = (open_model(path, {runtime!r}, threads=2) for _ in range(2))
             os.chdir("/")  # the children open the file again
         images = np.random.default_rng(0).integers(0, 256, (1, 3, 320, 320), dtype=np.uint8)
         expected = block_model.candidates(images).boxes
@@ -87,6 +88,8 @@ def test_runtimes_are_opened_anew_whatever_the_parents_threads_do(
             codes.append(child(work))
         stop.set()
         thread.join()
+        other(images)
+        del other  # a closed model's threads are kept for the next one, which is a child's here
         codes.append(child(work))
         codes.append(child(lambda: sys.exit(child(work))))  # SystemExit counts as a failure
         assert codes == [0, 0, 0, 0, 1], codes

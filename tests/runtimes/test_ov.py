@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import textwrap
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Without what the tests share of compiled models.
-COMPILE = ov.OpenvinoSession._compile
+OPEN = ov.OpenvinoSession.__init__
 
 
 def noise(*shape: int) -> Any:
@@ -39,12 +41,28 @@ def test_openvino_computes_in_fp32_unless_told_otherwise(path: Path) -> None:
     assert compiled.model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
 
 
-def test_openvino_computes_once_what_constants_decide_but_no_int8_weights() -> None:
+def test_a_session_is_closed_as_soon_as_nothing_holds_it(path: Path) -> None:
+    session = ov.OpenvinoSession(path)
+    session.run(noise(1, 3, 32, 32))
+    gc.collect()
+    gc.disable()
+    try:
+        closed = weakref.ref(session)
+        del session
+        assert closed() is None
+    finally:
+        gc.enable()
+
+
+def test_openvino_computes_once_what_constants_decide_but_no_int8_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ov.OpenvinoSession, "__init__", OPEN)
     file = weights.find("scrfd-500m-kps")
-    plain = ov.OpenvinoSession(file)._model
+    plain = ov.OpenvinoSession(file)._for_shape._make.args[0]
     assert len(plain.get_ops()) < 0.7 * len(ov._core().read_model(str(file)).get_ops())
     file = weights.choose("scrfd-500m-kps", "int8")[0]
-    quantized = ov.OpenvinoSession(file)._model
+    quantized = ov.OpenvinoSession(file)._for_shape._make.args[0]
     kinds = {node.get_element_type().get_type_name() for node in quantized.get_ordered_ops()
              if node.get_type_name() == "Constant"}  # fmt: skip
     assert "i8" in kinds
@@ -73,7 +91,7 @@ def test_openvino_keeps_what_it_compiles(path: Path) -> None:
 def test_what_is_compiled_of_int8_files_is_kept_in_the_users_cache(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ov.OpenvinoSession, "_compile", COMPILE)
+    monkeypatch.setattr(ov.OpenvinoSession, "__init__", OPEN)
     quantized = weights.choose("scrfd-500m-kps", "int8")[0]
     images = np.zeros((1, 3, 64, 64), np.uint8)
     cache = tmp_path / "deep" / "cache"

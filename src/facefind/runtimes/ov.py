@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -141,48 +141,59 @@ class OpenvinoSession:
             )
         self.precision: Precision = precision
         self.threads = threads or usable_cores()
-        self._config: dict[str, Any] = {
+        config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
         }
         if self.provider == "CPU":
             # Pinned threads of two processes may share a core while another one idles.
-            self._config["ENABLE_CPU_PINNING"] = False
-            self._config["INFERENCE_NUM_THREADS"] = self.threads
+            config["ENABLE_CPU_PINNING"] = False
+            config["INFERENCE_NUM_THREADS"] = self.threads
             # By default what was prepared for each shape is kept: memory without end for images
             # of many sizes, and no gain in time.
-            self._config["CPU_RUNTIME_CACHE_CAPACITY"] = 0
+            config["CPU_RUNTIME_CACHE_CAPACITY"] = 0
+            if forking.generation():
+                # OpenVINO keeps the threads of closed models for the next one, and would wait for
+                # those that stayed behind in the parent. Without any, the caller's computes.
+                config["NUM_STREAMS"] = 0
         try:
             with forking.whole():
-                self._model = core.read_model(str(path))
-                quantized = _is_quantized(self._model)
+                model = core.read_model(str(path))
+                quantized = _is_quantized(model)
                 if not quantized:
-                    _fold(self._model)
+                    _fold(model)
         except Exception as error:  # openvino raises plain RuntimeError for whatever is wrong
             raise WeightsError(f"OpenVINO cannot open {path}: {error}") from error
-        self._keeps = engine_cache is None and quantized and self.provider == "CPU"
+        keeps = engine_cache is None and quantized and self.provider == "CPU"
         if engine_cache is not None:
-            self._config["CACHE_DIR"] = str(engine_cache)
-        self.inputs = [_spec(port) for port in self._model.inputs]
-        self.outputs = [_spec(port) for port in self._model.outputs]
-        self._for_shape = ByShape(self._compile, _OWN_SHAPES, _EARLY_SHAPES, _WORTH_COMPILING)
+            config["CACHE_DIR"] = str(engine_cache)
+        self.inputs = [_spec(port) for port in model.inputs]
+        self.outputs = [_spec(port) for port in model.outputs]
+        self._for_shape = ByShape(
+            partial(_compile, model, self.provider, config, keeps),
+            kept=_OWN_SHAPES,
+            early=_EARLY_SHAPES,
+            worth=_WORTH_COMPILING,
+        )
 
     def run(self, x: NDArray[np.generic]) -> list[NDArray[np.float32]]:
         """Return the model's arrays for its one input; they belong to the caller."""
         with forking.whole():
             return self._for_shape(x.shape).run(x)
 
-    def _compile(self, shape: Shape | None) -> _Compiled:
-        model = self._model
-        if shape is not None and model.inputs[0].partial_shape.is_dynamic:
-            model = model.clone()
-            model.reshape(list(shape))
-            if not _is_quantized(model):
-                _fold(model)
-        config = self._config
-        if self._keeps and (folder := compiled.folder()) is not None:
-            config = config | {"CACHE_DIR": str(folder)}
-        return _Compiled(_core().compile_model(model, self.provider, config))
+
+def _compile(
+    model: Any, device: str, config: dict[str, Any], keeps: bool, shape: Shape | None
+) -> _Compiled:
+    """A model for one input shape, or for any; `keeps` says to keep it in the cache folder."""
+    if shape is not None and model.inputs[0].partial_shape.is_dynamic:
+        model = model.clone()
+        model.reshape(list(shape))
+        if not _is_quantized(model):
+            _fold(model)
+    if keeps and (folder := compiled.folder()) is not None:
+        config = config | {"CACHE_DIR": str(folder)}
+    return _Compiled(_core().compile_model(model, device, config))
 
 
 def _fold(model: Any) -> None:
