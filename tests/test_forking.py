@@ -27,6 +27,9 @@ def child(work, seconds=20):
             print("child:", repr(error), file=sys.stderr)
             os._exit(1)
         os._exit(0)
+    return code_of(pid, seconds)
+
+def code_of(pid, seconds=20):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -94,6 +97,54 @@ def test_runtimes_are_opened_anew_whatever_the_parents_threads_do(
         codes.append(child(lambda: sys.exit(child(work))))  # SystemExit counts as a failure
         assert codes == [0, 0, 0, 0, 1], codes
         work()
+    """)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_a_child_may_close_its_parents_models(runtime: str, tmp_path: Path) -> None:
+    run(f"""
+        import gc, numpy as np, block_model
+        from facefind.runtimes import open_model
+        path = block_model.write(pathlib.Path({str(tmp_path)!r}) / "blocks.onnx")
+        images = np.zeros((1, 3, 64, 64), np.uint8)
+        models = [open_model(path, {runtime!r}, threads=2) for _ in range(2)]
+        for model in models:
+            model(images)
+
+        def work():
+            del models[:]
+            gc.collect()
+            open_model(path, {runtime!r}, threads=2)(images)
+
+        del model
+        assert child(work) == 0
+        closed = models.pop()
+        del closed
+        assert child(work) == 0
+    """)
+
+
+def test_a_child_may_end_while_models_videos_and_files_are_open(tmp_path: Path) -> None:
+    run(f"""
+        import numpy as np, videos
+        from facefind import FaceDetector, files
+        from facefind.video import VideoReader, VideoWriter
+        os.chdir({str(tmp_path)!r})
+        videos.write(pathlib.Path("old.mp4"), videos.moving(60))
+        detector = FaceDetector("scrfd-500m-kps", threads=2, runtime="openvino")
+        reader, other = VideoReader("old.mp4"), VideoReader("old.mp4")
+        with other, files.atomic("text") as draft, VideoWriter("new.mkv", reader) as writer:
+            draft.write_text("text")
+            for frame in reader:
+                writer.write(frame)
+                if frame.index == 55:
+                    detector(frame.image())
+                    pid = os.fork()
+                    if pid == 0:
+                        sys.exit(5)  # leaves the blocks and frees all
+                    assert code_of(pid) == 5
+        assert pathlib.Path("text").read_text() == "text"
+        assert len(list(VideoReader("new.mkv"))) == 60
     """)
 
 

@@ -40,22 +40,24 @@ def atomic(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
     The name appears only once the content is on disk: a reader, or a kill at any moment, finds the
     old file or the new one, whole. If the block raises, the draft is deleted and `path` is as it
-    was. Missing parent folders are made. Where `path` is a link, the link is replaced and not what
-    it leads to. Without `durable` a failing machine may leave the new file torn, a kill still not:
-    for the many files of which each would wait for the disk.
+    was; a child that is forked in it leaves both to its parent. Missing parent folders are made.
+    Where `path` is a link, the link is replaced and not what it leads to. Without `durable` a
+    failing machine may leave the new file torn, a kill still not: for the many files of which each
+    would wait for the disk.
 
     >>> with atomic("faces.json") as draft:
     ...     draft.write_text("[]")
     """
     path = Path(path).absolute()  # the block may change the working folder
     path.parent.mkdir(parents=True, exist_ok=True)
+    owner = os.getpid()
     # Short and of its own: a name at the file system's limit leaves no room for a longer one.
-    draft = path.with_name(
-        f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-{os.getpid()}"
-    )
+    draft = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-{owner}")
     draft = draft.with_suffix(f"{path.suffix[:16]}.tmp")
     try:
         yield draft
+        if os.getpid() != owner:
+            return
         if durable:
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
@@ -65,7 +67,8 @@ def atomic(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             error.filename = str(path)  # writing names no file
         raise
     finally:
-        draft.unlink(missing_ok=True)
+        if os.getpid() == owner:
+            draft.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> None:

@@ -2,23 +2,28 @@
 
 A fork copies the thread that calls it and no other. What other threads held stays held in the
 child for good, so nothing here may be copied while they are in the midst of it: a fork waits until
-such blocks, and imports in progress, are over.
+such blocks, and imports in progress, are over. What would wait for its threads when it is freed is
+to `keep`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
-__all__ = ["generation", "guard", "whole"]
+__all__ = ["generation", "guard", "keep", "whole"]
 
 _generation = 0
 _guards: list[threading.RLock] = []
 _held: list[threading.RLock] = []  # those of them that the fork in progress has taken
+_kept: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class _Gate:
@@ -55,6 +60,15 @@ def guard() -> threading.RLock:
     lock = threading.RLock()
     _guards.append(lock)
     return lock
+
+
+def keep(thing: Any) -> None:
+    """Have forked children never free an object of this process, not even at their end.
+
+    It is for objects of libraries with threads of their own: a child would wait for those for
+    ever. This process frees them as it likes.
+    """
+    _kept.add(thing)
 
 
 @contextlib.contextmanager
@@ -111,6 +125,9 @@ def _after_in_child() -> None:
     _gate.closed = False
     for lock in reversed(_held):
         lock.release()
+    for thing in _kept:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    _kept.clear()
 
 
 if hasattr(os, "register_at_fork"):

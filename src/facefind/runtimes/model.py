@@ -59,8 +59,8 @@ class OnnxModel:
     ) -> None:
         self.path = path
         self._open = open
-        # By generation of processes: those of a parent are kept, for a child can't close them.
         self._sessions = {forking.generation(): session}
+        forking.keep(session)
         self._reader = reader
         self._batch = batch
         self.name = session.name
@@ -95,6 +95,7 @@ class OnnxModel:
         session = self._sessions.get(generation)
         if session is None:  # several threads may open one each, the first is kept: no lock
             session = self._sessions.setdefault(generation, self._open())
+            forking.keep(session)
         return session
 
     def _run(self, images: ImageBatch) -> Candidates:
@@ -265,9 +266,9 @@ def _attempts(
         (name, provider) for name in ("openvino", "onnxruntime") if name in installed()
     ]
     if provider is None and precision == "fp32" and "onnxruntime" in installed():
-        from facefind.runtimes.ort import providers
+        from facefind.runtimes.ort import offers_cuda
 
-        if "CUDAExecutionProvider" in providers():
+        if offers_cuda():
             attempts.insert(0, ("onnxruntime", "CUDAExecutionProvider"))
     return attempts
 

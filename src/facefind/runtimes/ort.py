@@ -6,6 +6,7 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ def providers() -> list[str]:
         ) from error
     # AzureExecutionProvider calls a remote service and runs nothing here.
     return [p for p in onnxruntime.get_available_providers() if not p.startswith("Azure")]
+
+
+def offers_cuda() -> bool:
+    """Whether onnxruntime is installed with CUDA; without, it is not imported to tell."""
+    spec = find_spec("onnxruntime")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    libraries = (Path(folder, "capi").glob("*onnxruntime_providers_cuda*") for folder in folders)
+    return any(map(any, libraries)) and "CUDAExecutionProvider" in providers()
 
 
 class OrtSession:

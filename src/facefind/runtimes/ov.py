@@ -65,11 +65,13 @@ def _core() -> Any:
 @cache
 def _core_of(generation: int) -> Any:
     try:
-        return library().Core()
+        core = library().Core()
     except ImportError as error:
         raise RuntimeUnavailableError(
             f"openvino cannot be imported ({error}): `pip install openvino`"
         ) from error
+    forking.keep(core)
+    return core
 
 
 def devices() -> list[str]:

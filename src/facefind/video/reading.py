@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from facefind import images
+from facefind import forking, images
 from facefind.errors import ImageError
 from facefind.video.opening import (
     Numbered,
@@ -125,6 +125,8 @@ class VideoReader:
         self._retries, self._timeout = retries, timeout
         self._container: Any = None
         self._begun = False
+        self._generation = forking.generation()
+        forking.keep(self)
         self._index = 0
         self._kinds: dict[int, str] | None = None
         self._replays = Replays()
@@ -168,8 +170,8 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Close the file or stream."""
-        if self._container is not None:
+        """Close the file or stream; a forked child leaves it to its parent."""
+        if self._container is not None and self._generation == forking.generation():
             self._container.close()
 
     def __iter__(self) -> Generator[DecodedFrame]:

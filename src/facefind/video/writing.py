@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from facefind import forking
 from facefind.errors import DataError, ImageError
 from facefind.files import atomic
 from facefind.images import read
@@ -114,6 +115,8 @@ class VideoWriter:
         self._options = defaults | {key: value for key, value in given.items() if value is not None}
         self._format = CONTAINERS[suffix]
         self._stack = ExitStack()
+        self._generation = forking.generation()
+        forking.keep(self)
         self._last: int | None = None
         self._copies: dict[int, Any] = {}
 
@@ -141,6 +144,8 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self._generation != forking.generation():
+            return  # the file is the parent's
         try:
             if kind is None:
                 self._copy(self._reader.rest)
