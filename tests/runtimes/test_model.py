@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -134,11 +135,30 @@ def test_auto_warns_when_the_gpu_it_chose_does_not_start(
             raise RuntimeUnavailableError("no driver")
         return real(path, threads, precision, provider, **device)
 
-    present = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(ort, "providers", lambda: present)
+    monkeypatch.setattr(ort, "offers_cuda", lambda: True)
     monkeypatch.setattr(ort, "OrtSession", refuse)
     assert open_model(path).name in ("openvino", "onnxruntime")
     assert "no driver" in caplog.text
+
+
+def test_cuda_is_offered_where_its_library_and_its_provider_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    present = ["CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "providers", lambda: present)
+    spec = ModuleSpec("onnxruntime", None)
+    monkeypatch.setattr(ort, "find_spec", lambda name: spec)
+    assert not ort.offers_cuda()
+    spec.submodule_search_locations = [str(tmp_path / "none"), str(tmp_path)]
+    present.append("CUDAExecutionProvider")
+    assert not ort.offers_cuda()
+    (tmp_path / "capi").mkdir()
+    (tmp_path / "capi" / "libonnxruntime_providers_cuda.so").touch()
+    assert ort.offers_cuda()
+    present.pop()
+    assert not ort.offers_cuda()
+    monkeypatch.setattr(ort, "find_spec", lambda name: None)
+    assert not ort.offers_cuda()
 
 
 def test_auto_takes_openvino_before_onnxruntime_and_what_is_there(
