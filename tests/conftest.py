@@ -112,6 +112,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What imports have made stays; looking through it for garbage takes a twentieth of the time."""
+    """What imports have made stays: to search it for garbage takes a twentieth of the time."""
     gc.collect()
     gc.freeze()
