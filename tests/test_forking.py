@@ -344,3 +344,46 @@ def test_a_process_ends_with_a_stream_that_waits_and_a_thread_that_goes_on(tmp_p
         threading.Thread(target=work).start()
     """)
     assert (tmp_path / "done").exists()
+
+
+def test_a_child_may_leave_the_blocks_of_its_parents_results(tmp_path: Path) -> None:
+    run(f"""
+        import json, tarfile, numpy as np
+        from facefind import Faces, files
+        from facefind.pipeline import CropFolder, open_results, to_record
+        from facefind.pipeline.stores import open_store
+        parent, folder = os.getpid(), pathlib.Path({str(tmp_path)!r})
+        image = np.zeros((112, 112, 3), np.uint8)
+        points = np.array([[[38, 51], [73, 51], [56, 71], [41, 92], [70, 92]]], np.float32)
+        faces = Faces(np.array([[0, 0, 112, 112.0]]), np.ones(1), points, image_size=(112, 112))
+
+        def write(leave, code):
+            where = folder / leave.__name__
+            address = f"memory://crops/{{leave.__name__}}"
+            with (
+                CropFolder(where / "tars", per_tar=2) as tars,
+                CropFolder(address) as remote,
+                open_results(where / "faces.csv") as table,
+            ):
+                for name in ("a.png", "b.png"):
+                    tars.write(name, image, faces)
+                    remote.write(name, image, faces)
+                    table.write(to_record(name, faces))
+                    if name == "a.png":
+                        pid = os.fork()
+                        if pid == 0:
+                            leave()
+                            return
+                        assert code_of(pid) == code
+            names = tarfile.open(where / "tars" / "00000.tar").getnames()
+            assert names[::2] == ["a_0.png", "b_0.png"]
+            stored = open_store(address).get("manifest.jsonl").decode()
+            for text in ((where / "tars" / "manifest.jsonl").read_text(), stored):
+                names = [json.loads(line)["image"] for line in text.splitlines()]
+                assert names == ["a.png", "b.png"]
+            assert len((where / "faces.csv").read_text().splitlines()) == 3
+
+        write(sys.exit, 0)
+        write(int, 7)
+        sys.exit(0 if os.getpid() == parent else 7)
+    """)
