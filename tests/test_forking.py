@@ -101,9 +101,9 @@ def test_runtimes_are_opened_anew_whatever_the_parents_threads_do(
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
-def test_a_child_may_close_its_parents_models(runtime: str, tmp_path: Path) -> None:
+def test_a_child_may_close_its_parents_models_and_end(runtime: str, tmp_path: Path) -> None:
     run(f"""
-        import gc, numpy as np, block_model
+        import ctypes, gc, numpy as np, block_model
         from facefind.runtimes import open_model
         path = block_model.write(pathlib.Path({str(tmp_path)!r}) / "blocks.onnx")
         images = np.zeros((1, 3, 64, 64), np.uint8)
@@ -121,6 +121,12 @@ def test_a_child_may_close_its_parents_models(runtime: str, tmp_path: Path) -> N
         closed = models.pop()
         del closed
         assert child(work) == 0
+        if {runtime!r} == "openvino" or hasattr(ctypes.CDLL(None), "on_exit"):
+            pid = os.fork()
+            if pid == 0:
+                work()
+                sys.exit(5)
+            assert code_of(pid) == 5
     """)
 
 

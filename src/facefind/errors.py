@@ -12,7 +12,8 @@ class FacefindError(Exception):
 
     def __reduce__(self) -> Any:
         """What pickle makes it of: itself, whatever its class is made of."""
-        return copyreg.__newobj__, (type(self), *self.args), vars(self)
+        new = copyreg.__newobj__  # type: ignore[attr-defined]
+        return new, (type(self), *self.args), vars(self)
 
 
 class ImageError(FacefindError, ValueError):

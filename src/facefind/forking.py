@@ -155,9 +155,21 @@ def _after_in_child() -> None:
     _helpers.clear()
     for lock in reversed(_held):
         lock.release()
+    if "onnxruntime" in sys.modules:
+        _end_without_destructors()
     for thing in _kept:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
     _kept.clear()
+
+
+def _end_without_destructors() -> None:
+    """Have this process end once Python has ended, and C++ free nothing then.
+
+    ONNX Runtime 1.32 would wait for a thread of its parent's. Only the GNU C library can do so.
+    """
+    libc = ctypes.CDLL(None)
+    with contextlib.suppress(AttributeError):
+        libc.on_exit(libc._exit, None)  # which is given the exit code
 
 
 def _at_exit() -> None:
