@@ -1,4 +1,4 @@
-"""A forked process works, wherever the other threads of its parent were."""
+"""A forked process works, wherever the other threads of its parent were; a process ends well."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ def test_runtimes_are_opened_anew_whatever_the_parents_threads_do(
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
-def test_a_child_may_close_its_parents_models(runtime: str, tmp_path: Path) -> None:
+def test_a_child_may_close_its_parents_models_and_end(runtime: str, tmp_path: Path) -> None:
     run(f"""
-        import gc, numpy as np, block_model
+        import ctypes, gc, numpy as np, block_model
         from facefind.runtimes import open_model
         path = block_model.write(pathlib.Path({str(tmp_path)!r}) / "blocks.onnx")
         images = np.zeros((1, 3, 64, 64), np.uint8)
@@ -121,6 +121,12 @@ def test_a_child_may_close_its_parents_models(runtime: str, tmp_path: Path) -> N
         closed = models.pop()
         del closed
         assert child(work) == 0
+        if {runtime!r} == "openvino" or hasattr(ctypes.CDLL(None), "on_exit"):
+            pid = os.fork()
+            if pid == 0:
+                work()
+                sys.exit(5)
+            assert code_of(pid) == 5
     """)
 
 
@@ -298,4 +304,92 @@ def test_a_child_neither_holds_nor_drops_its_parents_lock(tmp_path: Path) -> Non
         lock.release()
         assert not os.path.exists(path)
         assert Lock(path).acquire()
+    """)
+
+
+def test_a_process_ends_while_daemon_threads_are_in_libraries(tmp_path: Path) -> None:
+    run(f"""
+        import numpy as np, block_model
+        from facefind import FaceDetector
+        path = block_model.write(pathlib.Path({str(tmp_path)!r}) / "blocks.onnx")
+        image = block_model.picture(650, 650, (1, 1))  # it is resized by OpenCV
+        for runtime in ("openvino", "onnxruntime"):
+            detector = FaceDetector(path, runtime=runtime, protocol=320, threads=1)
+
+            def busy(detector=detector):
+                while True:
+                    detector(image)
+
+            detector(image)
+            threading.Thread(target=busy, daemon=True).start()
+        time.sleep(0.05)
+    """)
+
+
+def test_a_process_ends_with_a_stream_that_waits_and_a_thread_that_goes_on(tmp_path: Path) -> None:
+    run(f"""
+        import numpy as np
+        from facefind.streaming import read_ahead
+        from facefind.video import run_ahead
+
+        started = threading.Event()
+        def read(item):
+            started.set()
+            return np.zeros((1, item, 3), np.uint8)
+
+        stream = read_ahead([1, 1, 900, 900], read, max_bytes=100, weigh=lambda item: 3 * item)
+        next(stream)  # a large one is in a reader's hands, for which there is no room
+        started.wait()
+
+        def work():
+            threading.main_thread().join()
+            assert len(list(read_ahead([1] * 9, read))) == 9
+            assert sum(run_ahead((n for n in range(9)), int)) == 36
+            pathlib.Path({str(tmp_path)!r}, "done").touch()
+
+        threading.Thread(target=work).start()
+    """)
+    assert (tmp_path / "done").exists()
+
+
+def test_a_child_may_leave_the_blocks_of_its_parents_results(tmp_path: Path) -> None:
+    run(f"""
+        import json, tarfile, numpy as np
+        from facefind import Faces, files
+        from facefind.pipeline import CropFolder, open_results, to_record
+        from facefind.pipeline.stores import open_store
+        parent, folder = os.getpid(), pathlib.Path({str(tmp_path)!r})
+        image = np.zeros((112, 112, 3), np.uint8)
+        points = np.array([[[38, 51], [73, 51], [56, 71], [41, 92], [70, 92]]], np.float32)
+        faces = Faces(np.array([[0, 0, 112, 112.0]]), np.ones(1), points, image_size=(112, 112))
+
+        def write(leave, code):
+            where = folder / leave.__name__
+            address = f"memory://crops/{{leave.__name__}}"
+            with (
+                CropFolder(where / "tars", per_tar=2) as tars,
+                CropFolder(address) as remote,
+                open_results(where / "faces.csv") as table,
+            ):
+                for name in ("a.png", "b.png"):
+                    tars.write(name, image, faces)
+                    remote.write(name, image, faces)
+                    table.write(to_record(name, faces))
+                    if name == "a.png":
+                        pid = os.fork()
+                        if pid == 0:
+                            leave()
+                            return
+                        assert code_of(pid) == code
+            names = tarfile.open(where / "tars" / "00000.tar").getnames()
+            assert names[::2] == ["a_0.png", "b_0.png"]
+            stored = open_store(address).get("manifest.jsonl").decode()
+            for text in ((where / "tars" / "manifest.jsonl").read_text(), stored):
+                names = [json.loads(line)["image"] for line in text.splitlines()]
+                assert names == ["a.png", "b.png"]
+            assert len((where / "faces.csv").read_text().splitlines()) == 3
+
+        write(sys.exit, 0)
+        write(int, 7)
+        sys.exit(0 if os.getpid() == parent else 7)
     """)

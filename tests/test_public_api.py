@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,17 @@ def test_type_checkers_see_the_names_that_python_sees() -> None:
     assert set(seen) | {"__version__"} == set(facefind.__all__)
     for name, module in seen.items():
         assert module == f"facefind.{facefind._HOME[name]}"
+
+
+def test_errors_come_back_whole_from_other_processes() -> None:
+    from facefind.serve.errors import Overloaded
+
+    for error in (facefind.ImageError("no image"), Overloaded("busy", 3)):
+        error.add_note("of a test")
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert vars(again) == vars(error)
 
 
 def test_every_name_comes_from_its_room() -> None:

@@ -10,13 +10,13 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from facefind import graph_edits, protocols
 from facefind.errors import WeightsError
 from facefind.export import save
+from facefind.files import scratch
 from facefind.merging import check_protocol
 from facefind.nms import nms
 from facefind.runtimes import Candidates, Card, Runtime, Suppression, open_model
@@ -89,8 +89,8 @@ def adapt(
     if size is not None:
         graph = graph_edits.fix_size(graph, size)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        draft = Path(folder) / out.name
+    with scratch(out) as folder:
+        draft = folder / out.name
         save(graph, draft, card)
         for name in runtimes:
             original, given = open_model(model, name), open_model(draft, name)
@@ -100,7 +100,7 @@ def adapt(
             check_same(original, given, seed, partial(_other_faces, card.suppression))
             # Nothing in random images looks like a face: whether NMS works is seen at a low score.
             low = replace(card.suppression, min_score=_middle(original, card, seed))
-            twin = Path(folder) / "twin.onnx"
+            twin = folder / "twin.onnx"
             save(graph_edits.with_floor(graph, low.min_score), twin, replace(card, suppression=low))
             check_same(original, open_model(twin, name), seed, partial(_other_faces, low))
         os.replace(draft, out)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterable
+from typing import Any
 
 
 class FacefindError(Exception):
     """Base of every error that facefind raises on purpose."""
+
+    def __reduce__(self) -> Any:
+        """What pickle makes it of: itself, whatever its class is made of."""
+        new = copyreg.__newobj__  # type: ignore[attr-defined]
+        return new, (type(self), *self.args), vars(self)
 
 
 class ImageError(FacefindError, ValueError):

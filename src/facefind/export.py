@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from facefind.errors import WeightsError
+from facefind.files import scratch
 from facefind.runtimes import METADATA_KEY, STATISTICS_KEY, Card, open_model
 from facefind.runtimes.agreement import check_same, checkers
 from facefind.runtimes.native import INPUT, outputs
@@ -55,8 +55,8 @@ def export(network: DenseDetector, path: str | Path, card: Card, *, seed: int = 
     card = _completed(network, card)
     model = _to_onnx(network, card)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        draft = Path(folder) / path.name
+    with scratch(path) as folder:
+        draft = folder / path.name
         save(model, draft, card, pack(network))
         reference = open_model(network, card=card)
         for name in runtimes:
@@ -92,8 +92,8 @@ def relabel(path: str | Path, card: Card, statistics: str | None = None) -> Path
                 f"as {getattr(card, key)}"
             )
     kept = metadata(path).get(STATISTICS_KEY, "") if statistics is None else statistics
-    with TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        draft = Path(folder) / path.name
+    with scratch(path) as folder:
+        draft = folder / path.name
         save(onnx.load(str(path)), draft, card, kept)
         os.replace(draft, path)
     return path

@@ -11,7 +11,9 @@ import io
 import json
 import os
 import platform
+import shutil
 import sys
+import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,7 @@ __all__ = [
     "json_bytes",
     "plain",
     "read_json_lines",
+    "scratch",
     "sha256",
     "torn_line",
     "write_bytes",
@@ -69,6 +72,23 @@ def atomic(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     finally:
         if os.getpid() == owner:
             draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch(beside: str | Path | None = None) -> Iterator[Path]:
+    """A new folder that is removed when the block ends; a forked child leaves it to its parent.
+
+    Args:
+        beside: A file, beside which it lies, hidden; None is the folder for temporary files.
+    """
+    near = None if beside is None else Path(beside).absolute().parent
+    folder = Path(tempfile.mkdtemp(prefix="facefind-" if near is None else ".facefind-", dir=near))
+    owner = os.getpid()
+    try:
+        yield folder
+    finally:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> None:

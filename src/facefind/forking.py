@@ -1,42 +1,50 @@
-"""Forks of a process: each child has its own `generation`, a fork waits for `whole` blocks.
+"""Forks and ends of a process: each child has its own `generation`, both wait for `whole` blocks.
 
 A fork copies the thread that calls it and no other. What other threads held stays held in the
 child for good, so nothing here may be copied while they are in the midst of it: a fork waits until
 such blocks, and imports in progress, are over. What would wait for its threads when it is freed is
 to `keep`.
+
+Python ends while daemon threads run, and unwinds them where they next come out of a library: C++
+aborts the process for that. So the end waits until they are out, and lets none in again.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import importlib
 import os
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["generation", "guard", "keep", "whole"]
+__all__ = ["generation", "guard", "keep", "start", "whole"]
+
+_PATIENCE = 10.0  # seconds that the end of a process waits for its threads
 
 _generation = 0
 _guards: list[threading.RLock] = []
 _held: list[threading.RLock] = []  # those of them that the fork in progress has taken
 _kept: weakref.WeakSet[Any] = weakref.WeakSet()
+_helpers: dict[threading.Thread, Callable[[], None]] = {}  # threads of `start`, what stops each
 
 
 class _Gate:
-    """Lets any number of threads into their blocks, or one fork through."""
+    """Lets any number of threads into their blocks, or one fork, or the end, through."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.inside = 0
-        self.closed = False
-        self.mine = threading.local()  # how deep this thread is in such blocks
+        self.inside: set[int] = set()  # threads, by their ident
+        self.closed = self.over = False
 
-    def depth(self) -> int:
-        return int(getattr(self.mine, "depth", 0))
+    def others(self) -> set[int]:
+        """Threads in their blocks besides this one."""
+        return self.inside - {threading.get_ident()}
 
 
 _gate = _Gate()
@@ -71,25 +79,46 @@ def keep(thing: Any) -> None:
     _kept.add(thing)
 
 
+def start(work: Callable[[], None], name: str, stop: Callable[[], None]) -> threading.Thread:
+    """A thread that runs `work`, and does not keep the process from ending.
+
+    Args:
+        work: What it does.
+        name: Of the thread.
+        stop: Has `work` end soon; it is called, and the thread waited for, as the process ends.
+    """
+
+    def run() -> None:
+        _helpers[thread] = stop
+        try:
+            work()
+        finally:
+            _helpers.pop(thread, None)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
 @contextlib.contextmanager
 def whole() -> Iterator[None]:
-    """A block that a fork in another thread waits for; any number of threads may be in such blocks.
+    """A block that a fork in another thread, and the end of the process, wait for.
 
-    It is for libraries whose state, were it copied in the midst of their work, would lock up.
+    Any number of threads may be in such blocks. It is for libraries whose state, were it copied in
+    the midst of their work, would lock up, and for those that are no C libraries.
     """
-    gate = _gate
-    if not gate.depth():
-        with gate.changed:
-            gate.changed.wait_for(lambda: not gate.closed)
-            gate.inside += 1
-    gate.mine.depth = gate.depth() + 1
+    gate, me = _gate, threading.get_ident()
+    outermost = me not in gate.inside
     try:
+        if outermost:
+            with gate.changed:
+                gate.changed.wait_for(lambda: not (gate.closed or gate.over))
+                gate.inside.add(me)
         yield
     finally:
-        gate.mine.depth -= 1
-        if not gate.depth():
+        if outermost:
+            gate.inside.discard(me)  # before anything that Ctrl-C could interrupt
             with gate.changed:
-                gate.inside -= 1
                 gate.changed.notify_all()
 
 
@@ -97,11 +126,11 @@ def _before() -> None:
     held = list(_guards)  # a module whose import is waited for below may make another
     for lock in held:  # before the gate is closed: their holders may still have to pass it
         lock.acquire()
-    own = 1 if _gate.depth() else 0
     with _gate.changed:
         _gate.changed.wait_for(lambda: not _gate.closed)  # another thread forks
         _gate.closed = True
-        _gate.changed.wait_for(lambda: _gate.inside == own)
+        while _gate.others():
+            _gate.changed.wait(0.1)  # a thread that Ctrl-C interrupts may not notify
     _held[:] = held
     for name, module in list(sys.modules.items()):
         if getattr(getattr(module, "__spec__", None), "_initializing", False):
@@ -122,14 +151,42 @@ def _after_in_child() -> None:
     global _generation
     _generation += 1
     _gate.changed = threading.Condition()  # others may have waited for the old one
-    _gate.closed = False
+    _gate.closed = _gate.over = False
+    _helpers.clear()
     for lock in reversed(_held):
         lock.release()
+    if "onnxruntime" in sys.modules:
+        _end_without_destructors()
     for thing in _kept:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
     _kept.clear()
 
 
+def _end_without_destructors() -> None:
+    """Have this process end once Python has ended, and C++ free nothing then.
+
+    ONNX Runtime 1.32 would wait for a thread of its parent's. Only the GNU C library can do so.
+    """
+    libc = ctypes.CDLL(None)
+    with contextlib.suppress(AttributeError):
+        libc.on_exit(libc._exit, None)  # which is given the exit code
+
+
+def _at_exit() -> None:
+    """Have the threads of `start` end, and others come to no library any more."""
+    until = time.monotonic() + _PATIENCE
+    helpers = list(_helpers.items())
+    for _, stop in helpers:
+        stop()
+    for thread, _ in helpers:
+        thread.join(max(0.0, until - time.monotonic()))
+    with _gate.changed:
+        _gate.inside.add(threading.get_ident())  # what other modules do at the end goes on
+        _gate.over = True
+        _gate.changed.wait_for(lambda: not _gate.others(), max(0.0, until - time.monotonic()))
+
+
+atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     # What is registered last comes first before a fork. An import that is waited for may need the
     # locks that these hold during one: they are to be taken after the wait.

@@ -9,9 +9,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
@@ -211,7 +213,7 @@ def read_ahead(
     waiting: deque[tuple[int, Any, Future[Image]]] = deque()
     memory = _Memory(max_bytes, weigh)
     failure: Exception | None = None
-    pool = ThreadPoolExecutor(readers, "facefind-reader")
+    pool = _Readers(readers, memory)
     generation = forking.generation()
     try:
         while True:
@@ -231,7 +233,7 @@ def read_ahead(
                 if isinstance(source, np.ndarray):
                     future = _done(lambda: memory.read(source, read))  # noqa: B023
                 else:
-                    future = pool.submit(memory.read, source, read, index)
+                    future = pool.submit(partial(memory.read, source, read, index))
                 waiting.append((index, source, future))
             if not waiting:
                 break
@@ -244,10 +246,55 @@ def read_ahead(
             del reading
     finally:
         if forking.generation() == generation:
-            memory.close()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.close()
     if failure is not None:
         raise failure
+
+
+class _Readers:
+    """Threads that read, in the order in which they are given work.
+
+    Those of a `ThreadPoolExecutor` take no work once the main thread is over, and the end of the
+    process waits for them, though they may wait for room that nobody will make.
+    """
+
+    def __init__(self, most: int, memory: _Memory) -> None:
+        self._most, self._memory = most, memory
+        self._work: SimpleQueue[tuple[Callable[[], Image], Future[Image]] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, read: Callable[[], Image]) -> Future[Image]:
+        """What becomes of a reading."""
+        future: Future[Image] = Future()
+        self._work.put((read, future))
+        if len(self._threads) < self._most:
+            self._threads.append(forking.start(self._run, "facefind-reader", self.stop))
+        return future
+
+    def stop(self) -> None:
+        """Have the threads end once what they read is read."""
+        self._memory.close()
+        with suppress(Empty):
+            while True:
+                self._work.get_nowait()
+        self._work.put(None)
+
+    def close(self) -> None:
+        """Wait for the threads to end."""
+        self.stop()
+        for thread in self._threads:
+            if thread is not threading.current_thread():  # garbage is collected in any thread
+                thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            read, future = work
+            try:
+                future.set_result(read())
+            except BaseException as error:  # raised again where the result is taken
+                future.set_exception(error)
+            del work, read, future  # or the image would stay in memory until there is more to read
+        self._work.put(None)  # for the others
 
 
 class _Memory:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from facefind.batch.claims import MOST_GENERATIONS, newest, owners
 from facefind.batch.job import Job
 from facefind.errors import DataError
-from facefind.files import atomic
+from facefind.files import atomic, scratch
 from facefind.pipeline import format_of
 from facefind.pipeline.tables import printed, read_parquet
 
@@ -116,8 +115,8 @@ def read_shard(job: Job, shard: int) -> Iterator[dict[str, Any]]:
     """The records of a shard that is done; of CSV its rows."""
     content = job.store.get(job.result_key(shard)) or b""
     if job.format == "parquet":
-        with tempfile.TemporaryDirectory(prefix="facefind-") as folder:
-            table = Path(folder) / "shard.parquet"
+        with scratch() as folder:
+            table = folder / "shard.parquet"
             table.write_bytes(content)
             yield from read_parquet(table)
     elif job.format == "csv":

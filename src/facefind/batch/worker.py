@@ -6,7 +6,6 @@ The same for processes of one machine and for actors of a cluster.
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +19,7 @@ from facefind.batch.job import Job
 from facefind.batch.making import TAR, Make, making, options_of
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.errors import ImageError
-from facefind.files import read_json_lines
+from facefind.files import read_json_lines, scratch
 from facefind.images import Found
 from facefind.pipeline import (
     FORMATS,
@@ -117,8 +116,8 @@ class Worker:
         """Do a shard: its results are written whole, by this worker or by who was first."""
         done = Done(claim.shard, claim.generation)
         self._watch(replace(done))
-        with claim, tempfile.TemporaryDirectory(prefix="facefind-") as folder:
-            lines = Path(folder) / "records.jsonl"
+        with claim, scratch() as folder:
+            lines = folder / "records.jsonl"
             self._write(claim, done, lines)
             if not claim.lost:
                 with self._stages("writing"):

@@ -7,14 +7,13 @@ import dataclasses
 import json as json_text
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from facefind.cli.options import Flag, Number, TestProtocolName, Text, check_written
 from facefind.errors import DataError, WeightsError
-from facefind.files import sha256
+from facefind.files import scratch, sha256
 
 if TYPE_CHECKING:
     from facefind.learn.recipe import Recipe
@@ -93,8 +92,8 @@ def export(
         _export(Path(run), out, said, blend)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-            plain = model or _export(Path(run), Path(folder) / out.name, said, blend)
+        with scratch(out) as folder:
+            plain = model or _export(Path(run), folder / out.name, said, blend)
             card = Card.from_file(plain)
             adapt(
                 plain,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facefind import forking
 from facefind.errors import ImageError
 from facefind.images.resizing import opencv, resize
 
@@ -160,7 +161,9 @@ def to_nchw(canvases: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArra
                 f"got {canvas.shape} {canvas.dtype}"
             )
         if cv2 is not None:
-            for plane, made in zip(planes, cv2.split(canvas, list(planes)), strict=True):
+            with forking.whole():
+                split = cv2.split(canvas, list(planes))
+            for plane, made in zip(planes, split, strict=True):
                 if not np.may_share_memory(plane, made):  # it may return others
                     plane[:] = made
         else:

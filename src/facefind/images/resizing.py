@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facefind import forking
 from facefind.errors import ImageError
 
 __all__ = ["opencv", "resize"]
@@ -74,7 +75,8 @@ def _average(image: NDArray[np.uint8], block_y: int, block_x: int) -> NDArray[np
     rows, columns = image.shape[0] // block_y, image.shape[1] // block_x
     whole = image[: rows * block_y, : columns * block_x]
     if (cv2 := opencv()) is not None:
-        means = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
+        with forking.whole():
+            means = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
     else:
         from PIL import Image
 
@@ -99,7 +101,9 @@ def _bilinear(
         # Given factors and no size, OpenCV keeps to the factors exactly. It may add a row or a
         # column for the left-over pixels, which is cut off here; and where it finds that the size
         # stays, it copies whatever the factors are, so that this rare case is left to Pillow.
-        out = cv2.resize(image, None, fx=1 / step_x, fy=1 / step_y, interpolation=cv2.INTER_LINEAR)
+        scales = {"fx": 1 / step_x, "fy": 1 / step_y}
+        with forking.whole():
+            out = cv2.resize(image, None, **scales, interpolation=cv2.INTER_LINEAR)
         if out.shape != image.shape:
             return np.ascontiguousarray(out[:height, :width])
     from PIL import Image

@@ -16,6 +16,7 @@ import time
 import uuid
 from typing import Self
 
+from facefind import forking
 from facefind.errors import DataError
 from facefind.pipeline.stores import Store
 
@@ -48,6 +49,7 @@ class Lease:
     ) -> None:
         self._store, self._name, self._seconds = store, name, seconds
         self.generation, self.owner, self.lost = generation, owner, False
+        self._generation = forking.generation()
         self._stop = threading.Event()
         self._beats = 0
 
@@ -63,8 +65,9 @@ class Lease:
             self._store.put(self._key(), self._content())
 
     def release(self) -> None:
-        """Let others take it at once."""
-        self._store.put(self._key(), self._content(released=True))
+        """Let others take it at once; a child that was forked from the holder does not."""
+        if self._generation == forking.generation():
+            self._store.put(self._key(), self._content(released=True))
 
     def is_taken(self) -> bool:
         """Whether there is one of the next generation."""

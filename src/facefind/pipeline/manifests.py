@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from facefind.errors import DataError, FacefindError
+from facefind.files import scratch
 from facefind.pipeline.leases import hold
 from facefind.pipeline.resuming import SETTINGS, Note, check_folder
 from facefind.pipeline.sinks import JsonLines, Sink
@@ -121,9 +122,9 @@ class _Stored(JsonLines):
     def __init__(self, store: Store, key: str) -> None:
         self._store, self._key = store, key
         self._lease = hold(store, _LOCK, _LEASE)
-        self._folder = tempfile.TemporaryDirectory(prefix="facefind-")
+        self._scratch = ExitStack()
         self._next, self._new, self._closed = time.monotonic() + _EVERY, False, False
-        path = Path(self._folder.name) / key
+        path = self._scratch.enter_context(scratch()) / key
         try:
             path.write_bytes(store.get(key) or b"")
             super().__init__(path, resume=True)
@@ -183,7 +184,7 @@ class _Stored(JsonLines):
 
     def _end(self) -> None:
         self._closed = True
-        self._folder.cleanup()
+        self._scratch.close()
         self._lease.stop()
         if not self._lease.lost:
             self._lease.release()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from facefind import redaction
 from facefind.detector import DetectionResult, FaceDetector
 from facefind.faces import Faces, plain
+from facefind.files import scratch
 from facefind.images import Found, read
 from facefind.outputs import below, output_path
 from facefind.pipeline.manifests import ListedFolder
@@ -239,8 +239,8 @@ class RedactedFolder(ListedFolder):
         name, root = redacted_name(file.name), self._store.root
         settings = video_settings(str(file.path), self._detector, every=self._every)
         short = f"{hashlib.sha256(file.name.encode(errors='surrogateescape')).hexdigest()[:16]}"
-        with tempfile.TemporaryDirectory() if root is None else nullcontext(root) as place:
-            kept, out = temporary(Path(place), short), below(place, name)
+        with scratch() if root is None else nullcontext(root) as place:
+            kept, out = temporary(place, short), below(place, name)
             with FrameLines(kept, file.name, resume=True, settings=settings) as lines:
                 work = redact_file(
                     file.path,

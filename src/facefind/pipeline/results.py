@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,7 +13,7 @@ from typing import Any, get_args
 
 from facefind.conversion import FormatName
 from facefind.errors import DataError
-from facefind.files import atomic, read_json_lines
+from facefind.files import atomic, read_json_lines, scratch
 from facefind.images.listing import is_remote
 from facefind.pipeline import labels, remote, tables
 from facefind.pipeline.sinks import JsonLines, Sink, is_device
@@ -218,19 +217,13 @@ class ResultFile(Sink):
         """Close the journal; the file is not written."""
         self._journal.close()
 
-    def __exit__(self, *raised: object) -> None:
-        try:
-            if raised[0] is None:
-                self._finish()
-        finally:
-            self.close()
-
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Write the file, of all that the journal holds."""
         self._journal.begin()
         records = _Records(self._journal.path)
         if self._remote:
-            with tempfile.TemporaryDirectory(prefix="facefind-") as folder:
-                made = Path(folder) / self._path.name
+            with scratch() as folder:
+                made = folder / self._path.name
                 self._format.write(records, made, self._settings)
                 _upload(made, self._out)
         elif self._format.folder:

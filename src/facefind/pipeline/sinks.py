@@ -10,6 +10,7 @@ from errno import EDQUOT, ENOSPC, EROFS
 from pathlib import Path
 from typing import IO, Any, Self
 
+from facefind import forking
 from facefind.detector import DetectionResult
 from facefind.errors import DataError
 from facefind.faces import Faces
@@ -92,15 +93,25 @@ class Sink:
     def begin(self) -> None:
         """Write the first byte, where that has not been done."""
 
+    def finish(self) -> None:
+        """Write what is written at the end, where the block ends well."""
+
     def close(self) -> None:
         """Close what is open."""
 
     def __enter__(self) -> Self:
+        self._generation = forking.generation()
         self.begin()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *raised: object) -> None:
+        if self._generation != forking.generation():
+            return  # a child that was forked in the block leaves it to its parent
+        try:
+            if raised[0] is None:
+                self.finish()
+        finally:
+            self.close()
 
 
 class JsonLines(Sink):
@@ -187,6 +198,7 @@ class JsonLines(Sink):
         if self._resume and self.path.exists():
             os.truncate(self.path, torn_line(self.path)[0])
         self._file = self.path.open("a" if self._resume else "w", encoding="utf-8")
+        forking.keep(self._file)
         if self._note is not None and not (self._resume and self.names):
             self._note.write()
 

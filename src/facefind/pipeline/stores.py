@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -16,8 +15,9 @@ from errno import EMLINK, ENOTSUP, EPERM
 from pathlib import Path
 from typing import Protocol
 
+from facefind import forking
 from facefind.errors import DataError
-from facefind.files import atomic, write_bytes
+from facefind.files import atomic, scratch, write_bytes
 from facefind.images.listing import is_remote
 from facefind.outputs import below, is_other_address
 from facefind.pipeline import remote
@@ -238,10 +238,12 @@ class Prefix:
     @contextmanager
     def draft(self, key: str, *, durable: bool = True) -> Iterator[Path]:
         """As of `Store`: the path is in the folder for temporary files."""
-        with tempfile.TemporaryDirectory(prefix="facefind-") as folder:
-            path = Path(folder) / Path(key).name
+        with scratch() as folder:
+            path = folder / Path(key).name
+            begun = forking.generation()
             yield path
-            self.upload(key, path)
+            if forking.generation() == begun:  # a child leaves it to its parent
+                self.upload(key, path)
 
     def get(self, key: str) -> bytes | None:
         """As of `Store`."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from facefind import forking
 from facefind.errors import DataError
 from facefind.files import read_json_lines
 from facefind.pipeline.sinks import JsonLines
@@ -35,6 +36,7 @@ class TarFiles:
         if images < 1:
             raise DataError(f"a tar file holds at least one image, got {images}")
         self._store, self._images, self._records = store, images, records
+        self._generation = forking.generation()
         self._waiting: list[dict[str, Any]] = []
         self._stack = ExitStack()
         self._tar: tarfile.TarFile | None = None
@@ -46,10 +48,16 @@ class TarFiles:
 
     def add(self, contents: Mapping[str, bytes], record: dict[str, Any]) -> None:
         """Add an image's files by name, and its record."""
+        if self._generation != forking.generation():
+            raise DataError(
+                "the process that began these tar files writes them, not one that is forked from "
+                "it: begin a folder of its own here"
+            )
         name = f"{self._next:05}.tar"
         if self._tar is None:
             draft = self._stack.enter_context(self._store.draft(name))
             self._tar = self._stack.enter_context(tarfile.open(draft, "w"))  # noqa: SIM115
+            forking.keep(self._tar.fileobj)  # a child would write what it buffers, too
         for file, content in contents.items():
             member = tarfile.TarInfo(file)
             member.size, member.mode = len(content), 0o644

@@ -16,7 +16,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from facefind import datasets, images, protocols
@@ -24,6 +23,7 @@ from facefind.detector import FaceDetector
 from facefind.errors import DataError, ImageError, RuntimeUnavailableError, WeightsError
 from facefind.evaluation import wider
 from facefind.export import save
+from facefind.files import scratch
 from facefind.quantization.kernels import with_integer_kernels
 from facefind.quantization.refitting import Target, refit, targets
 from facefind.runtimes import Card, Precision, installed
@@ -142,9 +142,9 @@ def quantize(
     before = average_precision(model, held_out, protocol, runtime, threads)
     made: list[Quantized] = []
     out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=".quantize-") as folder:
+    with scratch(out) as folder:
         for words, bits, scales in itertools.product(KEPT, BITS, SCALES):
-            draft = Path(folder) / f"{len(made)}.onnx"
+            draft = folder / f"{len(made)}.onnx"
             graph = _quantized(plain, chosen, KEPT[words], bits, scales, card, protocol, wanted)
             own = replace(card, name=out.stem, precision="int8", results=())
             save(graph, draft, own)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facefind import forking
 from facefind.errors import RuntimeUnavailableError, WeightsError
 from facefind.runtimes.contract import Precision, TensorSpec
 from facefind.runtimes.cpu import usable_cores
@@ -105,7 +106,7 @@ class OrtSession:
             _load_cuda(onnxruntime)
 
         def opened() -> Any:
-            with warnings.catch_warnings():
+            with forking.whole(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 # Another provider in the place of one that fails would only be slow.
                 return onnxruntime.InferenceSession(
@@ -140,7 +141,8 @@ class OrtSession:
         """Return the model's arrays for its one input; they belong to the caller."""
         try:
             session = self._for_shape(x.shape)
-            arrays: list[NDArray[np.float32]] = session.run(None, {self.inputs[0].name: x})
+            with forking.whole():
+                arrays: list[NDArray[np.float32]] = session.run(None, {self.inputs[0].name: x})
         except Exception as error:  # onnxruntime's errors share no base of their own
             raise RuntimeError(f"onnxruntime fails on an input {x.shape}: {error}") from error
         return arrays

@@ -88,11 +88,11 @@ class TorchRuntime:
             self._generation = forking.generation()
         if self._network.training:
             self._network.eval()
-        x = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
-        bf16 = self.precision == "bf16"
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, bf16):
+        bf16 = torch.autocast(self._device.type, torch.bfloat16, self.precision == "bf16")
+        with forking.whole(), torch.inference_mode(), bf16:
+            x = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
             found = self._network.candidates(x)  # type: ignore[operator]
-        arrays = (None if t is None else t.float().cpu().numpy() for t in found)
+            arrays = [None if t is None else t.float().cpu().numpy() for t in found]
         return check_candidates(Candidates(*arrays), self.card.name)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors.multiprocess import Multiprocess
 
+from facefind.files import scratch
 from facefind.serve.app import make_app
 from facefind.serve.connections import Connection
 from facefind.serve.guard import JsonFormatter
@@ -55,9 +55,9 @@ def serve(
         own = settings.share(workers)
         listener = stack.enter_context(_listener(host, port))
         if workers > 1:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="facefind-metrics-"))
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-            own = replace(own, metrics_folder=folder)
+            folder = stack.enter_context(scratch())
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+            own = replace(own, metrics_folder=str(folder))
         config = configuration(own, workers)
         sys.setswitchinterval(_SWITCH)
         where = listener.getsockname()

@@ -67,8 +67,12 @@ def run_ahead(
                 state["over"] = True
                 changed.notify_all()
 
-    thread = threading.Thread(target=advance, name="facefind-ahead", daemon=True)
-    thread.start()
+    def stop() -> None:
+        with changed:
+            state["left"] = True
+            changed.notify_all()
+
+    thread = forking.start(advance, "facefind-ahead", stop)
     try:
         while True:
             if forking.generation() != generation:
@@ -87,9 +91,7 @@ def run_ahead(
             del item
     finally:
         if forking.generation() == generation:
-            with changed:
-                state["left"] = True
-                changed.notify_all()
+            stop()
             if threading.current_thread() is not thread:  # garbage is collected in any thread
                 thread.join()
     if state["error"] is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -17,6 +15,7 @@ from facefind.cli.evaluate.reporting import TableOptions
 from facefind.cli.options import File, Folder, Measured, Number, check_written
 from facefind.errors import DataError, FacefindError
 from facefind.evaluation.wider import Mode
+from facefind.files import scratch
 from facefind.runtimes import cpu
 
 if TYPE_CHECKING:
@@ -76,8 +75,8 @@ def run(args: Sequence[str], command: str) -> int:
     paths, absent = present(image_files(counted, options.data, options.images), options.data)
     timed: dict[str, Timed] = {}
     results: dict[str, WiderResult] = {}
-    with TemporaryDirectory() as folder:
-        place = Path(folder) if options.keep is None else options.keep
+    with scratch() as folder:
+        place = folder if options.keep is None else options.keep
         for name in names:
             try:
                 done = measure(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from facefind.files import scratch
 from facefind.mesh import Decoder
 from facefind.systems.mesh.decoder import CODES, MeshDecoder
 from facefind.systems.mesh.template import Template
@@ -174,10 +175,8 @@ def _errors(got: NDArray[np.float32], target: NDArray[np.float32]) -> Errors:
 
 def _halved(decoder: Decoder) -> Decoder:
     """The decoder as a file gives it back."""
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory() as folder:
-        return Decoder.load(decoder.save(f"{folder}/decoder.npz"))
+    with scratch() as folder:
+        return Decoder.load(decoder.save(folder / "decoder.npz"))
 
 
 def _chunks(count: int) -> list[int]:
