@@ -135,7 +135,11 @@ class RedactOptions:
             raise DataError("image covers faces with a picture (--picture): name both, or neither")
 
     def redaction(self) -> Redaction:
-        """How faces are hidden; the picture is read."""
+        """How faces are hidden; the picture is read.
+
+        Raises:
+            ImageError: The picture cannot be read.
+        """
         return Redaction(
             method=self.method,
             shape=self.shape,
@@ -240,6 +244,7 @@ def blur(
 
     Raises:
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
+        ValueError: `margin` or `strength` is out of its range.
     """
     return redact(image, faces, "blur", grow=1 + 2 * margin, strength=strength)
 
@@ -257,6 +262,7 @@ def pixelate(
 
     Raises:
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
+        ValueError: `margin` or `blocks` is out of its range.
     """
     return redact(image, faces, "pixelate", shape="box", grow=1 + 2 * margin, blocks=blocks)
 
@@ -278,6 +284,7 @@ def fill(
 
     Raises:
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
+        ValueError: `margin` or `color` is out of its range.
     """
     return redact(image, faces, "fill", shape="box", grow=1 + 2 * margin, color=color)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ def table(page, column):
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in takewhile(lambda line: line.startswith("|"), lines)
     ]
-    for above, row in zip(rows, rows[1:], strict=False):
+    for above, row in pairwise(rows):
         row[0] = row[0] or above[0]
     return [(re.match(r"`(.+?)`", row[0])[1], row[1:]) for row in rows]
 

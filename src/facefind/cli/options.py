@@ -111,7 +111,8 @@ class Inference:
     """The library that runs the model; auto takes the fastest that is installed."""
     provider: Text = None
     """The kind of device, by the runtime's name for it: cuda, tensorrt, coreml or directml with
-    onnxruntime, gpu or npu with openvino; the CPU where not given. What is absent is an error."""
+    onnxruntime, gpu or npu with openvino. What is absent is an error. Where not given, the CPU, or
+    with --runtime auto a GPU if onnxruntime has CUDA."""
     device_id: Whole = None
     """Which of the provider's devices, from 0; the first where not given."""
     engine_cache: Folder = None
