@@ -91,3 +91,19 @@ def test_the_speeds_have_what_int8_loses_by_the_cards(cards):
         assert cells[:3] == percent(losses[0]), (name, numbers)
         for result in measured(cards[name] if numbers == "fp32" else quantized, "wider", "vga"):
             assert cells[3:] == percent(result["ap"]), (name, numbers)
+
+
+def test_the_losses_by_processor_are_those_of_the_cards(cards):
+    rows = table("docs/speed.md", "with VNNI")
+    assert {name for name, _ in rows} == precise(cards)
+    for name, (quantized, *stated) in rows:
+        for arithmetic, loss in zip(("vnni", "avx2"), stated, strict=True):
+            (result,) = (
+                result
+                for result in measured(cards[f"{name}-int8"], "quantization")
+                if result.get("arithmetic", arithmetic) == arithmetic
+            )
+            assert quantized.startswith(f"{result['bits']} bits"), name
+            ap = zip(result["ap_fp32"].values(), result["ap_int8"].values(), strict=True)
+            most = 100 * max(before - after for before, after in ap)
+            assert loss == (f"{most:.2f}".removeprefix("0") if most > 0 else "none"), name
