@@ -54,8 +54,8 @@ class Redaction:
     """
 
     method: Method = "blur"
-    """"blur" and "pixelate" leave an impression of the face, of "fill" and "image" (a picture over
-    it) nothing is left of it."""
+    """"blur" and "pixelate" leave an impression of the face; "fill" and "image" (a picture over it)
+    leave nothing of it."""
     shape: Shape = "ellipse"
     """What is hidden of the box: all of it, or the ellipse that touches its sides."""
     grow: float = 1.2
@@ -108,8 +108,8 @@ class RedactOptions:
     """
 
     method: Method = "blur"
-    """How faces are hidden. blur and pixelate leave an impression, of fill (one color) and image
-    (--picture over it) nothing is left of a face."""
+    """How faces are hidden. blur and pixelate leave an impression of a face; fill (one color) and
+    image (--picture over it) leave nothing of it."""
     picture: Path | None = None
     """With image, the picture that covers faces."""
     color: tuple[int, int, int] = (0, 0, 0)
