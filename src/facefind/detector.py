@@ -68,7 +68,8 @@ class FaceDetector:
         precision: "fp32", "bf16" where runtime and processor have it, "int8" by the quantized file
             `NAME-int8` of NAME, or "auto" (see `weights.choose`): the fastest here that loses next
             to nothing; `runtime.precision` says which.
-        provider: Kind of device, by the runtime's own name for it; None is the CPU.
+        provider: Kind of device, by the runtime's own name for it. None is the CPU; with runtime
+            "auto", a GPU where onnxruntime has CUDA.
         device_id: Which of the provider's devices, from 0; None is the first.
         engine_cache: A folder for what a provider compiles, such as TensorRT's engine. None keeps
             what OpenVINO compiles of int8 files in the user's cache folder, and nothing else.
@@ -86,6 +87,13 @@ class FaceDetector:
         max_pixels: Files of larger images are refused, as by `images.read`.
         truncated: What becomes of JPEG files that lack their end: "error", or "fill" for gray in
             place of what is missing.
+
+    Raises:
+        WeightsError: The model, its int8 file or its mesh decoder is missing or damaged.
+        RuntimeUnavailableError: The runtime, provider or precision is not available here.
+        ProtocolError: There is no such test protocol, or the model's file cannot be run under it.
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range.
     """
 
     def __init__(
@@ -388,6 +396,9 @@ def detect(image: Any, **options: Any) -> Faces | list[Faces]:
         options: Those of `FaceDetector`. The detector of `color`, `max_faces` or no options is
             made once and kept; with others, one is made for this call alone: where there are many
             calls, make a detector and keep it.
+
+    Raises:
+        Exception: Those of `FaceDetector` and of `FaceDetector.detect`.
     """
     if options.keys() <= {"color", "max_faces"}:
         with _DEFAULT:  # made once, though several threads may come first

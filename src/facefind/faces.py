@@ -223,6 +223,9 @@ class Faces:
         """The `n` faces of the highest score, or of the largest boxes; all where there are fewer.
 
         >>> faces.top(1, by="size")
+
+        Raises:
+            ValueError: `n` is no whole number from 0 on, or `by` is something else.
         """
         check_whole(0, n=n)
         if by not in ("score", "size"):
@@ -301,7 +304,11 @@ class Faces:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Faces:
-        """The faces that `to_dict` described; `landmarks`, `mesh` and `ids` may be missing."""
+        """The faces that `to_dict` described; `landmarks`, `mesh` and `ids` may be missing.
+
+        Raises:
+            ValueError: A key is missing, or the arrays do not fit each other.
+        """
         missing = [k for k in ("width", "height", "boxes", "scores") if k not in data]
         if missing:
             raise ValueError(f"faces need the keys {missing}, got {sorted(map(str, data))}")

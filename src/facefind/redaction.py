@@ -54,8 +54,8 @@ class Redaction:
     """
 
     method: Method = "blur"
-    """"blur" and "pixelate" leave an impression of the face, of "fill" and "image" (a picture over
-    it) nothing is left of it."""
+    """"blur" and "pixelate" leave an impression of the face; "fill" and "image" (a picture over it)
+    leave nothing of it."""
     shape: Shape = "ellipse"
     """What is hidden of the box: all of it, or the ellipse that touches its sides."""
     grow: float = 1.2
@@ -108,8 +108,8 @@ class RedactOptions:
     """
 
     method: Method = "blur"
-    """How faces are hidden. blur and pixelate leave an impression, of fill (one color) and image
-    (--picture over it) nothing is left of a face."""
+    """How faces are hidden. blur and pixelate leave an impression of a face; fill (one color) and
+    image (--picture over it) leave nothing of it."""
     picture: Path | None = None
     """With image, the picture that covers faces."""
     color: tuple[int, int, int] = (0, 0, 0)
@@ -135,7 +135,11 @@ class RedactOptions:
             raise DataError("image covers faces with a picture (--picture): name both, or neither")
 
     def redaction(self) -> Redaction:
-        """How faces are hidden; the picture is read."""
+        """How faces are hidden; the picture is read.
+
+        Raises:
+            ImageError: The picture cannot be read.
+        """
         return Redaction(
             method=self.method,
             shape=self.shape,
@@ -240,6 +244,7 @@ def blur(
 
     Raises:
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
+        ValueError: `margin` or `strength` is out of its range.
     """
     return redact(image, faces, "blur", grow=1 + 2 * margin, strength=strength)
 
@@ -257,6 +262,7 @@ def pixelate(
 
     Raises:
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
+        ValueError: `margin` or `blocks` is out of its range.
     """
     return redact(image, faces, "pixelate", shape="box", grow=1 + 2 * margin, blocks=blocks)
 
@@ -278,6 +284,7 @@ def fill(
 
     Raises:
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
+        ValueError: `margin` or `color` is out of its range.
     """
     return redact(image, faces, "fill", shape="box", grow=1 + 2 * margin, color=color)
 

@@ -146,7 +146,12 @@ def detect_stream(
 
 
 def checked(result: DetectionResult, what: str) -> DetectionResult:
-    """The result, or its error raised; an image that cannot be read is named by its index."""
+    """The result, or its error raised; an image that cannot be read is named by its index.
+
+    Raises:
+        ImageError: The image cannot be read.
+        Exception: Any other error of the result.
+    """
     if isinstance(result.error, ImageError):
         message = f"image {result.index} of the {what}: {result.error}"
         raise ImageError(message) from result.error

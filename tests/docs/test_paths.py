@@ -1,12 +1,15 @@
-"""What the documentation names is there: files, tests, what is in them, and headings."""
+"""What the documentation names is there: files, tests, what is in them, headings and options."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+
+from facefind import recipes
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -14,6 +17,7 @@ PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
 NAMED = re.compile(r"`([\w./-]+\.py|[\w./-]+/)?((?:::[\w.]+)+)?`")
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+OPTION = re.compile(r"--(?:[a-z-]+\.)+[a-z0-9-]+")
 BASES = (ROOT, ROOT / "src/facefind", ROOT / "tests")
 EXAMPLES = {"utils.py", "mine.py", "my_file.py", "mixed.py", "toy.py", "found.py"}
 """Files of the reader's own, and one that must not be."""
@@ -65,3 +69,28 @@ def test_links_lead_somewhere(page):
         there = target.exists() and (not anchor or anchor in anchors(target))
         lost += [] if there else [f"{file}#{anchor}"]
     assert lost == []
+
+
+def options(config, prefix="--"):
+    """The dotted options of a recipe, or of a part of it."""
+    for field in fields(config):
+        name, value = f"{prefix}{field.name.replace('_', '-')}", getattr(config, field.name)
+        yield name
+        if is_dataclass(value):
+            yield from options(value, f"{name}.")
+
+
+@pytest.fixture(scope="module")
+def known():
+    """Every option that the training of some system has."""
+    named = {row for rows in recipes.by_system().values() for row in rows}
+    return {option for name in named for option in options(recipes.get(name))}
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.name != "CHANGELOG.md"], ids=lambda p: p.name
+)
+def test_named_options_of_trainings_exist(page, known):
+    named = set(OPTION.findall(page.read_text(encoding="utf-8")))
+    switched_off = {option for option in named if option.replace(".no-", ".") in known}
+    assert named - known - switched_off == set()

@@ -29,7 +29,7 @@ class _Align(Batch, Finding):
     The crops of album/a.jpg are album/a_0.png, album/a_1.png, ... by falling score, or album/a.png
     with --faces largest. manifest.jsonl beside them has a line an image: each crop's file, score,
     box, landmarks, and the transform that takes the image's pixels to the crop's. Images that fail
-    are named on stderr and the others are done all the same; the exit code is 1 then.
+    are named on stderr, the others are still done, and the exit code is 1.
     """
 
     out: Target

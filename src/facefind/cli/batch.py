@@ -73,9 +73,9 @@ class _Run(Finding):
     engine: Literal["local", "ray"] = "local"
     """Who works: processes of this machine, or actors of a Ray cluster."""
     workers: Whole = None
-    """Processes or actors; where not given one for each core, or one with a GPU or --threads."""
+    """Processes or actors; if not given one for each core, or one with a GPU or --threads."""
     address: Text = None
-    """With ray, the cluster's address; one is begun on this machine where not given."""
+    """With ray, the cluster's address; one is begun on this machine if not given."""
     quiet: Flag = False
     """Print nothing but, at the end, what came of it, on stderr."""
     progress: Literal["auto", "json"] = "auto"

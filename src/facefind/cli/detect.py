@@ -31,10 +31,10 @@ _WIDEST = ("", "10000x10000", "", "0.00 to 0.00")
 class _Detect(Batch, Finding):
     """Find the faces in images, or in a video.
 
-    Images that fail are named on stderr and the others are done all the same; the exit code is 1
-    then. Nothing is written where images are read. A video (a file, an rtsp:// or http:// address,
-    a camera's number, numbered pictures such as frames_%05d.png) is given alone: --out then has a
-    line a frame, with its time and the faces' numbers, and --draw names a video file.
+    Images that fail are named on stderr, the others are still done, and the exit code is 1. Nothing
+    that is read is written over. A video (a file, an rtsp:// or http:// address, a camera's number,
+    numbered pictures such as frames_%05d.png) is given alone: --out then has a line a frame, with
+    its time and the faces' numbers, and --draw names a video.
     """
 
     out: Place = None
@@ -42,7 +42,7 @@ class _Detect(Batch, Finding):
     JSON lines (.jsonl), as each is done; CSV (.csv) or Parquet (.parquet), once all are; see
     --format."""
     format: Annotated[FormatName | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Format of --out, where its suffix does not say it: coco, fiftyone and labelstudio are JSON,
+    """Format of --out, if its suffix does not say it: coco, fiftyone and labelstudio are JSON,
     yolo is a folder."""
     draw: Annotated[str | None, tyro.conf.arg(metavar="DIR|URL", help_behavior_hint="")] = None
     """Write a copy of each image with its faces drawn to this folder, or to an address such as

@@ -53,15 +53,15 @@ def export(
             as the best.pt of a run; or, with --with-nms or --size, a model that ships (see
             `facefind models`) or an .onnx file of facefind.
         out: The file to write.
-        name: The model's name; the file's where not given.
+        name: The model's name; the file's if not given.
         test_protocol: How images are scaled and faces merged unless users choose otherwise:
-            everyday, or the model's own, where not given; with --with-nms or --size, one pass.
+            everyday, or the model's own, if not given; with --with-nms or --size, one pass.
         min_score: Score from which faces are shown unless users choose otherwise: 0.5, or the
-            model's own, where not given. With --with-nms nobody can lower it later.
+            model's own, if not given. With --with-nms nobody can lower it later.
         blend: After a fine-tuning, the share of its own weights, 0 to 1; the rest is of those that
             it began with. So it loses less of what they knew.
         license: Terms under which the weights may be used; those of the weights that training
-            started from, or of a checkpoint that facefind convert made, where not given.
+            started from, or of a checkpoint that facefind convert made, if not given.
         notes: What else users should know.
         with_nms: Put NMS into the file: its outputs are the faces of one pass, best first.
         size: Fix the input at one image of this size, as other chips need it.

@@ -104,32 +104,33 @@ class Inference:
 
     test_protocol: TestProtocolName = None
     """How images are scaled and faces merged: everyday, vga, original, full or another name, a long
-    side, WIDTHxHEIGHT, any of them varied as in vga:flip; the model's own where not given."""
+    side, WIDTHxHEIGHT, any of them varied as in vga:flip; the model's own if not given."""
     min_score: Number = None
-    """Leave out faces below this score; the model's own threshold where not given."""
+    """Leave out faces below this score; the model's own threshold if not given."""
     runtime: RuntimeName = "auto"
     """The library that runs the model; auto takes the fastest that is installed."""
     provider: Text = None
     """The kind of device, by the runtime's name for it: cuda, tensorrt, coreml or directml with
-    onnxruntime, gpu or npu with openvino; the CPU where not given. What is absent is an error."""
+    onnxruntime, gpu or npu with openvino. What is absent is an error. If not given, the CPU, or
+    with --runtime auto a GPU if onnxruntime has CUDA."""
     device_id: Whole = None
-    """Which of the provider's devices, from 0; the first where not given."""
+    """Which of the provider's devices, from 0; the first if not given."""
     engine_cache: Folder = None
     """Keep what the provider compiles of the model here: TensorRT takes minutes for it."""
     memory_limit: Whole = None
     """MiB of a GPU that onnxruntime takes at most, with cuda or tensorrt."""
     precision: PrecisionName = "auto"
-    """Numbers it computes with: fp32, bf16 where the device has it, or int8, by the model's
-    quantized file, NAME-int8; auto takes the fastest here of which a card states a loss of at most
-    .2 of AP: int8, else bf16, else fp32."""
+    """Numbers it computes with: fp32, bf16 if the device has it, or int8, by the model's quantized
+    file, NAME-int8; auto takes the fastest here for which a card states a loss of at most .2 AP:
+    int8, else bf16, else fp32."""
     threads: Whole = None
-    """CPU threads; the runtime's own choice where not given."""
+    """CPU threads; the runtime's own choice if not given."""
     batch_size: Whole = None
-    """Images that go through the model together; 1 on a CPU and 8 elsewhere where not given."""
+    """Images that go through the model together; 1 on a CPU and 8 elsewhere if not given."""
     max_pixels: int = MAX_PIXELS
     """Images of more pixels are refused."""
     truncated: Truncated = "error"
-    """What becomes of JPEG files that lack their end: an error, or fill for gray in place of it."""
+    """What becomes of JPEG files that lack their end: an error, or with fill, gray in its place."""
 
     def check_inference(self) -> None:
         """Raise DataError where a number is out of range."""
@@ -188,7 +189,7 @@ class Measured(Inference):
 
     precision: PrecisionName = "fp32"
     """Numbers it computes with: fp32, bf16 where the device has it, or int8, by the model's
-    quantized file, NAME-int8; auto is one of them by this machine, as of facefind detect."""
+    quantized file, NAME-int8; auto chooses one of them as facefind detect does."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,10 +34,10 @@ def quantize(
 ) -> int:
     """Write an int8 file of a model: faster on a CPU, a third of the size.
 
-    AP is measured before and after, on pictures of the set that are held out. Weights have 7 bits,
-    which give the same on every CPU. Where more than .2 is lost they have 8, then the convolutions
-    of the outputs, then the first one, or those of the neck stay as they are. Where more than
-    --max-drop is lost even so, nothing is written.
+    AP is measured before and after, on pictures of the set that are held out. Weights first have 7
+    bits, which give the same results on every CPU. If more than .2 is lost they have 8 bits; if
+    that does not help, the convolutions of the outputs stay in floats, then also the first one or
+    those of the neck. If more than --max-drop is lost even so, nothing is written.
 
     Args:
         model: A model that ships (see `facefind models`) or an .onnx file of facefind.
@@ -48,7 +48,7 @@ def quantize(
         hold_out: The part of the first set that AP is measured on.
         max_drop: Most points of AP (of 100) that may be lost, of faces of any height.
         test_protocol: The test protocol that AP is measured under.
-        threads: CPU threads; all cores where not given.
+        threads: CPU threads; all cores if not given.
         json: Print the card as JSON.
     """
     from facefind import datasets, protocols, quantization, weights

@@ -43,11 +43,11 @@ class _Redact(Batch, Finding):
     """Hide the faces in pictures and videos.
 
     Folders are searched for both. Each file gets a copy in --out, under its own name; originals
-    are never written to. In videos faces are followed, and hidden in frames in which they are not
-    found, too. report.jsonl in --out says how many faces were hidden, where, and the lowest score;
-    no detector finds every face: look through what matters (--review), and see --careful. Files
-    that fail have no copy: they are named on stderr, the others are done all the same, and the exit
-    code is 1 then. A stream (rtsp://, http://, the number of a camera) is given alone.
+    are never written to. In videos faces are followed, and also hidden in frames in which they are
+    not found. report.jsonl in --out says how many faces were hidden, where, and the lowest score.
+    No detector finds every face: look through what matters (--review), and see --careful. Files
+    that fail have no copy: they are named on stderr, the others are still done, and the exit code
+    is 1. A stream (rtsp://, http://, the number of a camera) is given alone.
     """
 
     out: Target
@@ -69,7 +69,7 @@ class _Redact(Batch, Finding):
     review: Flag = False
     """Write contact sheets of the copies to the folder `review` in --out."""
     seconds: Number = None
-    """Of a stream, how much is written; all until it ends where not given."""
+    """Of a stream, how much is written; all until it ends if not given."""
 
 
 def main(args: Sequence[str]) -> int:

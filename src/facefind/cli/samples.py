@@ -43,7 +43,7 @@ def samples(
     Args:
         recipe: Recipes whose crops are drawn; the first one is what others are compared with.
         data: Labeled sets, in any layout; all of their images are used, none held out.
-        images: Crops to draw; one epoch, that is as many as there are images, where not given.
+        images: Crops to draw; one epoch, that is as many as there are images, if not given.
         seed: Seed of the crops, that of a run.
         plot: Image file for the counts, such as samples.png.
         plot_matching: Image file for how near faces are to anchors in size, and how many a face

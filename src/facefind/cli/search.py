@@ -61,7 +61,7 @@ class _Search(ABC):
     ray_gpus: float = 0
     """With --ray: GPUs of a training; a fraction shares one."""
     plot: Folder = None
-    """Folder for the figures; the study's own where not given."""
+    """Folder for the figures; the study's own if not given."""
     json: Flag = False
     """Print the report as JSON."""
     report: File = None
@@ -129,7 +129,7 @@ class _SCRFD(_Search):
     head: Whole = None
     """Channels of the head in step 1; likewise."""
     head_depth: Whole = None
-    """Convolutions of the head in step 1; 2 where not given."""
+    """Convolutions of the head in step 1; 2 if not given."""
     tolerance: float = 0.02
     """How far from --gflops a network may lie, as a fraction."""
     models: Whole = None

@@ -38,7 +38,7 @@ class _Serve(Inference):
     """Processes; each has an equal part of the cores and limits. One takes all cores."""
     models: _Names = ()
     """Models that requests may name (see `facefind models`) or .onnx files, the default one first;
-    all at hand where not given."""
+    all at hand if not given."""
     protocols: _Names = PROTOCOLS
     """Test protocols that requests may name, besides the default one."""
     loaded: int = _DEFAULTS.loaded

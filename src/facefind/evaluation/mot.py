@@ -58,7 +58,11 @@ class Trajectories:
 
 
 def of_faces(frames: Iterable[tuple[int, Faces]]) -> Trajectories:
-    """The faces of frames by their index from 0; they must have ids."""
+    """The faces of frames by their index from 0; they must have ids.
+
+    Raises:
+        DataError: Faces have no ids.
+    """
     kept = [(frame, faces) for frame, faces in frames if len(faces)]
     if silent := [frame for frame, faces in kept if faces.ids is None]:
         raise DataError(f"the faces of frame {silent[0]} have no ids: Tracker.update gives them")

@@ -95,6 +95,7 @@ def evaluate(
 
     Raises:
         DataError: Videos by name are not the same ones, or none has a label that counts.
+        ValueError: `min_iou` does not lie in 0..1, or is 0.
     """
     found = found if isinstance(found, Mapping) else {"": found}
     truth = truth if isinstance(truth, Mapping) else {"": truth}

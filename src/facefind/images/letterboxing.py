@@ -67,6 +67,9 @@ def fit(
         image_size: (h, w) of the image.
         target: The length of the longer side; or (h, w) into which the image just fits; or None
             for the image's own size.
+
+    Raises:
+        ImageError: A side of the image or of the target is less than 1.
     """
     height, width = image_size
     if height < 1 or width < 1:

@@ -37,6 +37,9 @@ def tiles(
         size: (h, w) of the windows, or the side of square ones.
         overlap: Least number of pixels that neighbors share: a face smaller than this is whole
             in one of them.
+
+    Raises:
+        ImageError: A side is less than 1, or `overlap` is not less than the window.
     """
     sides = (size, size) if isinstance(size, int) else size
     if min(image_size) < 1 or min(sides) < 1:

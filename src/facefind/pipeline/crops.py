@@ -71,6 +71,9 @@ class CropFolder(ListedFolder):
 
         The line has the image's size, and of each crop its file, the face's index, score, box and
         landmarks, and the 2 x 3 transform that takes the image's pixels to the crop's.
+
+        Raises:
+            DataError: The faces have no landmarks, or the folder holds other results.
         """
         if faces.landmarks is None:
             raise DataError(f"the faces of {name} have no landmarks: use a model that finds them")

@@ -174,7 +174,11 @@ class JsonLines(Sink):
         self.write_all([record])
 
     def write_all(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Append several records at once."""
+        """Append several records at once.
+
+        Raises:
+            DataError: The file is a pipe that nobody reads any more.
+        """
         self.begin()
         assert self._file is not None
         lines = (json.dumps({"image": record["image"], **record}) + "\n" for record in records)

@@ -107,7 +107,11 @@ def list_units(
     on_error: OnError | None = None,
     suffixes: Collection[str] = SUFFIXES,
 ) -> Iterator[Unit]:
-    """What the sources of `list_images` lead to: pictures, and containers that are not opened."""
+    """What the sources of `list_images` lead to: pictures, and containers that are not opened.
+
+    Raises:
+        DataError: Neither sources nor a list is given.
+    """
     if not sources and files_from is None:
         raise DataError("no images given: name files, folders, globs or addresses")
     given = [os.fspath(source) for source in sources]

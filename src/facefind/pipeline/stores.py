@@ -116,7 +116,11 @@ class Folder:
         return not root.exists() or all(path.name.startswith(".") for path in root.iterdir())
 
     def create(self, key: str, content: bytes) -> bool:
-        """As of `Store`: the file is linked to its name once it is on disk."""
+        """As of `Store`: the file is linked to its name once it is on disk.
+
+        Raises:
+            DataError: The file system has no hard links.
+        """
         path = self.root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{uuid.uuid4().hex}.tmp")
@@ -203,7 +207,11 @@ class Prefix:
         return True
 
     def create(self, key: str, content: bytes) -> bool:
-        """As of `Store`."""
+        """As of `Store`.
+
+        Raises:
+            OSError: The store cannot be written to.
+        """
         for pause in (0.1, 0.4, 1.6, None):
             try:
                 self._place.system.pipe_file(self._path(key), content, mode="create")

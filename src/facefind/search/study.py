@@ -190,7 +190,11 @@ class Study:
         ]
 
     def intervals(self, step: int) -> dict[str, Interval]:
-        """Where the best networks of a step lie in each of the candidates' `shares`."""
+        """Where the best networks of a step lie in each of the candidates' `shares`.
+
+        Raises:
+            StudyError: No network of the step has a score.
+        """
         entries = [e for e in self.entries(step) if math.isfinite(e.order[1])]
         if not entries:
             raise StudyError(f"not one network of step {step} gave a score; see trials/*.json")

@@ -84,7 +84,7 @@ class RedactOptions(_Options):
     method: Literal["blur", "pixelate", "fill"] = Field(
         "blur",
         alias="with",
-        description="blur and pixelate leave an impression, of fill (one color) nothing is left.",
+        description="blur and pixelate leave an impression, fill (one color) leaves nothing.",
     )
     shape: Literal["ellipse", "box"] = Field(
         "ellipse", description="What is hidden: the ellipse in a face's box, or all of it."

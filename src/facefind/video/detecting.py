@@ -123,6 +123,8 @@ def read_video(
     Raises:
         ImageError: the source cannot be opened; while reading, a stream stopped for good.
         ModuleNotFoundError: PyAV is not installed.
+        TypeError: `detector` is no detector.
+        ValueError: `every` or `prefetch_bytes` is no whole number, or too small.
     """
     check_whole(1, every=every)
     check_whole(0, prefetch_bytes=prefetch_bytes)

@@ -38,7 +38,11 @@ class Packed:
             self.append(frame, time, faces)
 
     def append(self, frame: int, time: float, faces: Faces) -> None:
-        """Add a frame behind the others."""
+        """Add a frame behind the others.
+
+        Raises:
+            ValueError: The frame is not later than the last one, or has another size.
+        """
         if len(self) and (frame <= self._frames[-1] or time < self._times[-1]):
             raise ValueError(
                 f"frames must be in their order, got frame {frame} at {time} s after frame "

@@ -207,6 +207,9 @@ def filled(
         most_gap: Longest time between two detections of a face, in seconds, that is filled.
         grow: By how much of its sides a box grows on each side for each second between it and the
             nearest detection, as the face may have moved otherwise.
+
+    Raises:
+        ValueError: A setting is below 0.
     """
     for name, value in {"lead": lead, "most_gap": most_gap, "grow": grow}.items():
         if not value >= 0:

@@ -67,6 +67,9 @@ def default() -> str:
     """Return the name of the default model: the one whose card file says `"default": true`.
 
     The first folder that has one decides. Without any, a model that is the only one is it.
+
+    Raises:
+        WeightsError: No model is at hand, or several are and none or more than one is marked.
     """
     for folder in folders():
         marked = [p.stem for p in sorted(folder.glob("*.onnx")) if _sidecar(p).get("default")]
@@ -106,6 +109,10 @@ def choose(
     here and of which a card states that at most .2 of 100 of AP is lost: int8 (the card of the
     quantized file, by such a processor), else bf16 (the card of the model), else fp32. Where
     $FACEFIND_PRECISION names a precision, "auto" is that one.
+
+    Raises:
+        WeightsError: There is no such model, or no int8 file of it.
+        RuntimeUnavailableError: $FACEFIND_PRECISION names no precision.
     """
     path = _found(model)
     if precision == "auto" and (named := os.environ.get(PRECISION)):
@@ -179,6 +186,9 @@ def describe(path: str | Path, default: bool = False) -> Path:
     """Write the card file beside an exported model and return its path.
 
     It holds the card that the model carries, its SHA-256 and, for `default`, the default mark.
+
+    Raises:
+        WeightsError: The card names another model than the file.
     """
     path = Path(path)
     card = Card.of_export(path)

@@ -67,8 +67,7 @@ class DetectionOptions(Measured):
     """How images are scaled and faces merged, with --model, as facefind detect takes it; vga where
     not given."""
     min_score: Number = None
-    """Leave out the model's faces below this score; the protocol's floor, or .02, where not
-    given."""
+    """Leave out the model's faces below this score; the protocol's floor, or .02, if not given."""
     keep: File = None
     """Keep the model's detections in this file as JSON lines, as they are found. Where it is there
     already, and was made by the same model and settings, only the other images are done."""

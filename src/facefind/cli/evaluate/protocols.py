@@ -41,7 +41,7 @@ class _Protocols(TableOptions, Measured, LabeledSet):
     ]
     """Test protocols: names, sizes, or either varied."""
     min_score: Number = None
-    """Leave out faces below this score; each protocol's floor, or .02, where not given."""
+    """Leave out faces below this score; each protocol's floor, or .02, if not given."""
     test_protocol: tyro.conf.Suppress[None] = None  # these have the plural
     batch_size: tyro.conf.Suppress[None] = None  # one image at a time
     subset: File = None

@@ -52,7 +52,7 @@ class ReportOptions(TableOptions):
     """The same, of benchmarks whose result is a row of `facefind evaluate compare`."""
 
     name: Text = None
-    """What the result is called in tables and figures; the model's or file's where not given."""
+    """What the result is called in tables and figures; the model's or file's if not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
