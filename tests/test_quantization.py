@@ -177,6 +177,8 @@ def test_a_variable_says_what_auto_is(pair, monkeypatch):
         RuntimeUnavailableError, match=r"\$FACEFIND_PRECISION must be one of auto, fp32"
     ):
         weights.choose(plain, "auto")
+    with pytest.raises(RuntimeUnavailableError, match=r"^precision must be one of auto, fp32"):
+        weights.choose(plain, "int4")
 
 
 def test_the_loss_is_that_of_such_processors(pair):

@@ -225,7 +225,8 @@ class Faces:
         >>> faces.top(1, by="size")
 
         Raises:
-            ValueError: `n` is no whole number from 0 on, or `by` is something else.
+            TypeError: `n` is no whole number.
+            ValueError: `n` is less than 0, or `by` is something else.
         """
         check_whole(0, n=n)
         if by not in ("score", "size"):
@@ -279,6 +280,9 @@ class Faces:
         """Write a .json file (`to_dict`) or a .csv file (a row a face), as its suffix says.
 
         The file is written whole or not at all. `digits` rounds as in `to_dict`.
+
+        Raises:
+            ValueError: The suffix is another one.
         """
         from facefind.conversion import save
 

@@ -101,11 +101,14 @@ def test_a_picture_that_fails_costs_only_itself(
     broken: Path, pointed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "crops"
-    assert main(["align", str(broken), "--out", str(out), "--model", pointed, "--json"]) == 1
+    args = ["--model", pointed, "--failures", str(tmp_path / "failures.jsonl")]
+    assert main(["align", str(broken), "--out", str(out), "--json", *args]) == 1
     printed = capsys.readouterr()
     assert "facefind align: broken.jpg: " in printed.err
     assert "4 images, 3 crops, 1 failed in " in printed.err
     assert printed.out == (out / "manifest.jsonl").read_text(encoding="utf-8")
+    assert main(["align", str(broken), "--out", str(tmp_path / "others"), *args]) == 2
+    assert "resume it (--resume), or give another" in capsys.readouterr().err
 
 
 def test_resume_makes_what_is_missing_and_nothing_else(

@@ -51,7 +51,7 @@ def measured(card, measure, protocol=None):
 
 
 def test_readme_has_the_cost_and_ap_of_each_model(cards):
-    rows = table("README.md", "WIDER FACE val, 338 images, `vga`")
+    rows = table("README.md", "multiply-adds, 640x480")
     assert {name for name, _ in rows} == precise(cards)
     assert rows[0][0] == weights.default()
     for name, (outputs, cost, ap) in rows:

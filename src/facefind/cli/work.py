@@ -107,13 +107,16 @@ class Work:
         here = [os.curdir] if self._options.files_from else []
         return pipeline.image_folders([*self._options.images, *here])
 
-    def open_failures(self, *, overwrite: bool = False) -> pipeline.JsonLines | None:
-        """The file of `--failures`, which must be begun and closed; None where there is none."""
+    def open_failures(self, *, overwrite: bool | None = None) -> pipeline.JsonLines | None:
+        """The file of `--failures`, which must be begun and closed; None where there is none.
+
+        `overwrite` is that option of the command; None is of one that has no such option.
+        """
         options = self._options
         if options.failures is not None:
             again = overwrite or (options.retry_failed and options.failures.exists())
             self._failures = pipeline.JsonLines(
-                options.failures, resume=options.resume and not again, overwrite=again
+                options.failures, resume=options.resume and not again, overwrite=again or overwrite
             )
             self._failed_before = self._failures.names
         return self._failures

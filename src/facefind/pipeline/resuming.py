@@ -93,7 +93,7 @@ class Note:
 
 
 def check_folder(
-    store: Store, note: Note, what: str, *, resume: bool = False, overwrite: bool = False
+    store: Store, note: Note, what: str, *, resume: bool = False, overwrite: bool | None = None
 ) -> None:
     """Check that results may be written into a place: a new one, an empty one, or one of ours.
 
@@ -102,7 +102,7 @@ def check_folder(
         note: Its `SETTINGS`.
         what: is in it, for the message.
         resume: Whether to add to what the same settings made.
-        overwrite: Whether to replace what any settings made.
+        overwrite: Whether to replace what any settings made; None where nothing is ever replaced.
 
     Raises:
         DataError: it holds other files, or results that are neither resumed nor replaced.
@@ -117,8 +117,10 @@ def check_folder(
     if resume:
         note.check(f"what {store.where} holds", "give another folder")
     elif not overwrite:
+        replace = "" if overwrite is None else "replace them (--overwrite), "
         raise DataError(
-            f"{store.where} has {what} already: resume them (--resume), or give another folder"
+            f"{store.where} has {what} already: resume them (--resume), {replace}or give another "
+            "folder"
         )
 
 

@@ -125,7 +125,8 @@ class JsonLines(Sink):
         path: The file.
         resume: Whether to append to what an earlier run wrote; its last line, where a kill left
             it torn, is cut off.
-        overwrite: Whether to replace what an earlier run wrote. With neither, there must be none.
+        overwrite: Whether to replace what an earlier run wrote. With neither, there must be none;
+            None is no, and that a caller's user has no option for it.
         settings: What the lines are made with. They are kept in `<path>.source.json`, and lines
             that were made with others are not resumed; None keeps and checks nothing.
         note_of: The file that the settings are kept beside; None is this one.
@@ -145,7 +146,7 @@ class JsonLines(Sink):
         path: str | os.PathLike[str],
         *,
         resume: bool = False,
-        overwrite: bool = False,
+        overwrite: bool | None = False,
         settings: Mapping[str, Any] | None = None,
         note_of: Path | None = None,
     ) -> None:
@@ -213,7 +214,7 @@ class JsonLines(Sink):
         if self._lock is not None:
             self._lock.release()
 
-    def _check(self, resume: bool, overwrite: bool) -> None:
+    def _check(self, resume: bool, overwrite: bool | None) -> None:
         if not self.path.exists() or not self.path.stat().st_size:
             return
         if resume:
@@ -221,9 +222,9 @@ class JsonLines(Sink):
                 self._note.check(str(self.path), self._otherwise)
             self.names = self._names()
         elif not overwrite:
+            replace = "" if overwrite is None else "replace it (--overwrite), "
             raise DataError(
-                f"{self.path} is there already: resume it (--resume), replace it (--overwrite), or "
-                "give another"
+                f"{self.path} is there already: resume it (--resume), {replace}or give another"
             )
         elif not self._is_own():
             raise DataError(f"{self.path} holds no results of facefind: give another file")

@@ -123,8 +123,8 @@ def read_video(
     Raises:
         ImageError: the source cannot be opened; while reading, a stream stopped for good.
         ModuleNotFoundError: PyAV is not installed.
-        TypeError: `detector` is no detector.
-        ValueError: `every` or `prefetch_bytes` is no whole number, or too small.
+        TypeError: `detector` is no detector, or `every` or `prefetch_bytes` no whole number.
+        ValueError: `every` is less than 1, or `prefetch_bytes` less than 0.
     """
     check_whole(1, every=every)
     check_whole(0, prefetch_bytes=prefetch_bytes)

@@ -112,14 +112,16 @@ def choose(
 
     Raises:
         WeightsError: There is no such model, or no int8 file of it.
-        RuntimeUnavailableError: $FACEFIND_PRECISION names no precision.
+        RuntimeUnavailableError: `precision` or $FACEFIND_PRECISION names none.
     """
     path = _found(model)
-    if precision == "auto" and (named := os.environ.get(PRECISION)):
-        if named not in get_args(PrecisionName):
-            known = ", ".join(get_args(PrecisionName))
-            raise RuntimeUnavailableError(f"${PRECISION} must be one of {known}, got {named!r}")
-        precision = cast(PrecisionName, named)
+    named, what = precision, "precision"
+    if precision == "auto" and os.environ.get(PRECISION):
+        named, what = cast(PrecisionName, os.environ[PRECISION]), f"${PRECISION}"
+    if named not in get_args(PrecisionName):
+        known = ", ".join(get_args(PrecisionName))
+        raise RuntimeUnavailableError(f"{what} must be one of {known}, got {named!r}")
+    precision = named
     quantized = path
     if not path.stem.endswith(QUANTIZED):
         quantized = path.with_name(f"{path.stem}{QUANTIZED}.onnx")
