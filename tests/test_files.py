@@ -21,6 +21,16 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_who_writes_a_file_at_once_has_a_draft_each(tmp_path):
+    path = tmp_path / "a.json"
+    with files.atomic(path) as draft:
+        draft.write_text("[1]")
+        files.write_text(path, "[2]")
+        assert path.read_text() == "[2]"
+    assert path.read_text() == "[1]"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_full_disk_is_said_with_the_file(tmp_path):
     with pytest.raises(OSError, match=r"No space left on device: '.*a\.json'"):  # noqa: SIM117
         with files.atomic(tmp_path / "a.json"):

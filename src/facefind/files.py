@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import secrets
 import shutil
 import sys
 import tempfile
@@ -54,9 +55,9 @@ def atomic(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     path = Path(path).absolute()  # the block may change the working folder
     path.parent.mkdir(parents=True, exist_ok=True)
     owner = os.getpid()
-    # Short and of its own: a name at the file system's limit leaves no room for a longer one.
-    draft = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-{owner}")
-    draft = draft.with_suffix(f"{path.suffix[:16]}.tmp")
+    # Short, for a name at the file system's limit leaves no room for a longer one, and its own
+    # among threads and among processes of several containers, whose numbers are the same.
+    draft = path.with_name(f".{secrets.token_hex(8)}{path.suffix[:16]}.tmp")
     try:
         yield draft
         if os.getpid() != owner:

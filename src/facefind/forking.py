@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import ctypes
 import importlib
+import math
 import os
 import sys
 import threading
@@ -25,26 +26,41 @@ from typing import Any
 
 __all__ = ["generation", "guard", "keep", "start", "whole"]
 
+_PAUSE = 0.001  # seconds between two looks at who is inside
 _PATIENCE = 10.0  # seconds that the end of a process waits for its threads
 
 _generation = 0
-_guards: list[threading.RLock] = []
+_guards = [threading.RLock()]  # the first has one thread fork at a time
 _held: list[threading.RLock] = []  # those of them that the fork in progress has taken
 _kept: weakref.WeakSet[Any] = weakref.WeakSet()
 _helpers: dict[threading.Thread, Callable[[], None]] = {}  # threads of `start`, what stops each
 
 
 class _Gate:
-    """Lets any number of threads into their blocks, or one fork, or the end, through."""
+    """Lets any number of threads into their blocks, or one fork, or the end, through.
+
+    It has no lock, which Ctrl-C could leave locked: threads add themselves before they look
+    whether the gate is closed, and who closes it does so before looking who is inside.
+    """
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
         self.inside: set[int] = set()  # threads, by their ident
         self.closed = self.over = False
 
-    def others(self) -> set[int]:
-        """Threads in their blocks besides this one."""
-        return self.inside - {threading.get_ident()}
+    def enter(self, thread: int) -> None:
+        """Wait until the gate is open, and be inside."""
+        while True:
+            self.inside.add(thread)
+            if not (self.closed or self.over):
+                return
+            self.inside.discard(thread)
+            time.sleep(_PAUSE)
+
+    def wait(self, seconds: float = math.inf) -> None:
+        """Wait until no other thread is inside, for so long at most."""
+        until = time.monotonic() + seconds
+        while self.inside - {threading.get_ident()} and time.monotonic() < until:
+            time.sleep(_PAUSE)
 
 
 _gate = _Gate()
@@ -111,26 +127,19 @@ def whole() -> Iterator[None]:
     outermost = me not in gate.inside
     try:
         if outermost:
-            with gate.changed:
-                gate.changed.wait_for(lambda: not (gate.closed or gate.over))
-                gate.inside.add(me)
+            gate.enter(me)
         yield
     finally:
         if outermost:
-            gate.inside.discard(me)  # before anything that Ctrl-C could interrupt
-            with gate.changed:
-                gate.changed.notify_all()
+            gate.inside.discard(me)
 
 
 def _before() -> None:
     held = list(_guards)  # a module whose import is waited for below may make another
     for lock in held:  # before the gate is closed: their holders may still have to pass it
         lock.acquire()
-    with _gate.changed:
-        _gate.changed.wait_for(lambda: not _gate.closed)  # another thread forks
-        _gate.closed = True
-        while _gate.others():
-            _gate.changed.wait(0.1)  # a thread that Ctrl-C interrupts may not notify
+    _gate.closed = True
+    _gate.wait()
     _held[:] = held
     for name, module in list(sys.modules.items()):
         if getattr(getattr(module, "__spec__", None), "_initializing", False):
@@ -140,9 +149,7 @@ def _before() -> None:
 
 def _after_in_parent() -> None:
     held = list(_held)
-    with _gate.changed:
-        _gate.closed = False
-        _gate.changed.notify_all()
+    _gate.closed = False
     for lock in reversed(held):
         lock.release()
 
@@ -150,7 +157,6 @@ def _after_in_parent() -> None:
 def _after_in_child() -> None:
     global _generation
     _generation += 1
-    _gate.changed = threading.Condition()  # others may have waited for the old one
     _gate.closed = _gate.over = False
     _helpers.clear()
     for lock in reversed(_held):
@@ -180,10 +186,9 @@ def _at_exit() -> None:
         stop()
     for thread, _ in helpers:
         thread.join(max(0.0, until - time.monotonic()))
-    with _gate.changed:
-        _gate.inside.add(threading.get_ident())  # what other modules do at the end goes on
-        _gate.over = True
-        _gate.changed.wait_for(lambda: not _gate.others(), max(0.0, until - time.monotonic()))
+    _gate.inside.add(threading.get_ident())  # what other modules do at the end goes on
+    _gate.over = True
+    _gate.wait(until - time.monotonic())
 
 
 atexit.register(_at_exit)

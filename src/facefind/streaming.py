@@ -6,14 +6,11 @@ Memory is bounded by bytes, whatever the length and whatever the images' sizes.
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +20,7 @@ from facefind import forking
 from facefind.errors import ImageError, WeightsError
 from facefind.faces import Faces
 from facefind.images import stored_size
+from facefind.readers import Answer, Memory, Readers
 
 __all__ = [
     "ITEM_ERRORS",
@@ -215,10 +213,10 @@ def read_ahead(
         for index, source in items:
             yield _result(index, source, lambda source=source: read(source))  # type: ignore[misc]
         return
-    waiting: deque[tuple[int, Any, Future[Image]]] = deque()
-    memory = _Memory(max_bytes, weigh)
+    waiting: deque[tuple[int, Any, Answer]] = deque()
+    memory = Memory(max_bytes, weigh)
     failure: Exception | None = None
-    pool = _Readers(readers, memory)
+    pool = Readers(readers, memory)
     generation = forking.generation()
     try:
         while True:
@@ -236,17 +234,18 @@ def read_ahead(
                 if index < 0:
                     break
                 if isinstance(source, np.ndarray):
-                    future = _done(lambda: memory.read(source, read))  # noqa: B023
+                    answer = Answer()
+                    answer.put(partial(memory.read, source, read), Exception)
                 else:
-                    future = pool.submit(partial(memory.read, source, read, index))
-                waiting.append((index, source, future))
+                    answer = pool.submit(partial(memory.read, source, read, index))
+                waiting.append((index, source, answer))
             if not waiting:
                 break
-            index, source, future = waiting.popleft()
+            index, source, answer = waiting.popleft()
             memory.next(index)
-            reading = _result(index, source, future.result)
+            reading = _result(index, source, answer.get)
             memory.release(reading.image)
-            del future  # or the image would stay in memory until the next one is there
+            del answer  # or the image would stay in memory until the next one is there
             yield reading
             del reading
     finally:
@@ -254,114 +253,6 @@ def read_ahead(
             pool.close()
     if failure is not None:
         raise failure
-
-
-class _Readers:
-    """Threads that read, in the order in which they are given work.
-
-    Those of a `ThreadPoolExecutor` take no work once the main thread is over, and the end of the
-    process waits for them, though they may wait for room that nobody will make.
-    """
-
-    def __init__(self, most: int, memory: _Memory) -> None:
-        self._most, self._memory = most, memory
-        self._work: SimpleQueue[tuple[Callable[[], Image], Future[Image]] | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-
-    def submit(self, read: Callable[[], Image]) -> Future[Image]:
-        """What becomes of a reading."""
-        future: Future[Image] = Future()
-        self._work.put((read, future))
-        if len(self._threads) < self._most:
-            self._threads.append(forking.start(self._run, "facefind-reader", self.stop))
-        return future
-
-    def stop(self) -> None:
-        """Have the threads end once what they read is read."""
-        self._memory.close()
-        with suppress(Empty):
-            while True:
-                self._work.get_nowait()
-        self._work.put(None)
-
-    def close(self) -> None:
-        """Wait for the threads to end."""
-        self.stop()
-        for thread in self._threads:
-            if thread is not threading.current_thread():  # garbage is collected in any thread
-                thread.join()
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            read, future = work
-            try:
-                future.set_result(read())
-            except BaseException as error:  # raised again where the result is taken
-                future.set_exception(error)
-            del work, read, future  # or the image would stay in memory until there is more to read
-        self._work.put(None)  # for the others
-
-
-class _Memory:
-    """Bytes of the images that wait: readers start none for which there is no room.
-
-    The image whose turn it is has room always, so that readers and consumer never wait for each
-    other.
-    """
-
-    def __init__(self, most: int, weigh: Weigh | None = None) -> None:
-        self._changed = threading.Condition()
-        self._most, self._weigh = most, weigh
-        self._held = self._largest = self._reading = 0
-        self._turn = 0
-        self._closed = False
-
-    def read(self, source: Any, read: Callable[[Any], Image], index: int | None = None) -> Image:
-        """The image of an item, read once there is room for it, or at once without an index."""
-        need = 0 if self._weigh is None or index is None else self._weigh(source)
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or index in (None, self._turn) or self._fits(need)
-            )
-            expected = need or self._largest
-            self._reading += expected
-        image = None
-        try:
-            image = read(source)
-        finally:
-            with self._changed:
-                self._reading -= expected
-                if image is not None:
-                    self._held += image.nbytes
-                    self._largest = max(self._largest, image.nbytes)
-                self._changed.notify_all()
-        return image
-
-    def next(self, index: int) -> None:
-        """Give way to the item that is needed now."""
-        with self._changed:
-            self._turn = index
-            self._changed.notify_all()
-
-    def release(self, image: Image | None) -> None:
-        """Make room: an image waits no longer."""
-        with self._changed:
-            self._held -= 0 if image is None else image.nbytes
-            self._changed.notify_all()
-
-    def has_room(self, waiting: Collection[object]) -> bool:
-        """Whether another item is worth having: room for its image, or none that waits."""
-        with self._changed:
-            return not waiting or self._fits()
-
-    def close(self) -> None:
-        """Let all readers go on, for good."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def _fits(self, more: int = 0) -> bool:
-        return self._held + self._reading + (more or self._largest) <= self._most
 
 
 def is_one(sources: Any) -> bool:
@@ -390,13 +281,3 @@ def _result(index: int, source: Any, get: Callable[[], Image]) -> Reading:
         return Reading(index, source, get())
     except ITEM_ERRORS as error:
         return Reading(index, source, error=error)
-
-
-def _done(get: Callable[[], Image]) -> Future[Image]:
-    """What a thread would give, without one."""
-    done: Future[Image] = Future()
-    try:
-        done.set_result(get())
-    except Exception as error:  # raised again where the result is taken
-        done.set_exception(error)
-    return done

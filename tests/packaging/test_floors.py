@@ -20,7 +20,17 @@ FLOORS = {
         ["images", "faces", "outputs", "conversion", "cropping", "drawing", "redaction"], 1
     ),
     **dict.fromkeys(
-        ["runtimes", "weights", "protocols", "detector", "merging", "streaming", "video"], 2
+        [
+            "runtimes",
+            "weights",
+            "protocols",
+            "detector",
+            "merging",
+            "readers",
+            "streaming",
+            "video",
+        ],
+        2,
     ),
     **dict.fromkeys(["pipeline", "datasets", "evaluation", "plots"], 3),
     "nn": 4,

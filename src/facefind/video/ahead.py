@@ -37,7 +37,8 @@ def run_ahead(
         Exception: what the generator raises, once all items before have been yielded.
         RuntimeError: the process is a fork of the one that began: its thread is not here.
     """
-    changed = threading.Condition()
+    lock = threading.RLock()  # a `with` of the condition itself could be left locked by Ctrl-C
+    changed = threading.Condition(lock)
     waiting: deque[tuple[T, int]] = deque()
     state: dict[str, Any] = {"held": 0, "over": False, "left": False, "error": None}
     generation = forking.generation()
@@ -47,7 +48,7 @@ def run_ahead(
             with closing(items):
                 for item in items:
                     weight = weigh(item)
-                    with changed:
+                    with lock:
                         waiting.append((item, weight))
                         del item  # it may be large, and the next one may be long in coming
                         state["held"] += weight
@@ -63,12 +64,12 @@ def run_ahead(
         except BaseException as error:  # raised again where the items are taken
             state["error"] = error
         finally:
-            with changed:
+            with lock:
                 state["over"] = True
                 changed.notify_all()
 
     def stop() -> None:
-        with changed:
+        with lock:
             state["left"] = True
             changed.notify_all()
 
@@ -80,7 +81,7 @@ def run_ahead(
                     "these items come from a thread of the process that this one was forked from: "
                     "begin again here"
                 )
-            with changed:
+            with lock:
                 changed.wait_for(lambda: waiting or state["over"])
                 if not waiting:
                     break
