@@ -11,7 +11,8 @@ import numpy as np
 
 from facefind import boxes as box_math
 from facefind import files
-from facefind.faces import Faces, plain
+from facefind.arrays import plain
+from facefind.faces import Faces
 from facefind.landmarks import NAMES
 
 __all__ = ["FormatName", "columns", "save", "to_coco", "to_pandas", "to_supervision"]

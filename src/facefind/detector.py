@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 import numpy as np
 
 from facefind import forking, protocols, weights
-from facefind.errors import WeightsError, check_whole
+from facefind.errors import check_whole
 from facefind.faces import Faces
 from facefind.images import MAX_PIXELS, Placement, Source, Truncated, to_nchw
 from facefind.images import read as read_image
@@ -92,8 +92,7 @@ class FaceDetector:
         WeightsError: The model, its int8 file or its mesh decoder is missing or damaged.
         RuntimeUnavailableError: The runtime, provider or precision is not available here.
         ProtocolError: There is no such test protocol, or the model's file cannot be run under it.
-        TypeError: An option is of the wrong type.
-        ValueError: An option is out of range.
+        TypeError, ValueError: An option is of the wrong type, or out of range.
     """
 
     def __init__(
@@ -156,7 +155,7 @@ class FaceDetector:
         self.max_pixels, self.truncated = max_pixels, truncated
         self._tiling_logged = threading.Lock()  # acquired once, by the first thread that tiles
         check_protocol(self.card, self.protocol, self.min_score)
-        self.mesh_decoder = self._decoder(mesh, model)
+        self.mesh_decoder = weights.open_decoder(mesh, self.card, model)
 
     @property
     def card(self) -> Card:
@@ -341,22 +340,6 @@ class FaceDetector:
             "; the largest are shrunk even so, which changes what they find" if shrunk else "",
         )
 
-    def _decoder(self, mesh: bool | str | Path | Decoder, model: Any) -> Decoder | None:
-        """The mesh decoder that `mesh` means, None where no meshes are made."""
-        if mesh is False:
-            return None
-        if not self.card.mesh:
-            raise WeightsError(
-                f"the model {self.card.name} gives no meshes: use one that does (see `facefind "
-                "models`), or leave mesh out"
-            )
-        if isinstance(mesh, Decoder):
-            return mesh
-        if mesh is not True:
-            return Decoder.load(mesh)
-        beside = weights.find(model).parent if isinstance(model, str | Path) else None
-        return Decoder.load(weights.mesh_decoder(self.card.mesh, beside))
-
     def __repr__(self) -> str:
         return (
             f"FaceDetector({self.card.name!r}, runtime={self.runtime.name!r}, "
@@ -376,9 +359,7 @@ class _Pass:
     view: View
 
 
-@lru_cache(maxsize=2)
-def _default(**options: Any) -> FaceDetector:
-    return FaceDetector(**options)
+_default = lru_cache(maxsize=2)(FaceDetector)
 
 
 @overload

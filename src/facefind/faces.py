@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facefind import boxes as box_math
+from facefind.arrays import floats, plain
 from facefind.errors import ImageError, check_whole
 from facefind.images import Source, read
 
-__all__ = ["Face", "Faces", "checked", "plain"]
+__all__ = ["Face", "Faces", "checked"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,13 +129,13 @@ class Faces:
         image_size: tuple[int, int],
     ) -> None:
         """Check, copy and sort the arrays."""
-        score = _floats("scores", scores, ())
+        score = floats("scores", scores, ())
         n = len(score)
         fields: dict[str, NDArray[Any] | None] = {
-            "boxes": _floats("boxes", boxes, (4,), n),
+            "boxes": floats("boxes", boxes, (4,), n),
             "scores": score,
-            "landmarks": None if landmarks is None else _floats("landmarks", landmarks, (5, 2), n),
-            "mesh": None if mesh is None else _floats("mesh", mesh, (None, 3), n),
+            "landmarks": None if landmarks is None else floats("landmarks", landmarks, (5, 2), n),
+            "mesh": None if mesh is None else floats("mesh", mesh, (None, 3), n),
             "ids": None if ids is None else _ids(ids, n),
         }
         if n and not (score.min() >= 0 and score.max() <= 1):
@@ -367,35 +368,10 @@ def checked(faces: Faces) -> Faces:
     return faces
 
 
-def plain(array: NDArray[Any] | None, digits: int | None, extra: int = 0) -> Any:
-    """Lists of numbers; where digits is not None floats have `digits + extra` decimals."""
-    if array is None:
-        return None
-    if digits is not None and array.dtype.kind == "f":
-        return np.round(array.astype(np.float64), digits + extra).tolist()
-    return array.tolist()
-
-
 def _same(one: Face | Faces, other: object) -> bool:
     return type(one) is type(other) and all(
         np.array_equal(getattr(one, name), getattr(other, name)) for name in one.__slots__
     )
-
-
-def _floats(
-    name: str, values: ArrayLike, tail: tuple[int | None, ...], n: int | None = None
-) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and is rejected below
-        array = np.asarray(values, np.float32)
-    if array.size == 0 and array.ndim == 1:
-        array = array.reshape(0, *(side or 0 for side in tail))
-    fits = array.ndim == 1 + len(tail) and (n is None or len(array) == n)
-    if not fits or any(side not in (None, got) for side, got in zip(tail, array.shape[1:])):  # noqa: B905
-        shape = ", ".join(["N" if n is None else str(n), *(str(s or "V") for s in tail)])
-        raise ValueError(f"{name} must have shape ({shape}), got {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got {np.sum(~np.isfinite(array))} NaN or inf")
-    return array
 
 
 def _ids(values: ArrayLike, n: int) -> NDArray[np.int64]:

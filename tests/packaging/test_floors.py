@@ -15,7 +15,9 @@ import facefind
 
 ROOT = Path(facefind.__file__).parent
 FLOORS = {
-    **dict.fromkeys(["errors", "files", "forking", "boxes", "landmarks", "nms", "mesh"], 0),
+    **dict.fromkeys(
+        ["errors", "files", "forking", "arrays", "boxes", "landmarks", "nms", "mesh"], 0
+    ),
     **dict.fromkeys(
         ["images", "faces", "outputs", "conversion", "cropping", "drawing", "redaction"], 1
     ),

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from facefind import redaction
+from facefind.arrays import plain
 from facefind.detector import DetectionResult, FaceDetector
-from facefind.faces import Faces, plain
+from facefind.faces import Faces
 from facefind.files import scratch
 from facefind.images import Found, read
 from facefind.outputs import below, output_path

@@ -10,13 +10,16 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from facefind.errors import RuntimeUnavailableError, WeightsError, did_you_mean
 from facefind.files import sha256, write_json
 from facefind.runtimes import Card, Precision, PrecisionName, RuntimeName, gains_from
 from facefind.runtimes.card import SMALL_LOSS
 from facefind.runtimes.cpu import int8_arithmetic
+
+if TYPE_CHECKING:
+    from facefind.mesh import Decoder
 
 ENVIRONMENT = "FACEFIND_WEIGHTS"
 
@@ -39,6 +42,7 @@ __all__ = [
     "find",
     "folders",
     "mesh_decoder",
+    "open_decoder",
 ]
 
 
@@ -182,6 +186,34 @@ def mesh_decoder(name: str = MESH_DECODER, beside: Path | None = None) -> Path:
         f"there is no mesh decoder {name}.npz in {', '.join(map(str, looked))}: copy it there, or "
         "make one by `facefind mesh pretrain`"
     )
+
+
+def open_decoder(mesh: bool | str | Path | Decoder, card: Card, model: object) -> Decoder | None:
+    """Return the mesh decoder that an option `mesh` means, None where it says that none is made.
+
+    Args:
+        mesh: Whether the one on the card is opened, or a decoder, or its file.
+        card: Card of the model.
+        model: The model's file, beside which its decoder is looked for first, or anything else.
+
+    Raises:
+        WeightsError: The model gives no meshes, or the decoder is missing or damaged.
+    """
+    from facefind.mesh import Decoder
+
+    if mesh is False:
+        return None
+    if not card.mesh:
+        raise WeightsError(
+            f"the model {card.name} gives no meshes: use one that does (see `facefind models`), or "
+            "leave mesh out"
+        )
+    if isinstance(mesh, Decoder):
+        return mesh
+    if mesh is not True:
+        return Decoder.load(mesh)
+    beside = find(model).parent if isinstance(model, str | Path) else None
+    return Decoder.load(mesh_decoder(card.mesh, beside))
 
 
 def describe(path: str | Path, default: bool = False) -> Path:
