@@ -393,3 +393,21 @@ def test_a_child_may_leave_the_blocks_of_its_parents_results(tmp_path: Path) -> 
         write(int, 7)
         sys.exit(0 if os.getpid() == parent else 7)
     """)
+
+
+def test_an_image_at_an_address_that_the_parent_has_read_is_read_in_a_child(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    (tmp_path / "a.png").write_bytes(b"content")
+    run(f"""
+        import functools, http.server, videos
+        from facefind.pipeline.remote import picture
+        handler = http.server.SimpleHTTPRequestHandler
+        with videos.serving(functools.partial(handler, directory={str(tmp_path)!r})) as address:
+            found = picture(address + "/a.png", "a.png")
+
+            def work():
+                assert found.load() == b"content"
+
+            work()
+            assert child(work) == 0
+    """)

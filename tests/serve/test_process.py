@@ -140,10 +140,10 @@ def test_a_worker_that_is_killed_comes_back_and_the_metrics_are_of_both(start, j
     assert answered >= 24
     assert all(map(post, range(3)))
     assert total() == answered + 3
-    assert len(list(tmp_path.glob("facefind-metrics-*"))) == 1
+    assert len(list(tmp_path.glob("facefind-*"))) == 1
     service.close()
     assert service.process.returncode == 0
-    assert list(tmp_path.glob("facefind-metrics-*")) == []
+    assert list(tmp_path.glob("facefind-*")) == []
 
 
 @pytest.mark.parametrize(

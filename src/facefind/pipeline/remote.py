@@ -6,6 +6,8 @@ Credentials, endpoints and profiles are fsspec's own: its configuration and envi
 from __future__ import annotations
 
 import glob
+import os
+import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -57,6 +59,13 @@ class Place(NamedTuple):
         return cls(system, path)
 
     @property
+    def here(self) -> Any:
+        """The file system for this process: many of fsspec's refuse to work in a forked child."""
+        if self.system._pid == os.getpid():
+            return self.system
+        return pickle.loads(pickle.dumps(self.system))
+
+    @property
     def url(self) -> str:
         """The address of the place."""
         address: str = self.system.unstrip_protocol(self.path)
@@ -64,7 +73,7 @@ class Place(NamedTuple):
 
     def open(self, mode: str = "rb") -> IO[bytes]:
         """The file, opened to be read from its start to its end."""
-        file: IO[bytes] = self.system.open(self.path, mode)
+        file: IO[bytes] = self.here.open(self.path, mode)
         return file
 
 
@@ -120,7 +129,7 @@ def picture(url: str, name: str) -> Found:
 
 def _read(place: Place, name: str) -> bytes:
     try:
-        content: bytes = place.system.cat_file(place.path)
+        content: bytes = place.here.cat_file(place.path)
     except Exception as error:  # each store has errors of its own
         raise ImageError(f"{name!r} cannot be read: {error or type(error).__name__}") from error
     return content

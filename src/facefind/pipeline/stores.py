@@ -201,7 +201,7 @@ class Prefix:
         """As of `Store`."""
         root = self._place.path
         with suppress(FileNotFoundError):
-            for path in remote.files(self._place.system, root):
+            for path in remote.files(self._place.here, root):
                 if not any(p.startswith(".") for p in path[len(root) :].lstrip("/").split("/")):
                     return False
         return True
@@ -214,7 +214,7 @@ class Prefix:
         """
         for pause in (0.1, 0.4, 1.6, None):
             try:
-                self._place.system.pipe_file(self._path(key), content, mode="create")
+                self._place.here.pipe_file(self._path(key), content, mode="create")
             except FileExistsError:
                 break
             except OSError as error:  # of two at once the store may refuse both
@@ -231,17 +231,17 @@ class Prefix:
     def put(self, key: str, content: bytes) -> None:
         """As of `Store`."""
         with self._writing():
-            self._place.system.pipe_file(self._path(key), content)
+            self._place.here.pipe_file(self._path(key), content)
 
     def put_all(self, contents: Mapping[str, bytes]) -> None:
         """As of `Store`: several requests at once."""
         with self._writing():
-            self._place.system.pipe({self._path(key): data for key, data in contents.items()})
+            self._place.here.pipe({self._path(key): data for key, data in contents.items()})
 
     def upload(self, key: str, file: Path) -> None:
         """As of `Store`."""
         with self._writing():
-            self._place.system.put_file(str(file), self._path(key))
+            self._place.here.put_file(str(file), self._path(key))
 
     @contextmanager
     def draft(self, key: str, *, durable: bool = True) -> Iterator[Path]:
@@ -256,7 +256,7 @@ class Prefix:
     def get(self, key: str) -> bytes | None:
         """As of `Store`."""
         try:
-            content: bytes = self._place.system.cat_file(self._path(key))
+            content: bytes = self._place.here.cat_file(self._path(key))
         except FileNotFoundError:
             return None
         return content
@@ -265,7 +265,7 @@ class Prefix:
         """As of `Store`."""
         root = self._path(folder)
         with suppress(FileNotFoundError):
-            for path in remote.files(self._place.system, root):
+            for path in remote.files(self._place.here, root):
                 name = path[len(root) :].lstrip("/")
                 if "/" not in name:
                     yield name
@@ -273,7 +273,7 @@ class Prefix:
     def remove(self, key: str) -> None:
         """As of `Store`."""
         with suppress(FileNotFoundError):
-            self._place.system.rm_file(self._path(key))
+            self._place.here.rm_file(self._path(key))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
