@@ -120,8 +120,8 @@ def start(work: Callable[[], None], name: str, stop: Callable[[], None]) -> thre
 def whole() -> Iterator[None]:
     """A block that a fork in another thread, and the end of the process, wait for.
 
-    Any number of threads may be in such blocks. It is for libraries whose state, were it copied in
-    the midst of their work, would lock up, and for those that are no C libraries.
+    Any number of threads may be in such blocks. They are for calls of libraries whose state, if it
+    were copied in the midst of one, would lock up, and of C++ libraries, as the module says.
     """
     gate, me = _gate, threading.get_ident()
     outermost = me not in gate.inside
