@@ -11,7 +11,7 @@ class FacefindError(Exception):
     """Base of every error that facefind raises on purpose."""
 
     def __reduce__(self) -> Any:
-        """What pickle makes it of: itself, whatever its class is made of."""
+        """How pickle copies it, whatever arguments its class takes."""
         new = copyreg.__newobj__  # type: ignore[attr-defined]
         return new, (type(self), *self.args), vars(self)
 
