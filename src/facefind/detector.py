@@ -359,7 +359,9 @@ class _Pass:
     view: View
 
 
-_default = lru_cache(maxsize=2)(FaceDetector)
+@lru_cache(maxsize=2)
+def _default(**options: Any) -> FaceDetector:
+    return FaceDetector(**options)
 
 
 @overload
