@@ -1,59 +1,15 @@
-"""A forked process works, wherever the other threads of its parent were; a process ends well."""
+"""A forked process works, wherever the other threads of its parent were."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from reference.forks import run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-
-TESTS = Path(__file__).parent
-FORK = """
-import os, pathlib, sys, threading, time, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on: threads are what is tried
-
-def child(work, seconds=20):
-    "Exit code of a forked process that does the work; -1 where it hangs."
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException as error:
-            print("child:", repr(error), file=sys.stderr)
-            os._exit(1)
-        os._exit(0)
-    return code_of(pid, seconds)
-
-def code_of(pid, seconds=20):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
-    return -1
-"""
-
-
-def run(code: str) -> None:
-    """Run Python code in a process of its own, in which `child` forks."""
-    paths = os.pathsep.join([*sys.path, str(TESTS / "reference")])
-    done = subprocess.run(
-        [sys.executable, "-c", FORK + textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime", "torch"])
@@ -305,51 +261,6 @@ def test_a_child_neither_holds_nor_drops_its_parents_lock(tmp_path: Path) -> Non
         assert not os.path.exists(path)
         assert Lock(path).acquire()
     """)
-
-
-def test_a_process_ends_while_daemon_threads_are_in_libraries(tmp_path: Path) -> None:
-    run(f"""
-        import numpy as np, block_model
-        from facefind import FaceDetector
-        path = block_model.write(pathlib.Path({str(tmp_path)!r}) / "blocks.onnx")
-        image = block_model.picture(650, 650, (1, 1))  # it is resized by OpenCV
-        for runtime in ("openvino", "onnxruntime"):
-            detector = FaceDetector(path, runtime=runtime, protocol=320, threads=1)
-
-            def busy(detector=detector):
-                while True:
-                    detector(image)
-
-            detector(image)
-            threading.Thread(target=busy, daemon=True).start()
-        time.sleep(0.05)
-    """)
-
-
-def test_a_process_ends_with_a_stream_that_waits_and_a_thread_that_goes_on(tmp_path: Path) -> None:
-    run(f"""
-        import numpy as np
-        from facefind.streaming import read_ahead
-        from facefind.video import run_ahead
-
-        started = threading.Event()
-        def read(item):
-            started.set()
-            return np.zeros((1, item, 3), np.uint8)
-
-        stream = read_ahead([1, 1, 900, 900], read, max_bytes=100, weigh=lambda item: 3 * item)
-        next(stream)  # a large one is in a reader's hands, for which there is no room
-        started.wait()
-
-        def work():
-            threading.main_thread().join()
-            assert len(list(read_ahead([1] * 9, read))) == 9
-            assert sum(run_ahead((n for n in range(9)), int)) == 36
-            pathlib.Path({str(tmp_path)!r}, "done").touch()
-
-        threading.Thread(target=work).start()
-    """)
-    assert (tmp_path / "done").exists()
 
 
 def test_a_child_may_leave_the_blocks_of_its_parents_results(tmp_path: Path) -> None:
