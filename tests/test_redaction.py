@@ -66,6 +66,8 @@ def test_any_image_that_detect_takes(function, image, tmp_path):
     Image.fromarray(image).save(path)
     want = function(image, ONE)
     assert changed(want, image).any()
+    with pytest.raises(ValueError, match=r"margin must be from 0 to 4\.5, got -1"):
+        function(image, ONE, margin=-1)
     for source in (
         path,
         str(path),

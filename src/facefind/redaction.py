@@ -70,11 +70,9 @@ class Redaction:
     """Of "image": (H,W,3) uint8, stretched over the face."""
 
     def __post_init__(self) -> None:
-        for name, kind in (("method", Method), ("shape", Shape)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(
-                    f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}"
-                )
+        for name, kind, value in (("method", Method, self.method), ("shape", Shape, self.shape)):
+            if value not in get_args(kind):
+                raise ValueError(f"{name} must be one of {get_args(kind)}, got {value!r}")
         if not 0 < self.grow <= 10:
             raise ValueError(f"grow must be above 0 and at most 10, got {self.grow}")
         if not 0 < self.strength <= 1:
@@ -246,7 +244,7 @@ def blur(
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
         ValueError: `margin` or `strength` is out of its range.
     """
-    return redact(image, faces, "blur", grow=1 + 2 * margin, strength=strength)
+    return redact(image, faces, "blur", grow=_grow(margin), strength=strength)
 
 
 def pixelate(
@@ -264,7 +262,7 @@ def pixelate(
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
         ValueError: `margin` or `blocks` is out of its range.
     """
-    return redact(image, faces, "pixelate", shape="box", grow=1 + 2 * margin, blocks=blocks)
+    return redact(image, faces, "pixelate", shape="box", grow=_grow(margin), blocks=blocks)
 
 
 def fill(
@@ -286,7 +284,13 @@ def fill(
         ImageError: If the image cannot be read, or is not of the faces' `image_size`.
         ValueError: `margin` or `color` is out of its range.
     """
-    return redact(image, faces, "fill", shape="box", grow=1 + 2 * margin, color=color)
+    return redact(image, faces, "fill", shape="box", grow=_grow(margin), color=color)
+
+
+def _grow(margin: float) -> float:
+    if not 0 <= margin <= 4.5:
+        raise ValueError(f"margin must be from 0 to 4.5, got {margin}")
+    return 1 + 2 * margin
 
 
 def grown(faces: Faces, how: Redaction) -> NDArray[np.float64]:
