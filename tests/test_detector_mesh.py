@@ -8,8 +8,9 @@ import torch
 
 from facefind.detector import FaceDetector
 from facefind.errors import WeightsError
-from facefind.mesh.decoding import CAMERA
-from facefind.protocols import ShortSide, TestProtocol
+from facefind.merging import survivors
+from facefind.mesh.decoding import CAMERA, moved
+from facefind.protocols import ShortSide, TestProtocol, View
 from facefind.runtimes import Candidates, Card
 from facefind.systems.mesh.decoder import MeshDecoder
 from facefind.systems.mesh.template import face_template
@@ -89,13 +90,28 @@ def test_a_mirrored_pass_gives_the_same_face(decoder):
     straight = picture()
     runtime = Spotter()
     flipped = runtime(straight[:, ::-1].transpose(2, 0, 1)[None])
-    from facefind.mesh.decoding import mirrored
-
-    back = mirrored(flipped.mesh[0, :1], 140)
+    back = moved(flipped.mesh[0, :1], lambda xy: (140, 0) + (-1, 1) * xy, 1.0, mirrored=True)
     got = decoder.vertices(back, np.array([True]))
     expected = decoder.vertices(flipped.mesh[0, :1])[0, decoder.mirror]
     expected = expected * (-1, 1, 1) + (140, 0, 0)
     np.testing.assert_allclose(got[0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_mesh_of_a_turned_pass_is_turned_back(decoder, turns, mirrored):
+    view = View((100, 140), turns=turns, mirrored=mirrored)
+    canvas, placement = view.render(picture(), None, 1)
+    seen = Spotter()(canvas.transpose(2, 0, 1)[None])
+    rules = TestProtocol(name="test")
+    found = survivors(seen, 0, placement, view, rules, 0.85, meshes=True)
+    np.testing.assert_allclose(found.boxes, [[30, 20, 54, 44]])
+    parameters, flags = found.meshes[:, :-1], found.meshes[:, -1] > 0
+    expected = decoder.vertices(seen.mesh[0, :1])
+    expected[..., :2] = view.restored(expected[..., :2], (100, 140))
+    if mirrored:
+        expected = expected[:, decoder.mirror]
+    np.testing.assert_allclose(decoder.vertices(parameters, flags), expected, atol=1e-3)
 
 
 def test_voting_keeps_the_best_one_s_mesh(decoder):

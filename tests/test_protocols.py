@@ -79,6 +79,9 @@ def test_a_protocol_may_be_varied_by_its_name() -> None:
     assert protocols.get("everyday:flip").flip
     assert protocols.get("everyday:containment=.6").containment == 0.6
     assert protocols.get("dsfd:containment=1").containment == 1
+    dsfd = protocols.get("dsfd:turned")
+    assert len(dsfd.views((480, 640))) == 4 * len(protocols.get("dsfd").views((480, 640)))
+    assert not protocols.get("640:turned").is_plain
 
 
 def released_shorts() -> tuple[ShortSide, ...]:
@@ -91,7 +94,7 @@ def released_shorts() -> tuple[ShortSide, ...]:
     ("text", "said"),
     [
         ("vga:flipped", "'flipped' is no change"),
-        ("vga:", "expected flip, no-flip, containment=0.6, or sides"),
+        ("vga:", "expected flip, no-flip, turned, containment=0.6, or sides"),
         ("vga:containment=", "is no change"),
         ("vga:containment=1.2", "containment must lie in 0..1"),
         ("vga:0", "is no change"),

@@ -159,7 +159,7 @@ def test_a_pass_keeps_its_best_candidates_and_suppresses_among_them() -> None:
     assert set(faces.scores.tolist()) <= set(scores[kept].tolist())
 
 
-def test_shifted_and_mirrored_passes_agree() -> None:
+def test_shifted_mirrored_and_turned_passes_agree() -> None:
     image = np.zeros((90, 131, 3), np.uint8)
     image[12:40, 7:31] = image[50:81, 60:95] = 255
     runtime = Seeing()
@@ -167,11 +167,12 @@ def test_shifted_and_mirrored_passes_agree() -> None:
         name="p",
         sizes=(None,),
         flip=True,
+        turned=True,
         shifts=((0, 0), (0, 1), (7, 0), (3, 40)),
         voting=0.99,
     )
     faces = FaceDetector(runtime, protocol=rules).detect(image)
-    assert sum(shape[0] for shape in runtime.shapes) == 8
+    assert sum(shape[0] for shape in runtime.shapes) == 32
     want = [[7, 12, 31, 40], [60, 50, 95, 81]]
     np.testing.assert_allclose(sorted(faces.boxes.tolist()), want, atol=1e-4)
     assert len(PROTOCOLS["tinaface-multiscale"].views((768, 1024))) == 40
@@ -183,8 +184,10 @@ layouts = st.lists(
 
 
 @settings(max_examples=30)
-@given(layouts, st.booleans(), st.sampled_from([(), ((0, 0), (2, 3))]))
-def test_a_tiled_pass_finds_each_face_once(layout: Any, flip: bool, shifts: Any) -> None:
+@given(layouts, st.booleans(), st.booleans(), st.sampled_from([(), ((0, 0), (2, 3))]))
+def test_a_tiled_pass_finds_each_face_once(
+    layout: Any, flip: bool, turned: bool, shifts: Any
+) -> None:
     """6 x 8 cells of 100 pixels, in some of them a patch; three cells make one large patch."""
     image = np.zeros((600, 800, 3), np.uint8)
     want = []
@@ -197,7 +200,12 @@ def test_a_tiled_pass_finds_each_face_once(layout: Any, flip: bool, shifts: Any)
         image[y1:y2, x1:x2] = 255
     runtime = Seeing()
     rules = TestProtocol(
-        name="p", sizes=(None,), flip=flip, shifts=shifts or ((0, 0),), max_pixels=200 * 200
+        name="p",
+        sizes=(None,),
+        flip=flip,
+        turned=turned,
+        shifts=shifts or ((0, 0),),
+        max_pixels=200 * 200,
     )
     faces = FaceDetector(runtime, protocol=rules).detect(image)
     assert all(h * w <= 224 * 224 for _, _, h, w in runtime.shapes)
@@ -270,3 +278,7 @@ def test_a_model_of_one_size_takes_what_is_sure_to_fit() -> None:
     for size in (ShortSide(200), Scale(0.5), DsfdPyramid(), Pass(), ShortSide(200, 300), 251):
         with pytest.raises(ProtocolError, match="takes only images 256 high and 320 wide"):
             FaceDetector(runtime, protocol=replace(rules, sizes=(size,)))
+    lying = replace(rules, sizes=((200, 300),))
+    FaceDetector(runtime, protocol=lying)
+    with pytest.raises(ProtocolError, match="takes only images 256 high and 320 wide"):
+        FaceDetector(runtime, protocol=replace(lying, turned=True))

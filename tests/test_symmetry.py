@@ -1,8 +1,9 @@
-"""Faces are the same in a mirrored image, and with Pillow's resizing in place of OpenCV's."""
+"""Faces are the same in mirrored and turned images, and with Pillow in place of OpenCV."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facefind import images
+from facefind import images, protocols
 from facefind.detector import FaceDetector
 from facefind.faces import Faces
 from facefind.images import letterboxing, resizing
 from facefind.landmarks import FLIP_ORDER
-from facefind.protocols import TestProtocol
+from facefind.protocols import TestProtocol, View
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "reference"))
 import block_model
@@ -100,6 +101,25 @@ def test_a_mirrored_portrait_has_the_mirrored_face(
         far, score = gaps(detector.detect(picture), mirrored(there))
         assert far < 0.1
         assert score < 0.1
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_turned_portrait_has_the_turned_face(
+    detector: FaceDetector, pictures: list[NDArray[np.uint8]], turns: int
+) -> None:
+    picture = pictures[0]
+    rules = replace(protocols.get("320:turned"), min_score=0.6)
+    any_way = FaceDetector(detector.runtime, protocol=rules)
+    lying = any_way.detect(np.ascontiguousarray(np.rot90(picture, turns)))
+    upright = any_way.detect(picture)
+    assert len(lying) == len(upright) == 1
+    view = View((512, 512), turns=turns)
+    np.testing.assert_allclose(
+        view.restored(lying.landmarks[0], (512, 512)), upright.landmarks[0], atol=1
+    )
+    # Eyes and mouth corners keep their sides as in the upright face, so that crops are upright.
+    one, other = lying.align(np.rot90(picture, turns)), upright.align(picture)
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.95
 
 
 def test_faces_are_the_same_without_opencv(

@@ -21,7 +21,7 @@ from facefind.faces import Faces
 from facefind.images import Placement
 from facefind.landmarks import FLIP_ORDER
 from facefind.mesh import Decoder
-from facefind.mesh.decoding import mirrored, moved
+from facefind.mesh.decoding import moved
 from facefind.nms import box_voting, nms
 from facefind.protocols import TestProtocol, View
 from facefind.runtimes import Candidates, Card
@@ -127,19 +127,29 @@ def survivors(
     kept = np.flatnonzero(scores >= min_score)
     if protocol.pass_candidates is not None and len(kept) > protocol.pass_candidates:
         kept = kept[np.argsort(-scores[kept], kind="stable")[: protocol.pass_candidates]]
-    boxes = placement.boxes(candidates.boxes[row][kept])
+
+    def restored(points: Array) -> Array:
+        return view.restored(placement.points(points), placement.image_size)
+
+    boxes = restored(candidates.boxes[row][kept].reshape(-1, 2, 2)).reshape(-1, 4)
+    if not view.is_upright:
+        low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
+        boxes = np.concatenate([low, high], axis=1)
     landmarks = parameters = None
     if candidates.landmarks is not None:
-        landmarks = placement.points(candidates.landmarks[row][kept])
+        landmarks = restored(candidates.landmarks[row][kept])
+        if view.mirrored:
+            landmarks = landmarks[:, FLIP_ORDER]
     if meshes and candidates.mesh is not None:
-        parameters = moved(candidates.mesh[row][kept], placement.points, placement.scale_x)
-        parameters = np.pad(parameters, ((0, 0), (0, 1)))
-    found = Detections(boxes, scores[kept], landmarks, parameters)
-    if view.mirrored:
-        window = view.window
-        found = _unmirrored(
-            found, placement.image_size[1] if window is None else window.x1 + window.x2
+        parameters = moved(
+            candidates.mesh[row][kept],
+            restored,
+            placement.scale_x,
+            mirrored=view.mirrored,
+            turns=view.turns,
         )
+        parameters = np.pad(parameters, ((0, 0), (0, 1)), constant_values=view.mirrored)
+    found = Detections(boxes, scores[kept], landmarks, parameters)
     if protocol.pass_nms_iou is not None:
         found = found.take(nms(found.boxes, found.scores, protocol.pass_nms_iou))
     if (view.min_size, view.max_size, view.tile_max_size) != (None, None, None):
@@ -206,18 +216,6 @@ def merge(
     if found.meshes is not None and mesh_decoder is not None:
         vertices = mesh_decoder.vertices(found.meshes[:, :-1], found.meshes[:, -1] > 0)
     return Faces(found.boxes, found.scores, found.landmarks, vertices, image_size=image_size)
-
-
-def _unmirrored(found: Detections, across: float) -> Detections:
-    """What was found in a mirrored image, where `across` is the sum of its edges' x."""
-    boxes, scores, landmarks, meshes = found
-    boxes[:, [0, 2]] = across - boxes[:, [2, 0]]
-    if landmarks is not None:
-        landmarks = landmarks[:, FLIP_ORDER]
-        landmarks[..., 0] = across - landmarks[..., 0]
-    if meshes is not None:
-        meshes = np.hstack([mirrored(meshes[:, :-1], across), meshes[:, -1:] + 1])
-    return Detections(boxes, scores, landmarks, meshes)
 
 
 def _of_size(

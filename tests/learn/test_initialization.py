@@ -32,7 +32,8 @@ def network(seed):
 
 
 def same(one, other):
-    return all(torch.equal(v, other.state_dict()[k]) for k, v in one.state_dict().items())
+    theirs = other.state_dict()
+    return all(torch.equal(v, theirs[k]) for k, v in one.state_dict().items())
 
 
 @pytest.mark.parametrize("averaged", [False, True])
@@ -83,7 +84,8 @@ def test_branches_that_the_weights_lack_stay_fresh(tmp_path):
     assert same(theirs, mine)
     fresh = [name for name in before if name.startswith(("head.mesh.", "mesh."))]
     assert fresh
-    assert all(torch.equal(before[name], mine.state_dict()[name]) for name in fresh)
+    now = mine.state_dict()
+    assert all(torch.equal(before[name], now[name]) for name in fresh)
 
     part = {name: v for name, v in theirs.state_dict().items() if not name.endswith("box.0.bias")}
     torch.save({"network": part}, tmp_path / "last.pt")
@@ -96,13 +98,14 @@ def test_feature_modules_of_another_kind_stay_fresh(tmp_path, changed):
     row = replace(ASFD["asfd-d0"], context="rfe")
     theirs, mine = row.build(), replace(row, **changed).build()
     before = {name: v.clone() for name, v in mine.state_dict().items()}
-    torch.save({"network": theirs.state_dict()}, tmp_path / "last.pt")
+    given = theirs.state_dict()
+    torch.save({"network": given}, tmp_path / "last.pt")
     initialize(mine, tmp_path)
     same_parts = {"backbone", "extension", "head"} | ({"neck"} if "context" in changed else set())
     for name, value in mine.state_dict().items():
         part = name.partition(".")[0]
         taken = part in same_parts or (part == "context" and "pyramid" in changed)
-        source = theirs.state_dict() if taken else before
+        source = given if taken else before
         assert torch.equal(value, source[name]), name
 
 

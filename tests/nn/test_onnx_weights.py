@@ -72,9 +72,10 @@ def test_equal_tensors_that_became_one_are_found_by_their_layers():
     assert "network.neck.downsample_convs.0.bias" not in graph.weights
     mine, found = loaded(KPS, graph)
     assert found.origins["neck.downsample_convs.0.bias"] == "network.neck.fpn_convs.1.bias"
+    read = mine.state_dict()
     for name, value in network.state_dict().items():
         if name.startswith(("neck.", "head.cls", "head.box", "head.landmarks", "head.scales")):
-            assert torch.equal(mine.state_dict()[name], value), name
+            assert torch.equal(read[name], value), name
 
 
 def test_parts_that_only_one_of_both_has_are_left_out():

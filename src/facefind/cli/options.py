@@ -104,7 +104,8 @@ class Inference:
 
     test_protocol: TestProtocolName = None
     """How images are scaled and faces merged: everyday, vga, original, full or another name, a long
-    side, WIDTHxHEIGHT, any of them varied as in vga:flip; the model's own if not given."""
+    side, WIDTHxHEIGHT, any of them varied as in everyday:turned, which also finds faces that lie on
+    their side; the model's own if not given."""
     min_score: Number = None
     """Leave out faces below this score; the model's own threshold if not given."""
     runtime: RuntimeName = "auto"

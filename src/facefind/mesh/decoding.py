@@ -32,7 +32,6 @@ __all__ = [
     "PARAMETERS",
     "Decoder",
     "Layer",
-    "mirrored",
     "moved",
     "project",
     "rotation",
@@ -120,7 +119,7 @@ class Decoder:
         return out.astype(np.float32)
 
     def vertices(
-        self, parameters: NDArray[Any], turned: NDArray[np.bool_] | None = None
+        self, parameters: NDArray[Any], mirrored: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
         """Vertices (N,V,3) in pixels for parameters (N,144) whose camera is in pixels.
 
@@ -129,7 +128,7 @@ class Decoder:
 
         Args:
             parameters: (N,144).
-            turned: (N,) whose code was found in a mirrored image, so that left and right of the
+            mirrored: (N,) whose code was found in a mirrored image, so that left and right of the
                 shape change sides. Only meshes with a known mirror image can do that; the shapes
                 of others stay as they are.
         """
@@ -138,8 +137,8 @@ class Decoder:
         if not len(parameters):
             return np.empty((0, len(self.mean), 3), np.float32)
         points = self._shapes(parameters[:, CODE])
-        if turned is not None and turned.any() and self.mirror is not None:
-            points[turned] = points[turned][:, self.mirror] * np.array([-1, 1, 1], np.float32)
+        if mirrored is not None and mirrored.any() and self.mirror is not None:
+            points[mirrored] = points[mirrored][:, self.mirror] * np.array([-1, 1, 1], np.float32)
         return project(points, parameters[:, CAMERA])
 
     def _shapes(self, codes: NDArray[Any]) -> NDArray[np.float32]:
@@ -234,31 +233,31 @@ class Decoder:
 
 
 def moved(
-    parameters: NDArray[Any], points: Callable[[NDArray[Any]], NDArray[Any]], scale: float
+    parameters: NDArray[Any],
+    points: Callable[[NDArray[Any]], NDArray[Any]],
+    scale: float,
+    *,
+    mirrored: bool = False,
+    turns: int = 0,
 ) -> NDArray[Any]:
-    """Parameters (N,144) for another frame of the image.
+    """Parameters (N,144) for another frame of the image; light is not turned.
 
     Args:
         parameters: as they are.
         points: takes points (N,2) to the other frame.
         scale: pixels of this frame for one of the other.
+        mirrored: whether this frame is a mirror image. The code stays as it is; `Decoder.vertices`
+            can mirror the shape.
+        turns: quarter turns to the left from the other frame to this one, before it is mirrored.
     """
     out = parameters.copy()
     x, y, focal = CAMERA.start, CAMERA.start + 1, CAMERA.stop - 1
+    yaw, roll = CAMERA.start + 4, CAMERA.start + 5
     out[:, x : y + 1] = points(parameters[:, x : y + 1])
     out[:, focal] /= scale
-    return out
-
-
-def mirrored(parameters: NDArray[Any], across: float) -> NDArray[Any]:
-    """Parameters (N,144) for the mirror image, in which x becomes `across` - x.
-
-    The code stays as it is; `Decoder.vertices` can turn the shape.
-    """
-    out = parameters.copy()
-    x, yaw, roll = CAMERA.start, CAMERA.start + 4, CAMERA.start + 5
-    out[:, x] = across - out[:, x]
-    out[:, [yaw, roll, LIGHT.start]] *= -1
+    if mirrored:
+        out[:, [yaw, roll, LIGHT.start]] *= -1
+    out[:, roll] += turns * np.pi / 2
     return out
 
 

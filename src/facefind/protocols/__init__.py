@@ -43,8 +43,9 @@ def get(protocol: str | int | TestProtocol) -> TestProtocol:
     A size is a long side ("1024", 1024) or width x height to fit inside ("640x480"); it comes with
     the card's threshold and one pass. Either may be varied: "smallhardface:600,1000,1400" has these
     sides in place of its own, "vga:flip" is made mirrored too, "retinaface:no-flip" is not,
-    "everyday:1280" has one pass at 1280 and its small one, and "everyday:containment=0.6" also
-    suppresses boxes of which more than .6 lies inside a better and larger one.
+    "everyday:turned" also sees the image turned by 90, 180 and 270 degrees, "everyday:1280" has one
+    pass at 1280 and its small one, and "everyday:containment=0.6" also suppresses boxes of which
+    more than .6 lies inside a better and larger one.
 
     Raises:
         ProtocolError: for anything else; the message suggests the nearest name.
@@ -84,12 +85,15 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def _varied(protocol: TestProtocol, change: str) -> TestProtocol:
-    """The protocol with a containment, other sides (of its own first size's kind) or other flips.
+    """The protocol with a containment, turned passes, other sides (of its own first size's kind) or
+    other flips.
 
     Passes with rules of their own, such as the small one of `everyday`, stay as they are.
     """
     if found := _CONTAINMENT.fullmatch(change):
         return replace(protocol, containment=float(found[1]))
+    if change == "turned":
+        return replace(protocol, turned=True)
     ruled = tuple(size for size in protocol.sizes if isinstance(size, Pass | DsfdPyramid))
     if len(ruled) == len(protocol.sizes) or any(
         isinstance(size, DsfdPyramid) or size.flip for size in ruled
@@ -102,7 +106,7 @@ def _varied(protocol: TestProtocol, change: str) -> TestProtocol:
     if not _SIDES.fullmatch(change):
         raise ProtocolError(
             f"{change!r} is no change of protocol {protocol.name!r}: expected flip, no-flip, "
-            "containment=0.6, or sides in pixels such as 600,1000,1400"
+            "turned, containment=0.6, or sides in pixels such as 600,1000,1400"
         )
     sides = [int(side) for side in change.split(",")]
     first = protocol.sizes[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import Any, ClassVar, Literal
 
 from facefind.errors import ProtocolError
@@ -158,6 +159,8 @@ class TestProtocol:
         sizes: One pass a size; the image keeps its proportions and grows where it is smaller.
             A Pass also filters faces by size, and a DsfdPyramid is several passes.
         flip: Whether each pass is made a second time on the mirrored image.
+        turned: Whether each pass is also made on the image turned by 90, 180 and 270 degrees, for
+            faces that lie on their side or upside down.
         shifts: Each pass is made once for each (down, right), by which the resized image is
             shifted in whole pixels.
         min_score: Scores below are left out; None takes the threshold on the model's card.
@@ -186,6 +189,7 @@ class TestProtocol:
     name: str
     sizes: tuple[Size | Pass | DsfdPyramid, ...] = (640,)
     flip: bool = False
+    turned: bool = False
     shifts: tuple[tuple[int, int], ...] = ((0, 0),)
     min_score: float | None = None
     pass_candidates: int | None = None
@@ -238,7 +242,7 @@ class TestProtocol:
         filters = ("flip", "min_size", "max_size", "min_input_size")
         return (
             len(steps) == 1
-            and not (self.flip or any(getattr(steps[0], name) for name in filters))
+            and not (self.flip or self.turned or any(getattr(steps[0], name) for name in filters))
             and len(self.shifts) == 1
         )
 
@@ -279,13 +283,14 @@ class TestProtocol:
             else:
                 parts = self._tiled(image_size, step)
             flips = (False, True) if step.flip or self.flip else (False,)
-            if len(flips) == 1 and self.shifts == ((0, 0),):
+            turns = range(4) if self.turned else (0,)
+            ways = list(product(self.shifts, turns, flips))
+            if len(ways) == 1 and self.shifts == ((0, 0),):
                 out += parts
                 continue
             for part in parts:
-                for shift in self.shifts:
-                    for mirrored in flips:
-                        out.append(part._replace(mirrored=mirrored, shift=shift))
+                for shift, quarters, mirrored in ways:
+                    out.append(part._replace(shift=shift, turns=quarters, mirrored=mirrored))
         return out
 
     def shrinks(self, image_size: tuple[int, int]) -> bool:
@@ -344,6 +349,8 @@ class TestProtocol:
         for item in self.sizes:
             size = item.size if isinstance(item, Pass) else item
             sides = _largest(size)
+            if sides is not None and self.turned:
+                sides = (max(sides), max(sides))
             if sides is None or sides[0] + down > fixed_size[0] or sides[1] + right > fixed_size[1]:
                 raise ProtocolError(
                     f"protocol {self.name!r} has a pass at {size or 'full size'}, but {model} "
