@@ -333,9 +333,9 @@ def test_memory_stays_bounded_over_images_of_many_sizes(shared: Path, runtime: A
             detector.detect(np.zeros((height, width, 3), np.uint8))
 
     detector.detect(np.zeros((320, 320, 3), np.uint8))
-    some(100)
+    some(50)
     gc.collect()
     before = resident()
-    some(200)
+    some(100)
     gc.collect()
     assert resident() - before < 40

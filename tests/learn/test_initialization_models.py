@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import onnx
@@ -44,6 +46,15 @@ def state_of(network):
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
+@cache
+def initialized(name):
+    """The network of a fine-tuning as it begins, once for all tests: they may not change it."""
+    recipe = recipes.get(name)
+    network = recipe.network.build()
+    initialize(network, recipe.run.init_from)
+    return network
+
+
 def unchanged(network, before):
     return all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -77,9 +88,7 @@ def test_a_model_by_name_is_the_network_that_was_exported(name, caplog):
 def test_training_starts_from_what_the_model_knows(name):
     """With the statistics of its training, a batch of a photograph gives about the same scores."""
     data = pytest.importorskip("skimage.data", reason="scikit-image holds the photograph")
-    recipe = recipes.get(name)
-    network = recipe.network.build()
-    initialize(network, recipe.run.init_from)
+    network = copy.deepcopy(initialized(name))
     photograph = torch.from_numpy(data.astronaut()[:480, :480].copy()).permute(2, 0, 1)
     crops = torch.stack(
         [photograph[:, y : y + 320, x : x + 320] for x in (0, 160) for y in (0, 160)]
@@ -214,9 +223,7 @@ def test_a_fine_tuning_takes_a_step(name, tiny_set, tmp_path):
     )
     folder = train(recipe, stop_at=1)
     saved = torch.load(folder / "last.pt", weights_only=True)
-    began = recipe.network.build()
-    initialize(began, recipe.run.init_from)
-    now = began.state_dict()
+    now = initialized(name).state_dict()
     gap = {n: (v - now[n]).abs().max() for n, v in saved["network"].items() if n.endswith("weight")}
     trained = [gap[name] for name in gap if not name.startswith("mesh.")]
     assert max(trained) > 0

@@ -62,7 +62,7 @@ configs = st.builds(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(configs, st.sampled_from([(64, 64), (64, 96), (96, 64)]))
 def test_any_configuration(config: SCRFDConfig, size: tuple[int, int]) -> None:
     same_as_measured(config, *size)

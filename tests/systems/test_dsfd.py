@@ -145,7 +145,7 @@ def test_both_shots_learn_by_equations_2_to_4(criterion):
 def test_the_released_network_learns_heads_and_bodies_and_leaves_them_out_of_inference():
     torch.manual_seed(0)
     network = RELEASE.build().train()
-    images = torch.randint(0, 256, (2, 3, 256, 256)).float()
+    images = torch.randint(0, 256, (2, 3, 128, 128)).float()
     output = network(images)
     head, body = output.auxiliary
     assert (head.anchors.name, body.anchors.name) == ("head", "body")
@@ -156,8 +156,8 @@ def test_the_released_network_learns_heads_and_bodies_and_leaves_them_out_of_inf
         assert set(part.anchors.strides.tolist()) == strides
         assert part.anchors.sizes.prod(1).sqrt().min().item() == pytest.approx(smallest)
         assert part.logits.shape[:2] == part.boxes.shape[:2] == (2, len(part.anchors))
-    assert len(head.anchors) == len(output.anchors) - 64 * 64
-    targets = packed([FACE, Target.empty()], (256, 256))
+    assert len(head.anchors) == len(output.anchors) - 32 * 32
+    targets = packed([FACE, Target.empty()], (128, 128))
     losses = RELEASED_CRITERION.build(network)(output, targets)
     sum(losses.terms.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())
