@@ -24,6 +24,7 @@ def test_the_paper_s_training():
     assert recipe.augment.size == 640
     assert recipe.augment.flip == 0.5
     assert recipe.augment.clip_boxes
+    assert (recipe.augment.jitter, recipe.augment.hue) == ("ssd", 36)  # 18 steps of 8-bit hues
     optim, schedule = recipe.optim, recipe.schedule
     assert (optim.name, optim.lr, optim.momentum, optim.weight_decay) == ("sgd", 0.01, 0.9, 5e-4)
     assert schedule.warmup_factor * optim.lr == pytest.approx(1e-3)
@@ -58,6 +59,7 @@ def test_the_port_s_trainings():
         assert [round(step * epochs) for step in recipe.schedule.steps] == falls
         assert (recipe.optim.lr, recipe.schedule.warmup_epochs) == (0.001, 0)
         assert recipe.augment.crop_policy == "whole-face"
+        assert recipe.augment.hue == 36
         learn = recipe.criterion
         rules = learn.assigner
         assert (rules.kind, learn.sampler.kind) == ("max-iou", "ohem")

@@ -35,6 +35,9 @@ PAPER_SIDES = tuple(side / 100 for side in range(30, 101))
 RELEASED_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
 """Crop sides of both released codes."""
 PORT_COLOR = (123, 117, 104)
+HUE = 36.0
+"""Degrees by which hues turn at most: S3FD's, to whose distortion of colors sec. 4.2 refers, and
+the port's, 18 steps of two degrees on OpenCV's 8 bits."""
 
 SHORT_ROWS = ("retinaface-mobile", "retinaface-mobile-released")
 MESH_ROWS = ("retinaface-r152", "retinaface-r152-dcn", "retinaface-mobile")
@@ -61,7 +64,7 @@ def paper(row: str) -> Recipe:
         name=row,
         network=network,
         criterion=CRITERION,
-        augment=AugmentConfig(crop_sides=PAPER_SIDES),
+        augment=AugmentConfig(crop_sides=PAPER_SIDES, hue=HUE),
         optim=OptimConfig(lr=0.01, momentum=0.9, weight_decay=5e-4, clip=0.0, groups=groups),
         schedule=ScheduleConfig(
             epochs=80.0, batch=32, warmup_epochs=5.0, warmup_factor=0.1, steps=(55 / 80, 68 / 80)
