@@ -17,7 +17,6 @@ from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.detections import key, listed
 
 Floats = npt.NDArray[np.float64]
-YAW_BINS = ((0.0, 30.0), (30.0, 60.0), (60.0, 90.0))
 SIZE_BINS = (0.0, 16.0, 32.0, 64.0, 128.0, float("inf"))
 
 
@@ -185,23 +184,30 @@ def found_by_yaw(result: LandmarkResult) -> dict[str, float]:
 
 
 def by_yaw(errors: Floats, yaw: Floats) -> dict[str, float]:
-    """Mean error in each bin of absolute yaw, their mean, and their standard deviation.
+    """Mean error in each of `yaw_bins`, their mean, and their standard deviation.
 
-    `errors` (F,), `yaw` (F,) in degrees; bins are [0, 30], (30, 60], (60, 90]. Keys: "0-30",
-    "30-60", "60-90", "mean" (of the three bins, not of the faces), "std".
+    `errors` (F,), `yaw` (F,) in degrees. Keys: "0-30", "30-60", "60-90", "mean" (of the three bins,
+    not of the faces), "std".
 
     Raises:
         ProtocolError: where a bin is empty.
     """
-    turned = np.abs(np.asarray(yaw, np.float64))
     result: dict[str, float] = {}
-    for low, high in YAW_BINS:
-        inside = (turned <= high) & ((turned > low) | (low == 0))
+    for name, inside in yaw_bins(yaw).items():
         if not inside.any():
-            raise ProtocolError(f"no face with a yaw of {low:g} to {high:g} degrees to average")
-        result[f"{low:g}-{high:g}"] = float(np.mean(np.asarray(errors)[inside]))
+            raise ProtocolError(f"no face with a yaw of {name} degrees to average")
+        result[name] = float(np.mean(np.asarray(errors)[inside]))
     means = list(result.values())
     return result | {"mean": float(np.mean(means)), "std": float(np.std(means))}
+
+
+def yaw_bins(yaw: Floats) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which faces (F,) have an absolute yaw (F,) in degrees of [0, 30], (30, 60], or above 60.
+
+    The last is called "60-90", as in tables; the few heads that are turned further are in it.
+    """
+    turned = np.abs(np.asarray(yaw, np.float64))
+    return {"0-30": turned <= 30, "30-60": (turned > 30) & (turned <= 60), "60-90": turned > 60}
 
 
 @dataclass(frozen=True)
@@ -279,9 +285,7 @@ def balanced(yaw: Floats, seed: int = 0) -> npt.NDArray[np.int64]:
     Cumulative error curves of AFLW2000-3D are drawn over such a subset (3 x 232 in papers;
     which 232 each, they do not say: here a seeded draw).
     """
-    turned = np.abs(np.asarray(yaw, np.float64))
-    bins = [np.flatnonzero((turned <= high) & ((turned > low) | (low == 0)))
-            for low, high in YAW_BINS]  # fmt: skip
+    bins = [np.flatnonzero(inside) for inside in yaw_bins(yaw).values()]
     rng = np.random.default_rng(seed)
     count = min(map(len, bins))
     return np.sort(np.concatenate([rng.choice(rows, count, replace=False) for rows in bins]))
