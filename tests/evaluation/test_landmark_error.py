@@ -141,11 +141,19 @@ def test_aflw2000():
         )
         found[f"{number}"] = points + np.array([3, 4, 100])
         yaws[f"{number}"] = float(yaw)
-    result = landmarks.aflw2000(found, samples).nme_by_yaw
+    whole = landmarks.aflw2000(found, samples, limit=0.06)
+    result = whole.nme_by_yaw
     sides = [np.ptp(s.attributes["points_68"][0, :, :2], axis=0) for s in samples]
     errors = [5 / np.sqrt(s.prod()) for s in sides]
     assert result["0-30"] == pytest.approx(np.mean(errors[:2]))
     assert result["mean"] == pytest.approx(np.mean([np.mean(errors[:2]), errors[2], errors[3]]))
+    assert whole.errors == pytest.approx(errors)
+    assert whole.yaws.tolist() == [0, 10, 45, -80]
+    assert (whole.failure_rate, whole.auc) == (
+        np.mean(whole.errors > 0.06),
+        landmarks.auc(whole.errors, 0.06),
+    )
+    assert whole.to_dict(curves=True)["errors"] == sorted(whole.errors)
     assert landmarks.aflw2000(found, samples, yaws).nme_by_yaw == result
     del found["0"]
     with pytest.raises(DataError, match="expected 68 points"):
