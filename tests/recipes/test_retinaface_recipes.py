@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from facefind import protocols, recipes
+from facefind.learn.optimizers import make_optimizer
 from facefind.recipes.retinaface import MESH_ROWS, RECIPES, ROWS, SHORT_ROWS
 
 
@@ -31,8 +32,19 @@ def test_the_paper_s_training():
     assert (schedule.warmup_epochs, schedule.epochs, schedule.batch) == (5, 80, 8 * 4)
     assert [round(step * 80) for step in schedule.steps] == [55, 68]
     assert [(group.part, group.lr) for group in optim.groups] == [("*.offsets", 0.1)]
-    assert recipes.get("retinaface-mobile").optim.groups == ()
     assert recipe.protocol == "retinaface"
+
+
+@pytest.mark.parametrize(
+    ("row", "deformable"), [("retinaface-r50", False), ("retinaface-mobile", True)]
+)
+def test_any_row_may_be_deformable_or_not(row, deformable):
+    """As by `--network.deformable`: moves and weights of taps learn slowly, where there are any."""
+    recipe = recipes.get(row)
+    config = {"backbone": "mobilenet-0.25", "width": 16, "deformable": deformable}
+    network = dataclasses.replace(recipe.network, **config).build()
+    rates = {group["factor"] for group in make_optimizer(network, recipe.optim).param_groups}
+    assert rates == ({1.0, 0.1} if deformable else {1.0})
 
 
 def test_table_3_s_first_rows_differ_by_what_they_add():

@@ -203,6 +203,8 @@ class ParameterGroup:
     """Factor of the learning rate."""
     decay: float = 1.0
     """Factor of the weight decay."""
+    optional: bool = False
+    """Whether a network without such a part is trained all the same, not an error."""
 
 
 @dataclass(frozen=True, kw_only=True)

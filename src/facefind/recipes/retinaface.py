@@ -58,11 +58,10 @@ def paper(row: str) -> Recipe:
     its first two convolutions fixed; here all begin at random and all learn. Moves and weights of
     deformable convolutions learn at a tenth of the rate, as in the authors' code.
     """
-    network = ROWS[row]
-    groups = (ParameterGroup(part="*.offsets", lr=0.1),) if network.deformable else ()
+    groups = (ParameterGroup(part="*.offsets", lr=0.1, optional=True),)
     return Recipe(
         name=row,
-        network=network,
+        network=ROWS[row],
         criterion=CRITERION,
         augment=AugmentConfig(crop_sides=PAPER_SIDES, hue=HUE),
         optim=OptimConfig(lr=0.01, momentum=0.9, weight_decay=5e-4, clip=0.0, groups=groups),
