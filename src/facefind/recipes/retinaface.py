@@ -55,8 +55,9 @@ def paper(row: str) -> Recipe:
 
     Source: RetinaFace, sec. 4.2.
     Differs: ResNets began with weights of ImageNet-11k there, and the light model with ImageNet's,
-    its first two convolutions fixed; here all begin at random and all learn. Moves and weights of
-    deformable convolutions learn at a tenth of the rate, as in the authors' code.
+    its first two convolutions fixed; here all begin at random and all learn. The text does not say
+    that a crop holds a face: here, as in the authors' code, it holds the center of one. Moves and
+    weights of deformable convolutions learn at a tenth of the rate, as in that code, too.
     """
     groups = (ParameterGroup(part="*.offsets", lr=0.1, optional=True),)
     return Recipe(

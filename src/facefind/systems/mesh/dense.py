@@ -130,8 +130,9 @@ class DenseBranch(nn.Module):
         Source: RetinaFace, sec. 3.1 and 3.2, eq. 3: mean over the crop of the L1 distance of RGB.
         Differs: the paper says neither in which units colors are (0..255 here, in which its
         weight of .01 gives the term the size of the others), nor what the background shows (here
-        the image itself, so that it adds nothing), nor that crops are resized to one size and
-        limited in number, which is for speed. `mesh` and `prior` are ours.
+        the image itself, so that it adds nothing), nor that crops are resized to one size,
+        limited in number, and left out where an anchor is small, which is for speed. `mesh` and
+        `prior` are ours.
         """
         config = self.config
         if not len(raw):
