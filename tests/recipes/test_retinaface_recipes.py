@@ -91,8 +91,12 @@ def test_the_authors_trainings():
     )
     # The middle of the pixels 0 to 15, whose square ends at 16.
     assert (resnet.network.offset, resnet.network.inclusive_pixels) == (8, True)
-    assert resnet.criterion.landmarks.weight == 0.2
-    assert recipes.get("retinaface-mobile-authors").criterion.landmarks.weight == 0.25
+    for name, images, points in (("r50", 8, 0.4 * 2.0), ("mobile", 16, 0.4 * 2.5)):
+        learn = recipes.get(f"retinaface-{name}-authors").criterion
+        # In one step on a device, 0.25 * images / 256 times the sum.
+        assert learn.box.weight / (learn.box.per_image * images) == 0.25 * images / 256
+        assert learn.landmarks.weight == pytest.approx(points * learn.box.weight)
+        assert learn.landmarks.per_image == learn.box.per_image
     assert not resnet.network.shared_head
     assert resnet.augment.crop_sides == (0.3, 0.45, 0.6, 0.8, 1)
     assert not resnet.augment.clip_boxes

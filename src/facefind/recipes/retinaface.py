@@ -115,7 +115,7 @@ def authors(row: str) -> Recipe:
     mobile = "mobile" in row
     return replace(
         base,
-        criterion=authors_criterion(landmarks=0.25 if mobile else 0.2),
+        criterion=authors_criterion(16, 1.0) if mobile else authors_criterion(8, 0.8),
         augment=replace(
             base.augment,
             crop_sides=RELEASED_SIDES,
