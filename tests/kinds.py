@@ -63,7 +63,7 @@ KINDS |= {
 CRITERIA: dict[str, CriterionConfig] = {
     "scrfd-simota": replace(scrfd.CRITERION, assigner=AssignerConfig(kind="simota")),
     "retinaface-released": retinaface.RELEASED_CRITERION,
-    "retinaface-authors": retinaface.authors_criterion(landmarks=0.25),
+    "retinaface-authors": retinaface.authors_criterion(16, 1.0),
     "smallhardface-released": replace(smallhardface.CRITERION, inclusive_pixels=True),
 }
 """What networks learn where it is not their system's own criterion."""

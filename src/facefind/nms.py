@@ -148,7 +148,9 @@ def box_voting(
         plus_one: Count `x2` and `y2` as the last pixels inside.
 
     Source: RetinaFace, sec. 4.2; SmallHardFace, sec. 4.1.
-    Differs: the released codes of both mean `drop_singletons=True, keep_last_singleton=True,
+    Differs: both refer to Gidaris and Komodakis (arXiv:1505.01749), whose boxes survive NMS and are
+    then averaged over all boxes around them, so that one may vote twice; here, as in the released
+    codes of both, each votes once. These mean `drop_singletons=True, keep_last_singleton=True,
     plus_one=True` at an IoU of 0.4, and return no landmarks.
     """
     b, s = _checked(boxes, scores)

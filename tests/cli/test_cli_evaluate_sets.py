@@ -224,7 +224,11 @@ def test_points_by_yaw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         lines.append(line(name, box, points=five.ravel().tolist()))
     np.savez(tmp_path / "found.npz", **points)
     args = ["landmarks", "--data", str(tmp_path)]
-    printed = report(capsys, *args, "--points-68", str(tmp_path / "found.npz"))
+    own = ["--points-68", str(tmp_path / "found.npz"), "--limit", "0.025"]
+    printed = report(capsys, *args, *own, "--plot", str(tmp_path / "errors.svg"))
+    assert printed["failure_rate"] == pytest.approx(1 / 3)
+    assert printed["auc"] == pytest.approx((15 + 5) / 25 / 3, rel=1e-4)
+    assert "<svg" in (tmp_path / "errors.svg").read_text()
     expected = {"0-30": 0.01, "30-60": 0.02, "60-90": 0.03, "mean": 0.02}
     for name, value in expected.items():
         assert printed["nme_by_yaw"][name] == pytest.approx(value, rel=1e-4)

@@ -113,21 +113,20 @@ def test_unlabeled_and_ignored_faces_do_not_count():
 
 
 def test_yaw_bins_are_averaged_evenly():
-    errors = np.array([1.0, 3.0, 10.0, 20.0, 30.0])
-    result = landmarks.by_yaw(errors, np.array([0, -30, 30.1, 60, -75]))
+    errors = np.array([1.0, 3.0, 10.0, 20.0, 30.0, 40.0])
+    result = landmarks.by_yaw(errors, np.array([0, -30, 30.1, 60, -75, 95]))
     assert result == {
-        "0-30": 2.0, "30-60": 15.0, "60-90": 30.0,
-        "mean": pytest.approx(47 / 3), "std": pytest.approx(np.std([2, 15, 30]))
+        "0-30": 2.0, "30-60": 15.0, "60-90": 35.0,
+        "mean": pytest.approx(52 / 3), "std": pytest.approx(np.std([2, 15, 35]))
     }  # fmt: skip
-    with pytest.raises(ProtocolError, match="30 to 60"):
-        landmarks.by_yaw(errors, np.zeros(5))
+    with pytest.raises(ProtocolError, match="30-60"):
+        landmarks.by_yaw(errors, np.zeros(6))
 
 
 def test_balanced_draws_as_many_from_each_bin():
-    yaw = np.concatenate([np.full(50, 10), np.full(20, -45), np.full(7, 80)])
+    yaw = np.concatenate([np.full(50, 10), np.full(20, -45), np.full(5, 80), np.full(2, -95)])
     chosen = landmarks.balanced(yaw)
-    assert [int(((np.abs(yaw[chosen]) > low) & (np.abs(yaw[chosen]) <= high)).sum())
-            for low, high in landmarks.YAW_BINS] == [7, 7, 7]  # fmt: skip
+    assert [int(part.sum()) for part in landmarks.yaw_bins(yaw[chosen]).values()] == [7, 7, 7]
     np.testing.assert_array_equal(chosen, landmarks.balanced(yaw))
 
 
@@ -142,11 +141,19 @@ def test_aflw2000():
         )
         found[f"{number}"] = points + np.array([3, 4, 100])
         yaws[f"{number}"] = float(yaw)
-    result = landmarks.aflw2000(found, samples).nme_by_yaw
+    whole = landmarks.aflw2000(found, samples, limit=0.06)
+    result = whole.nme_by_yaw
     sides = [np.ptp(s.attributes["points_68"][0, :, :2], axis=0) for s in samples]
     errors = [5 / np.sqrt(s.prod()) for s in sides]
     assert result["0-30"] == pytest.approx(np.mean(errors[:2]))
     assert result["mean"] == pytest.approx(np.mean([np.mean(errors[:2]), errors[2], errors[3]]))
+    assert whole.errors == pytest.approx(errors)
+    assert whole.yaws.tolist() == [0, 10, 45, -80]
+    assert (whole.failure_rate, whole.auc) == (
+        np.mean(whole.errors > 0.06),
+        landmarks.auc(whole.errors, 0.06),
+    )
+    assert whole.to_dict(curves=True)["errors"] == sorted(whole.errors)
     assert landmarks.aflw2000(found, samples, yaws).nme_by_yaw == result
     del found["0"]
     with pytest.raises(DataError, match="expected 68 points"):

@@ -64,6 +64,13 @@ def test_saturation_and_hue_are_those_of_the_standard_library():
             assert np.abs(np.array(want) * 255 - after).max() <= 0.51
 
 
+def test_a_hue_turns_by_the_recipe_s_degrees_at_most():
+    for most in (18, 36):
+        config = AugmentConfig(hue=most)
+        turns = [abs(draw_colors(config, np.random.default_rng(s)).hue) for s in range(99)]
+        assert 0.9 * most < max(turns) <= most
+
+
 def test_light_is_a_line_through_the_values():
     image = np.arange(256, dtype=np.uint8)[:, None, None].repeat(3, 2)
     gray = np.arange(256.0)

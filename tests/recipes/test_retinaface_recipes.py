@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from facefind import protocols, recipes
+from facefind.learn.optimizers import make_optimizer
 from facefind.recipes.retinaface import MESH_ROWS, RECIPES, ROWS, SHORT_ROWS
 
 
@@ -24,14 +25,26 @@ def test_the_paper_s_training():
     assert recipe.augment.size == 640
     assert recipe.augment.flip == 0.5
     assert recipe.augment.clip_boxes
+    assert (recipe.augment.jitter, recipe.augment.hue) == ("ssd", 36)  # 18 steps of 8-bit hues
     optim, schedule = recipe.optim, recipe.schedule
     assert (optim.name, optim.lr, optim.momentum, optim.weight_decay) == ("sgd", 0.01, 0.9, 5e-4)
     assert schedule.warmup_factor * optim.lr == pytest.approx(1e-3)
     assert (schedule.warmup_epochs, schedule.epochs, schedule.batch) == (5, 80, 8 * 4)
     assert [round(step * 80) for step in schedule.steps] == [55, 68]
     assert [(group.part, group.lr) for group in optim.groups] == [("*.offsets", 0.1)]
-    assert recipes.get("retinaface-mobile").optim.groups == ()
     assert recipe.protocol == "retinaface"
+
+
+@pytest.mark.parametrize(
+    ("row", "deformable"), [("retinaface-r50", False), ("retinaface-mobile", True)]
+)
+def test_any_row_may_be_deformable_or_not(row, deformable):
+    """As by `--network.deformable`: moves and weights of taps learn slowly, where there are any."""
+    recipe = recipes.get(row)
+    config = {"backbone": "mobilenet-0.25", "width": 16, "deformable": deformable}
+    network = dataclasses.replace(recipe.network, **config).build()
+    rates = {group["factor"] for group in make_optimizer(network, recipe.optim).param_groups}
+    assert rates == ({1.0, 0.1} if deformable else {1.0})
 
 
 def test_table_3_s_first_rows_differ_by_what_they_add():
@@ -58,6 +71,7 @@ def test_the_port_s_trainings():
         assert [round(step * epochs) for step in recipe.schedule.steps] == falls
         assert (recipe.optim.lr, recipe.schedule.warmup_epochs) == (0.001, 0)
         assert recipe.augment.crop_policy == "whole-face"
+        assert recipe.augment.hue == 36
         learn = recipe.criterion
         rules = learn.assigner
         assert (rules.kind, learn.sampler.kind) == ("max-iou", "ohem")
@@ -77,8 +91,12 @@ def test_the_authors_trainings():
     )
     # The middle of the pixels 0 to 15, whose square ends at 16.
     assert (resnet.network.offset, resnet.network.inclusive_pixels) == (8, True)
-    assert resnet.criterion.landmarks.weight == 0.2
-    assert recipes.get("retinaface-mobile-authors").criterion.landmarks.weight == 0.25
+    for name, images, points in (("r50", 8, 0.4 * 2.0), ("mobile", 16, 0.4 * 2.5)):
+        learn = recipes.get(f"retinaface-{name}-authors").criterion
+        # In one step on a device, 0.25 * images / 256 times the sum.
+        assert learn.box.weight / (learn.box.per_image * images) == 0.25 * images / 256
+        assert learn.landmarks.weight == pytest.approx(points * learn.box.weight)
+        assert learn.landmarks.per_image == learn.box.per_image
     assert not resnet.network.shared_head
     assert resnet.augment.crop_sides == (0.3, 0.45, 0.6, 0.8, 1)
     assert not resnet.augment.clip_boxes

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from facefind.mesh.decoding import CAMERA
+from facefind.systems.mesh import dense
 from facefind.systems.mesh.config import MeshConfig
 from facefind.systems.mesh.decoder import MeshDecoder
 from facefind.systems.mesh.dense import DenseBranch, crops, spread
@@ -191,6 +192,36 @@ def test_what_is_not_positive_is_not_rendered(branch):
     assert (raw.grad != 0).any(1).tolist() == [False, True]
     none = branch.compare(raw, BOXES, IMAGE, images, UNKNOWN, torch.zeros(2, dtype=torch.bool))
     assert all(term == 0 for term in none.values())
+    wild = torch.tensor([[torch.inf], [0.0]]).expand(2, 144)
+    other = branch.compare(wild, BOXES, IMAGE, images, UNKNOWN, positive)
+    assert {name: term.item() for name, term in other.items()} == pytest.approx(
+        {name: term.item() for name, term in alone.items()}
+    )
+
+
+def test_processes_divide_by_the_anchors_of_all(branch, monkeypatch):
+    """One renders an anchor, one renders two: the mean of their losses is that of one process."""
+    boxes = torch.cat([BOXES, BOXES[:1] + 8])
+    image, raw = torch.tensor([0, 1, 1]), 0.1 * torch.randn(3, 144)
+    images, points = torch.rand(2, 3, 64, 64) * 255, torch.rand(3, 5, 2) * 64
+    points[0, 1:] = torch.nan
+    whole = branch.compare(raw, boxes, image, images, points)
+    parts = (slice(0, 1), slice(1, 3))
+
+    def compared(part, mean):
+        monkeypatch.setattr(dense, "mean_over_processes", mean)
+        rows = (raw[part], boxes[part], image[part], images, points[part])
+        return branch.compare(*rows)
+
+    counts: list[list[torch.Tensor]] = [[], []]
+    for part, seen in zip(parts, counts, strict=True):
+        compared(part, lambda count, seen=seen: seen.append(count) or count)
+    both = []
+    for part in parts:
+        shared = iter(zip(*counts, strict=True))
+        both.append(compared(part, lambda _, shared=shared: sum(next(shared)) / 2))
+    for name, term in whole.items():
+        torch.testing.assert_close((both[0][name] + both[1][name]) / 2, term)
 
 
 def test_small_anchors_are_not_rendered(decoder):

@@ -156,6 +156,38 @@ def test_a_quota_holds_on_every_level():
     assert [int(level.sum()) for level in levels] == [256, *counted[1:]]
 
 
+def test_the_authors_sums_are_divided_by_their_quota():
+    """Scores by the anchors of each level, boxes and points by 256 for each image."""
+    _, learn, outputs = example("retinaface-authors", TARGETS)
+    seen = []
+    learn.terms["spy"] = lambda matched: seen.append(matched) or {}
+    terms = learn(outputs, packed(TARGETS)).terms
+    (matched,) = seen
+    chance = outputs.logits.float().softmax(-1)
+    levels = zip(
+        *(part.split(outputs.anchors.per_level, 1) for part in (matched.labels, chance)),
+        strict=True,
+    )
+    cls = 0.0
+    for labels, score in levels:
+        right = torch.where(labels == 1, score[..., 1], score[..., 0])[labels >= 0]
+        cls -= right.log().mean()
+    torch.testing.assert_close(terms["cls"], cls)
+    positive = matched.labels == 1
+    gaps = outputs.boxes - outputs.coder.encode(matched.boxes, outputs.anchors)
+    box = sum(smooth(gap, 1 / 9) for gap in gaps[positive].flatten().tolist())
+    assert terms["box"].item() == pytest.approx(0.25 * 16**2 * box / 256 / 4, rel=1e-4)
+    faces = matched.face[positive]
+    goal = outputs.coder.encode_landmarks(
+        matched.targets.landmarks[matched.face.clamp(max=len(matched.targets.boxes) - 1)],
+        outputs.anchors,
+    )
+    known = matched.targets.visible[faces]
+    gaps = (outputs.landmarks - goal)[positive][known]
+    points = sum(smooth(gap, 1 / 9) for gap in gaps.flatten().tolist())
+    assert terms["landmarks"].item() == pytest.approx(64 * points / 256 / 4, rel=1e-4)
+
+
 def test_the_lowest_score_of_an_image_s_positives(kind, network):
     outputs = network(torch.randint(0, 256, (4, 3, 96, 96)).float())
     outputs = replace(outputs, logits=torch.randn_like(outputs.logits))

@@ -17,7 +17,6 @@ from facefind.errors import DataError, ProtocolError
 from facefind.evaluation.detections import key, listed
 
 Floats = npt.NDArray[np.float64]
-YAW_BINS = ((0.0, 30.0), (30.0, 60.0), (60.0, 90.0))
 SIZE_BINS = (0.0, 16.0, 32.0, 64.0, 128.0, float("inf"))
 
 
@@ -185,44 +184,62 @@ def found_by_yaw(result: LandmarkResult) -> dict[str, float]:
 
 
 def by_yaw(errors: Floats, yaw: Floats) -> dict[str, float]:
-    """Mean error in each bin of absolute yaw, their mean, and their standard deviation.
+    """Mean error in each of `yaw_bins`, their mean, and their standard deviation.
 
-    `errors` (F,), `yaw` (F,) in degrees; bins are [0, 30], (30, 60], (60, 90]. Keys: "0-30",
-    "30-60", "60-90", "mean" (of the three bins, not of the faces), "std".
+    `errors` (F,), `yaw` (F,) in degrees. Keys: "0-30", "30-60", "60-90", "mean" (of the three bins,
+    not of the faces), "std".
 
     Raises:
         ProtocolError: where a bin is empty.
     """
-    turned = np.abs(np.asarray(yaw, np.float64))
     result: dict[str, float] = {}
-    for low, high in YAW_BINS:
-        inside = (turned <= high) & ((turned > low) | (low == 0))
+    for name, inside in yaw_bins(yaw).items():
         if not inside.any():
-            raise ProtocolError(f"no face with a yaw of {low:g} to {high:g} degrees to average")
-        result[f"{low:g}-{high:g}"] = float(np.mean(np.asarray(errors)[inside]))
+            raise ProtocolError(f"no face with a yaw of {name} degrees to average")
+        result[name] = float(np.mean(np.asarray(errors)[inside]))
     means = list(result.values())
     return result | {"mean": float(np.mean(means)), "std": float(np.std(means))}
 
 
+def yaw_bins(yaw: Floats) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which faces (F,) have an absolute yaw (F,) in degrees of [0, 30], (30, 60], or above 60.
+
+    The last is called "60-90", as in tables; the few heads that are turned further are in it.
+    """
+    turned = np.abs(np.asarray(yaw, np.float64))
+    return {"0-30": turned <= 30, "30-60": (turned > 30) & (turned <= 60), "60-90": turned > 60}
+
+
 @dataclass(frozen=True)
 class YawResult:
-    """Errors of 68 landmarks by yaw, as `by_yaw` gives them."""
+    """Errors of 68 landmarks by yaw, as `by_yaw` gives them, and the part of them above `limit`.
+
+    `auc` is the area below the cumulative error curve up to `limit`, as part of the whole; `errors`
+    and `yaws`, in degrees, are those of the faces (F,).
+    """
 
     nme_by_yaw: dict[str, float]
+    failure_rate: float
+    auc: float
+    limit: float
     digest: str
     images: int
+    errors: Floats = field(repr=False)
+    yaws: Floats = field(repr=False)
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """The result in plain types, ready for JSON; it has no curves."""
-        return {
+        """The result in plain types, ready for JSON; errors too where `curves` is true."""
+        plain = {
             "protocol": "AFLW2000-3D, 68 points, NME by sqrt(W x H) of their box, by fitted yaw",
             "digest": self.digest,
             "images": self.images,
             "nme": self.nme_by_yaw["mean"],
-            "failure_rate": None,
-            "auc": None,
+            "failure_rate": self.failure_rate,
+            "auc": self.auc,
+            "limit": self.limit,
             "nme_by_yaw": self.nme_by_yaw,
         }
+        return plain | ({"errors": np.sort(self.errors).tolist()} if curves else {})
 
 
 def read_points(path: str | Path) -> dict[str, npt.NDArray[np.floating[Any]]]:
@@ -242,8 +259,10 @@ def aflw2000(
     points: Mapping[str, npt.NDArray[np.floating[Any]]],
     samples: Sequence[Sample],
     yaw: Literal["pose"] | Mapping[str, float] = "pose",
+    *,
+    limit: float = 0.1,
 ) -> YawResult:
-    """AFLW2000-3D: mean 2-D error of 68 points by yaw bin.
+    """AFLW2000-3D: 2-D error of 68 points, by yaw bin and as a cumulative curve.
 
     The error is divided by the root of width times height of the box around the labeled points.
 
@@ -252,9 +271,13 @@ def aflw2000(
         samples: from `datasets.aflw.read_2000`.
         yaw: "pose" bins by the fitted pose in the files (1,312 / 383 / 305 faces); a mapping
             from picture name to degrees takes other labels (papers use AFLW's).
+        limit: error above which a face is a failure; the area below the curve ends there.
 
     Raises:
         DataError: where a picture has no points, or points of another shape.
+
+    Source: RetinaFace, sec. 4.6, fig. 8 (a), after 3DDFA (arXiv:1511.07212).
+    Differs: figure 8 (b), of all vertices in 3-D, needs a mesh of the labels' own vertices.
     """
     found = {key(name): np.asarray(value, np.float64) for name, value in points.items()}
     angles = {} if yaw == "pose" else {key(name): value for name, value in yaw.items()}
@@ -270,7 +293,17 @@ def aflw2000(
         turns.append(
             float(sample.attributes["pose"][0, 1]) if yaw == "pose" else float(angles[name])
         )
-    return YawResult(by_yaw(np.array(errors), np.array(turns)), digest(samples), len(samples))
+    every, yaws = np.array(errors), np.array(turns)
+    return YawResult(
+        nme_by_yaw=by_yaw(every, yaws),
+        failure_rate=float(np.mean(every > limit)),
+        auc=auc(every, limit),
+        limit=limit,
+        digest=digest(samples),
+        images=len(samples),
+        errors=every,
+        yaws=yaws,
+    )
 
 
 def balanced(yaw: Floats, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -279,9 +312,7 @@ def balanced(yaw: Floats, seed: int = 0) -> npt.NDArray[np.int64]:
     Cumulative error curves of AFLW2000-3D are drawn over such a subset (3 x 232 in papers;
     which 232 each, they do not say: here a seeded draw).
     """
-    turned = np.abs(np.asarray(yaw, np.float64))
-    bins = [np.flatnonzero((turned <= high) & ((turned > low) | (low == 0)))
-            for low, high in YAW_BINS]  # fmt: skip
+    bins = [np.flatnonzero(inside) for inside in yaw_bins(yaw).values()]
     rng = np.random.default_rng(seed)
     count = min(map(len, bins))
     return np.sort(np.concatenate([rng.choice(rows, count, replace=False) for rows in bins]))

@@ -98,9 +98,10 @@ class Matched(NamedTuple):
 Term = Callable[[Matched], Tensor | dict[str, Tensor]]
 """A loss term: a weighted scalar of what was matched; or several by name, or none."""
 
-Average = Literal["positives", "sampled", "images"]
+Average = Literal["positives", "sampled", "levels", "images"]
 """What a sum over anchors is divided by: the number of positive anchors, of sampled ones, or each
-image's sum by its own number of sampled anchors, and the images' mean."""
+level's sum by its own number of sampled anchors, and the levels' sum, or each image's by its own,
+and the images' mean."""
 
 
 class Criterion:
@@ -256,6 +257,8 @@ class BoxLoss:
         by_score: each anchor weighs by its own score, without gradient, and the sum is divided by
             the sum of these, as in SCRFD's code.
         by_image: each image's mean counts alike, as in SmallHardFace, not each anchor.
+        per_image: the sum is divided by so many anchors for every image, whatever learns; None: by
+            the anchors that learn.
 
     Source: SCRFD, sec. 5.1 (DIoU); RetinaFace, sec. 3.1, eq. 1 (smooth L1).
     """
@@ -265,6 +268,7 @@ class BoxLoss:
     beta: float = 1.0
     by_score: bool = False
     by_image: bool = False
+    per_image: float | None = None
 
     def __call__(self, matched: Matched) -> Tensor:
         """The term."""
@@ -278,7 +282,8 @@ class BoxLoss:
         weight = learns * (matched.rows(matched.scores) if self.by_score else 1.0)
         loss = torch.where(learns, loss, 0.0) * weight
         if not self.by_image:
-            return self.weight * loss.sum() / _count(weight.sum(), least=1e-6)
+            fixed = None if self.per_image is None else self.per_image * len(matched.targets)
+            return self.weight * loss.sum() / (fixed or _count(weight.sum(), least=1e-6))
         sums = loss.new_zeros(2, len(matched.targets))
         both = torch.stack([loss.flatten(), weight.flatten()])
         sums = sums.index_add(1, matched.image.flatten(), both)
@@ -295,6 +300,7 @@ class LandmarkLoss:
         by_score: each anchor weighs by its own score, and the sum is divided by that of the scores
             of all positives, landmarks or not, as in SCRFD's code; otherwise by the number of
             positives with landmarks, one with fewer than five counting in part.
+        per_image: as of `BoxLoss`, in place of the number of positives with landmarks.
 
     Source: RetinaFace, sec. 3.1 (3).
     """
@@ -302,6 +308,7 @@ class LandmarkLoss:
     weight: float = 0.1
     beta: float = 1 / 9
     by_score: bool = False
+    per_image: float | None = None
 
     def __call__(self, matched: Matched) -> Tensor | dict[str, Tensor]:
         """The term; none where the network gives no landmarks."""
@@ -315,6 +322,8 @@ class LandmarkLoss:
         loss = (
             functional.smooth_l1_loss(raw, goal, reduction="none", beta=self.beta).sum(-1) * visible
         )
+        if self.per_image is not None:
+            return self.weight * loss.sum() / (self.per_image * len(targets))
         if not self.by_score:
             return self.weight * loss.sum() / _count(visible.sum() / 5, least=0.2)
         weight = matched.rows(matched.scores) * (matched.face < len(targets.boxes))
@@ -330,6 +339,10 @@ def averaged_over_anchors(loss: Tensor, matched: Matched, average: Average) -> T
     loss = torch.where(sampled, loss, 0.0)
     if average == "images":
         return (loss.sum(1) / sampled.sum(1).clamp(min=1)).mean()
+    if average == "levels":
+        per_level = list(matched.output.anchors.per_level)
+        parts = zip(*(torch.split(x, per_level, 1) for x in (loss, sampled)), strict=True)
+        return torch.stack([part.sum() / _count(own.sum().float()) for part, own in parts]).sum()
     if average == "sampled":
         return loss.sum() / _count(sampled.sum().float())
     return loss.sum() / _count(matched.positive.sum(1).clamp(min=1).sum().float())

@@ -94,9 +94,9 @@ class ClassificationConfig:
     """`quality-focal`: scores learn the IoU of their boxes; `cross-entropy`: face or background;
     `margin`: the same, and to be right by a margin."""
     weight: float = 1.0
-    average: Literal["positives", "sampled", "images"] = "positives"
+    average: Literal["positives", "sampled", "levels", "images"] = "positives"
     """Cross-entropy and margin: what the sum is divided by: positive anchors, sampled ones, or each
-    image's own number of sampled ones."""
+    level's or image's own number of sampled ones; of levels these are added up."""
     margin: float = 0.2
     """Margin: what the logit of the right class must gain; of scores that are cosines, the same on
     the cosine, whose scale multiplies it (CosFace)."""
@@ -123,12 +123,21 @@ class BoxConfig:
     """Whether anchors weigh by their own score."""
     by_image: bool = False
     """Whether each image counts alike, instead of each anchor."""
+    per_image: float | None = None
+    """Anchors for every image that the sum is divided by; None: by the anchors that learn."""
 
     def build(self) -> Term:
         """The loss term."""
         from facefind.learn.criterion import BoxLoss
 
-        return BoxLoss(self.kind, self.weight, self.smooth_l1_beta, self.by_score, self.by_image)
+        return BoxLoss(
+            self.kind,
+            self.weight,
+            self.smooth_l1_beta,
+            self.by_score,
+            self.by_image,
+            self.per_image,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +148,15 @@ class LandmarkConfig:
     smooth_l1_beta: float = 1 / 9
     by_score: bool = False
     """Whether anchors weigh by their own score."""
+    per_image: float | None = None
+    """Anchors for every image that the sum is divided by; None: by the positive ones with
+    landmarks."""
 
     def build(self) -> Term:
         """The loss term."""
         from facefind.learn.criterion import LandmarkLoss
 
-        return LandmarkLoss(self.weight, self.smooth_l1_beta, self.by_score)
+        return LandmarkLoss(self.weight, self.smooth_l1_beta, self.by_score, self.per_image)
 
 
 @dataclass(frozen=True, kw_only=True)

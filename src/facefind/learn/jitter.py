@@ -79,8 +79,8 @@ def draw_colors(config: AugmentConfig, rng: np.random.Generator) -> Colors:
     """What happens to the colors of a training image, drawn in the recipe's way.
 
     `ssd`: each change with probability 1/2: brightness +-32, contrast x0.5..1.5 (before or after
-    the colors), saturation x0.5..1.5, hue +-18 degrees, and optionally a permutation of the
-    channels. `ssd-float`: the same without the permutation, rounded once at the end.
+    the colors), saturation x0.5..1.5, hue +-`config.hue` degrees, and optionally a permutation of
+    the channels. `ssd-float`: the same without the permutation, rounded once at the end.
 
     `mild`: brightness, contrast and saturation by up to an eighth each, in a random order.
     `brightness`: the first of them alone, as RetinaFace's mobile model was trained.
@@ -92,10 +92,12 @@ def draw_colors(config: AugmentConfig, rng: np.random.Generator) -> Colors:
     distortion"); SmallHardFace, sec. 3.3, and its released code; RetinaFace's released code
     (insightface), COLOR_MODE 2 and 1, where the paper says only "photo-metric color distortion"
     (sec. 4.2).
+    Differs: on 8 bits SSD's code cuts a hue off at red, 0 degrees; here, as in the PyTorch port of
+    RetinaFace, it goes on round the circle.
     """
     colors = Colors()
     if config.color and config.jitter in ("ssd", "ssd-float"):
-        colors = _draw_ssd(rng, config.channel_shuffle and config.jitter == "ssd")
+        colors = _draw_ssd(rng, config.hue, config.channel_shuffle and config.jitter == "ssd")
         colors = replace(colors, rounded=config.jitter == "ssd")
     elif config.color:
         changes = (BRIGHTNESS,) if config.jitter == "brightness" else rng.permutation(3)
@@ -113,7 +115,7 @@ def draw_colors(config: AugmentConfig, rng: np.random.Generator) -> Colors:
     return colors
 
 
-def _draw_ssd(rng: np.random.Generator, channel_shuffle: bool) -> Colors:
+def _draw_ssd(rng: np.random.Generator, most: float, channel_shuffle: bool) -> Colors:
     def chance() -> bool:
         return bool(rng.random() < 0.5)
 
@@ -121,7 +123,7 @@ def _draw_ssd(rng: np.random.Generator, channel_shuffle: bool) -> Colors:
     contrast_first = chance()
     contrast = rng.uniform(0.5, 1.5) if chance() else 1.0
     saturation = rng.uniform(0.5, 1.5) if chance() else 1.0
-    hue = rng.uniform(-18, 18) if chance() else 0.0
+    hue = rng.uniform(-most, most) if chance() else 0.0
     red, green, blue = rng.permutation(3).tolist() if channel_shuffle and chance() else (0, 1, 2)
     gain, gain_after = (contrast, 1.0) if contrast_first else (1.0, contrast)
     return Colors(gain, bias * gain, saturation, hue, gain_after, (red, green, blue))

@@ -44,12 +44,14 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optim
     nothing.
 
     Raises:
-        DataError: if a group's name matches nothing, or every part is frozen.
+        DataError: if a group's name matches nothing, unless it is optional, or every part is
+            frozen.
     """
     rates: dict[nn.Parameter, float] = {}
     decays: dict[nn.Parameter, float] = {}
     for group in config.groups:
-        for parameter in _within(network, group.part, "optim.groups"):
+        option = None if group.optional else "optim.groups"
+        for parameter in _within(network, group.part, option):
             rates[parameter] = rates.get(parameter, 1.0) * group.lr
             decays[parameter] = decays.get(parameter, 1.0) * group.decay
     learning = [p for p in network.parameters() if p.requires_grad]
@@ -94,9 +96,10 @@ def _matches(network: nn.Module, name: str, part: str) -> bool:
     return any(fnmatchcase(name, one) or fnmatchcase(name, f"{one}.*") for one in [part, *named])
 
 
-def _within(network: nn.Module, part: str, option: str) -> list[nn.Parameter]:
+def _within(network: nn.Module, part: str, option: str | None) -> list[nn.Parameter]:
+    """The parameters of a part; where there are none, the option that named it is wrong."""
     found = [p for name, p in network.named_parameters() if _matches(network, name, part)]
-    if not found:
+    if not found and option:
         parts = ", ".join(name for name, _ in network.named_children())
         raise DataError(f"{option}: expected a part of the network ({parts}, ...), got {part!r}")
     return found

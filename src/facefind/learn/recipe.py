@@ -164,6 +164,9 @@ class AugmentConfig:
     """How they change: SSD's distortion on 8 bits, or without rounding between its steps;
     brightness, contrast and saturation by an eighth, or brightness alone, as in RetinaFace's
     released code."""
+    hue: float = 18.0
+    """Degrees by which `ssd` and `ssd-float` turn hues at most: 18 as SCRFD's code; S3FD's and the
+    PyTorch port of RetinaFace turn by 18 steps of OpenCV's 8 bits, which are 36 degrees."""
     channel_shuffle: bool = False
     """Whether `ssd` also swaps color channels, as the released code of SCRFD does."""
     dark: float = 0.0
@@ -200,6 +203,8 @@ class ParameterGroup:
     """Factor of the learning rate."""
     decay: float = 1.0
     """Factor of the weight decay."""
+    optional: bool = False
+    """Whether a network without such a part is trained all the same, not an error."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,9 @@ PAPER_SIDES = tuple(side / 100 for side in range(30, 101))
 RELEASED_SIDES = (0.3, 0.45, 0.6, 0.8, 1.0)
 """Crop sides of both released codes."""
 PORT_COLOR = (123, 117, 104)
+HUE = 36.0
+"""Degrees by which hues turn at most: S3FD's, to whose distortion of colors sec. 4.2 refers, and
+the port's, 18 steps of two degrees on OpenCV's 8 bits."""
 
 SHORT_ROWS = ("retinaface-mobile", "retinaface-mobile-released")
 MESH_ROWS = ("retinaface-r152", "retinaface-r152-dcn", "retinaface-mobile")
@@ -52,16 +55,16 @@ def paper(row: str) -> Recipe:
 
     Source: RetinaFace, sec. 4.2.
     Differs: ResNets began with weights of ImageNet-11k there, and the light model with ImageNet's,
-    its first two convolutions fixed; here all begin at random and all learn. Moves and weights of
-    deformable convolutions learn at a tenth of the rate, as in the authors' code.
+    its first two convolutions fixed; here all begin at random and all learn. The text does not say
+    that a crop holds a face: here, as in the authors' code, it holds the center of one. Moves and
+    weights of deformable convolutions learn at a tenth of the rate, as in that code, too.
     """
-    network = ROWS[row]
-    groups = (ParameterGroup(part="*.offsets", lr=0.1),) if network.deformable else ()
+    groups = (ParameterGroup(part="*.offsets", lr=0.1, optional=True),)
     return Recipe(
         name=row,
-        network=network,
+        network=ROWS[row],
         criterion=CRITERION,
-        augment=AugmentConfig(crop_sides=PAPER_SIDES),
+        augment=AugmentConfig(crop_sides=PAPER_SIDES, hue=HUE),
         optim=OptimConfig(lr=0.01, momentum=0.9, weight_decay=5e-4, clip=0.0, groups=groups),
         schedule=ScheduleConfig(
             epochs=80.0, batch=32, warmup_epochs=5.0, warmup_factor=0.1, steps=(55 / 80, 68 / 80)
@@ -112,7 +115,7 @@ def authors(row: str) -> Recipe:
     mobile = "mobile" in row
     return replace(
         base,
-        criterion=authors_criterion(landmarks=0.25 if mobile else 0.2),
+        criterion=authors_criterion(16, 1.0) if mobile else authors_criterion(8, 0.8),
         augment=replace(
             base.augment,
             crop_sides=RELEASED_SIDES,

@@ -70,18 +70,26 @@ has; here it may not. And here images without faces have `min_negatives` negativ
 """
 
 
-def authors_criterion(landmarks: float) -> CriterionConfig:
-    """That of the authors' code, with a weight of the landmarks: a quota of anchors on each level.
+def authors_criterion(images: int, points: float) -> CriterionConfig:
+    """That of the authors' code: a quota of anchors on each level, and sums divided by it.
 
-    Source: deepinsight/insightface, detection/retinaface.
-    Differs: the weight of its boxes also depends on its batch.
+    The scores of each level are divided by its own number of sampled anchors and added up. The sums
+    of boxes and points are divided by nothing there, and weigh 0.25 * images / 256: by 256 anchors
+    an image they weigh 0.25 * images ** 2.
+
+    Args:
+        images: on a device in their training, 8 with a ResNet and 16 with the light network.
+        points: weight of the points beside that of the boxes.
+
+    Source: deepinsight/insightface, detection/retinaface, rcnn/symbol/symbol_common.py.
     """
+    weight = 0.25 * images**2
     return replace(
         CRITERION,
         sampler=SamplerConfig(kind="ohem-quota", by_level=True),
-        classification=ClassificationConfig(kind="cross-entropy", average="sampled"),
-        box=BoxConfig(kind="smooth-l1", weight=0.25, smooth_l1_beta=1 / 9),
-        landmarks=LandmarkConfig(weight=landmarks),
+        classification=ClassificationConfig(kind="cross-entropy", average="levels"),
+        box=BoxConfig(kind="smooth-l1", weight=weight, smooth_l1_beta=1 / 9, per_image=256),
+        landmarks=LandmarkConfig(weight=points * weight, smooth_l1_beta=1 / 9, per_image=256),
     )
 
 

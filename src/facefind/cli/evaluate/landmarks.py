@@ -91,15 +91,19 @@ def run(args: Sequence[str], command: str) -> int:
 def _aflw2000(options: _Landmarks, command: str) -> int:
     from facefind.evaluation import landmarks
 
-    if options.model or options.detections or options.plot:
-        raise DataError("--points-68 excludes --model, --detections and --plot")
+    if options.model or options.detections:
+        raise DataError("--points-68 excludes --model and --detections")
     assert options.points_68 is not None
     points = landmarks.read_points(options.points_68)
-    result = landmarks.aflw2000(points, options.samples("aflw2000"))
+    result = landmarks.aflw2000(points, options.samples("aflw2000"), limit=options.limit)
+    whole = (f"{100 * result.failure_rate:.2f}", f"{100 * result.auc:.2f}")
+    header = (f"failures % (> {100 * result.limit:g} %)", "AUC %")
     notes = f"{result.to_dict()['protocol']}; {result.images} images"
-    text = f"{_yaw_table(result.nme_by_yaw)}\n\n{notes}"
+    tables = _yaw_table(result.nme_by_yaw), output.table(header, [whole], right=range(2))
+    text = "\n\n".join([*tables, notes])
     source = {"detections_from": str(options.points_68)}
-    report(options, "landmarks", result, text, command, source)
+    mode = {"limit": options.limit}
+    report(options, "landmarks", result, text, command, source, mode=mode)
     return 0
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from facefind import weights
 from facefind.learn.criterion import Matched, rows_or_zeros
+from facefind.learn.distributed import mean_over_processes
 from facefind.mesh import PARAMETERS
 from facefind.mesh.decoding import CAMERA, CODE, LIGHT
 from facefind.systems.mesh import camera, lighting
@@ -114,9 +115,9 @@ class DenseBranch(nn.Module):
     ) -> dict[str, Tensor]:
         """Loss terms, weighted: `pixel` and, where their weights are above 0, `mesh` and `prior`.
 
-        Each is a mean over the rendered anchors, exactly 0 without any; as many are rendered at
-        every step, whatever is found. Only the renderer reads from the device: how many pixels
-        are covered.
+        Each is a mean over the rendered anchors of all processes, exactly 0 without any; as many
+        are rendered at every step, whatever is found. Only the renderer reads from the device: how
+        many pixels are covered.
 
         Args:
             raw: (P,144) as predicted for anchors.
@@ -129,14 +130,14 @@ class DenseBranch(nn.Module):
         Source: RetinaFace, sec. 3.1 and 3.2, eq. 3: mean over the crop of the L1 distance of RGB.
         Differs: the paper says neither in which units colors are (0..255 here, in which its
         weight of .01 gives the term the size of the others), nor what the background shows (here
-        the image itself, so that it adds nothing), nor that crops are resized to one size and
-        limited in number, which is for speed. `mesh` and `prior` are ours.
+        the image itself, so that it adds nothing), nor that crops are resized to one size,
+        limited in number, and left out where an anchor is small, which is for speed. `mesh` and
+        `prior` are ours.
         """
         config = self.config
-        nothing = raw.sum() * 0
         if not len(raw):
             names = ["pixel", *["mesh"] * bool(config.landmarks), *["prior"] * bool(config.prior)]
-            return dict.fromkeys(names, nothing)
+            return dict.fromkeys(names, raw.sum())
         large = (boxes[:, 2:] - boxes[:, :2]).amin(1) >= config.min_anchor
         large = large if positive is None else large & positive
         chosen, counted = spread(large, config.max_anchors)
@@ -144,7 +145,7 @@ class DenseBranch(nn.Module):
 
         def mean(values: Tensor, weights: Tensor) -> Tensor:
             values = torch.where(weights > 0, values, 0.0) * weights
-            return values.sum() / weights.sum().clamp(min=1e-6)
+            return values.sum() / mean_over_processes(weights.sum()).clamp(min=1e-6)
 
         with torch.no_grad():
             goal, within = crops(images, image, boxes, config.size)
@@ -152,7 +153,7 @@ class DenseBranch(nn.Module):
         covered = (shown.covered & within).float()
         gap = ((255 * shown.images - goal).abs().sum(1) * covered).sum((1, 2))
         pixels = config.size**2 if config.mean == "crop" else covered.sum((1, 2)).clamp(min=1)
-        terms = {"pixel": nothing + config.pixel * mean(gap / pixels, counted)}
+        terms = {"pixel": config.pixel * mean(gap / pixels, counted)}
         if config.landmarks:
             side = (boxes[:, 2:] - boxes[:, :2]).mean(1)
             target = (landmarks - boxes[:, None, :2]) / side[:, None, None]
@@ -163,10 +164,10 @@ class DenseBranch(nn.Module):
             )
             # A face's landmarks count together as one.
             far_of = mean(far.sum(-1), known * counted[:, None]) * known.shape[1]
-            terms["mesh"] = nothing + config.landmarks * far_of
+            terms["mesh"] = config.landmarks * far_of
         if config.prior:
             codes = raw[:, CODE].float().square().mean(1)
-            terms["prior"] = nothing + config.prior * mean(codes, counted)
+            terms["prior"] = config.prior * mean(codes, counted)
         return terms
 
 
