@@ -93,12 +93,12 @@ def test_choices_of_a_search(tmp_path):
 
 def test_modules_as_graphs(tmp_path):
     nodes = [[("dil_conv_5x5", 1), ("conv_1x1", 0)], [("sep_conv_3x3", 0), ("conv_3x1", 1)]]
-    text = words(draw_pyramid(tmp_path / "pyramid.svg", nodes))
-    for word in ("dil_conv_5x5", "sep_conv_3x3", "conv_3x1", "down", "up"):
+    text = words(draw_pyramid(tmp_path / "pyramid.svg", nodes, (64, 128)))
+    for word in ("dil_conv_5x5", "sep_conv_3x3", "conv_3x1", "down", "up", "64", "128"):
         assert word in text
     levels = [[("sep_conv_5x5", 0), ("skip_connect", 1)], [("conv_1x5", 0)]]
-    text = words(draw_context(tmp_path / "context.svg", levels, [[2], [1]]))
-    for word in ("stride 4", "stride 8", "sep_conv_5x5", "conv_1x5"):
+    text = words(draw_context(tmp_path / "context.svg", levels, [[2], [1]], (64, 128)))
+    for word in ("stride 64", "stride 128", "sep_conv_5x5", "conv_1x5"):
         assert word in text
 
 

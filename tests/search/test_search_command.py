@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from facefind import recipes
 from facefind.cli.search import main
-from facefind.errors import DataError
+from facefind.errors import DataError, WeightsError
+from facefind.search import redistribution
 from facefind.search.study import StudyError
 
 TINY = [
@@ -41,6 +43,39 @@ def test_a_search_and_the_same_command_again(
         main([*args, "--seed", "1"])
 
 
+@pytest.mark.parametrize(
+    ("scope", "step", "figures"),
+    [
+        ("backbone", "step1", {"step1.png", "shallow_deep.png"}),
+        ("detector", "step2", {"step2.png"}),
+    ],
+)
+def test_one_step_alone(
+    squares: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scope: str,
+    step: str,
+    figures: set[str],
+) -> None:
+    """The rows CR@backbone and CR@detector of SCRFD's table 3; training is pretended."""
+    measured = {"images_measured": 4, "digest_measured": "a" * 64}
+
+    def train(content: dict[str, Any]) -> dict[str, Any]:
+        score = content["network"]["neck"] / 1000
+        return {"ap": {"height>=16": score}, "seconds": 1.0, **measured}
+
+    monkeypatch.setattr(redistribution, "train_candidate", train)
+    saved = tmp_path / "saved.json"
+    args = [*TINY, "--data", str(squares), "--out", str(tmp_path), "--scope", scope]
+    assert main([*args, "--report", str(saved)]) == 0
+    found = json.loads(saved.read_text())
+    assert {name for name in found if name.startswith("step")} == {step}
+    assert {p.name for p in tmp_path.glob("*.png")} == figures
+    network = recipes.get(f"{tmp_path}/found.py:found").network
+    assert ((network.neck, network.head) == (8, 16)) == (scope == "backbone")  # type: ignore[attr-defined]
+
+
 def test_mistakes_are_errors_with_a_word(squares: Path, tmp_path: Path) -> None:
     args = [*TINY, "--out", str(tmp_path)]
     with pytest.raises(DataError, match="no training images"):
@@ -51,6 +86,11 @@ def test_mistakes_are_errors_with_a_word(squares: Path, tmp_path: Path) -> None:
         main([*args, "--data", str(squares), "--space", "released"])
     with pytest.raises(DataError, match="multiple"):
         main([*args, "--data", str(squares), "--neck", "12"])
+    with pytest.raises(DataError, match="needs the space 'paper'"):
+        main(["scrfd", "--data", str(squares), "--space", "released", "--scope", "detector"])
+    lost = ["--data", str(squares), "--out", str(tmp_path / "lost"), "--init-from", "nothing.pt"]
+    with pytest.raises(WeightsError, match=r"got nothing\.pt"):
+        main(["asfd", *lost, "--hold-out", "0.3"])
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

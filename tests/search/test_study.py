@@ -17,7 +17,7 @@ from reference.processes import run_until, server
 from facefind import datasets, recipes
 from facefind.errors import DataError
 from facefind.search import redistribution
-from facefind.search.budgets import BUDGETS
+from facefind.search.budgets import AUTOFEM_BUDGETS, BUDGETS
 from facefind.search.cost import BACKBONE, cost
 from facefind.search.redistribution import Redistribution
 from facefind.search.report import draw, found_recipe, report
@@ -367,6 +367,8 @@ def test_budgets_are_what_they_say() -> None:
     assert small.trial.augment.crop_sides == tuple(
         s * scale for s in paper.trial.augment.crop_sides
     )
+    modules = AUTOFEM_BUDGETS["paper"]().trial.schedule  # an epoch is half of WIDER's 12,880 images
+    assert (modules.epochs, round(modules.warmup_epochs * 6440 / modules.batch)) == (50, 500)
 
 
 def test_a_runner_gets_what_is_not_finished(

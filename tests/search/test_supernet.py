@@ -157,6 +157,8 @@ def test_what_a_pass_computes(around: ASFDConfig, role: Role, mode: Mode, expect
     found = supernet(around, role, mode, nodes=3)
     found.draw(np.random.default_rng(0))
     assert computed(found, torch.zeros(2, 3, 128, 128)) == expected
+    cells = [m for m in found.network.modules() if isinstance(m, SearchedContext)]
+    assert mode == "sampled" or all(cell.joined() == [1, 2, 3] for cell in cells)  # no leaves
     found.settle()
     assert computed(found, torch.zeros(2, 3, 128, 128)) == (16 if role == "pyramid" else 18)
 

@@ -106,7 +106,7 @@ class _Search(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class _SCRFD(_Search):
-    """Search for the best SCRFD of a compute budget, in the paper's two steps.
+    """Search for the best SCRFD of a compute budget, in the paper's two steps or in one of them.
 
     Step 1 draws backbones under a fixed neck and head, trains them briefly and finds where the
     best spend their computation; step 2 draws whole networks that follow it. Run the same command
@@ -119,6 +119,9 @@ class _SCRFD(_Search):
     """paper: 320 networks a step, 80 epochs each. small: 16 networks, 2 epochs of small windows."""
     space: Literal["paper", "released"] = "paper"
     """Ranges and rules of the draw: those of the text, or those of the authors' script."""
+    scope: Literal["two-step", "backbone", "detector"] = "two-step"
+    """Both steps; the first alone; or whole networks at once, with any backbone (CR@two-step,
+    CR@backbone and CR@detector of the paper's table 3)."""
     block: Annotated[
         Literal["depthwise", "basic", "bottleneck", "either"] | None,
         tyro.conf.arg(help_behavior_hint=""),
@@ -141,7 +144,8 @@ class _SCRFD(_Search):
 
     @property
     def default_folder(self) -> str:
-        return f"search-scrfd-{self.gflops:g}g-{self.budget}"
+        scope = "" if self.scope == "two-step" else f"-{self.scope}"
+        return f"search-scrfd-{self.gflops:g}g-{self.budget}{scope}"
 
     def settings(self) -> Settings:
         from facefind.search.budgets import BUDGETS
@@ -160,7 +164,7 @@ class _SCRFD(_Search):
             tolerance=self.tolerance,
         )
         return Settings(
-            candidates=Redistribution(goal=aim, space=self.space),
+            candidates=Redistribution(goal=aim, space=self.space, scope=self.scope),
             models=budget.models if self.models is None else self.models,
             trial=self.trial(budget.trial),
             final=budget.final,
@@ -171,7 +175,8 @@ class _SCRFD(_Search):
 
     def text(self, found: dict[str, Any]) -> list[str]:
         rows = []
-        for step in ("step1", "step2"):
+        steps = [step for step in ("step1", "step2") if step in found]
+        for step in steps:
             for part, where in found[step]["intervals"].items():
                 if step == "step1" or part in ("backbone", "neck", "head"):
                     span = f"{where['low']:.1%} to {where['high']:.1%}"
@@ -180,7 +185,7 @@ class _SCRFD(_Search):
             output.table(("share of the best", "median", "95 % interval"), rows, right=(1,)),
             "",
         ]
-        for step in ("step1", "step2"):
+        for step in steps:
             result = found[step]
             best = result["best"]
             lines.append(
@@ -222,6 +227,9 @@ class _ASFD(_Search):
     pyramid: Text = None
     """A pyramid that stays, by name (autofem, fem, ...) or a genotype's file; only contexts are
     searched then."""
+    init_from: Annotated[str | None, tyro.conf.arg(metavar="MODEL|RUN|FILE")] = None
+    """Weights that each search begins with, and the recipe that is found: those of the backbone, as
+    of torchvision for ImageNet, or of a whole network; by default the budget's."""
 
     @property
     def default_folder(self) -> str:
@@ -239,11 +247,15 @@ class _ASFD(_Search):
         return Settings(
             candidates=AutoFEM(method=method, pyramid=inline(self.pyramid or "", PyramidGenotype)),
             models=budget.models,
-            trial=self.trial(budget.trial),
-            final=budget.final,
+            trial=self._begun(self.trial(budget.trial)),
+            final=self._begun(budget.final),
             subset=self.subset,
             seed=self.seed,
         )
+
+    def _begun(self, recipe: Recipe) -> Recipe:
+        run = replace(recipe.run, **_given(init_from=self.init_from))
+        return replace(recipe, run=run)
 
     def text(self, found: dict[str, Any]) -> list[str]:
         rows, lines = [], []

@@ -17,7 +17,7 @@ Edges = Sequence[tuple[str, int]]
 Place = tuple[float, float]
 
 
-def draw_pyramid(path: str | Path, nodes: Sequence[Edges]) -> Path:
+def draw_pyramid(path: str | Path, nodes: Sequence[Edges], strides: Sequence[int]) -> Path:
     """Write a pyramid's graph to an image file; return its path.
 
     A row a level, coarse above: its map, its result on the way down, that on the way up, and what
@@ -26,6 +26,7 @@ def draw_pyramid(path: str | Path, nodes: Sequence[Edges]) -> Path:
     Args:
         path: image file to write.
         nodes: the edges of each level, fine to coarse.
+        strides: of the levels.
     """
     figure = new_figure(9.0, 1.1 * len(nodes) + 0.8)
     axes = figure.add_subplot()
@@ -50,7 +51,7 @@ def draw_pyramid(path: str | Path, nodes: Sequence[Edges]) -> Path:
             _arrow(axes, results[level], outputs[level], bend=-0.1)
     places = {*inputs.values(), *outputs.values(), *down.values(), *up.values()}
     for x, y in places:
-        _dot(axes, (x, y), f"{4 << int(y)}")
+        _dot(axes, (x, y), f"{strides[int(y)]}")
     axes.set_xticks(range(4), ["map", "down", "up", "out"])
     axes.set_title("numbers are strides", fontsize="small")
     _frame(axes, (-0.4, 3.4), (-0.6, len(nodes) - 0.4))
@@ -58,7 +59,10 @@ def draw_pyramid(path: str | Path, nodes: Sequence[Edges]) -> Path:
 
 
 def draw_context(
-    path: str | Path, levels: Sequence[Edges], joined: Sequence[Sequence[int]]
+    path: str | Path,
+    levels: Sequence[Edges],
+    joined: Sequence[Sequence[int]],
+    strides: Sequence[int],
 ) -> Path:
     """Write the trees of a context's cells to an image file; return its path.
 
@@ -66,6 +70,7 @@ def draw_context(
         path: image file to write.
         levels: operation and source of the nodes of each level's cell.
         joined: numbers of the nodes of each level that are joined; they are drawn filled.
+        strides: of the levels.
     """
     columns = min(len(levels), 3)
     rows = math.ceil(len(levels) / columns)
@@ -77,7 +82,7 @@ def draw_context(
             _arrow(axes, places[source], places[number], name)
         for number, place in enumerate(places):
             _dot(axes, place, "in" if number == 0 else str(number), filled=number in leaves)
-        axes.set_title(f"stride {4 << level}", fontsize="small")
+        axes.set_title(f"stride {strides[level]}", fontsize="small")
         axes.set_xticks([])
         depths, heights = zip(*places, strict=True)
         _frame(axes, (-0.4, max(depths) + 0.4), (min(heights) - 0.6, max(heights) + 0.6))

@@ -41,7 +41,7 @@ def draw_scores(
             halving stopped early are drawn paler.
         score_name: what the scores are.
         errors: name -> rising errors and the fraction of networks with at most that error, drawn
-            as a further panel (RegNet, sec. 3.2).
+            as a further panel (RegNet, sec. 3.1).
 
     Raises:
         DataError: if there is no score.

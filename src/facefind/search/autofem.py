@@ -118,17 +118,22 @@ class AutoFEM:
 
     def figures(self, study: Study, folder: Path) -> list[Path]:
         """Each module as a graph, and how its choices came about, where the log is at hand."""
+        import torch
+
         from facefind.plots.cells import draw_context, draw_pyramid
         from facefind.plots.search import draw_choices
 
+        with torch.device("meta"):
+            strides = study.settings.trial.network.build().strides
         made = []
         for step in self.steps:
             role, genotype = _ROLES[step], self.genotype(study, step)
             if isinstance(genotype, PyramidGenotype):
-                made.append(draw_pyramid(folder / f"{role}.png", genotype.nodes))
+                made.append(draw_pyramid(folder / f"{role}.png", genotype.nodes, strides))
             else:
                 joined = [genotype.joined(level) for level in range(len(genotype.levels))]
-                made.append(draw_context(folder / f"{role}.png", genotype.levels, joined))
+                levels = genotype.levels
+                made.append(draw_context(folder / f"{role}.png", levels, joined, strides))
             key = trial_key(step, study.best(step).index, 0)
             log = study.store.run_folder(key) / "log.jsonl"
             if log.exists():

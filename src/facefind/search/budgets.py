@@ -82,14 +82,16 @@ def autofem_paper() -> Budget:
     """ASFD's search: 50 epochs around a light DSFD on ResNet-50 with maps of 256 channels.
 
     Source: ASFD, sec. 4.1 and 4.2.
-    Differs: what the paper does not say of a search is as for its trainings. So an epoch is a pass
-    through the half of the images that weights learn from.
+    Differs: what the paper does not say of a search is as for its trainings: also the warm-up of
+    500 steps. An epoch is a pass through the half of the images that weights learn from.
     """
     base = asfd.ablated("none", "none")
+    warmup = 2 * base.schedule.warmup_epochs  # as many steps, in epochs of half of the images
     trial = replace(
         base,
         name="search-asfd-paper",
         optim=replace(base.optim, clip=5.0),
+        schedule=replace(base.schedule, warmup_epochs=warmup),
         run=RunConfig(evaluate_images=300),
     )
     return Budget(models=1, trial=trial, final=base)

@@ -128,7 +128,8 @@ class SearchedContext(nn.Module):
     """A context cell in search: (B,C,H,W) -> (B,C,H,W).
 
     As `ContextCell`, but that every node has an edge from each before it. Which nodes are joined
-    follows from the paths taken; of each, a 1x1 convolution of its own is added up.
+    follows from the paths taken; of a mixture, which has no leaves, all are. Of each, a 1x1
+    convolution of its own is added up.
     """
 
     def __init__(self, nodes: Sequence[Node], width: int, concat: Literal["leaf", "all"]) -> None:
@@ -148,7 +149,8 @@ class SearchedContext(nn.Module):
     def joined(self) -> list[int]:
         """Numbers of the nodes that are joined at present."""
         paths = [cast(Node, node).choice.paths for node in self.nodes]
-        taken = {edge for path in paths for edge in path} if self.concat == "leaf" else set()
+        single = self.concat == "leaf" and all(len(path) == 1 for path in paths)
+        taken = {edge for path in paths for edge in path} if single else set()
         return [place for place in range(1, len(paths) + 1) if place not in taken]
 
 

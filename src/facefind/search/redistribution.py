@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from facefind.errors import DataError
 from facefind.learn.recipe import NetworkConfig
 from facefind.search import sampling
 from facefind.search.candidates import Entry, NetworkCost
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _SHALLOW = ("stem", "c2", "c3")
 _DEEP = ("c4", "c5")
 _WHOLE = {"backbone": BACKBONE, "neck": ("neck",), "head": ("head",)}
+Scope = Literal["two-step", "backbone", "detector"]
+_STEPS: dict[Scope, tuple[int, ...]] = {"two-step": (1, 2), "backbone": (1,), "detector": (2,)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +33,33 @@ class Redistribution:
     Step 1 draws backbones under the goal's neck and head; step 2 draws whole networks whose
     backbones follow what step 1 has found.
 
-    Source: SCRFD, sec. 4.2.
+    Attributes:
+        goal: the compute regime, and what step 1 keeps fixed.
+        space: which networks there are.
+        scope: both steps; step 1 alone (`backbone`); or step 2 alone, with any backbone
+            (`detector`): CR@two-step, CR@backbone and CR@detector of table 3.
+
+    Raises:
+        DataError: if step 2 is to go without step 1 in the released space, which scales its best.
+
+    Source: SCRFD, sec. 4.2 and 5.2.
     """
 
     goal: Goal
     space: SpaceName = "paper"
+    scope: Scope = "two-step"
+
+    def __post_init__(self) -> None:
+        if self.scope == "detector" and self.space == "released":
+            raise DataError(
+                "step 2 of the released space scales the best network of step 1: the scope "
+                "'detector', which has no step 1, needs the space 'paper'"
+            )
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Backbone, then the whole network."""
-        return (1, 2)
+        """Backbone (1), then the whole network (2), as far as the scope goes."""
+        return _STEPS[self.scope]
 
     @property
     def found_name(self) -> str:
@@ -59,7 +79,8 @@ class Redistribution:
         if not isinstance(space, PaperSpace):
             template = _scrfd(study.best(1).network)
             return sampling.detectors(space, self.goal, models, seed, template=template)
-        shares = {part: i.widened(space.slack) for part, i in study.intervals(1).items()}
+        found = study.intervals(1) if 1 in self.steps else {}
+        shares = {part: interval.widened(space.slack) for part, interval in found.items()}
         return sampling.detectors(space, self.goal, models, seed, shares=shares)
 
     def train(self, step: int, content: dict[str, Any]) -> dict[str, Any]:
@@ -109,8 +130,9 @@ class Redistribution:
         return []
 
     def to_dict(self) -> dict[str, Any]:
-        """Goal and space in plain values."""
-        return {"goal": dataclasses.asdict(self.goal), "space": self.space}
+        """Goal, space and scope in plain values; both steps are not named, as in older studies."""
+        scope = {} if self.scope == "two-step" else {"scope": self.scope}
+        return {"goal": dataclasses.asdict(self.goal), "space": self.space, **scope}
 
 
 def _label(part: str) -> str:

@@ -68,7 +68,8 @@ def detectors(
         goal: the compute regime; its neck and head are not used.
         count: how many.
         seed: of the draw.
-        shares: step 1's interval for each part of the backbone.
+        shares: step 1's interval for each part of the backbone; where there are none, any backbone
+            may be drawn.
         template: step 1's best network.
 
     Raises:

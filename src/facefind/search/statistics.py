@@ -55,7 +55,7 @@ def bootstrap(
     Raises:
         DataError: without pairs, or where some are not finite.
 
-    Source: RegNet (arXiv:2003.13678), sec. 3.2, which SCRFD (sec. 4.2) follows.
+    Source: RegNet (arXiv:2003.13678), sec. 3.1, which SCRFD (sec. 4.2) follows.
     """
     xs, scores = np.asarray(x, np.float64), np.asarray(score, np.float64)
     if xs.shape != scores.shape or xs.ndim != 1 or len(xs) == 0:

@@ -143,6 +143,9 @@ def _absolute(trial: Trial) -> dict[str, Any]:
     """The trial's recipe with whole paths: a task runs in a folder of its own."""
     content = trial.recipe.to_dict()
     content["run"]["out"] = str(Path(content["run"]["out"]).resolve())
+    start = content["run"]["init_from"]
+    if start and Path(start).exists():  # else it is the name of a model
+        content["run"]["init_from"] = str(Path(start).resolve())
     if content["data"]["cache"]:
         content["data"]["cache"] = str(Path(content["data"]["cache"]).resolve())
     for sets in ("root", "val"):
