@@ -93,6 +93,9 @@ class DSFDConfig(NetworkConfig):
     """Channels of the six enhanced maps; none: each as many as its map of the backbone."""
     product: bool = True
     """Whether a map is multiplied by the next coarser one."""
+    chained: bool = True
+    """Whether that is a product itself, as in the known codes; else the backbone's map, as the
+    paper's equation 1 has it."""
     dilation: int = 3
     """Of the convolutions of the feature enhance module."""
     normalized: int = 0
@@ -195,6 +198,7 @@ class DSFDConfig(NetworkConfig):
                 widths,
                 merged=len(maps) - 1,
                 product=self.product,
+                chained=self.chained,
                 normalized=self.normalized,
             )
         elif self.enhance:
