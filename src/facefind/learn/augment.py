@@ -165,9 +165,9 @@ def draw_anchor_window(
 ) -> Window:
     """A random square window that, once resized, shows one of the faces at the size of an anchor.
 
-    Any face is drawn, then an anchor: of those no larger than the window, none is larger than the
-    one after the nearest to the face. The window holds all of the face where it has the room, and
-    lies within the image, or around it, where it is larger.
+    Any face is drawn, then an anchor: of those no larger than the window, none is more than
+    `anchor_above` after the nearest to the face. The window holds all of the face where it has the
+    room, and lies within the image, or around it, where it is larger.
 
     Args:
         image_size: (H,W).
@@ -177,7 +177,8 @@ def draw_anchor_window(
         size: side of the result in pixels.
 
     Source: PyramidBox (arXiv:1803.07737), sec. 3.3 (data-anchor-sampling); DSFD, sec. 3.4.
-    Differs: the text of DSFD draws from all anchors; PyramidBox, to which it refers, as here.
+    Differs: the text of DSFD draws from all anchors (`anchor_above` 5); PyramidBox, to which it
+    refers, up to the one after the nearest, which is the default.
     PyramidBox cuts from the resized image, DSFD's code cuts the window off at the image's border
     and stretches what is left; here the window is a square, filled beyond the image.
     """
@@ -186,7 +187,7 @@ def draw_anchor_window(
     face = max(math.sqrt((right - left) * (bottom - top)), 1.0)
     anchors = np.array([side for side in config.anchor_sides if side <= size])
     nearest = int(np.abs(anchors - face).argmin())
-    anchor = anchors[rng.integers(min(nearest + 2, len(anchors)))]
+    anchor = anchors[rng.integers(min(nearest + 1 + config.anchor_above, len(anchors)))]
     anchor *= 2 ** rng.uniform(-config.anchor_octaves, config.anchor_octaves)
     side = max(round(face * size / anchor), 1)
     corner = []

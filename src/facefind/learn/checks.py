@@ -31,7 +31,7 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         lambda value: value >= 0,
         "data.workers optim.lr optim.weight_decay optim.clip schedule.warmup_epochs "
         "run.checkpoint_every run.evaluate_every run.evaluate_images augment.min_face "
-        "augment.anchor_octaves criterion.assigner.at_least "
+        "augment.anchor_octaves augment.anchor_above criterion.assigner.at_least "
         "criterion.sampler.ratio criterion.sampler.min_negatives criterion.sampler.positives "
         "criterion.classification.weight criterion.box.weight criterion.landmarks.weight "
         "criterion.auxiliary_weight",
