@@ -94,6 +94,14 @@ def test_phases_follow_each_other(phases, message):
         check(change(recipes.get("scrfd-500m"), "augment", phases=config))
 
 
+@pytest.mark.parametrize("sides", [(), (64.0, 32.0), (512.0, 1024.0)])
+def test_faces_are_brought_to_sizes_that_a_crop_can_show(sides):
+    dsfd = change(recipes.get("dsfd-r50"), "augment", phases=(Phase(until=0.5, size=448),))
+    check(dsfd)
+    with pytest.raises(DataError, match=r"anchor-sides: expected .* the first at most 448"):
+        check(change(dsfd, "augment", anchor_sides=sides))
+
+
 def test_whole_images_have_no_phases():
     augment = AugmentConfig(crop="resized", phases=(Phase(until=0.5, size=448),))
     with pytest.raises(DataError, match=r"not of --augment\.crop resized"):

@@ -100,16 +100,16 @@ def labels(*boxes) -> Labels:
 CONFIG = AugmentConfig(crop_policy="anchor", anchor_prob=1.0, color=False, flip=0)
 
 
-@pytest.mark.parametrize(("face", "targets"), [
-    (10, {16, 32}), (20, {16, 32}), (30, {16, 32, 64}), (100, {16, 32, 64, 128, 256}),
-    (500, {16, 32, 64, 128, 256, 512}),
+@pytest.mark.parametrize(("face", "targets", "above"), [
+    (10, {16, 32}, 1), (20, {16, 32}, 1), (30, {16, 32, 64}, 1), (100, {16, 32, 64, 128, 256}, 1),
+    (500, {16, 32, 64, 128, 256, 512}, 1), (20, {16}, 0), (20, {16, 32, 64, 128, 256, 512}, 5),
 ])  # fmt: skip
-def test_a_face_is_shown_at_the_size_of_an_anchor_at_most_one_above_the_nearest(face, targets):
+def test_a_face_is_shown_at_the_size_of_an_anchor_not_far_above_the_nearest(face, targets, above):
     rng = np.random.default_rng(0)
     one = labels([250, 200, 250 + face, 200 + face])
     seen = set()
     for _ in range(120):
-        view = draw_view(CONFIG, (800, 900), one, rng)
+        view = draw_view(replace(CONFIG, anchor_above=above), (800, 900), one, rng)
         (box,) = view_labels(view, one, replace(CONFIG, clip_boxes=False)).boxes
         side = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
         near = min(targets, key=lambda t: abs(t - side))

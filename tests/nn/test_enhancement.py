@@ -47,6 +47,18 @@ def test_equation_1_s_product_by_hand():
         assert torch.allclose(got, want, atol=1e-5)
 
 
+def test_equation_1_s_product_of_the_backbone_s_maps_by_hand():
+    widths = (3, 5, 7)
+    neck = ProductPyramid(WIDTHS, widths, merged=2, chained=False)
+    fine, middle, coarse = given = maps()
+    found = neck(given)
+    for level, (x, up) in enumerate([(fine, middle), (middle, coarse)]):
+        factor = enlarged(neck.down[level](up).relu(), x, False)
+        assert torch.allclose(found[level], (factor * neck.own[level](x)).relu(), atol=1e-5)
+    assert torch.equal(found[2], neck.own[2](coarse).relu())
+    assert [x.shape[1] for x in found] == list(widths)
+
+
 def test_the_released_product_by_hand():
     """By corners' centers, without ReLUs, the coarsest map as it is."""
     neck = ProductPyramid(WIDTHS, WIDTHS, merged=1, rectified=False, align_corners=True)

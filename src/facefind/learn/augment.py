@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -164,9 +165,9 @@ def draw_anchor_window(
 ) -> Window:
     """A random square window that, once resized, shows one of the faces at the size of an anchor.
 
-    Any face is drawn, then an anchor: of those no larger than the window, none is larger than the
-    one after the nearest to the face. The window holds all of the face where it has the room, and
-    lies within the image, or around it, where it is larger.
+    Any face is drawn, then an anchor: of those no larger than the window, none is more than
+    `anchor_above` after the nearest to the face. The window holds all of the face where it has the
+    room, and lies within the image, or around it, where it is larger.
 
     Args:
         image_size: (H,W).
@@ -176,7 +177,8 @@ def draw_anchor_window(
         size: side of the result in pixels.
 
     Source: PyramidBox (arXiv:1803.07737), sec. 3.3 (data-anchor-sampling); DSFD, sec. 3.4.
-    Differs: the text of DSFD draws from all anchors; PyramidBox, to which it refers, as here.
+    Differs: the text of DSFD draws from all anchors (`anchor_above` 5); PyramidBox, to which it
+    refers, up to the one after the nearest, which is the default.
     PyramidBox cuts from the resized image, DSFD's code cuts the window off at the image's border
     and stretches what is left; here the window is a square, filled beyond the image.
     """
@@ -185,7 +187,7 @@ def draw_anchor_window(
     face = max(math.sqrt((right - left) * (bottom - top)), 1.0)
     anchors = np.array([side for side in config.anchor_sides if side <= size])
     nearest = int(np.abs(anchors - face).argmin())
-    anchor = anchors[rng.integers(min(nearest + 2, len(anchors)))]
+    anchor = anchors[rng.integers(min(nearest + 1 + config.anchor_above, len(anchors)))]
     anchor *= 2 ** rng.uniform(-config.anchor_octaves, config.anchor_octaves)
     side = max(round(face * size / anchor), 1)
     corner = []
@@ -355,7 +357,7 @@ def _cut(image: Image, view: View, factor: int, fill: tuple[int, int, int]) -> I
     """The part that is shown, resized."""
     height, width = view.upright_size
     if isinstance(view.left, int):
-        return resize(_window(image, view, factor, fill), (height, width))
+        return _square(image, view, factor, fill)
     # It begins between pixels, but on a pixel of the resized image: resize that up to its end.
     step_y, step_x = view.height / height / factor, view.width / width / factor
     above, before = round(view.top / factor / step_y), round(view.left / factor / step_x)
@@ -364,16 +366,33 @@ def _cut(image: Image, view: View, factor: int, fill: tuple[int, int, int]) -> I
     return resize(image, (end_y, end_x), extent)[above:, before:]
 
 
-def _window(image: Image, view: View, factor: int, fill: tuple[int, int, int]) -> Image:
-    """The part that a square shows, `fill` where it reaches beyond the image."""
+def _square(image: Image, view: View, factor: int, fill: tuple[int, int, int]) -> Image:
+    """The square that is shown, resized, `fill` where it reaches beyond the image.
+
+    Of a square far larger than the image, `resize` would first average blocks of pixels. Those of
+    nothing but `fill` are left out here and put around the averages: the same in far less memory.
+    """
     import cv2
 
     numbers = (view.left, view.top, view.left + view.width, view.top + view.height)
     left, top, right, bottom = (round(number) // factor for number in numbers)
     inner = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    below, behind = max(bottom - image.shape[0], 0), max(right - image.shape[1], 0)
-    if not (top < 0 or left < 0 or below or behind):
-        return inner
-    borders = (max(-top, 0), below, max(-left, 0), behind)
-    window = cv2.copyMakeBorder(inner, *borders, cv2.BORDER_CONSTANT, value=fill)
-    return np.asarray(window, np.uint8)
+    side, before = right - left, (max(-top, 0), max(-left, 0))
+    if not any(before) and inner.shape[:2] == (side, side):
+        return resize(inner, view.upright_size)
+    block = max(side // view.size[0], 1)
+    if block > min(inner.shape[:2]):
+        block = 1
+    count, rest = divmod(side, block)
+    inner = inner[: side - rest - before[0], : side - rest - before[1]]
+    first, (y, x) = [n // block for n in before], [n % block for n in before]
+    after = [-(n + length) % block for n, length in zip((y, x), inner.shape, strict=False)]
+    around = partial(cv2.copyMakeBorder, borderType=cv2.BORDER_CONSTANT, value=fill)
+    part = np.asarray(around(inner, y, after[0], x, after[1]), np.uint8)
+    rows, columns = part.shape[0] // block, part.shape[1] // block
+    part = resize(part, (rows, columns))
+    last = (count - first[0] - rows, count - first[1] - columns)
+    window = around(part, first[0], last[0], first[1], last[1])
+    if rest:  # the last block once more, as in `resize`
+        window = cv2.copyMakeBorder(window, 0, 1, 0, 1, cv2.BORDER_REPLICATE)
+    return resize(np.asarray(window, np.uint8), view.upright_size, (side / block, side / block))

@@ -31,7 +31,7 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         lambda value: value >= 0,
         "data.workers optim.lr optim.weight_decay optim.clip schedule.warmup_epochs "
         "run.checkpoint_every run.evaluate_every run.evaluate_images augment.min_face "
-        "augment.anchor_octaves criterion.assigner.at_least "
+        "augment.anchor_octaves augment.anchor_above criterion.assigner.at_least "
         "criterion.sampler.ratio criterion.sampler.min_negatives criterion.sampler.positives "
         "criterion.classification.weight criterion.box.weight criterion.landmarks.weight "
         "criterion.auxiliary_weight",
@@ -103,6 +103,13 @@ def check_augment(config: AugmentConfig) -> None:
     for name, values in given:
         if not values:
             raise DataError(f"{option(name)}: expected one or more numbers, got none")
+    sides, least = config.anchor_sides, min([config.size, *(one.size for one in config.phases)])
+    fit = list(sides) == sorted(sides) and bool(sides) and sides[0] <= least
+    if config.crop_policy == "anchor" and not fit:
+        raise DataError(
+            "--augment.anchor-sides: expected sizes of a face, small to large, the first at most "
+            f"{least}, the side of a crop, got {' '.join(map(str, sides)) or 'none'}"
+        )
     shown = " ".join(map(str, config.phases))
     ends = [phase.until for phase in config.phases]
     if sorted(set(ends)) != ends:

@@ -148,6 +148,9 @@ class AugmentConfig:
     """Policy `anchor`: probability of a crop that brings a face to the size of an anchor."""
     anchor_sides: tuple[float, ...] = (16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
     """Policy `anchor`: sizes in pixels that a face is brought to, small to large."""
+    anchor_above: int = 1
+    """Policy `anchor`: how many of them may be larger than the nearest to the face; in the text of
+    DSFD all, 5."""
     anchor_octaves: float = 0.0
     """Policy `anchor`: by how many octaves at most the size then differs; PyramidBox: 1."""
     background: float = 0.0

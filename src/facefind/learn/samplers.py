@@ -69,7 +69,7 @@ class OHEMQuota:
         total: most anchors.
         by_level: whether each level of an image has this many, instead of the image.
 
-    Source: the released code of SmallHardFace (64 of 256 an image) and of RetinaFace (a level).
+    Source: SmallHardFace, sec. 3.3 (64 of 256 an image); the released code of RetinaFace (a level).
     """
 
     positives: int = 64

@@ -162,13 +162,15 @@ class ProductPyramid(nn.Module):
             released code.
         product: whether maps are multiplied at all; without it each passes through its own
             convolution alone.
+        chained: whether the coarser factor is a result itself; else it is the map that was given.
         align_corners: how maps are enlarged: by their corner pixels' centers, as torch 0.3 did.
         normalized: how many of the finest maps have batch normalization after their convolutions.
             If any, all factors are about 1 at first: a product of six random maps is next to
             nothing, and would be long in learning anything from scratch.
 
     Source: DSFD, eq. 1 and fig. 3.
-    Differs: where ReLUs go is a port's and the released code's; the paper does not say.
+    Differs: where ReLUs go is a port's and the released code's; the paper does not say. Eq. 1
+    multiplies by the coarser map of the backbone (`chained` off); the known codes by its result.
     """
 
     def __init__(
@@ -179,18 +181,20 @@ class ProductPyramid(nn.Module):
         merged: int,
         rectified: bool = True,
         product: bool = True,
+        chained: bool = True,
         align_corners: bool = False,
         normalized: int = 0,
     ) -> None:
         super().__init__()
         self.widths, self.rectified = tuple(widths), rectified
-        self.align_corners = align_corners
+        self.chained, self.align_corners = chained, align_corners
+        coarser = widths if chained else inputs
         own = len(inputs) if merged == len(inputs) - 1 else merged
         self.own = nn.ModuleList(
             _conv1x1(inputs[level], widths[level], level < normalized) for level in range(own)
         )
         self.down = nn.ModuleList(
-            _conv1x1(widths[level + 1], widths[level], level + 1 < normalized)
+            _conv1x1(coarser[level + 1], widths[level], level + 1 < normalized)
             for level in range(merged * product)
         )
         xavier(self)
@@ -207,7 +211,8 @@ class ProductPyramid(nn.Module):
         for level in range(len(self.own) - 1, -1, -1):
             x = self.own[level](maps[level])
             if level < len(self.down):
-                coarser = self._act(self.down[level](found[level + 1]))
+                given = found if self.chained else maps
+                coarser = self._act(self.down[level](given[level + 1]))
                 x = x * enlarged(coarser, x, self.align_corners)
             found[level] = self._act(x)
         return found

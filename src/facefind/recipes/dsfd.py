@@ -60,7 +60,7 @@ def paper(
     Differs: backbones began with weights of ImageNet, and begin at random here unless
     `run.init_from` names them. The paper says neither how large its "LargeBS" is nor which IoU its
     baselines have: at 0.4 a face has fewer anchors than with improved matching, as in fig. 5, at
-    S3FD's 0.35 it would have more.
+    S3FD's 0.35 it would have more. That they have no compensation it says of table 4's alone.
     """
     base = ROWS[row]
     return Recipe(

@@ -43,8 +43,8 @@ def paper(row: str = "smallhardface", *, mining: bool = True) -> Recipe:
         row: a name in `ROWS`.
         mining: whether easy images are left out of most passes.
 
-    Source: SmallHardFace, sec. 3.2, 3.3 and 4.1; what it does not say (weight decay, the floor of
-    crops that hold a face) is the released code's.
+    Source: SmallHardFace, sec. 3.2, 3.3 and 4.1; what it does not say (momentum, weight decay, that
+    crops hold a face) is the released code's.
     Differs: VGG started from ImageNet's weights there, and starts at random here unless
     `run.init_from` names them (the fixed blocks need them); the set is mirrored at random and not
     doubled; and boxes that WIDER FACE marks as invalid are ignored, not learned. Our light network

@@ -53,8 +53,9 @@ CRITERION = CriterionConfig(
 
 Differs: the paper gives neither beta nor lambda, which are 1 here (`box.weight`; lambda is the
 inverse of `auxiliary_weight`), nor which negatives are learned: three of the hardest for each
-positive, as in SSD, which it follows. That a face's best anchor is assigned to it in any case is
-the released code's.
+positive, as in SSD, which it follows, and at least 30 of each image. Eq. 2 as it is printed divides
+the boxes' sum by both numbers; here it is divided by that of the positives alone, as in eq. 3. That
+a face's best anchor is assigned to it in any case is the released code's.
 """
 RELEASED_CRITERION = replace(
     CRITERION, classification=replace(CRITERION.classification, average="positives")
@@ -93,6 +94,9 @@ class DSFDConfig(NetworkConfig):
     """Channels of the six enhanced maps; none: each as many as its map of the backbone."""
     product: bool = True
     """Whether a map is multiplied by the next coarser one."""
+    chained: bool = True
+    """Whether that is a product itself, as in the known codes; else the backbone's map, as the
+    paper's equation 1 has it."""
     dilation: int = 3
     """Of the convolutions of the feature enhance module."""
     normalized: int = 0
@@ -195,6 +199,7 @@ class DSFDConfig(NetworkConfig):
                 widths,
                 merged=len(maps) - 1,
                 product=self.product,
+                chained=self.chained,
                 normalized=self.normalized,
             )
         elif self.enhance:
