@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 
 import pytest
 
@@ -145,6 +146,41 @@ def test_a_run_killed_at_its_end_is_finished_when_resumed(evaluated, scores, los
     assert equal(before["network"], after["network"])
     assert after["evaluation"]["ap_easy"] == 0.7
     assert len(seen) == 5
+
+
+def test_sigterm_ends_an_evaluation_at_once_and_it_is_made_when_resumed(
+    evaluated, scores, monkeypatch
+):
+    script, _ = scores
+    scripted, finished = validation.validate, []
+
+    class Ended(BaseException):
+        """As of the command line, whose handler raises."""
+
+    def end(number, frame):
+        raise Ended
+
+    def ended_in_the_second(*args):
+        found = scripted(*args)
+        if len(scores[1]) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        finished.append(found)
+        return found
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        monkeypatch.setattr(validation, "validate", ended_in_the_second)
+        script += [0.2, 0.6]
+        with pytest.raises(Ended):
+            train(evaluated)
+        assert len(finished) == 1
+        script += [0.6, 0.4, 0.4]
+        folder = train(evaluated, resume=True)
+        assert [r["step"] for r in records(folder)] == [2, 4, 6, 8]
+        assert checkpoints.load(folder / "best.pt")["step"] == 4
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_without_evaluations_on_the_way_the_result_is_alone(evaluated, scores):

@@ -38,7 +38,7 @@ def three_levels() -> DenseDetector:
     return DenseDetector(
         Normalize(RELEASED_MEAN, (1, 1, 1)),
         backbone,
-        features.pyramid("autofem", (width,) * 3, width, strides, repeats=2),
+        features.pyramid("autofem", (width,) * 3, width, strides),
         features.context(cells, (width,) * 3, strides),
         DeepHead(
             width, ((width, 3),), levels=3, sets=3, max_in_out=True, separable=True, cosine=16.0
@@ -58,7 +58,7 @@ def network() -> nn.Module:
     torch.manual_seed(0)
     made = three_levels()
     with torch.no_grad():
-        for summed in (one for cell in made.neck for one in cell.sums):
+        for summed in made.neck.sums:
             summed.weight.normal_()
         for output in made.head.box:
             output[-1].weight.mul_(10)

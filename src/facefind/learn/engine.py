@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -104,34 +104,55 @@ def _locked(recipe: Recipe, rank: int) -> Iterator[None]:
         lock.release()
 
 
-@contextlib.contextmanager
-def _until_the_step_ends() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM has come to any of the processes; it takes effect when the block ends."""
-    came, owner = threading.Event(), os.getpid()
+class _Termination:
+    """SIGTERM while a run trains: it takes effect when a step has ended, `at_once` where none runs.
 
-    def terminated() -> bool:
-        if any_process(came.is_set()):
-            came.set()
-        return came.is_set()
+    Called, it says whether SIGTERM has come to any of the processes; each must call it.
+    """
 
-    if threading.current_thread() is not threading.main_thread():
-        yield terminated  # signals are not this thread's
-        return
+    def __init__(self) -> None:
+        self._came, self._owner = threading.Event(), os.getpid()
+        self._before: Any = None  # signals are the main thread's alone
 
-    def note(number: int, frame: object) -> None:
-        if os.getpid() == owner:
-            came.set()
+    def __call__(self) -> bool:
+        if any_process(self._came.is_set()):
+            self._came.set()
+        return self._came.is_set()
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+            self._deliver()
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """While all is saved, and what is done takes long: SIGTERM does what it did before."""
+        if self._before is None:
+            yield
+            return
+        signal.signal(signal.SIGTERM, self._before)
+        try:
+            self._deliver()
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, self._note)
+
+    def _deliver(self) -> None:
+        if self._came.is_set():
+            self._came.clear()
+            signal.raise_signal(signal.SIGTERM)
+
+    def _note(self, number: int, frame: object) -> None:
+        if os.getpid() == self._owner:
+            self._came.set()
         else:  # a process that loads images
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-
-    before = signal.signal(signal.SIGTERM, note)
-    try:
-        yield terminated
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if came.is_set():
-            signal.raise_signal(signal.SIGTERM)
 
 
 def _folder(recipe: Recipe) -> Path:
@@ -246,10 +267,10 @@ class _Run:
 
     def train(self, stop_at: int) -> None:
         """Take steps until the run is over, `stop_at` of them are done, or SIGTERM comes."""
-        with _until_the_step_ends() as terminated:
+        with _Termination() as terminated:
             self._train(stop_at, terminated)
 
-    def _train(self, stop_at: int, terminated: Callable[[], bool]) -> None:
+    def _train(self, stop_at: int, terminated: _Termination) -> None:
         recipe, run, progress, watch = self.recipe, self.recipe.run, self.progress, self.watch
         with Log(self.folder) if self.rank == 0 else contextlib.nullcontext() as log:
             if log:
@@ -258,6 +279,9 @@ class _Run:
                 if log:
                     log.say(f"nothing is left to do: it is finished after {self.step} steps")
                 return
+            missed = self.rank == 0 and self.evaluator.missed(self.step)
+            if not progress.done(self.step) and any_process(missed):
+                self._evaluate(log, terminated)
             begin, supply, work = self.step, iter(self._batches(log)), DeviceWork(self.device)
             waits = LoadingWatch(self.loading["workers"], recipe.data.cache)
             meter, saved = Meter(lambda: watch.seconds), self.clock()
@@ -293,12 +317,13 @@ class _Run:
                     meter.check()
                     self._save()
                     saved = self.clock()
-                if due:
+                if due and not stopped:
                     meter.check()
                     with watch.paused():
-                        self.evaluator(self.state.best_network(), self.step, log)
+                        self._evaluate(log, terminated)
             if progress.done(self.step):
-                self._finish(log)
+                with terminated.at_once():
+                    self._finish(log)
 
     def _report(self, log: Log, rate: float, means: dict[str, float]) -> None:
         """Log the means of the last steps, and say them with the time that is left."""
@@ -313,6 +338,11 @@ class _Run:
             facts = {"precision": self.precision, "seconds": self.watch.seconds}
             path = self.folder / checkpoints.LAST
             self.state.save(path, self.step, self.recipe, self.fingerprint, **facts)
+
+    def _evaluate(self, log: Log | None, terminated: _Termination) -> None:
+        """Evaluate the network as it is; stopped in it, the run does so when it goes on."""
+        with terminated.at_once():
+            self.evaluator(self.state.best_network(), self.step, log)
 
     def _finish(self, log: Log | None) -> None:
         """Write the result, evaluate it, and write beside it what was found."""

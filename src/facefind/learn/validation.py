@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from facefind import datasets
+from facefind import datasets, files
 from facefind.datasets import Sample
 from facefind.errors import ImageError
 from facefind.learn import checkpoints
@@ -43,6 +43,13 @@ class Evaluator:
     def due(self, step: int) -> bool:
         """Whether there is an evaluation after `step` steps, beside the one at the end."""
         return bool(self._every) and step % self._every == 0
+
+    def missed(self, step: int) -> bool:
+        """Whether the run was stopped before the evaluation due after `step` steps had ended."""
+        if not (step and self.due(step)):
+            return False
+        records = files.read_json_lines(self._path.with_name("log.jsonl"), skip_broken=True)
+        return not any(r.get("step") == step and "images_measured" in r for _, r in records)
 
     def __call__(self, network: nn.Module, step: int, log: Log | None) -> dict[str, Any]:
         """What `validate` finds, with `mean_ap`; logged, and kept where it is the best so far.
