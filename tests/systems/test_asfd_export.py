@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 def three_levels() -> DenseDetector:
     """All kinds of parts of an ASFD, few of each: every level more takes its time to export.
 
-    The coarsest stride divides no odd multiple of 32; all six are in the light DSFD's export.
+    The coarsest stride divides no odd multiple of 32.
     """
     backbone, strides, width = MobileNetV1((8, 8), (1, 1, 1, 1), (8, 8, 16, 16)), (16, 32, 64), 12
     extension = Extension(backbone.widths[2:], ((8, 16),), norm=True)
