@@ -1,7 +1,7 @@
 """The five landmarks of a face: their order, and the upright square crop that they define.
 
 Landmarks are (5,2) x, y in pixels of the image: left eye, right eye, nose, left mouth corner, right
-mouth corner, where left is left as seen in the image.
+mouth corner, where left is left as seen in the image, turned so that the face is upright.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def survivors(
         return view.restored(placement.points(points), placement.image_size)
 
     boxes = restored(candidates.boxes[row][kept].reshape(-1, 2, 2)).reshape(-1, 4)
-    if not view.is_upright:
+    if not view.is_unchanged:
         low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
         boxes = np.concatenate([low, high], axis=1)
     landmarks = parameters = None

@@ -340,7 +340,7 @@ class _Run:
             self.state.save(path, self.step, self.recipe, self.fingerprint, **facts)
 
     def _evaluate(self, log: Log | None, terminated: _Termination) -> None:
-        """Evaluate the network as it is; stopped in it, the run does so when it goes on."""
+        """Evaluate the network as it is. What SIGTERM ends is made when the run goes on."""
         with terminated.at_once():
             self.evaluator(self.state.best_network(), self.step, log)
 

@@ -54,7 +54,7 @@ class View(NamedTuple):
         if canvas is None and self.square:
             longer = max(height + down, width + right)
             canvas = (-(-longer // multiple) * multiple,) * 2
-        if self.window is None and self.is_upright and self.shift == (0, 0):
+        if self.window is None and self.is_unchanged and self.shift == (0, 0):
             return letterbox(image, self.size, canvas, multiple=multiple)
         part = image if self.window is None else self.window.cut(image)
         pixels = np.rot90(resize(part, self.size), self.turns)
@@ -65,7 +65,7 @@ class View(NamedTuple):
         drawn, _ = letterbox(pixels, canvas=canvas, multiple=multiple)
         part_height, part_width = self._as_seen(part.shape)
         scale_y, scale_x = height / part_height, width / part_width
-        x1, y1 = self.window[:2] if self.window is not None and self.is_upright else (0, 0)
+        x1, y1 = self.window[:2] if self.window is not None and self.is_unchanged else (0, 0)
         return drawn, Placement(
             scale_x,
             scale_y,
@@ -76,7 +76,7 @@ class View(NamedTuple):
         )
 
     @property
-    def is_upright(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Whether the image is neither turned nor mirrored."""
         return not (self.turns or self.mirrored)
 
@@ -87,7 +87,7 @@ class View(NamedTuple):
             points: as the placement gives them.
             image_size: (height, width) of the image.
         """
-        if self.is_upright:
+        if self.is_unchanged:
             return points
         x1, y1, x2, y2 = self.window or Window(0, 0, image_size[1], image_size[0])
         x, y = points[..., 0], points[..., 1]
